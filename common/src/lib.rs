@@ -1,0 +1,15 @@
+//! What the XDP program and the daemon must agree on.
+//!
+//! This crate is compiled twice: for the host and for the BPF target. It therefore allocates nothing, panics nowhere,
+//! and holds only data layout and pure arithmetic:
+//!
+//! - [`wire`]: where the fields of a packet are, and what a datagram is by its first byte;
+//! - [`checksum`]: one's complement sums and their incremental update (RFC 1624);
+//! - [`maps`]: keys and values of the BPF maps, their names and sizes;
+//! - [`verdict`]: what the program did with a packet, and why.
+#![no_std]
+
+pub mod checksum;
+pub mod maps;
+pub mod verdict;
+pub mod wire;

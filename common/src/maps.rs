@@ -1,0 +1,319 @@
+//! Keys and values of the BPF maps: the ABI between the daemon, which writes them, and the program, which reads them.
+//!
+//! All addresses, ports and channel numbers are big-endian byte arrays as they stand in the packet. No type has padding.
+//! Any change of a layout here changes [`ABI_VERSION`].
+
+use crate::checksum::Sum;
+
+/// Version of everything in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// Name of the map from [`FlowKey<4>`] to [`Rewrite`].
+pub const FLOWS4: &str = "FLOWS4";
+/// Name of the map from [`FlowKey<16>`] to [`Rewrite`].
+pub const FLOWS6: &str = "FLOWS6";
+/// Name of the array of packed [`PortRole`]s, see [`PortSlot`].
+pub const PORT_ROLES: &str = "PORT_ROLES";
+/// Name of the array of [`NextHop`]s.
+pub const NEXT_HOPS: &str = "NEXT_HOPS";
+/// Name of the per-CPU array of [`Count`]s by verdict.
+pub const VERDICTS: &str = "VERDICTS";
+/// Name of the per-CPU array of [`AllocationCount`]s by [`Rewrite::allocation`].
+pub const ALLOCATIONS: &str = "ALLOCATIONS";
+
+/// How many next hops there can be. Index 0 is never valid.
+pub const NEXT_HOP_CAPACITY: u32 = 1024;
+
+/// What arrives is looked up by this, in both directions; `N` is 4 for IPv4 and 16 for IPv6.
+///
+/// From a client: its address, the listener's address, and the channel. From a peer: its address, the relayed address,
+/// and channel 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKey<const N: usize> {
+    /// Source address of the packet.
+    pub source: [u8; N],
+    /// Destination address of the packet.
+    pub destination: [u8; N],
+    /// UDP source port.
+    pub source_port: [u8; 2],
+    /// UDP destination port.
+    pub destination_port: [u8; 2],
+    /// Channel number of ChannelData; 0 for a datagram without a channel.
+    pub channel: [u8; 2],
+    /// Always zero: fills the key up to whole 32-bit words, which the kernel's hash is fastest on.
+    pub zero: [u8; 2],
+}
+
+impl<const N: usize> FlowKey<N> {
+    /// A short digest of the key, for [`Rewrite::tag`].
+    ///
+    /// It needs no strength: it only has to differ, nearly always, between two keys that are in use at once.
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        let mut tag = 0_u32;
+        let mut mix = |bytes: &[u8]| {
+            let (words, _) = bytes.as_chunks::<4>();
+            for word in words {
+                tag = tag.rotate_left(7) ^ u32::from_ne_bytes(*word);
+            }
+        };
+        mix(&self.source);
+        mix(&self.destination);
+        let [a, b] = self.source_port;
+        let [c, d] = self.destination_port;
+        mix(&[a, b, c, d]);
+        mix(&[self.channel[0], self.channel[1], 0, 0]);
+        tag
+    }
+}
+
+/// A finished rewrite record: all that the program needs to send a packet on.
+///
+/// It is exactly one cache line. The kernel may recycle the memory of a deleted entry while another CPU still reads it;
+/// [`Rewrite::is_whole`] finds that out and must be asked after the other fields were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Rewrite {
+    /// [`FlowKey::tag`] of the key this record was written for.
+    pub tag: u32,
+    /// Number of this write; no two writes of one daemon share it.
+    pub generation: u32,
+    /// The first [`tick`] at which the record is no longer valid.
+    pub expires: u32,
+    /// Index of the allocation's counters.
+    pub allocation: u32,
+    /// Source address to send from; IPv4 in the first four bytes, the rest zero.
+    pub source: [u8; 16],
+    /// Destination address to send to; IPv4 in the first four bytes, the rest zero.
+    pub destination: [u8; 16],
+    /// UDP source port to send from.
+    pub source_port: [u8; 2],
+    /// UDP destination port to send to.
+    pub destination_port: [u8; 2],
+    /// Channel to wrap the payload in; 0 for a plain datagram.
+    pub channel: [u8; 2],
+    /// Wire word of the difference that addresses, ports and channel number make to the UDP checksum; lengths are not
+    /// in it, see [`flow_delta`].
+    pub delta: [u8; 2],
+    /// Index of the [`NextHop`].
+    pub next_hop: u16,
+    /// IP version to send: 4 or 6.
+    pub family: u8,
+    /// Always zero in this version.
+    pub flags: u8,
+    /// [`Rewrite::tag`] and [`Rewrite::generation`] mixed; at the end, so that a half-written record does not fit.
+    pub seal: u32,
+}
+
+impl Rewrite {
+    /// The value of [`Rewrite::seal`].
+    #[inline(always)]
+    pub const fn seal_of(tag: u32, generation: u32) -> u32 {
+        tag ^ generation.rotate_left(16)
+    }
+
+    /// Whether this record is one whole write, made for the key with this tag.
+    #[inline(always)]
+    pub const fn is_whole(&self, tag: u32) -> bool {
+        self.tag == tag && self.seal == Self::seal_of(tag, self.generation)
+    }
+}
+
+/// What [`Rewrite::delta`] is made of: the checksum's difference between what arrives and what leaves.
+///
+/// `taken` and `put` hold source address, destination address, ports and, where there is one, the channel number of
+/// either packet. Addresses may be of different families, since the pseudo headers differ only by them.
+pub fn flow_delta(taken: [&[u8]; 5], put: [&[u8]; 5]) -> [u8; 2] {
+    let mut sum = Sum::ZERO;
+    for bytes in taken {
+        sum = sum.sub_bytes(bytes);
+    }
+    for bytes in put {
+        sum = sum.add_bytes(bytes);
+    }
+    sum.fold().to_ne_bytes()
+}
+
+/// The coarse clock of record expiry: 2^27 ns (about 134 ms) of `CLOCK_MONOTONIC` make one tick.
+#[inline(always)]
+pub const fn tick(monotonic_ns: u64) -> u32 {
+    (monotonic_ns >> 27) as u32
+}
+
+/// What a local UDP port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PortRole {
+    /// Not ours: the program passes everything that is sent to it.
+    None = 0,
+    /// A port where clients reach the server.
+    Listener = 1,
+    /// The port of a relayed transport address with a live allocation.
+    Relayed = 2,
+}
+
+/// Where the role of a port stands in the array [`PORT_ROLES`]: two bits a port, 32 ports in each 64-bit entry, so that
+/// all of them fit in 16 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortSlot {
+    /// Index of the array entry.
+    pub index: u32,
+    shift: u32,
+}
+
+impl PortSlot {
+    /// How many entries the array has.
+    pub const ENTRIES: u32 = 65_536 / 32;
+
+    /// The place of a port.
+    #[inline(always)]
+    pub const fn of(port: u16) -> Self {
+        Self { index: port as u32 >> 5, shift: (port as u32 & 31) * 2 }
+    }
+
+    /// Reads the role out of its entry.
+    #[inline(always)]
+    pub const fn role(self, entry: u64) -> PortRole {
+        match (entry >> self.shift) & 3 {
+            1 => PortRole::Listener,
+            2 => PortRole::Relayed,
+            _ => PortRole::None,
+        }
+    }
+
+    /// The entry with this port's role replaced.
+    #[must_use]
+    pub const fn with_role(self, entry: u64, role: PortRole) -> u64 {
+        (entry & !(3 << self.shift)) | ((role as u64) << self.shift)
+    }
+}
+
+/// How to reach the next hop on its link. Many records share one entry, so that a changed neighbour is one write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct NextHop {
+    /// Index of the physical interface to send from; 0 while the entry is not valid.
+    pub interface: u32,
+    /// Largest IP packet the link takes, in bytes.
+    pub mtu: u32,
+    /// The next hop's link-layer address.
+    pub destination: [u8; 6],
+    /// The interface's own link-layer address.
+    pub source: [u8; 6],
+    /// IEEE 802.1Q VLAN id as in the tag, 0 for none.
+    pub vlan: [u8; 2],
+    /// Always zero.
+    pub zero: [u8; 2],
+}
+
+/// Packets, and bytes of application data in them (payload without UDP, ChannelData or STUN framing).
+///
+/// For verdicts that pass or drop, `bytes` is the length of the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Count {
+    /// Number of packets.
+    pub packets: u64,
+    /// Number of bytes.
+    pub bytes: u64,
+}
+
+/// What the program relayed for one allocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AllocationCount {
+    /// From the client to its peers.
+    pub to_peer: Count,
+    /// From peers to the client.
+    pub to_client: Count,
+}
+
+const _: () = {
+    assert!(size_of::<FlowKey<4>>() == 16);
+    assert!(size_of::<FlowKey<16>>() == 40);
+    assert!(size_of::<Rewrite>() == 64);
+    assert!(size_of::<NextHop>() == 24);
+    assert!(size_of::<Count>() == 16);
+    assert!(size_of::<AllocationCount>() == 32);
+};
+
+#[cfg(feature = "pod")]
+#[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
+mod pod {
+    use super::{AllocationCount, Count, FlowKey, NextHop, Rewrite};
+
+    unsafe impl aya::Pod for FlowKey<4> {}
+    unsafe impl aya::Pod for FlowKey<16> {}
+    unsafe impl aya::Pod for Rewrite {}
+    unsafe impl aya::Pod for NextHop {}
+    unsafe impl aya::Pod for Count {}
+    unsafe impl aya::Pod for AllocationCount {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: FlowKey<4> = FlowKey {
+        source: [192, 0, 2, 1],
+        destination: [198, 51, 100, 2],
+        source_port: [0x12, 0x34],
+        destination_port: [0x0d, 0x96],
+        channel: [0x40, 0x00],
+        zero: [0, 0],
+    };
+
+    #[test]
+    fn every_field_of_a_key_changes_its_tag() {
+        let others = [
+            FlowKey { source: [192, 0, 2, 2], ..KEY },
+            FlowKey { destination: [198, 51, 100, 3], ..KEY },
+            FlowKey { source_port: [0x12, 0x35], ..KEY },
+            FlowKey { destination_port: [0x0d, 0x97], ..KEY },
+            FlowKey { channel: [0x40, 0x01], ..KEY },
+        ];
+        for other in others {
+            assert_ne!(other.tag(), KEY.tag(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_is_whole_only_for_its_key_and_write() {
+        let rewrite = Rewrite {
+            tag: 7,
+            generation: 9,
+            expires: 0,
+            allocation: 0,
+            source: [0; 16],
+            destination: [0; 16],
+            source_port: [0; 2],
+            destination_port: [0; 2],
+            channel: [0; 2],
+            delta: [0; 2],
+            next_hop: 0,
+            family: 4,
+            flags: 0,
+            seal: Rewrite::seal_of(7, 9),
+        };
+        assert!(rewrite.is_whole(7));
+        assert!(!rewrite.is_whole(8));
+        assert!(!Rewrite { generation: 10, ..rewrite }.is_whole(7));
+        assert!(!Rewrite { seal: Rewrite::seal_of(7, 10), ..rewrite }.is_whole(7));
+    }
+
+    #[test]
+    fn port_roles_do_not_touch_their_neighbours() {
+        for port in [0, 1, 31, 32, 3478, 65_535_u16] {
+            let slot = PortSlot::of(port);
+            assert!(slot.index < PortSlot::ENTRIES);
+            for before in [0, u64::MAX] {
+                let entry = slot.with_role(before, PortRole::Relayed);
+                assert_eq!(slot.role(entry), PortRole::Relayed);
+                let cleared = slot.with_role(entry, PortRole::None);
+                assert_eq!(slot.role(cleared), PortRole::None);
+                assert_eq!(slot.with_role(cleared, PortRole::None), slot.with_role(before, PortRole::None));
+            }
+        }
+    }
+}

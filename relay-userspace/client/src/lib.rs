@@ -1,0 +1,1 @@
+//! A TURN client on the codec of hairpin-proto.

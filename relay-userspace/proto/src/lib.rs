@@ -1,0 +1,1 @@
+//! Sans-IO STUN codec and TURN server.

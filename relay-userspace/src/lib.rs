@@ -1,0 +1,1 @@
+//! A TURN relay that forwards in the kernel.

@@ -1,0 +1,3 @@
+//! A TURN relay that forwards in the kernel.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Lab, fixtures, differential, end-to-end and interop tests.
