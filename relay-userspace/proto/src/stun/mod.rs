@@ -1,0 +1,16 @@
+//! The STUN codec (RFC 8489): messages are read in place and written into a buffer of the caller's.
+
+pub mod attribute;
+mod builder;
+mod error_code;
+mod header;
+mod integrity;
+mod message;
+
+pub use builder::MessageBuilder;
+pub use error_code::ErrorCode;
+pub use header::{Class, Method, TransactionId};
+pub use integrity::{LongTermKey, hmac_sha1};
+pub use message::{Attributes, Message, ParseError};
+
+pub(crate) use message::padded;

@@ -1,0 +1,250 @@
+//! What goes into the state machine and what comes out of it.
+
+use std::time::Instant;
+
+use hairpin_common::wire::STUN_LEN;
+
+use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
+use crate::stun::attribute::ReservationToken;
+
+/// The time of an input, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For lifetimes: never goes back.
+    pub instant: Instant,
+    /// For nonces and for credentials that expire: seconds since the Unix epoch.
+    pub unix: u64,
+}
+
+/// Names an allocation for as long as it lives; afterwards the number is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AllocationId(pub u32);
+
+/// Names a relayed transport address for as long as it lives; afterwards the number is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RelayId(pub u32);
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition<'p> {
+    /// Its payload is to be sent on, now.
+    Forward(Forward<'p>),
+    /// It was a message to the server. What is to be done about it, if anything, is in the queue of effects.
+    Control,
+    /// It is to be dropped.
+    Discard(Discard),
+}
+
+/// A payload to be sent on. It borrows from the datagram that it came in: nothing is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward<'p> {
+    /// From the relayed address to a peer, as a plain datagram.
+    ToPeer {
+        /// Whose traffic it is.
+        allocation: AllocationId,
+        /// The relayed address to send from.
+        relay: RelayId,
+        /// Where to.
+        peer: PeerAddr,
+        /// The application data.
+        payload: &'p [u8],
+        /// Whether the client asked, by DONT-FRAGMENT, that the datagram not be fragmented.
+        dont_fragment: bool,
+    },
+    /// From the server's address to a client: header, payload, then `padding` zero bytes.
+    ToClient {
+        /// Whose traffic it is.
+        allocation: AllocationId,
+        /// The client, and the server's address to send from.
+        five_tuple: FiveTuple,
+        /// ChannelData or Data indication, up to where the payload starts.
+        header: FrameHeader,
+        /// The application data.
+        payload: &'p [u8],
+        /// 0 to 3; only a Data indication is padded (RFC 8489 section 14), ChannelData over UDP is not.
+        padding: usize,
+    },
+}
+
+/// The bytes in front of a payload on its way to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    bytes: [u8; Self::CAPACITY],
+    len: u8,
+}
+
+impl FrameHeader {
+    /// STUN header, XOR-PEER-ADDRESS of IPv6, and the header of DATA: the longest there is.
+    const CAPACITY: usize = STUN_LEN + 24 + 4;
+
+    /// Copies a header.
+    ///
+    /// # Panics
+    ///
+    /// If it is longer than a Data indication's.
+    pub fn new(header: &[u8]) -> Self {
+        let mut bytes = [0; Self::CAPACITY];
+        bytes[..header.len()].copy_from_slice(header);
+        Self { bytes, len: header.len() as u8 }
+    }
+
+    /// The header's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// Why a datagram is dropped. Each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Discard {
+    /// Neither STUN nor ChannelData.
+    NotTurn,
+    /// It looks like STUN, but its structure is broken.
+    MalformedStun,
+    /// ChannelData with a length that does not fit, or a number outside of the range.
+    MalformedChannelData,
+    /// An indication or a response that a server has no use for.
+    Unexpected,
+    /// A Send indication that lacks an attribute or has one that is not understood.
+    BadIndication,
+    /// Data of a client that has no allocation.
+    NoAllocation,
+    /// ChannelData on a number that is not bound.
+    NoChannel,
+    /// To or from a peer without a permission.
+    NoPermission,
+    /// To a peer that the policy forbids.
+    ForbiddenPeer,
+    /// To a peer of a family for which the allocation has no relayed address.
+    FamilyMismatch,
+}
+
+impl Discard {
+    /// Every reason, in the order of `as usize`.
+    pub const ALL: &'static [Self] = &[
+        Self::NotTurn,
+        Self::MalformedStun,
+        Self::MalformedChannelData,
+        Self::Unexpected,
+        Self::BadIndication,
+        Self::NoAllocation,
+        Self::NoChannel,
+        Self::NoPermission,
+        Self::ForbiddenPeer,
+        Self::FamilyMismatch,
+    ];
+
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotTurn => "not_turn",
+            Self::MalformedStun => "malformed_stun",
+            Self::MalformedChannelData => "malformed_channel_data",
+            Self::Unexpected => "unexpected",
+            Self::BadIndication => "bad_indication",
+            Self::NoAllocation => "no_allocation",
+            Self::NoChannel => "no_channel",
+            Self::NoPermission => "no_permission",
+            Self::ForbiddenPeer => "forbidden_peer",
+            Self::FamilyMismatch => "family_mismatch",
+        }
+    }
+}
+
+/// What the driver is asked to do. A response borrows from the state machine: send it before the next input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect<'s> {
+    /// Send a response from `five_tuple.server` to `five_tuple.client`.
+    Respond {
+        /// Where to, and from where.
+        five_tuple: FiveTuple,
+        /// The message.
+        message: &'s [u8],
+    },
+    /// Bind a socket, then answer with `Server::relay_bound`. May be answered at once or later.
+    Bind {
+        /// The relayed address to be.
+        relay: RelayId,
+        /// Which address and port.
+        request: BindRequest,
+    },
+    /// Close the socket of a relayed address. Nothing of it may be passed in any more.
+    Close {
+        /// The relayed address that was.
+        relay: RelayId,
+    },
+    /// Forget a reserved socket, if nobody has taken it.
+    DropReservation {
+        /// Its token.
+        token: ReservationToken,
+    },
+    /// Traffic of this channel may be forwarded without asking, until `expires`. Given again at each refresh.
+    InstallFlow {
+        /// The channel.
+        flow: Flow,
+        /// When the first of allocation, permission and channel binding ends.
+        expires: Instant,
+    },
+    /// Traffic of this channel may no longer be forwarded without asking.
+    RemoveFlow {
+        /// The channel.
+        flow: Flow,
+    },
+    /// An allocation was made.
+    Allocated {
+        /// Its name.
+        allocation: AllocationId,
+    },
+    /// An allocation has ended; its name is free from now on.
+    Freed {
+        /// Its name.
+        allocation: AllocationId,
+    },
+}
+
+/// Which socket the driver shall bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindRequest {
+    /// This address and port.
+    Port(RelayedAddr),
+    /// This address with its even port, and the next port too, which is kept under the token for whoever redeems it.
+    Pair(RelayedAddr, ReservationToken),
+    /// The socket that is kept under this token.
+    Reserved(ReservationToken),
+}
+
+/// Why a socket could not be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    /// The port is taken: another one may work.
+    #[error("the port is in use")]
+    InUse,
+    /// No port will work now: no more files, no such address.
+    #[error("no socket can be bound")]
+    Unavailable,
+    /// No socket is kept under the token.
+    #[error("there is no such reservation")]
+    NoReservation,
+}
+
+/// One channel of one allocation, both directions: all that a fast path must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// Whose traffic it is.
+    pub allocation: AllocationId,
+    /// The client's side.
+    pub five_tuple: FiveTuple,
+    /// The channel number on the client's side.
+    pub channel: u16,
+    /// The address that the peer sees, as bound.
+    pub relayed: RelayedAddr,
+    /// The peer.
+    pub peer: PeerAddr,
+}
+
+impl Flow {
+    /// IP version between relay and peer.
+    pub fn peer_family(&self) -> AddressFamily {
+        AddressFamily::of(self.peer.ip())
+    }
+}
