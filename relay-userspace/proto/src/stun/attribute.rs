@@ -354,7 +354,12 @@ impl<'a> Attribute<'a> for AddressErrorCode {
     fn decode(value: &'a [u8], id: &TransactionId) -> Result<Self, AttributeError> {
         let first = value.first().ok_or(AttributeError::Length(Self::TYPE))?;
         let family = AddressFamily::from_wire(*first).ok_or(AttributeError::Value(Self::TYPE))?;
-        Ok(Self { family, code: ErrorCodeAttribute::decode(value, id)?.code })
+        // The same format, save for the family, but an error names the attribute that it was found in.
+        let error = ErrorCodeAttribute::decode(value, id).map_err(|error| match error {
+            AttributeError::Length(_) => AttributeError::Length(Self::TYPE),
+            AttributeError::Value(_) => AttributeError::Value(Self::TYPE),
+        })?;
+        Ok(Self { family, code: error.code })
     }
 
     fn encode(&self, out: &mut Vec<u8>, id: &TransactionId) {

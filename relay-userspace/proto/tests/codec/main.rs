@@ -1,0 +1,6 @@
+//! The STUN codec against the vectors of RFC 5769, against itself, against noise, and against another implementation.
+
+mod interop;
+mod noise;
+mod round_trip;
+mod vectors;
