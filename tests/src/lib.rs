@@ -1,1 +1,3 @@
 //! Lab, fixtures, differential, end-to-end and interop tests.
+
+pub mod program;

@@ -1,0 +1,225 @@
+//! What differs between IPv4 and IPv6.
+
+use aya_ebpf::helpers::bpf_get_prandom_u32;
+use hairpin_common::{
+    maps::{FlowKey, Rewrite},
+    verdict::Verdict,
+    wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, PROTOCOL_UDP},
+};
+
+use crate::{
+    checksum::{Sum32, fold},
+    frame::Frame,
+    maps::{FLOWS4, FLOWS6},
+};
+
+/// "Don't fragment" in the second 16-bit word of IPv4's fragmentation fields (RFC 791).
+const DONT_FRAGMENT: u16 = 0x4000;
+/// "More fragments" and the offset: all zero in a packet that is not a fragment.
+const FRAGMENT: u16 = 0x3fff;
+/// IPv6's next header value of a fragment (RFC 8200 section 4.5).
+const IPV6_FRAGMENT: u8 = 44;
+
+/// What a relayed packet's IP header takes over from the received one (RFC 8656 sections 13 to 16).
+#[derive(Clone, Copy)]
+pub(crate) struct Carried {
+    /// DSCP and ECN: IPv4's second byte, IPv6's traffic class.
+    pub traffic_class: u8,
+    /// TTL or hop limit as received.
+    pub hop_limit: u8,
+    /// IPv4's DF bit; always set for IPv6, which routers never fragment.
+    pub dont_fragment: bool,
+}
+
+/// An IP version.
+pub(crate) trait Family {
+    /// What its flows are looked up by, 8-byte aligned as the stack wants it.
+    type Key: Copy;
+    /// As in the first four bits of the header.
+    const VERSION: u8;
+    /// As in the Ethernet header.
+    const ETHERTYPE: u16;
+    /// Length of its header, in bytes.
+    const HEADER_LEN: usize;
+
+    /// Whether UDP follows directly, all of it.
+    fn carries_whole_udp(frame: &Frame, layer3: usize) -> Result<(), Verdict>;
+
+    /// Checks the rest of the header and reads what is to be taken over; `None` when something does not fit.
+    fn inherit(frame: &Frame, layer3: usize, udp_length: u16, udp_checksum: u16) -> Option<Carried>;
+
+    /// The key for what was received.
+    fn key(frame: &Frame, layer3: usize, channel: [u8; 2]) -> Self::Key;
+
+    /// The tag of a key.
+    fn tag(key: &Self::Key) -> u32;
+
+    /// The record for a key; its memory may change at any time.
+    fn find(key: &Self::Key) -> Option<*const Rewrite>;
+
+    /// Writes a header in front of `udp_length` bytes.
+    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, record: &Rewrite);
+}
+
+/// A key where the verifier lets it be written a word at a time.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct Aligned<K>(K);
+
+/// IPv4 without options (RFC 791).
+pub(crate) struct V4;
+
+impl Family for V4 {
+    type Key = Aligned<FlowKey<4>>;
+    const VERSION: u8 = 4;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV4;
+    const HEADER_LEN: usize = IPV4_LEN;
+
+    #[inline(always)]
+    fn carries_whole_udp(frame: &Frame, layer3: usize) -> Result<(), Verdict> {
+        let version_and_length = frame.load::<u8>(layer3);
+        if frame.load::<u8>(layer3 + 9) != PROTOCOL_UDP || version_and_length >> 4 != Self::VERSION {
+            return Err(Verdict::NotUdp);
+        }
+        if version_and_length & 0xf != (IPV4_LEN / 4) as u8 {
+            return Err(Verdict::IpOptions);
+        }
+        if frame.load::<u16>(layer3 + 6) & FRAGMENT.to_be() != 0 {
+            return Err(Verdict::Fragment);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn inherit(frame: &Frame, layer3: usize, udp_length: u16, _: u16) -> Option<Carried> {
+        let total_length = u16::from_be(frame.load(layer3 + 2));
+        // The kernel drops a packet with a wrong header checksum, so it must not be repaired by a new one here.
+        let mut sum = Sum32::ZERO;
+        for word in 0..IPV4_LEN / 4 {
+            sum = sum.add(frame.load(layer3 + 4 * word));
+        }
+        if u32::from(total_length) != IPV4_LEN as u32 + u32::from(udp_length) || fold(sum) != 0xffff {
+            return None;
+        }
+        Some(Carried {
+            traffic_class: frame.load(layer3 + 1),
+            hop_limit: frame.load(layer3 + 8),
+            dont_fragment: frame.load::<u16>(layer3 + 6) & DONT_FRAGMENT.to_be() != 0,
+        })
+    }
+
+    #[inline(always)]
+    fn key(frame: &Frame, layer3: usize, channel: [u8; 2]) -> Self::Key {
+        Aligned(FlowKey {
+            source: frame.load(layer3 + 12),
+            destination: frame.load(layer3 + 16),
+            source_port: frame.load(layer3 + 20),
+            destination_port: frame.load(layer3 + 22),
+            channel,
+            zero: [0; 2],
+        })
+    }
+
+    #[inline(always)]
+    fn tag(key: &Self::Key) -> u32 {
+        key.0.tag()
+    }
+
+    #[inline(always)]
+    fn find(key: &Self::Key) -> Option<*const Rewrite> {
+        FLOWS4.get_ptr(&key.0)
+    }
+
+    #[inline(always)]
+    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, record: &Rewrite) {
+        let [length_high, length_low] = (IPV4_LEN as u16 + udp_length).to_be_bytes();
+        // RFC 6864: the identification of a packet that cannot be fragmented means nothing and is zero; any other needs
+        // one that hardly repeats.
+        let fragmentation = if carried.dont_fragment {
+            u32::from(DONT_FRAGMENT)
+        } else {
+            // SAFETY: the helper has no preconditions.
+            unsafe { bpf_get_prandom_u32() << 16 }
+        };
+        let [s0, s1, s2, s3, ..] = record.source;
+        let [d0, d1, d2, d3, ..] = record.destination;
+        let words = [
+            u32::from_ne_bytes([Self::VERSION << 4 | 5, carried.traffic_class, length_high, length_low]),
+            fragmentation.to_be(),
+            u32::from_ne_bytes([carried.hop_limit - 1, PROTOCOL_UDP, 0, 0]),
+            u32::from_ne_bytes([s0, s1, s2, s3]),
+            u32::from_ne_bytes([d0, d1, d2, d3]),
+        ];
+        let mut sum = Sum32::ZERO;
+        for (index, word) in words.into_iter().enumerate() {
+            frame.store(layer3 + 4 * index, word);
+            sum = sum.add(word);
+        }
+        frame.store(layer3 + 10, !fold(sum));
+    }
+}
+
+/// IPv6 without extension headers (RFC 8200).
+pub(crate) struct V6;
+
+impl Family for V6 {
+    type Key = Aligned<FlowKey<16>>;
+    const VERSION: u8 = 6;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV6;
+    const HEADER_LEN: usize = IPV6_LEN;
+
+    #[inline(always)]
+    fn carries_whole_udp(frame: &Frame, layer3: usize) -> Result<(), Verdict> {
+        let next_header = frame.load::<u8>(layer3 + 6);
+        if next_header == IPV6_FRAGMENT {
+            return Err(Verdict::Fragment);
+        }
+        if next_header != PROTOCOL_UDP || frame.load::<u8>(layer3) >> 4 != Self::VERSION {
+            return Err(Verdict::NotUdp);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn inherit(frame: &Frame, layer3: usize, udp_length: u16, udp_checksum: u16) -> Option<Carried> {
+        let payload_length = u16::from_be(frame.load(layer3 + 4));
+        // RFC 8200 section 8.1: over IPv6 a UDP checksum is not optional.
+        if payload_length != udp_length || udp_checksum == 0 {
+            return None;
+        }
+        let first = u16::from_be(frame.load(layer3));
+        Some(Carried { traffic_class: (first >> 4) as u8, hop_limit: frame.load(layer3 + 7), dont_fragment: true })
+    }
+
+    #[inline(always)]
+    fn key(frame: &Frame, layer3: usize, channel: [u8; 2]) -> Self::Key {
+        Aligned(FlowKey {
+            source: frame.load(layer3 + 8),
+            destination: frame.load(layer3 + 24),
+            source_port: frame.load(layer3 + 40),
+            destination_port: frame.load(layer3 + 42),
+            channel,
+            zero: [0; 2],
+        })
+    }
+
+    #[inline(always)]
+    fn tag(key: &Self::Key) -> u32 {
+        key.0.tag()
+    }
+
+    #[inline(always)]
+    fn find(key: &Self::Key) -> Option<*const Rewrite> {
+        FLOWS6.get_ptr(&key.0)
+    }
+
+    #[inline(always)]
+    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, record: &Rewrite) {
+        let [length_high, length_low] = udp_length.to_be_bytes();
+        // RFC 8656 section 14 lets a relay set the flow label to zero: it is not the same flow any more.
+        frame.store(layer3, (u32::from(Self::VERSION) << 28 | u32::from(carried.traffic_class) << 20).to_be());
+        frame.store(layer3 + 4, [length_high, length_low, PROTOCOL_UDP, carried.hop_limit - 1]);
+        frame.store(layer3 + 8, record.source);
+        frame.store(layer3 + 24, record.destination);
+    }
+}

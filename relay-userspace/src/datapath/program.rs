@@ -1,0 +1,241 @@
+//! The XDP program in the kernel: loading it, its maps, and attaching it to interfaces.
+//!
+//! Nothing here decides what is in the maps. Dropping a [`Program`] detaches it everywhere and frees it, so that a relay
+//! that ends leaves nothing behind.
+
+use std::{
+    error::Error,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    programs::{self, Xdp, XdpError, XdpMode},
+};
+use hairpin_common::maps::{
+    ALLOCATIONS, AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, Rewrite, VERDICTS,
+};
+use thiserror::Error;
+
+/// Name of the program in the object.
+const NAME: &str = "hairpin";
+
+/// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacities {
+    /// Records per IP version: two for every channel of every allocation.
+    pub flows: u32,
+    /// Allocations that have counters of their own.
+    pub allocations: u32,
+}
+
+/// Where on its way in a packet meets the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver, before the kernel makes anything of the packet.
+    Native,
+    /// In the kernel's stack: works with every driver, at a fraction of the speed.
+    Generic,
+}
+
+/// Why the program is not in the kernel, or not where it should be; the text says what to do about it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The feature `xdp` was off when the binary was built.
+    #[error("this hairpin was built without the XDP program: run deploy/setup.sh and build with the feature `xdp`")]
+    NotBuilt,
+    /// `EPERM`.
+    #[error("not allowed to {0}: run as root, or with the capabilities CAP_BPF and CAP_NET_ADMIN")]
+    NotPermitted(&'static str),
+    /// The kernel has not enough memory for the maps.
+    #[error("no memory for BPF maps of this size: lower the number of allocations ({0})")]
+    NoMemory(io::Error),
+    /// The object does not hold what this binary expects.
+    #[error("the XDP program does not match this binary, it has no usable `{0}`: build hairpin again")]
+    Mismatch(&'static str),
+    /// [`Program::take_maps`] was called before.
+    #[error("the maps were already taken")]
+    MapsTaken,
+    /// The kernel or its verifier refused to load it.
+    #[error("the kernel refused the XDP program (Linux 5.15 or newer is needed): {0}")]
+    Refused(String),
+    /// No interface of that name.
+    #[error("there is no network interface {0}: `ip link` lists those that exist")]
+    UnknownInterface(String),
+    /// `EBUSY`: the interface has a program already.
+    #[error("another XDP program is attached to {0}: stop what attached it (`ip link show {0}` shows its id)")]
+    Busy(String),
+    /// The driver does not take it, or not with the interface's settings, such as a large MTU.
+    #[error(
+        "the driver of {interface} takes no native XDP program with its present settings ({source}): \
+         use --xdp generic, or lower its MTU to 3498 or less, and see `dmesg`"
+    )]
+    NativeRefused {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Any other refusal.
+    #[error("cannot attach the XDP program to {interface}: {source}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        source: programs::ProgramError,
+    },
+}
+
+/// The maps of a loaded program, each with the types of [`hairpin_common::maps`].
+pub struct Maps {
+    /// Records by IPv4 flow.
+    pub flows4: HashMap<MapData, FlowKey<4>, Rewrite>,
+    /// Records by IPv6 flow.
+    pub flows6: HashMap<MapData, FlowKey<16>, Rewrite>,
+    /// Port roles, packed as [`hairpin_common::maps::PortSlot`] says.
+    pub port_roles: Array<MapData, u64>,
+    /// Next hops by [`Rewrite::next_hop`].
+    pub next_hops: Array<MapData, NextHop>,
+    /// Packets by [`hairpin_common::verdict::Verdict`].
+    pub verdicts: PerCpuArray<MapData, Count>,
+    /// Packets by [`Rewrite::allocation`].
+    pub allocations: PerCpuArray<MapData, AllocationCount>,
+}
+
+/// The XDP program, loaded into the kernel.
+#[derive(Debug)]
+pub struct Program {
+    ebpf: Ebpf,
+}
+
+impl Program {
+    /// Loads the program that is built into this binary, and makes its maps, all empty.
+    pub fn load(capacities: Capacities) -> Result<Self, ProgramError> {
+        let mut ebpf = load_object(object()?, capacities)?;
+        let program = ebpf.program_mut(NAME).ok_or(ProgramError::Mismatch(NAME))?;
+        let program: &mut Xdp = program.try_into().map_err(|_| ProgramError::Mismatch(NAME))?;
+        program.load().map_err(refused)?;
+        Ok(Self { ebpf })
+    }
+
+    /// The maps, once.
+    pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
+        Ok(Maps {
+            flows4: self.take(FLOWS4)?,
+            flows6: self.take(FLOWS6)?,
+            port_roles: self.take(PORT_ROLES)?,
+            next_hops: self.take(NEXT_HOPS)?,
+            verdicts: self.take(VERDICTS)?,
+            allocations: self.take(ALLOCATIONS)?,
+        })
+    }
+
+    /// Attaches the program to an interface, until the program is dropped.
+    pub fn attach(&mut self, interface: &str, mode: AttachMode) -> Result<(), ProgramError> {
+        // aya expects a name that fits into a C string.
+        if interface.contains('\0') {
+            return Err(ProgramError::UnknownInterface(interface.to_owned()));
+        }
+        let xdp_mode = match mode {
+            AttachMode::Native => XdpMode::Driver,
+            AttachMode::Generic => XdpMode::Skb,
+        };
+        let program = self.ebpf.program_mut(NAME).ok_or(ProgramError::Mismatch(NAME))?;
+        let program: &mut Xdp = program.try_into().map_err(|_| ProgramError::Mismatch(NAME))?;
+        program.attach(interface, xdp_mode).map(|_| ()).map_err(|error| not_attached(interface, mode, error))
+    }
+
+    /// The program as aya knows it, for test runs.
+    pub fn xdp(&self) -> Result<&Xdp, ProgramError> {
+        let program = self.ebpf.program(NAME).ok_or(ProgramError::Mismatch(NAME))?;
+        program.try_into().map_err(|_| ProgramError::Mismatch(NAME))
+    }
+
+    /// The program's file descriptor.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>, ProgramError> {
+        Ok(self.xdp()?.fd().map_err(|_| ProgramError::Mismatch(NAME))?.as_fd())
+    }
+
+    fn take<T: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<T, ProgramError> {
+        let map = self.ebpf.take_map(name).ok_or(ProgramError::MapsTaken)?;
+        map.try_into().map_err(|_| ProgramError::Mismatch(name))
+    }
+}
+
+#[cfg(feature = "xdp")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
+fn object() -> Result<&'static [u8], ProgramError> {
+    Ok(aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hairpin.bpf.o")))
+}
+
+#[cfg(not(feature = "xdp"))]
+fn object() -> Result<&'static [u8], ProgramError> {
+    Err(ProgramError::NotBuilt)
+}
+
+fn load_object(object: &[u8], capacities: Capacities) -> Result<Ebpf, ProgramError> {
+    aya::EbpfLoader::new()
+        .map_max_entries(FLOWS4, capacities.flows.max(1))
+        .map_max_entries(FLOWS6, capacities.flows.max(1))
+        .map_max_entries(ALLOCATIONS, capacities.allocations.max(1))
+        .load(object)
+        .map_err(refused)
+}
+
+/// Tells the refusals apart that an operator can do something about.
+fn refused(error: impl Error + 'static) -> ProgramError {
+    match os_error(&error) {
+        Some(error) if error.raw_os_error() == Some(libc::EPERM) => ProgramError::NotPermitted("load BPF programs"),
+        Some(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::E2BIG)) => {
+            ProgramError::NoMemory(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::ENOMEM)))
+        }
+        _ => ProgramError::Refused(chain(&error)),
+    }
+}
+
+fn not_attached(interface: &str, mode: AttachMode, error: programs::ProgramError) -> ProgramError {
+    let interface = interface.to_owned();
+    let code = match &error {
+        programs::ProgramError::UnknownInterface { .. } => return ProgramError::UnknownInterface(interface),
+        programs::ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
+        programs::ProgramError::NetlinkError(error) => error.raw_os_error(),
+        error => os_error(error).and_then(io::Error::raw_os_error),
+    };
+    match (code, mode) {
+        (Some(libc::EPERM), _) => ProgramError::NotPermitted("attach an XDP program"),
+        (Some(libc::EBUSY | libc::EEXIST), _) => ProgramError::Busy(interface),
+        (Some(libc::ENODEV), _) => ProgramError::UnknownInterface(interface),
+        (
+            Some(code @ (libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOMEM | libc::ENOSPC)),
+            AttachMode::Native,
+        ) => ProgramError::NativeRefused { interface, source: io::Error::from_raw_os_error(code) },
+        _ => ProgramError::Attach { interface, source: error },
+    }
+}
+
+/// The operating system's error at the root of another one.
+fn os_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut error = Some(error);
+    while let Some(current) = error {
+        if let Some(found) = current.downcast_ref::<io::Error>().filter(|found| found.raw_os_error().is_some()) {
+            return Some(found);
+        }
+        error = current.source();
+    }
+    None
+}
+
+/// An error with all its causes, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
