@@ -128,10 +128,10 @@ fn a_fingerprint_that_is_wrong_or_not_last_is_refused() {
     *wrong.last_mut().unwrap() ^= 1;
     assert_eq!(Message::parse(&wrong).err(), Some(ParseError::Fingerprint));
 
-    let mut early = Vec::new();
-    MessageBuilder::new(&mut early, Class::Request, Method::BINDING, ID).finish(true);
-    early.extend_from_slice(&[0x80, 0x22, 0x00, 0x04, b'l', b'a', b't', b'e']);
-    set_length(&mut early);
+    // The right CRC-32 for what stands before it, but not at the end.
+    let mut early = raw(&[0x80, 0x28, 0x00, 0x04, 0, 0, 0, 0, 0x80, 0x22, 0x00, 0x04, b'l', b'a', b't', b'e']);
+    let crc = crc32fast::hash(&early[..20]) ^ 0x5354_554e;
+    early[24..28].copy_from_slice(&crc.to_be_bytes());
     assert_eq!(Message::parse(&early).err(), Some(ParseError::Fingerprint));
 
     let short = raw(&[0x80, 0x28, 0x00, 0x00]);
