@@ -1,0 +1,80 @@
+//! The command line.
+
+pub mod serve;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub use self::value::{AdminAddr, PortRange, RelayAddr, User};
+use crate::{credentials, load};
+
+/// Bad usage, as for most commands of Unix.
+const USAGE: u8 = 2;
+
+/// A TURN relay that forwards in the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "hairpin", version, about, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay.
+    Serve(Box<serve::Args>),
+    /// Measure a TURN server: real allocations, paced traffic, loss and latency.
+    Load(load::Args),
+    /// Reflect datagrams to where they came from: a peer for `load --mode echo --peer`.
+    EchoPeer(load::EchoPeerArgs),
+    /// Mint a username and password that expire, from a shared secret.
+    Credentials(credentials::Args),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match cli.command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Load(args) => load::run(args),
+        Command::EchoPeer(args) => load::run_echo_peer(args),
+        Command::Credentials(args) => credentials::run(args),
+    }
+}
+
+/// Ends with one line that says what is wrong with the command line.
+pub fn usage_error(message: &str) -> ExitCode {
+    eprintln!("hairpin: {message}");
+    ExitCode::from(USAGE)
+}
+
+fn explain(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Help and version are what was asked for; a closed pipe is nobody's problem.
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+    }
+    // The first paragraph is the error; hints and usage follow it.
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or(&text);
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    usage_error(line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// The definition of the command line, for documentation and tests.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_sound() {
+        super::command().debug_assert();
+    }
+}

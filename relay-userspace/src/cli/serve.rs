@@ -1,0 +1,203 @@
+//! `hairpin serve`: its options, and what they mean together.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ipnet::IpNet;
+
+use super::usage_error;
+use super::value::{AdminAddr, PortRange, RelayAddr, User, listen_address, realm, secret};
+use crate::datapath::XdpMode;
+use crate::net::source_address_towards;
+use crate::relay::{self, Authentication, Config};
+use crate::state;
+
+/// The port of STUN and TURN (RFC 8656 section 4).
+const PORT: u16 = 3478;
+
+/// Run the relay.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address and port where clients reach the server over UDP; may be repeated [default: port 3478 of every address]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
+    listen: Vec<SocketAddr>,
+
+    /// Address that relayed addresses are made of, and, behind a 1:1 NAT, the address it has outside; may be repeated
+    /// [default: the addresses that this host reaches the Internet from]
+    #[arg(long, value_name = "IP[=PUBLIC-IP]")]
+    relay_address: Vec<RelayAddr>,
+
+    /// Ports that relayed addresses are made of
+    #[arg(long, value_name = "MIN-MAX", default_value_t = PortRange::DYNAMIC)]
+    relay_ports: PortRange,
+
+    /// Realm of the long-term credentials
+    #[arg(long, value_name = "REALM", default_value = "hairpin", value_parser = realm)]
+    realm: String,
+
+    /// A user that may always relay; may be repeated
+    #[arg(long, value_name = "NAME:PASSWORD", env = "HAIRPIN_USER", hide_env_values = true)]
+    user: Vec<User>,
+
+    /// Secret shared with whoever mints credentials that expire; may be repeated, all are valid [default: with no --user
+    /// either, a random one is made at the first start and kept in the state directory]
+    #[arg(long, value_name = "SECRET", env = "HAIRPIN_AUTH_SECRET", hide_env_values = true, value_parser = secret)]
+    auth_secret: Vec<String>,
+
+    /// Allow these peers although the default rules, or a wider --deny-peer, forbid them; may be repeated
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    allow_peer: Vec<IpNet>,
+
+    /// Forbid these peers; may be repeated. The most specific rule wins; of equal ones, --deny-peer
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    deny_peer: Vec<IpNet>,
+
+    /// Forwarding in the kernel: auto takes native, else generic, else none
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = XdpMode::Auto)]
+    xdp: XdpMode,
+
+    /// Interface whose packets are forwarded in the kernel; may be repeated [default: that of the default route]
+    #[arg(long, value_name = "IF")]
+    interface: Vec<String>,
+
+    /// Address of metrics and health checks over HTTP, or off
+    #[arg(long, value_name = "ADDR:PORT|off", default_value = "127.0.0.1:9641")]
+    admin: AdminAddr,
+
+    /// Number of threads that serve packets [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    shards: Option<u32>,
+
+    /// Where state is kept over restarts [default: /var/lib/hairpin for root, else ~/.local/state/hairpin]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let single = |text: &str| text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(|| single(text)).ok_or_else(|| "ADDR/LENGTH is needed, such as 10.0.0.0/8".to_owned())
+}
+
+/// Runs the relay until it is told to stop.
+pub fn run(args: Args) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("HAIRPIN_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .with_target(false)
+        .init();
+    let config = match args.into_config() {
+        Ok(config) => config,
+        Err(message) => return usage_error(&message),
+    };
+    match relay::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hairpin: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Args {
+    /// Checks what no option can check alone, and fills in what was left out. An error is one line that names an option.
+    fn into_config(self) -> Result<Config, String> {
+        let ports = self.relay_ports;
+        let (listeners, optional) = if self.listen.is_empty() {
+            let v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
+            (vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT)], Some(v6))
+        } else {
+            (self.listen, None)
+        };
+        for (at, listener) in listeners.iter().enumerate() {
+            if listeners[..at].contains(listener) {
+                return Err(format!("--listen {listener} is given twice"));
+            }
+            let any = SocketAddr::new(if listener.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, listener.port());
+            if *listener != any && listeners.contains(&any) {
+                return Err(format!("--listen {listener} is already part of --listen {any}"));
+            }
+        }
+        for port in listeners.iter().chain(&optional).map(SocketAddr::port) {
+            if ports.range().contains(&port) {
+                return Err(format!("--relay-ports {ports} contains port {port} of --listen"));
+            }
+        }
+
+        let shards = self.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32).min(256));
+        let pairs = ports.max / 2 - ports.min / 2 + 1;
+        if u32::from(pairs) < shards {
+            if self.shards.is_some() {
+                return Err(format!("--relay-ports {ports} has too few ports for --shards {shards}: two are needed for each"));
+            }
+        }
+        let shards = shards.min(u32::from(pairs));
+
+        let relay_addresses = if self.relay_address.is_empty() {
+            let found = default_relay_addresses(&listeners);
+            if found.is_empty() {
+                return Err("--relay-address is needed: this host has no route to the Internet to find one by".to_owned());
+            }
+            found
+        } else {
+            self.relay_address
+        };
+        for (at, address) in relay_addresses.iter().enumerate() {
+            if relay_addresses[..at].iter().any(|other| other.bind == address.bind) {
+                return Err(format!("--relay-address {} is given twice", address.bind));
+            }
+        }
+        for (at, user) in self.user.iter().enumerate() {
+            if self.user[..at].iter().any(|other| other.name == user.name) {
+                return Err(format!("--user {} is given twice", user.name));
+            }
+        }
+        if self.xdp == XdpMode::Off && !self.interface.is_empty() {
+            return Err("--interface needs another --xdp than off".to_owned());
+        }
+
+        let authentication = if self.user.is_empty() && self.auth_secret.is_empty() {
+            Authentication::Generated { state_dir: self.state_dir.unwrap_or_else(state::default_directory) }
+        } else {
+            Authentication::Given { users: self.user, secrets: self.auth_secret }
+        };
+        Ok(Config {
+            listeners,
+            optional_listener: optional,
+            relay_addresses,
+            relay_ports: ports,
+            realm: self.realm,
+            authentication,
+            allow_peers: self.allow_peer,
+            deny_peers: self.deny_peer,
+            xdp: self.xdp,
+            interfaces: self.interface,
+            admin: self.admin,
+            shards,
+        })
+    }
+}
+
+/// Relayed addresses come from where clients reach the server: a listener's own address, or, for one that listens
+/// everywhere, the address that this host reaches the Internet from.
+fn default_relay_addresses(listeners: &[SocketAddr]) -> Vec<RelayAddr> {
+    let mut found: Vec<RelayAddr> = Vec::new();
+    let mut add = |ip: IpAddr| {
+        if !found.iter().any(|known| known.bind == ip) {
+            found.push(RelayAddr { bind: ip, public: ip });
+        }
+    };
+    // Any address of the Internet would do: nothing is sent there, only the route is asked for.
+    let internet = [IpAddr::from([192, 88, 99, 1]), IpAddr::from([0x2001, 0x4860, 0, 0, 0, 0, 0, 1])];
+    for listener in listeners {
+        if listener.ip().is_unspecified() {
+            // A listener for every IPv4 address comes with one for every IPv6 address.
+            internet.into_iter().filter_map(source_address_towards).for_each(&mut add);
+        } else {
+            add(listener.ip());
+        }
+    }
+    found
+}

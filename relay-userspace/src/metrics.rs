@@ -1,0 +1,146 @@
+//! Prometheus exposition. Nothing is counted here: at each scrape, what shards and kernel have counted is collected.
+//!
+//! Label values come from fixed sets (verdicts, reasons, methods, error codes) or from the configuration (interfaces); a
+//! client can make none.
+
+use hairpin_common::maps::Count;
+use hairpin_common::verdict::{Action, Verdict};
+use hairpin_proto::turn::Discard;
+use metrics::{Recorder, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::datapath::{AttachedMode, Counters as KernelCounters, InterfaceStatus};
+use crate::shard::Report;
+
+/// Everything that a scrape shows.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// One report of each shard.
+    pub shards: Vec<Report>,
+    /// What the kernel has counted; zeros without XDP.
+    pub kernel: KernelCounters,
+    /// Where XDP is attached.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Sockets that are reserved for a token.
+    pub reserved: usize,
+    /// How many relay ports there are, over all relay addresses.
+    pub port_capacity: usize,
+}
+
+/// Renders snapshots.
+pub struct Exporter {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Default for Exporter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Exporter {
+    /// Describes the metrics.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, describe);
+        Self { recorder, handle }
+    }
+
+    /// The exposition of a snapshot, as text.
+    pub fn render(&self, snapshot: &Snapshot) -> String {
+        metrics::with_local_recorder(&self.recorder as &dyn Recorder, || record(snapshot));
+        self.handle.render()
+    }
+}
+
+fn describe() {
+    describe_gauge!("hairpin_build_info", "Constant 1, labelled with the version that runs.");
+    describe_gauge!("hairpin_allocations", "Live allocations.");
+    describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
+    describe_counter!("hairpin_relayed_bytes_total", "Application data relayed, in bytes, without any framing.");
+    describe_counter!("hairpin_dropped_packets_total", "Datagrams dropped, by path and reason.");
+    describe_counter!("hairpin_xdp_passed_packets_total", "Packets that XDP left to the kernel's stack, by reason.");
+    describe_counter!("hairpin_stun_requests_total", "STUN requests received, by method.");
+    describe_counter!("hairpin_stun_responses_total", "STUN responses sent, by method and code (200: success).");
+    describe_gauge!("hairpin_relay_ports_in_use", "Ports of relayed addresses that are bound, reserved ones included.");
+    describe_gauge!("hairpin_relay_ports_capacity", "Ports that relayed addresses can have.");
+    describe_gauge!("hairpin_xdp_attached", "1 where the XDP program is attached, by interface and mode.");
+    describe_gauge!("hairpin_flows", "Channels that the kernel forwards.");
+    describe_counter!("hairpin_flow_insert_failures_total", "Channels that the kernel could not take; userspace did.");
+}
+
+fn record(snapshot: &Snapshot) {
+    gauge!("hairpin_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let shards = &snapshot.shards;
+    gauge!("hairpin_allocations").set(as_gauge(shards.iter().map(|shard| shard.allocations).sum()));
+    let bound: usize = shards.iter().map(|shard| shard.relays).sum();
+    gauge!("hairpin_relay_ports_in_use").set(as_gauge(bound + snapshot.reserved));
+    gauge!("hairpin_relay_ports_capacity").set(as_gauge(snapshot.port_capacity));
+
+    let userspace = |count: fn(&Report) -> Count| shards.iter().map(count).fold(Count::default(), add);
+    relayed("userspace", "to_peer", userspace(|shard| shard.counters.to_peer));
+    relayed("userspace", "to_client", userspace(|shard| shard.counters.to_client));
+    for reason in Discard::ALL {
+        let discarded = shards.iter().map(|shard| shard.counters.discarded[*reason as usize]).sum();
+        dropped("userspace", reason.label(), discarded);
+    }
+    dropped("userspace", "hop_limit", shards.iter().map(|shard| shard.counters.hop_limit).sum());
+    dropped("userspace", "send_failed", shards.iter().map(|shard| shard.counters.send_failed).sum());
+
+    for verdict in Verdict::ALL {
+        let count = snapshot.kernel.verdicts[*verdict as usize];
+        match verdict.action() {
+            Action::Transmit => relayed("kernel", verdict.label(), count),
+            Action::Drop => dropped("kernel", verdict.label(), count.packets),
+            Action::Pass => {
+                counter!("hairpin_xdp_passed_packets_total", "reason" => verdict.label()).absolute(count.packets);
+            }
+        }
+    }
+    gauge!("hairpin_flows").set(as_gauge(snapshot.kernel.flows as usize));
+    counter!("hairpin_flow_insert_failures_total").absolute(snapshot.kernel.insert_failures);
+    for status in &snapshot.interfaces {
+        let (mode, attached) = match status.mode {
+            AttachedMode::Native => ("native", 1.0),
+            AttachedMode::Generic => ("generic", 1.0),
+            AttachedMode::None => ("none", 0.0),
+        };
+        gauge!("hairpin_xdp_attached", "interface" => status.interface.clone(), "mode" => mode).set(attached);
+    }
+
+    for (method, requests) in sum(shards.iter().flat_map(|shard| shard.messages.requests())) {
+        counter!("hairpin_stun_requests_total", "method" => method).absolute(requests);
+    }
+    for ((method, code), responses) in sum(shards.iter().flat_map(|shard| shard.messages.responses())) {
+        counter!("hairpin_stun_responses_total", "method" => method, "code" => code.to_string()).absolute(responses);
+    }
+}
+
+fn relayed(path: &'static str, direction: &'static str, count: Count) {
+    counter!("hairpin_relayed_packets_total", "path" => path, "direction" => direction).absolute(count.packets);
+    counter!("hairpin_relayed_bytes_total", "path" => path, "direction" => direction).absolute(count.bytes);
+}
+
+fn dropped(path: &'static str, reason: &'static str, packets: u64) {
+    counter!("hairpin_dropped_packets_total", "path" => path, "reason" => reason).absolute(packets);
+}
+
+fn add(a: Count, b: Count) -> Count {
+    Count { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
+}
+
+/// Sums what several shards have under the same key.
+fn sum<K: Ord>(counts: impl Iterator<Item = (K, u64)>) -> std::collections::BTreeMap<K, u64> {
+    let mut sums = std::collections::BTreeMap::new();
+    for (key, count) in counts {
+        *sums.entry(key).or_default() += count;
+    }
+    sums
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of ports and allocations stay far below 2^52")]
+fn as_gauge(number: usize) -> f64 {
+    number as f64
+}

@@ -1,0 +1,175 @@
+//! Addresses and ancillary data, to and from the C structures of `recvmsg` and `sendmsg`.
+#![allow(unsafe_code, reason = "reads and writes the unions and unaligned structures of the socket API")]
+
+use std::mem::{self, MaybeUninit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// What of the IP header a relay carries over (RFC 8656 sections 13 to 16).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpFields {
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// DSCP and ECN: the type of service or traffic class byte.
+    pub traffic_class: u8,
+}
+
+impl IpFields {
+    /// For datagrams that the server sends on its own account.
+    pub const ORIGINATED: Self = Self { hop_limit: 64, traffic_class: 0 };
+}
+
+/// Room for the ancillary data of one datagram: packet information, hop limit and traffic class, of either family.
+pub(super) const CONTROL_LEN: usize = 128;
+
+/// A control buffer, aligned as `cmsghdr` asks.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
+
+/// Reads the address that the kernel wrote. `None` if it is neither IPv4 nor IPv6.
+pub(super) fn read_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says which structure the storage holds; storage is large and aligned enough for it.
+            let v4 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
+            let ip = Ipv4Addr::from(v4.sin_addr.s_addr.to_ne_bytes());
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: as above.
+            let v6 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), 0, v6.sin6_scope_id).into())
+        }
+        _ => None,
+    }
+}
+
+/// Writes an address; returns how many bytes of the storage count.
+pub(super) fn write_address(storage: &mut libc::sockaddr_storage, address: SocketAddr) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(address) => {
+            let v4 = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: storage is large and aligned enough for any address.
+            unsafe { (&raw mut *storage).cast::<libc::sockaddr_in>().write(v4) };
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            let v6 = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: 0,
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { (&raw mut *storage).cast::<libc::sockaddr_in6>().write(v6) };
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+/// What the kernel told about a received datagram.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ancillary {
+    /// The address it was sent to.
+    pub(super) destination: Option<IpAddr>,
+    /// TTL or hop limit.
+    pub(super) hop_limit: Option<u8>,
+    /// Type of service or traffic class.
+    pub(super) traffic_class: Option<u8>,
+}
+
+/// Reads the ancillary data that `recvmmsg` left in the control buffer of `header`.
+pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
+    let mut found = Ancillary::default();
+    // SAFETY: the kernel filled the control buffer, and `msg_controllen` says how far; the macros stay inside of it.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(header);
+        while !at.is_null() {
+            let data = libc::CMSG_DATA(at);
+            match ((*at).cmsg_level, (*at).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                    found.destination = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                    found.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                    found.hop_limit = Some(data.cast::<i32>().read_unaligned() as u8);
+                }
+                // IP_TOS comes as one byte, IPV6_TCLASS as an int.
+                (libc::IPPROTO_IP, libc::IP_TOS) => found.traffic_class = Some(data.read()),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    found.traffic_class = Some(data.cast::<i32>().read_unaligned() as u8);
+                }
+                _ => {}
+            }
+            at = libc::CMSG_NXTHDR(header, at);
+        }
+    }
+    found
+}
+
+/// Writes ancillary data into a control buffer; returns its length.
+///
+/// `source` is the address to send from, for a socket that is bound to none or to several.
+pub(super) fn write_ancillary(control: &mut Control, source: Option<IpAddr>, family_v4: bool, ip: IpFields) -> usize {
+    let mut writer = ControlWriter { control, used: 0 };
+    let (hop_limit, traffic_class) = (i32::from(ip.hop_limit), i32::from(ip.traffic_class));
+    match source {
+        Some(IpAddr::V4(source)) => {
+            let source = libc::in_addr { s_addr: u32::from_ne_bytes(source.octets()) };
+            let info = libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: libc::in_addr { s_addr: 0 } };
+            writer.push(libc::IPPROTO_IP, libc::IP_PKTINFO, info);
+        }
+        Some(IpAddr::V6(source)) => {
+            let info =
+                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: source.octets() }, ipi6_ifindex: 0 };
+            writer.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
+        }
+        None => {}
+    }
+    if family_v4 {
+        writer.push(libc::IPPROTO_IP, libc::IP_TTL, hop_limit);
+        writer.push(libc::IPPROTO_IP, libc::IP_TOS, traffic_class);
+    } else {
+        writer.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, hop_limit);
+        writer.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, traffic_class);
+    }
+    writer.used
+}
+
+struct ControlWriter<'c> {
+    control: &'c mut Control,
+    used: usize,
+}
+
+impl ControlWriter<'_> {
+    fn push<T: Copy>(&mut self, level: i32, kind: i32, value: T) {
+        // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
+        let (space, len) =
+            unsafe { (libc::CMSG_SPACE(size_of::<T>() as u32) as usize, libc::CMSG_LEN(size_of::<T>() as u32)) };
+        let room = &mut self.control.0[self.used..self.used + space];
+        room.fill(0);
+        // SAFETY: `room` was checked to hold the header and the value, `used` keeps it aligned for `cmsghdr`, and the
+        // value is written unaligned behind it.
+        unsafe {
+            let mut header = MaybeUninit::<libc::cmsghdr>::zeroed().assume_init();
+            header.cmsg_len = len as _;
+            header.cmsg_level = level;
+            header.cmsg_type = kind;
+            let at = room.as_mut_ptr();
+            at.cast::<libc::cmsghdr>().write(header);
+            at.add(mem::size_of::<libc::cmsghdr>()).cast::<T>().write_unaligned(value);
+        }
+        self.used += space;
+    }
+}

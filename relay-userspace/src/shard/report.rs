@@ -1,0 +1,61 @@
+//! What a shard has counted. Kept by its thread alone and copied when somebody asks: no packet touches a shared counter.
+
+use hairpin_common::maps::Count;
+use hairpin_proto::turn::{Discard, MessageCounts};
+
+use super::sockets::Socket;
+
+/// Traffic that went through userspace.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Relayed from clients to peers.
+    pub to_peer: Count,
+    /// Relayed from peers to clients.
+    pub to_client: Count,
+    /// Dropped by the engine, by reason.
+    pub discarded: [u64; Discard::ALL.len()],
+    /// Dropped for its hop limit.
+    pub hop_limit: u64,
+    /// Not taken by the kernel.
+    pub send_failed: u64,
+}
+
+impl Counters {
+    pub(super) fn discard(&mut self, reason: Discard) {
+        self.discarded[reason as usize] += 1;
+    }
+
+    pub(super) fn relayed(&mut self, through: Socket, bytes: usize) {
+        let count = self.direction(through);
+        count.packets += 1;
+        count.bytes += bytes as u64;
+    }
+
+    /// Takes back what [`Counters::relayed`] counted too early.
+    pub(super) fn refused(&mut self, through: Socket, bytes: usize) {
+        let count = self.direction(through);
+        count.packets -= 1;
+        count.bytes -= bytes as u64;
+        self.send_failed += 1;
+    }
+
+    fn direction(&mut self, through: Socket) -> &mut Count {
+        match through {
+            Socket::Listener(_) => &mut self.to_client,
+            Socket::Relay(_) => &mut self.to_peer,
+        }
+    }
+}
+
+/// What a shard has counted, and what it holds.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Traffic through userspace.
+    pub counters: Counters,
+    /// Live allocations.
+    pub allocations: usize,
+    /// Open sockets of relayed addresses.
+    pub relays: usize,
+    /// STUN requests and responses.
+    pub messages: MessageCounts,
+}

@@ -1,0 +1,269 @@
+//! The loop of a shard.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
+use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Server};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::Command;
+use super::report::{Counters, Report};
+use super::sockets::{Socket, Sockets};
+use crate::datapath;
+use crate::net::{Outbox, Outgoing, ReceiveBatch, Received, SendBatch};
+
+/// How many rounds of receiving and sending come before timers and commands have their turn.
+const ROUNDS: usize = 16;
+
+pub(super) struct Shard {
+    state: State,
+    ready: Vec<Socket>,
+    receive: ReceiveBatch<Socket>,
+    send: SendBatch<Socket>,
+}
+
+/// All but the batches: those are borrowed while a batch goes through.
+struct State {
+    server: Server,
+    sockets: Sockets,
+    datapath: datapath::Handle,
+    counters: Counters,
+    index: u32,
+    shards: u32,
+}
+
+impl Shard {
+    pub(super) fn new(server: Server, sockets: Sockets, datapath: datapath::Handle, index: u32, shards: u32) -> Self {
+        Self {
+            state: State { server, sockets, datapath, counters: Counters::default(), index, shards },
+            ready: Vec::new(),
+            receive: ReceiveBatch::new(),
+            send: SendBatch::new(),
+        }
+    }
+
+    /// Serves until told to shut down.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
+        let poll: AsyncFd<OwnedFd> = AsyncFd::with_interest(self.state.sockets.poll_fd()?, Interest::READABLE)?;
+        loop {
+            let deadline = self.state.server.poll_timeout();
+            tokio::select! {
+                readable = poll.readable() => {
+                    if !self.rounds()? {
+                        readable?.clear_ready();
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    self.state.server.handle_timeout(now());
+                    self.state.carry_out();
+                }
+                command = commands.recv() => match command {
+                    Some(Command::Report(answer)) => {
+                        // Whoever asked may have given up; then the answer is nobody's.
+                        let _ = answer.send(self.state.report());
+                    }
+                    Some(Command::Shutdown) | None => {
+                        self.state.server.shutdown(now());
+                        self.state.carry_out();
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Relays what is there. Returns whether more may be waiting.
+    fn rounds(&mut self) -> io::Result<bool> {
+        for _ in 0..ROUNDS {
+            self.state.sockets.ready(&mut self.ready)?;
+            if self.ready.is_empty() {
+                return Ok(false);
+            }
+            for at in 0..self.ready.len() {
+                let socket = self.ready[at];
+                // A socket may have been closed by what came in before it in this round.
+                let Some(fd) = self.state.sockets.fd(socket) else { continue };
+                // Errors of a UDP socket are about some datagram sent before. There is nothing to do about them here.
+                let _ = self.receive.receive(fd, socket);
+                if self.receive.is_full() {
+                    self.relay();
+                }
+            }
+            if !self.receive.is_empty() {
+                self.relay();
+            }
+        }
+        Ok(true)
+    }
+
+    /// Passes the received batch through the engine.
+    fn relay(&mut self) {
+        let now = now();
+        let mut outbox = self.send.start();
+        for datagram in self.receive.iter() {
+            self.state.relay(now, &datagram, &mut outbox);
+        }
+        self.state.flush(&mut outbox);
+        self.receive.clear();
+    }
+}
+
+impl State {
+    fn relay<'p>(&mut self, now: Now, datagram: &Received<'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
+        let disposition = match datagram.socket {
+            Socket::Listener(listener) => {
+                let server = self.sockets.server_address(listener, datagram.destination);
+                let five_tuple = FiveTuple { client: ClientAddr::new(datagram.source), server };
+                self.server.client_datagram(now, five_tuple, datagram.payload)
+            }
+            Socket::Relay(relay) => {
+                self.server.peer_datagram(now, relay, PeerAddr::new(datagram.source), datagram.payload)
+            }
+        };
+        match disposition {
+            Disposition::Forward(forward) => self.forward(&forward, datagram, outbox),
+            Disposition::Control => {
+                // What was received earlier leaves earlier, and no socket closes while something waits for it.
+                self.flush(outbox);
+                self.carry_out();
+            }
+            Disposition::Discard(reason) => self.counters.discard(reason),
+        }
+    }
+
+    fn forward<'p>(
+        &mut self,
+        forward: &Forward<'p>,
+        datagram: &Received<'p, Socket>,
+        outbox: &mut Outbox<'_, 'p, Socket>,
+    ) {
+        let Some(hop_limit) = datagram.ip.hop_limit.checked_sub(1).filter(|left| *left > 0) else {
+            self.counters.hop_limit += 1;
+            return;
+        };
+        let mut ip = datagram.ip;
+        ip.hop_limit = hop_limit;
+        match forward {
+            Forward::ToPeer { relay, peer, payload, dont_fragment, .. } => {
+                let socket = Socket::Relay(*relay);
+                let destination = peer.socket();
+                let outgoing = Outgoing { socket, source: None, destination, ip, header: &[], payload, padding: 0 };
+                if *dont_fragment {
+                    self.flush(outbox);
+                    self.set_dont_fragment(socket, true);
+                    self.push(&outgoing, outbox);
+                    self.flush(outbox);
+                    self.set_dont_fragment(socket, false);
+                } else {
+                    self.push(&outgoing, outbox);
+                }
+            }
+            Forward::ToClient { five_tuple, header, payload, padding, .. } => {
+                let Some(socket) = self.sockets.listener_of(five_tuple) else {
+                    self.counters.send_failed += 1;
+                    return;
+                };
+                let (source, destination) = (Some(five_tuple.server.ip()), five_tuple.client.socket());
+                let header = header.as_bytes();
+                let outgoing = Outgoing { socket, source, destination, ip, header, payload, padding: *padding };
+                self.push(&outgoing, outbox);
+            }
+        }
+    }
+
+    fn push<'p>(&mut self, outgoing: &Outgoing<'_, 'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
+        if outbox.is_full() {
+            self.flush(outbox);
+        }
+        self.counters.relayed(outgoing.socket, outgoing.payload.len());
+        outbox.push(outgoing);
+    }
+
+    fn flush(&mut self, outbox: &mut Outbox<'_, '_, Socket>) {
+        if !outbox.is_empty() {
+            let Self { sockets, counters, .. } = self;
+            outbox.flush(|socket| sockets.fd(socket), |socket, bytes| counters.refused(socket, bytes));
+        }
+    }
+
+    fn set_dont_fragment(&self, socket: Socket, on: bool) {
+        if let Socket::Relay(relay) = socket
+            && let Some(socket) = self.sockets.relay(relay)
+            && let Err(error) = socket.set_dont_fragment(on)
+        {
+            tracing::trace!(%error, "DF cannot be set");
+        }
+    }
+
+    /// Does what the engine asks.
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.server.poll_effect() {
+            match effect {
+                Effect::Respond { five_tuple, message } => {
+                    if let Err(error) = self.sockets.respond(&five_tuple, message) {
+                        self.counters.send_failed += 1;
+                        tracing::trace!(%error, "a response was not sent");
+                    }
+                }
+                Effect::Bind { relay, request } => {
+                    let result = self.sockets.bind(relay, request);
+                    self.server.relay_bound(now(), relay, result);
+                }
+                Effect::Close { relay } => self.sockets.close(relay),
+                Effect::DropReservation { token } => self.sockets.drop_reservation(token),
+                Effect::InstallFlow { flow, expires } => self.datapath.install(self.kernel_flow(&flow), expires),
+                Effect::RemoveFlow { flow } => self.datapath.remove(self.kernel_flow(&flow)),
+                Effect::Allocated { allocation } => {
+                    tracing::debug!(allocation = self.kernel_index(allocation), "allocation made");
+                }
+                Effect::Freed { allocation } => {
+                    let index = self.kernel_index(allocation);
+                    tracing::debug!(allocation = index, "allocation freed");
+                    self.datapath.reset_allocation(index);
+                }
+            }
+        }
+    }
+
+    fn kernel_flow(&self, flow: &Flow) -> datapath::Flow {
+        datapath::Flow {
+            client: flow.five_tuple.client.socket(),
+            server: flow.five_tuple.server.socket(),
+            channel: flow.channel,
+            relayed: flow.relayed.socket(),
+            peer: flow.peer.socket(),
+            allocation: self.kernel_index(flow.allocation),
+        }
+    }
+
+    /// The engine numbers the allocations of its shard, the kernel those of all shards.
+    fn kernel_index(&self, AllocationId(id): AllocationId) -> u32 {
+        id * self.shards + self.index
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            counters: self.counters,
+            allocations: self.server.allocations(),
+            relays: self.sockets.open(),
+            messages: self.server.message_counts().clone(),
+        }
+    }
+}
+
+fn now() -> Now {
+    // A clock before 1970 makes every credential that expires a valid one for long; it harms nobody else.
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Now { instant: Instant::now(), unix }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,179 @@
+//! The sockets of one shard, and waiting for all of them at once.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hairpin_common::maps::PortRole;
+use hairpin_proto::address::{FiveTuple, RelayedAddr, ServerAddr};
+use hairpin_proto::turn::{BindError, BindRequest, RelayId};
+use rustix::event::epoll;
+
+use super::reservations::Reservations;
+use crate::datapath;
+use crate::net::{SocketError, UdpSocket, send_one};
+
+/// Which socket of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Socket {
+    /// A listener, by its place in the list.
+    Listener(u32),
+    /// The socket of a relayed address.
+    Relay(RelayId),
+}
+
+impl Socket {
+    fn token(self) -> epoll::EventData {
+        epoll::EventData::new_u64(match self {
+            Self::Listener(at) => u64::from(at),
+            Self::Relay(RelayId(id)) => 1 << 32 | u64::from(id),
+        })
+    }
+
+    fn from_token(token: u64) -> Self {
+        if token >> 32 == 0 { Self::Listener(token as u32) } else { Self::Relay(RelayId(token as u32)) }
+    }
+}
+
+/// Listeners, relay sockets, and the epoll instance that watches them.
+///
+/// Relay sockets come and go by the thousand; an epoll instance of their own gives all that are ready in one call, which
+/// lets one batch hold datagrams of many of them.
+pub(super) struct Sockets {
+    poll: OwnedFd,
+    events: Vec<epoll::Event>,
+    listeners: Vec<UdpSocket>,
+    relays: Vec<Option<UdpSocket>>,
+    open: usize,
+    reservations: Reservations,
+    datapath: datapath::Handle,
+}
+
+/// How many sockets one call reports at most.
+const EVENTS: usize = 64;
+
+impl Sockets {
+    pub(super) fn new(
+        mut listeners: Vec<UdpSocket>,
+        reservations: Reservations,
+        datapath: datapath::Handle,
+    ) -> io::Result<Self> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // The most specific address first, as the kernel chooses too.
+        listeners.sort_by_key(|listener| listener.local().ip().is_unspecified());
+        for (at, listener) in (0..).zip(&listeners) {
+            epoll::add(&poll, listener, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
+        }
+        let events = Vec::with_capacity(EVENTS);
+        Ok(Self { poll, events, listeners, relays: Vec::new(), open: 0, reservations, datapath })
+    }
+
+    /// The descriptor that becomes readable when any socket is.
+    pub(super) fn poll_fd(&self) -> io::Result<OwnedFd> {
+        self.poll.try_clone()
+    }
+
+    /// Puts the sockets that are readable now into `ready`, at most [`EVENTS`]. Does not wait.
+    pub(super) fn ready(&mut self, ready: &mut Vec<Socket>) -> io::Result<()> {
+        ready.clear();
+        self.events.clear();
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut self.events), Some(&now)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        ready.extend(self.events.iter().map(|event| Socket::from_token(event.data.u64())));
+        Ok(())
+    }
+
+    /// The descriptor of a socket, unless it was closed.
+    pub(super) fn fd(&self, socket: Socket) -> Option<BorrowedFd<'_>> {
+        match socket {
+            Socket::Listener(at) => self.listeners.get(at as usize).map(UdpSocket::as_fd),
+            Socket::Relay(relay) => self.relay(relay).map(UdpSocket::as_fd),
+        }
+    }
+
+    pub(super) fn relay(&self, RelayId(id): RelayId) -> Option<&UdpSocket> {
+        self.relays.get(id as usize)?.as_ref()
+    }
+
+    /// The address at which a datagram reached a listener.
+    pub(super) fn server_address(&self, listener: u32, destination: Option<IpAddr>) -> ServerAddr {
+        let local = self.listeners[listener as usize].local();
+        ServerAddr::new(SocketAddr::new(destination.unwrap_or(local.ip()), local.port()))
+    }
+
+    /// The listener that serves a client.
+    pub(super) fn listener_of(&self, five_tuple: &FiveTuple) -> Option<Socket> {
+        let server = five_tuple.server.socket();
+        let serves = |local: SocketAddr| {
+            local.port() == server.port()
+                && local.is_ipv4() == server.is_ipv4()
+                && (local.ip() == server.ip() || local.ip().is_unspecified())
+        };
+        (0..).zip(&self.listeners).find(|(_, listener)| serves(listener.local())).map(|(at, _)| Socket::Listener(at))
+    }
+
+    /// Sends a message of the server's own.
+    pub(super) fn respond(&self, five_tuple: &FiveTuple, message: &[u8]) -> io::Result<()> {
+        let Some(Socket::Listener(at)) = self.listener_of(five_tuple) else { return Ok(()) };
+        let source = five_tuple.server.ip();
+        send_one(&self.listeners[at as usize], Some(source), five_tuple.client.socket(), message)
+    }
+
+    /// Opens the socket of a relayed address.
+    pub(super) fn bind(&mut self, relay: RelayId, request: BindRequest) -> Result<RelayedAddr, BindError> {
+        let socket = match request {
+            BindRequest::Port(address) => open(address)?,
+            BindRequest::Pair(address, token) => {
+                let even = open(address)?;
+                let next = SocketAddr::new(address.ip(), address.port() + 1);
+                self.reservations.keep(token, open(RelayedAddr::new(next))?);
+                even
+            }
+            BindRequest::Reserved(token) => self.reservations.take(token).ok_or(BindError::NoReservation)?,
+        };
+        let local = RelayedAddr::new(socket.local());
+        let RelayId(id) = relay;
+        epoll::add(&self.poll, &socket, Socket::Relay(relay).token(), epoll::EventFlags::IN)
+            .map_err(|_| BindError::Unavailable)?;
+        let at = id as usize;
+        if self.relays.len() <= at {
+            self.relays.resize_with(at + 1, || None);
+        }
+        self.relays[at] = Some(socket);
+        self.open += 1;
+        self.datapath.set_port_role(local.port(), PortRole::Relayed);
+        Ok(local)
+    }
+
+    /// Closes the socket of a relayed address.
+    pub(super) fn close(&mut self, RelayId(id): RelayId) {
+        if let Some(socket) = self.relays.get_mut(id as usize).and_then(Option::take) {
+            self.open -= 1;
+            self.datapath.set_port_role(socket.local().port(), PortRole::None);
+        }
+    }
+
+    /// Forgets a reserved socket.
+    pub(super) fn drop_reservation(&self, token: hairpin_proto::stun::attribute::ReservationToken) {
+        drop(self.reservations.take(token));
+    }
+
+    /// How many relay sockets are open.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+}
+
+fn open(address: RelayedAddr) -> Result<UdpSocket, BindError> {
+    UdpSocket::relay(address.socket()).map_err(|error| match error {
+        SocketError::InUse(_) => BindError::InUse,
+        error => {
+            tracing::debug!(%error, "a relayed address cannot be bound");
+            BindError::Unavailable
+        }
+    })
+}
