@@ -1,0 +1,103 @@
+//! What the program and the writer count, for any thread to read.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{PoisonError, RwLock};
+
+use aya::Pod;
+use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use hairpin_common::maps::{AllocationCount, Count};
+use hairpin_common::verdict::Verdict;
+
+/// What the datapath has counted by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets of the program by [`Verdict`], summed over all CPUs.
+    pub verdicts: [Count; Verdict::COUNT],
+    /// Flows that the kernel forwards now.
+    pub flows: u64,
+    /// Flows that were meant for the kernel and did not get there.
+    pub insert_failures: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { verdicts: [Count::default(); Verdict::COUNT], flows: 0, insert_failures: 0 }
+    }
+}
+
+/// The kernel's counters, and the writer's own.
+pub(super) struct CounterMaps {
+    verdicts: PerCpuArray<MapData, Count>,
+    /// Written only to zero an allocation's counters, and read when somebody asks: no packet ever waits for this lock.
+    allocations: RwLock<PerCpuArray<MapData, AllocationCount>>,
+    insert_failures: AtomicU64,
+    flows: AtomicU64,
+}
+
+impl CounterMaps {
+    pub(super) fn new(
+        verdicts: PerCpuArray<MapData, Count>,
+        allocations: PerCpuArray<MapData, AllocationCount>,
+    ) -> Self {
+        Self {
+            verdicts,
+            allocations: RwLock::new(allocations),
+            insert_failures: AtomicU64::new(0),
+            flows: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn read(&self) -> Counters {
+        let mut counters = Counters {
+            flows: self.flows.load(Relaxed),
+            insert_failures: self.insert_failures.load(Relaxed),
+            ..Counters::default()
+        };
+        for (index, count) in (0..).zip(&mut counters.verdicts) {
+            *count = sum(&self.verdicts, index, add).unwrap_or_default();
+        }
+        counters
+    }
+
+    pub(super) fn allocation(&self, index: u32) -> AllocationCount {
+        let allocations = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
+        sum(&allocations, index, |a: AllocationCount, b| AllocationCount {
+            to_peer: add(a.to_peer, b.to_peer),
+            to_client: add(a.to_client, b.to_client),
+        })
+        .unwrap_or_default()
+    }
+
+    pub(super) fn zero_allocation(&self, index: u32) -> Result<(), MapError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        let zeros = PerCpuValues::try_from(vec![AllocationCount::default(); cpus])?;
+        self.allocations.write().unwrap_or_else(PoisonError::into_inner).set(index, zeros, 0)
+    }
+
+    pub(super) fn count_insert_failures(&self, failures: usize) {
+        self.insert_failures.fetch_add(failures as u64, Relaxed);
+    }
+
+    pub(super) fn set_flows(&self, flows: usize) {
+        self.flows.store(flows as u64, Relaxed);
+    }
+}
+
+impl fmt::Debug for CounterMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // aya's maps have nothing to show.
+        f.debug_struct("CounterMaps")
+            .field("insert_failures", &self.insert_failures)
+            .field("flows", &self.flows)
+            .finish_non_exhaustive()
+    }
+}
+
+fn add(a: Count, b: Count) -> Count {
+    Count { packets: a.packets.wrapping_add(b.packets), bytes: a.bytes.wrapping_add(b.bytes) }
+}
+
+fn sum<T: Pod + Default>(array: &PerCpuArray<MapData, T>, index: u32, add: impl Fn(T, T) -> T) -> Result<T, MapError> {
+    Ok(array.get(&index, 0)?.iter().fold(T::default(), |sum, &value| add(sum, value)))
+}
