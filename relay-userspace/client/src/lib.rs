@@ -1,1 +1,39 @@
-//! A TURN client on the codec of hairpin-proto.
+//! A TURN client (RFC 8656) over UDP: the load generator, the tests and the lab drive servers with it, any server.
+//!
+//! - [`Session`] is the protocol without sockets and clock: requests, retransmissions, authentication, renewals. It is
+//!   given datagrams and the time, and says what to send and until when to wait.
+//! - [`Client`] is a session on a tokio socket, with one `async` method for each request.
+//! - [`frame`] writes application data as ChannelData and as Send indications.
+//!
+//! A session keeps what it has: allocation, permissions and channels are renewed before they expire, until the session
+//! is dropped or the allocation is released.
+
+mod client;
+mod credentials;
+mod error;
+pub mod frame;
+mod pending;
+mod renewal;
+mod request;
+mod session;
+mod timing;
+
+pub use client::{Client, Datagram, Options};
+pub use credentials::Credentials;
+pub use error::Error;
+pub use request::{AllocateOptions, Allocation, Outcome, Request};
+pub use session::{Event, Received, RequestId, Session, Settings};
+pub use timing::Timing;
+
+use hairpin_proto::stun::TransactionId;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// A source of transaction ids from the system's random numbers (RFC 8489 section 5 asks for cryptographic ones).
+pub fn random_ids() -> impl FnMut() -> TransactionId + Send {
+    let random = SystemRandom::new();
+    move || {
+        let mut id = [0; 12];
+        random.fill(&mut id).expect("a system without random numbers can't do any of this");
+        TransactionId(id)
+    }
+}

@@ -1,0 +1,59 @@
+//! What can go wrong for a client.
+
+use std::io;
+
+use hairpin_proto::stun::{ErrorCode, Method};
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No response after all retransmissions (RFC 8489 section 6.2.1).
+    #[error("no answer to the {} request", .0.label())]
+    Timeout(Method),
+    /// The server's host says that nothing listens there (ICMP, RFC 8489 section 6.2.1).
+    #[error("nothing listens on the server's port")]
+    Unreachable,
+    /// The server refused.
+    #[error("the server refused the {} request: {} {reason}", .method.label(), .code.number())]
+    Rejected {
+        /// Which request.
+        method: Method,
+        /// The code of the error response.
+        code: ErrorCode,
+        /// The server's words.
+        reason: String,
+    },
+    /// The server asks who we are, and there is nothing to tell.
+    #[error("the server asks for a username and password")]
+    CredentialsNeeded,
+    /// All that came was not authentic: its MESSAGE-INTEGRITY is missing or wrong (RFC 8489 section 9.2.5).
+    #[error("the answers to the {} request were not authentic", .0.label())]
+    IntegrityViolated(Method),
+    /// A success response without what it should say.
+    #[error("the answer to the {} request lacks {missing}", .method.label())]
+    Incomplete {
+        /// Which request.
+        method: Method,
+        /// The attribute.
+        missing: &'static str,
+    },
+    /// There is no channel number left.
+    #[error("all channel numbers are in use")]
+    NoChannelLeft,
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Io(#[from] io::Error),
+    /// The client was closed.
+    #[error("the client was closed")]
+    Closed,
+}
+
+impl Error {
+    /// The code of an error response, if it was one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Rejected { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+}

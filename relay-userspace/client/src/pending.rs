@@ -1,0 +1,106 @@
+//! A request on its way, from the first datagram to the final answer.
+
+use std::time::Instant;
+
+use hairpin_proto::stun::attribute::{Nonce, Realm, Software, Username};
+use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, TransactionId};
+
+use crate::request::Request;
+use crate::session::RequestId;
+use crate::timing::{Retransmission, Timing};
+
+/// What a server said about authentication (RFC 8489 section 9.2.3), with the key that follows from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Challenge {
+    pub(crate) username: String,
+    pub(crate) realm: String,
+    pub(crate) nonce: String,
+    pub(crate) key: LongTermKey,
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Caller(RequestId),
+    Renewal,
+}
+
+/// A request that has no final answer yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) origin: Origin,
+    pub(crate) request: Request,
+    pub(crate) transaction: TransactionId,
+    /// The message, for retransmission.
+    pub(crate) message: Vec<u8>,
+    pub(crate) retransmission: Retransmission,
+    /// What it was signed with; `None` if it was not.
+    pub(crate) signed: Option<LongTermKey>,
+    /// How many 401 and 438 it has met.
+    pub(crate) challenges: u32,
+    /// Whether an answer was thrown away for want of authenticity.
+    pub(crate) violated: bool,
+}
+
+/// What all messages of a session have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Style {
+    pub(crate) software: Option<String>,
+    pub(crate) fingerprint: bool,
+    pub(crate) timing: Timing,
+}
+
+impl Pending {
+    pub(crate) fn new(
+        origin: Origin,
+        request: Request,
+        transaction: TransactionId,
+        challenge: Option<&Challenge>,
+        style: &Style,
+        now: Instant,
+    ) -> Self {
+        let mut pending = Self {
+            origin,
+            request,
+            transaction,
+            message: Vec::new(),
+            retransmission: Retransmission::new(style.timing, now),
+            signed: None,
+            challenges: 0,
+            violated: false,
+        };
+        pending.write(challenge, style);
+        pending
+    }
+
+    /// Starts over as a new transaction, because of a challenge (RFC 8489 section 9.2.5).
+    pub(crate) fn restart(
+        &mut self,
+        transaction: TransactionId,
+        challenge: Option<&Challenge>,
+        style: &Style,
+        now: Instant,
+    ) {
+        self.transaction = transaction;
+        self.challenges += 1;
+        self.retransmission = Retransmission::new(style.timing, now);
+        self.write(challenge, style);
+    }
+
+    fn write(&mut self, challenge: Option<&Challenge>, style: &Style) {
+        self.message.clear();
+        let builder = MessageBuilder::new(&mut self.message, Class::Request, self.request.method(), self.transaction);
+        let mut builder = self.request.write(builder).with_option(style.software.as_deref().map(Software).as_ref());
+        // A Binding request to a TURN server is never authenticated (RFC 8656 section 5).
+        let challenge = challenge.filter(|_| self.request != Request::Binding);
+        if let Some(challenge) = challenge {
+            builder = builder
+                .with(&Username(&challenge.username))
+                .with(&Realm(&challenge.realm))
+                .with(&Nonce(&challenge.nonce))
+                .with_integrity(&challenge.key);
+        }
+        builder.finish(style.fingerprint);
+        self.signed = challenge.map(|challenge| challenge.key.clone());
+    }
+}
