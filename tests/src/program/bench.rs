@@ -96,6 +96,15 @@ impl Bench {
         Ok(())
     }
 
+    /// Deletes one record.
+    pub fn remove(&mut self, key: Key) -> Result<()> {
+        match key {
+            Key::V4(key) => self.maps.flows4.remove(&key)?,
+            Key::V6(key) => self.maps.flows6.remove(&key)?,
+        }
+        Ok(())
+    }
+
     /// Gives a port a role.
     pub fn role(&mut self, port: u16, role: PortRole) -> Result<()> {
         let slot = PortSlot::of(port);

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Benchmarks. Usage: tests/bench.sh fastpath [--json]
+#   fastpath  nanoseconds per packet of the XDP program, by direction and IP version, at 1 and at 10,000 flows
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2
+    exit 2
+}
+
+[ $# -ge 1 ] || usage
+benchmark=$1
+shift
+
+case $benchmark in
+fastpath)
+    if [ "$(id -u)" != 0 ]; then
+        echo "tests/bench.sh fastpath loads a BPF program: run it as root." >&2
+        exit 1
+    fi
+    exec cargo run --quiet --release -p hairpin-tests --bin fastpath -- "$@"
+    ;;
+*) usage ;;
+esac
