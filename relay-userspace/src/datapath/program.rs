@@ -200,8 +200,8 @@ fn not_attached(interface: &str, mode: AttachMode, error: programs::ProgramError
     let interface = interface.to_owned();
     let code = match &error {
         programs::ProgramError::UnknownInterface { .. } => return ProgramError::UnknownInterface(interface),
-        programs::ProgramError::XdpError(XdpError::NetlinkError(error)) => error.raw_os_error(),
-        programs::ProgramError::NetlinkError(error) => error.raw_os_error(),
+        programs::ProgramError::XdpError(XdpError::NetlinkError(error))
+        | programs::ProgramError::NetlinkError(error) => error.raw_os_error(),
         error => os_error(error).and_then(io::Error::raw_os_error),
     };
     match (code, mode) {

@@ -145,7 +145,7 @@ impl Sockets {
         }
         self.relays[at] = Some(socket);
         self.open += 1;
-        self.datapath.set_port_role(local.port(), PortRole::Relayed);
+        self.datapath.claim_port(local.port(), PortRole::Relayed);
         Ok(local)
     }
 
@@ -153,7 +153,7 @@ impl Sockets {
     pub(super) fn close(&mut self, RelayId(id): RelayId) {
         if let Some(socket) = self.relays.get_mut(id as usize).and_then(Option::take) {
             self.open -= 1;
-            self.datapath.set_port_role(socket.local().port(), PortRole::None);
+            self.datapath.release_port(socket.local().port(), PortRole::Relayed);
         }
     }
 

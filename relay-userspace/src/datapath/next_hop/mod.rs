@@ -233,13 +233,25 @@ impl<R: Rib> NextHops<R> {
         }
     }
 
+    /// Writes what is known now. A neighbour that was lost is asked for, once: it was there a moment ago, and most often
+    /// it only moved, or the kernel emptied its table because a link changed.
     fn refresh(&mut self, index: u16, maps: &mut impl WriteMaps) {
         let Some(adjacency) = self.slots.adjacency(index) else { return };
         let known = self.rib.neighbour(adjacency.interface, adjacency.neighbour).ok().flatten();
-        self.store(index, adjacency, known, maps);
+        let before = self.store(index, adjacency, known, maps);
+        if before.interface != 0 && known.and_then(|known| known.address).is_none() {
+            self.report_one(adjacency.interface, adjacency.neighbour, known);
+        }
     }
 
-    fn store(&mut self, index: u16, adjacency: Adjacency, known: Option<rib::Neighbour>, maps: &mut impl WriteMaps) {
+    /// Returns what the entry held before.
+    fn store(
+        &mut self,
+        index: u16,
+        adjacency: Adjacency,
+        known: Option<rib::Neighbour>,
+        maps: &mut impl WriteMaps,
+    ) -> NextHop {
         let value = match (self.egress(adjacency.interface), known.and_then(|known| known.address)) {
             (Some(egress), Some(destination)) => NextHop {
                 interface: egress.interface,
@@ -251,9 +263,9 @@ impl<R: Rib> NextHops<R> {
             },
             _ => NextHop::default(),
         };
-        if let Some(before) = self.slots.replace_value(index, value) {
-            write(maps, index, before, value);
-        }
+        let before = self.slots.replace_value(index, value).unwrap_or_default();
+        write(maps, index, before, value);
+        before
     }
 }
 
@@ -360,12 +372,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_neighbour_makes_the_entry_invalid() {
+    fn a_failed_neighbour_makes_the_entry_invalid_and_is_asked_for_once() {
         let (mut hops, mut maps) = behind_one_gateway();
         let index = hops.acquire(destination(1), &mut maps).unwrap().unwrap();
         hops.rib_mut().neighbours.clear();
+        hops.rib_mut().used.clear();
         hops.refresh_neighbour(2, GATEWAY.parse().unwrap(), &mut maps);
         assert_eq!(maps.next_hops[&index], NextHop::default());
+        assert_eq!(hops.rib_mut().used.len(), 1);
+        hops.refresh_neighbour(2, GATEWAY.parse().unwrap(), &mut maps);
+        assert_eq!(hops.rib_mut().used.len(), 1, "a lost neighbour is asked for only once");
     }
 
     #[test]

@@ -1,0 +1,496 @@
+//! The datapath against a real kernel: what is in the BPF maps after commands, and after routes and neighbours changed.
+//!
+//! Each test has a network namespace of its own for the relay, with two veth links to a second one where the gateways are.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use aya::programs::loaded_programs;
+use hairpin::datapath::{AttachedMode, Datapath, Flow, Options, XdpMode};
+use hairpin_common::maps::{FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, PortRole, PortSlot, Rewrite};
+
+const RELAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+const OTHER_RELAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x20];
+const OTHER_GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
+const CHANGED_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x99];
+
+/// Longer than the debounce of route changes, the sweep, and a slow machine.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Network namespaces that are gone when this is dropped, also by a failed test.
+struct Lab {
+    relay: String,
+    gateways: String,
+}
+
+impl Lab {
+    /// `None` only when the environment asks for it; without the right to use BPF the tests are to fail.
+    fn new() -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if std::env::var_os("HAIRPIN_SKIP_BPF").is_some_and(|value| value == "1") {
+            eprintln!("skipped: HAIRPIN_SKIP_BPF=1");
+            return None;
+        }
+        let id = format!("hpdp{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let lab = Self { relay: format!("{id}r"), gateways: format!("{id}g") };
+        let Self { relay, gateways } = &lab;
+        ip(&format!("netns add {relay}"));
+        ip(&format!("netns add {gateways}"));
+        for (index, net, local, remote) in
+            [(0, "192.0.2", RELAY_MAC, GATEWAY_MAC), (1, "203.0.113", OTHER_RELAY_MAC, OTHER_GATEWAY_MAC)]
+        {
+            let (local, remote) = (text(local), text(remote));
+            ip(&format!(
+                "-n {relay} link add e{index} address {local} type veth \
+                 peer name g{index} address {remote} netns {gateways}"
+            ));
+            ip(&format!("-n {relay} address add {net}.1/24 dev e{index}"));
+            ip(&format!("-n {gateways} address add {net}.254/24 dev g{index}"));
+            ip(&format!("-n {relay} link set e{index} up"));
+            ip(&format!("-n {gateways} link set g{index} up"));
+        }
+        ip(&format!("-n {relay} link set lo up"));
+        ip(&format!("-n {relay} address add 2001:db8::1/64 dev e0 nodad"));
+        ip(&format!("-n {gateways} address add 2001:db8::fe/64 dev g0 nodad"));
+        lab.on_relay("route add default via 192.0.2.254");
+        lab.on_relay("route add default via 2001:db8::fe");
+        lab.on_relay("neighbour add 2001:db8::fe lladdr 02:00:00:00:00:11 dev e0 nud reachable");
+        Some(lab)
+    }
+
+    fn on_relay(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.relay));
+    }
+
+    fn sysctl(&self, setting: &str) {
+        run("ip", &["netns", "exec", &self.relay, "sysctl", "-qw", setting]);
+    }
+
+    /// Starts a datapath in the relay's namespace.
+    fn start(&self, options: Options) -> Datapath {
+        self.inside(move || Datapath::start(options).expect("the program attaches to a veth"))
+    }
+
+    /// Runs a function in a thread that is in the relay's namespace.
+    fn inside<T: Send + 'static>(&self, run: impl FnOnce() -> T + Send + 'static) -> T {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.relay)).expect("the namespace was made");
+        let inside = thread::spawn(move || {
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), None).expect("root may enter it");
+            run()
+        });
+        inside.join().expect("the thread's panic is the test's failure")
+    }
+
+    fn interface_index(&self, name: &str) -> u32 {
+        u32::try_from(self.link(name)["ifindex"].as_u64().expect("every link has an index")).unwrap()
+    }
+
+    fn link(&self, name: &str) -> serde_json::Value {
+        let json = run("ip", &["-n", &self.relay, "-j", "-d", "link", "show", "dev", name]);
+        serde_json::from_str::<serde_json::Value>(&json).expect("ip writes JSON")[0].clone()
+    }
+
+    /// Opens the maps of the program that is attached to e0.
+    fn maps(&self) -> Maps {
+        let program = self.link("e0")["xdp"]["prog"]["id"].as_u64().expect("an XDP program is attached to e0");
+        let program = loaded_programs().flatten().find(|info| u64::from(info.id()) == program).expect("it is loaded");
+        let ids = program.map_ids().unwrap().expect("the kernel knows the maps of a program");
+        let open = |name: &str| {
+            let is_named = |id: &u32| MapInfo::from_id(*id).unwrap().name_as_str() == Some(name);
+            let id = ids.iter().copied().find(is_named).unwrap_or_else(|| panic!("no map {name}"));
+            Map::from_map_data(MapData::from_id(id).unwrap()).unwrap()
+        };
+        Maps {
+            flows4: open(FLOWS4).try_into().unwrap(),
+            flows6: open(FLOWS6).try_into().unwrap(),
+            next_hops: open(NEXT_HOPS).try_into().unwrap(),
+            port_roles: open(PORT_ROLES).try_into().unwrap(),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for namespace in [&self.relay, &self.gateways] {
+            // Nothing more can be done about one that stays.
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+/// The kernel's tables, read behind the datapath's back.
+struct Maps {
+    flows4: HashMap<MapData, FlowKey<4>, Rewrite>,
+    flows6: HashMap<MapData, FlowKey<16>, Rewrite>,
+    next_hops: Array<MapData, NextHop>,
+    port_roles: Array<MapData, u64>,
+}
+
+impl Maps {
+    fn record(&self, source: SocketAddr, destination: SocketAddr, channel: u16) -> Option<Rewrite> {
+        let (source_port, destination_port) = (source.port().to_be_bytes(), destination.port().to_be_bytes());
+        let channel = channel.to_be_bytes();
+        match (source.ip(), destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let (source, destination) = (source.octets(), destination.octets());
+                let key = FlowKey { source, destination, source_port, destination_port, channel, zero: [0; 2] };
+                self.flows4.get(&key, 0).ok().inspect(|record| assert!(record.is_whole(key.tag())))
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let (source, destination) = (source.octets(), destination.octets());
+                let key = FlowKey { source, destination, source_port, destination_port, channel, zero: [0; 2] };
+                self.flows6.get(&key, 0).ok().inspect(|record| assert!(record.is_whole(key.tag())))
+            }
+            _ => panic!("a flow of two families"),
+        }
+    }
+
+    fn to_peer(&self, flow: &Flow) -> Option<Rewrite> {
+        self.record(flow.client, flow.server, flow.channel)
+    }
+
+    fn to_client(&self, flow: &Flow) -> Option<Rewrite> {
+        self.record(flow.peer, flow.relayed, 0)
+    }
+
+    /// The next hop towards the peer.
+    fn peer_hop(&self, flow: &Flow) -> Option<NextHop> {
+        let record = self.to_peer(flow)?;
+        assert_ne!(record.next_hop, 0);
+        Some(self.next_hops.get(&u32::from(record.next_hop), 0).unwrap())
+    }
+
+    fn role(&self, port: u16) -> PortRole {
+        let slot = PortSlot::of(port);
+        slot.role(self.port_roles.get(&slot.index, 0).unwrap())
+    }
+
+    fn len(&self) -> usize {
+        self.flows4.keys().count() + self.flows6.keys().count()
+    }
+}
+
+fn options() -> Options {
+    Options {
+        mode: XdpMode::Native,
+        interfaces: vec!["e0".to_owned()],
+        max_allocations: 16,
+        flows: 64,
+        listener_ports: vec![3478, 3478],
+    }
+}
+
+fn flow4() -> Flow {
+    Flow {
+        client: "192.0.2.50:40000".parse().unwrap(),
+        server: "192.0.2.1:3478".parse().unwrap(),
+        channel: 0x4001,
+        relayed: "192.0.2.1:50000".parse().unwrap(),
+        peer: "198.51.100.7:6000".parse().unwrap(),
+        allocation: 3,
+    }
+}
+
+fn flow6() -> Flow {
+    Flow {
+        client: "[2001:db8:1::50]:40000".parse().unwrap(),
+        server: "[2001:db8::1]:3478".parse().unwrap(),
+        channel: 0x4002,
+        relayed: "[2001:db8::1]:50000".parse().unwrap(),
+        peer: "[2001:db8:2::7]:6000".parse().unwrap(),
+        allocation: 4,
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(600)
+}
+
+fn settled(datapath: &Datapath) {
+    assert!(datapath.flush(PATIENCE), "the writer does not answer");
+}
+
+/// Waits until a condition holds, and fails with what was seen last.
+#[track_caller]
+fn eventually<T: Debug>(patience: Duration, mut look: impl FnMut() -> T, is_right: impl Fn(&T) -> bool) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        let seen = look();
+        if is_right(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < end, "still {seen:?} after {patience:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn ip(arguments: &str) {
+    run("ip", &arguments.split_whitespace().collect::<Vec<_>>());
+}
+
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect("iproute2 and procps are installed");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_flow_is_two_records_with_resolved_next_hops_until_it_is_removed() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    assert_eq!(datapath.summary(), "XDP: native on e0");
+
+    for flow in [flow4(), flow6()] {
+        handle.install(flow, soon());
+        settled(&datapath);
+        assert_eq!(maps.to_client(&flow).expect("a record for the peer").channel, flow.channel.to_be_bytes());
+        // The IPv4 gateway is not known yet: installing has to make the kernel ask for it.
+        let hop = eventually(PATIENCE, || maps.peer_hop(&flow), |hop| hop.is_some_and(|hop| hop.interface != 0));
+        let expected = NextHop {
+            interface: lab.interface_index("e0"),
+            mtu: 1500,
+            destination: GATEWAY_MAC,
+            source: RELAY_MAC,
+            ..NextHop::default()
+        };
+        assert_eq!(hop, Some(expected));
+    }
+    assert_eq!((maps.len(), handle.counters().flows), (4, 2));
+
+    handle.remove(flow4());
+    handle.remove(flow6());
+    settled(&datapath);
+    assert_eq!((maps.len(), handle.counters().flows, handle.counters().insert_failures), (0, 0, 0));
+
+    datapath.shutdown();
+    assert!(lab.link("e0")["xdp"].is_null(), "still attached: {}", lab.link("e0"));
+    handle.install(flow4(), soon());
+}
+
+#[test]
+fn a_changed_neighbour_reaches_the_next_hop() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let maps = lab.maps();
+    datapath.handle().install(flow4(), soon());
+    settled(&datapath);
+    let destination = |hop: &Option<NextHop>| hop.map(|hop| hop.destination);
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| destination(hop) == Some(GATEWAY_MAC));
+
+    lab.on_relay(&format!("neighbour replace 192.0.2.254 lladdr {} dev e0 nud reachable", text(CHANGED_MAC)));
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| destination(hop) == Some(CHANGED_MAC));
+
+    // Then the kernel has to ask for it again, and the gateway answers with what it really has.
+    lab.on_relay("neighbour delete 192.0.2.254 dev e0");
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| destination(hop) == Some(GATEWAY_MAC));
+}
+
+#[test]
+fn a_neighbour_that_only_xdp_sends_to_is_probed() {
+    let Some(lab) = Lab::new() else { return };
+    for setting in ["base_reachable_time_ms=500", "delay_first_probe_time=1", "retrans_time_ms=100"] {
+        lab.sysctl(&format!("net.ipv4.neigh.e0.{setting}"));
+    }
+    let datapath = lab.start(options());
+    let maps = lab.maps();
+    datapath.handle().install(flow4(), soon());
+    settled(&datapath);
+    let destination = |hop: &Option<NextHop>| hop.map(|hop| hop.destination);
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| destination(hop) == Some(GATEWAY_MAC));
+
+    // The gateway is replaced and says nothing about it. Nobody sends through the kernel, and an entry that is stale
+    // stays as it is for as long as nobody does.
+    ip(&format!("-n {} link set g0 address {}", lab.gateways, text(CHANGED_MAC)));
+    lab.on_relay(&format!("neighbour replace 192.0.2.254 lladdr {} dev e0 nud stale", text(GATEWAY_MAC)));
+    eventually(Duration::from_secs(20), || maps.peer_hop(&flow4()), |hop| destination(hop) == Some(CHANGED_MAC));
+}
+
+#[test]
+fn records_follow_routes_and_links() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let maps = lab.maps();
+    datapath.handle().install(flow4(), soon());
+    settled(&datapath);
+    let first = lab.interface_index("e0");
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| hop.is_some_and(|hop| hop.interface == first));
+
+    lab.on_relay("route add 198.51.100.0/24 via 203.0.113.254 mtu 1400");
+    let second = lab.interface_index("e1");
+    let hop = eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| hop.is_some_and(|hop| hop.interface == second));
+    let expected = NextHop {
+        interface: second,
+        mtu: 1400,
+        destination: OTHER_GATEWAY_MAC,
+        source: OTHER_RELAY_MAC,
+        ..NextHop::default()
+    };
+    assert_eq!(hop, Some(expected));
+    let client_hop = maps.to_client(&flow4()).unwrap().next_hop;
+    assert_ne!(client_hop, maps.to_peer(&flow4()).unwrap().next_hop, "the client is where it was");
+
+    lab.on_relay("link set e1 down");
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| hop.is_some_and(|hop| hop.interface == first));
+
+    lab.on_relay("link set e0 address 02:00:00:00:00:77");
+    eventually(PATIENCE, || maps.peer_hop(&flow4()), |hop| hop.is_some_and(|hop| hop.source[5] == 0x77));
+
+    lab.on_relay("route add blackhole 198.51.100.7/32");
+    eventually(PATIENCE, || maps.len(), |len| *len == 0);
+    assert_eq!(datapath.handle().counters().flows, 0);
+    lab.on_relay("route delete blackhole 198.51.100.7/32");
+    eventually(PATIENCE, || maps.len(), |len| *len == 2);
+}
+
+#[test]
+fn a_vlan_device_is_its_parent_with_a_tag() {
+    let Some(lab) = Lab::new() else { return };
+    let vlan = format!("-n {} link add link e0 name e0.7 type vlan id 7", lab.relay);
+    let made = Command::new("ip").args(vlan.split_whitespace()).output().expect("iproute2 is installed");
+    if String::from_utf8_lossy(&made.stderr).contains("Unknown device type") {
+        eprintln!("skipped: this kernel has no VLAN devices (CONFIG_VLAN_8021Q)");
+        return;
+    }
+    assert!(made.status.success(), "{made:?}");
+    lab.on_relay("link set e0.7 up");
+    lab.on_relay("address add 198.51.100.1/24 dev e0.7");
+    lab.on_relay("neighbour add 198.51.100.7 lladdr 02:00:00:00:00:99 dev e0.7 nud permanent");
+    let datapath = lab.start(options());
+    datapath.handle().install(flow4(), soon());
+    settled(&datapath);
+    let expected = NextHop {
+        interface: lab.interface_index("e0"),
+        mtu: 1500,
+        destination: CHANGED_MAC,
+        source: RELAY_MAC,
+        vlan: [0, 7],
+        zero: [0; 2],
+    };
+    assert_eq!(lab.maps().peer_hop(&flow4()), Some(expected));
+    let neighbours = run("ip", &["-n", &lab.relay, "neighbour", "show", "dev", "e0.7"]);
+    assert!(neighbours.contains("PERMANENT"), "a static neighbour has to stay one: {neighbours}");
+}
+
+#[test]
+fn what_userspace_has_to_do_is_not_in_the_kernel_and_not_a_failure() {
+    let Some(lab) = Lab::new() else { return };
+    lab.on_relay("tuntap add mode tun name t0");
+    lab.on_relay("link set t0 up");
+    lab.on_relay("route add 198.51.100.66/32 dev t0");
+    let datapath = lab.start(options());
+    let own = Flow { peer: "203.0.113.1:6000".parse().unwrap(), ..flow4() };
+    let broadcast = Flow { peer: "192.0.2.255:6000".parse().unwrap(), ..flow4() };
+    let tunnel = Flow { peer: "198.51.100.66:6000".parse().unwrap(), ..flow4() };
+    let cross_family = Flow { peer: flow6().peer, relayed: flow6().relayed, ..flow4() };
+    for flow in [own, broadcast, tunnel, cross_family] {
+        datapath.handle().install(flow, soon());
+        settled(&datapath);
+        assert_eq!(lab.maps().len(), 0, "{flow:?}");
+        datapath.handle().remove(flow);
+    }
+    settled(&datapath);
+    assert_eq!(datapath.handle().counters().insert_failures, 0);
+}
+
+#[test]
+fn a_full_map_is_counted_and_leaves_no_half_flow() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(Options { flows: 1, ..options() });
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    let other = Flow { channel: 0x4003, peer: "198.51.100.8:6000".parse().unwrap(), ..flow4() };
+    handle.install(flow4(), soon());
+    handle.install(other, soon());
+    settled(&datapath);
+    assert_eq!((maps.len(), handle.counters().flows, handle.counters().insert_failures), (2, 1, 1));
+    assert!(maps.to_peer(&flow4()).is_some() && maps.to_client(&flow4()).is_some());
+
+    handle.install(flow4(), soon() + Duration::from_secs(600));
+    settled(&datapath);
+    assert_eq!(handle.counters().insert_failures, 1, "a refresh fits into a full map");
+    handle.remove(flow4());
+    handle.install(other, soon());
+    settled(&datapath);
+    assert!(maps.to_peer(&other).is_some() && maps.to_client(&other).is_some());
+}
+
+#[test]
+fn a_flow_that_is_not_refreshed_is_swept() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let maps = lab.maps();
+    datapath.handle().install(flow4(), Instant::now() + Duration::from_millis(400));
+    datapath.handle().install(flow6(), soon());
+    settled(&datapath);
+    assert_eq!(maps.len(), 4);
+    eventually(PATIENCE, || maps.len(), |len| *len == 2);
+    assert!(maps.to_peer(&flow6()).is_some());
+    eventually(PATIENCE, || datapath.handle().counters().flows, |flows| *flows == 1);
+}
+
+#[test]
+fn port_roles_are_counted() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    assert_eq!(maps.role(3478), PortRole::Listener);
+    handle.release_port(3478, PortRole::Listener);
+    handle.claim_port(50_000, PortRole::Relayed);
+    handle.claim_port(50_000, PortRole::Relayed);
+    handle.release_port(50_000, PortRole::Relayed);
+    settled(&datapath);
+    assert_eq!((maps.role(3478), maps.role(50_000)), (PortRole::Listener, PortRole::Relayed));
+    handle.release_port(3478, PortRole::Listener);
+    handle.release_port(50_000, PortRole::Relayed);
+    settled(&datapath);
+    assert_eq!((maps.role(3478), maps.role(50_000)), (PortRole::None, PortRole::None));
+    handle.reset_allocation(3);
+    settled(&datapath);
+}
+
+#[test]
+fn auto_finds_the_interface_of_the_default_route() {
+    let Some(lab) = Lab::new() else { return };
+    let auto = Options { mode: XdpMode::Auto, interfaces: Vec::new(), ..options() };
+    let datapath = lab.start(auto.clone());
+    assert_eq!(datapath.status().len(), 1, "{:?}", datapath.status());
+    assert_eq!(datapath.summary(), "XDP: native on e0");
+    drop(datapath);
+
+    lab.on_relay("route delete default");
+    lab.on_relay("-6 route delete default");
+    let datapath = lab.start(auto);
+    assert!(!datapath.handle().is_active());
+    assert!(datapath.summary().starts_with("XDP: userspace only: there is no default route"), "{}", datapath.summary());
+    assert!(datapath.flush(PATIENCE));
+}
+
+#[test]
+fn loopback_takes_the_program_in_generic_mode() {
+    let Some(lab) = Lab::new() else { return };
+    let auto = Options { mode: XdpMode::Auto, interfaces: vec!["lo".to_owned()], ..options() };
+    let datapath = lab.start(auto);
+    assert_eq!(datapath.status()[0].mode, AttachedMode::Generic, "{}", datapath.summary());
+}
+
+#[test]
+fn a_misspelt_interface_is_an_error_in_every_mode() {
+    let Some(lab) = Lab::new() else { return };
+    for mode in [XdpMode::Auto, XdpMode::Native, XdpMode::Generic] {
+        let misspelt = Options { mode, interfaces: vec!["e00".to_owned()], ..options() };
+        let error = lab.inside(move || Datapath::start(misspelt).map(|_| ()).unwrap_err().to_string());
+        assert!(error.starts_with("--interface e00: "), "{error}");
+    }
+}
