@@ -46,25 +46,43 @@ pub struct FlowKey<const N: usize> {
 }
 
 impl<const N: usize> FlowKey<N> {
-    /// A short digest of the key, for [`Rewrite::tag`].
-    ///
-    /// It needs no strength: it only has to differ, nearly always, between two keys that are in use at once.
-    #[inline(always)]
+    /// A short digest of the key, for [`Rewrite::tag`]: [`TagHash`] of its bytes as 64-bit words.
     pub fn tag(&self) -> u32 {
-        let mut tag = 0_u32;
-        let mut mix = |bytes: &[u8]| {
-            let (words, _) = bytes.as_chunks::<4>();
-            for word in words {
-                tag = tag.rotate_left(7) ^ u32::from_ne_bytes(*word);
-            }
-        };
-        mix(&self.source);
-        mix(&self.destination);
-        let [a, b] = self.source_port;
-        let [c, d] = self.destination_port;
-        mix(&[a, b, c, d]);
-        mix(&[self.channel[0], self.channel[1], 0, 0]);
-        tag
+        let mut words = [0_u64; 5];
+        let parts = [&self.source[..], &self.destination, &self.source_port, &self.destination_port, &self.channel];
+        for (index, byte) in parts.into_iter().flatten().enumerate() {
+            let mut bytes = words[index / 8].to_ne_bytes();
+            bytes[index % 8] = *byte;
+            words[index / 8] = u64::from_ne_bytes(bytes);
+        }
+        let (words, _) = words.split_at(size_of::<Self>() / 8);
+        words.iter().fold(TagHash::EMPTY, |hash, word| hash.add(*word)).finish()
+    }
+}
+
+/// The hash behind [`FlowKey::tag`], over the key's memory as 64-bit words.
+///
+/// It needs no strength: it only has to differ, nearly always, between two keys that are in use at once. Two keys that
+/// differ in one word never have the same state.
+#[derive(Clone, Copy)]
+pub struct TagHash(u64);
+
+impl TagHash {
+    /// The hash of nothing.
+    pub const EMPTY: Self = Self(0);
+
+    /// Goes on with one word.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add(self, word: u64) -> Self {
+        Self(self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word)
+    }
+
+    /// The digest.
+    #[inline(always)]
+    pub const fn finish(self) -> u32 {
+        // The high half of a product depends on all bits of both factors' low halves.
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 }
 

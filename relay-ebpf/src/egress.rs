@@ -1,18 +1,22 @@
 //! Sending: whether the next hop can take the packet, and the new headers.
 
+use core::mem::offset_of;
+
 use hairpin_common::{
     checksum::update_udp,
-    maps::{NextHop, Rewrite},
+    maps::NextHop,
     verdict::Verdict,
     wire::{CHANNEL_DATA_LEN, ChannelDataHeader, ETHERNET_LEN, UDP_LEN},
 };
 
-use crate::{count::Sent, family::Family, frame::Frame, framing::Payload, maps::NEXT_HOPS, parse::Packet};
+use crate::{
+    count::Sent, family::Family, frame::Frame, framing::Payload, lookup::Record, maps::NEXT_HOPS, parse::Packet,
+};
 
 /// The VLAN id in a tag's last two bytes (IEEE 802.1Q); the rest is priority and drop eligibility.
 const VLAN_ID: u16 = 0x0fff;
-/// Both link-layer addresses of an Ethernet header.
-type Addresses = [u8; 12];
+/// Both link-layer addresses of an Ethernet header, in two words.
+type Addresses = (u64, u32);
 
 /// What is known about the packet to send before the frame is touched.
 pub(crate) struct Plan {
@@ -28,9 +32,9 @@ pub(crate) fn plan<F: Family>(
     frame: &Frame,
     packet: &Packet,
     payload: &Payload,
-    record: &Rewrite,
+    record: &Record<F>,
 ) -> Result<Plan, Verdict> {
-    let (verdict, udp_length) = match (packet.to_listener, record.channel != [0; 2]) {
+    let (verdict, udp_length) = match (packet.to_listener, record.channel != 0) {
         (true, false) => (Verdict::ToPeer, UDP_LEN as u32 + u32::from(payload.length)),
         (false, true) => (Verdict::ToClient, (UDP_LEN + CHANNEL_DATA_LEN) as u32 + u32::from(payload.length)),
         _ => return Err(Verdict::Unsupported),
@@ -51,7 +55,7 @@ pub(crate) fn plan<F: Family>(
     }
     // An IPv4 sender that computed no checksum has its peer get none.
     let udp_checksum =
-        if packet.udp_checksum == 0 { 0 } else { update_udp(packet.udp_checksum, payload.delta(record)) };
+        if packet.udp_checksum == 0 { 0 } else { update_udp(packet.udp_checksum, payload.delta(record.delta)) };
     Ok(Plan { verdict, udp_length: udp_length as u16, udp_checksum, addresses: addresses(next_hop) })
 }
 
@@ -61,7 +65,7 @@ pub(crate) fn send<F: Family, const TAGGED: bool>(
     frame: &Frame,
     packet: &Packet,
     payload: &Payload,
-    record: &Rewrite,
+    record: &Record<F>,
     plan: &Plan,
 ) -> Result<Sent, Verdict> {
     // Ethernet's padding and ChannelData's: neither is for the receiver, and on the next link both would be stale bytes.
@@ -69,7 +73,7 @@ pub(crate) fn send<F: Family, const TAGGED: bool>(
         frame.length() - (packet.layer3 + F::HEADER_LEN + packet.udp_length as usize) + payload.padding as usize;
     let tag: u32 = if TAGGED { frame.load(ETHERNET_LEN - 2) } else { 0 };
 
-    let to_client = payload.channel == [0; 2];
+    let to_client = payload.channel == 0;
     let step = CHANNEL_DATA_LEN as i32;
     let mut frame = frame.move_start(if to_client { -step } else { step }).ok_or(Verdict::NoHeadroom)?;
     if trailing != 0 {
@@ -80,21 +84,21 @@ pub(crate) fn send<F: Family, const TAGGED: bool>(
     if !frame.holds(udp + UDP_LEN) {
         return Err(Verdict::Broken);
     }
-    frame.store(0, plan.addresses);
+    frame.store(0, plan.addresses.0);
+    frame.store(8, plan.addresses.1);
     if TAGGED {
         frame.store(ETHERNET_LEN - 2, tag);
     }
     frame.store(packet.layer3 - 2, F::ETHERTYPE.to_be());
-    F::write(&frame, packet.layer3, &packet.carried, plan.udp_length, record);
-    frame.store(udp, record.source_port);
-    frame.store(udp + 2, record.destination_port);
+    F::write(&frame, packet.layer3, &packet.carried, plan.udp_length, record.addresses);
+    frame.store(udp, record.ports);
     frame.store(udp + 4, plan.udp_length.to_be());
     frame.store(udp + 6, plan.udp_checksum);
     if to_client {
         if !frame.holds(udp + UDP_LEN + CHANNEL_DATA_LEN) {
             return Err(Verdict::Broken);
         }
-        let header = ChannelDataHeader { channel: u16::from_be_bytes(record.channel), length: payload.length };
+        let header = ChannelDataHeader { channel: u16::from_be(record.channel), length: payload.length };
         frame.store(udp + UDP_LEN, header.to_bytes());
     }
     Ok(Sent { verdict: plan.verdict, bytes: payload.length, allocation: record.allocation })
@@ -103,6 +107,10 @@ pub(crate) fn send<F: Family, const TAGGED: bool>(
 /// The link-layer addresses, which stand in the entry as they do in the header.
 #[inline(always)]
 fn addresses(next_hop: &NextHop) -> Addresses {
-    // SAFETY: `source` follows `destination` without padding (the ABI's asserts), and both are plain bytes.
-    unsafe { (&raw const *next_hop).cast::<u8>().add(8).cast::<Addresses>().read_unaligned() }
+    const { assert!(offset_of!(NextHop, destination) == 8 && offset_of!(NextHop, source) == 14) };
+    // SAFETY: asserted above; twelve plain bytes of one entry.
+    unsafe {
+        let start = core::ptr::from_ref(next_hop).cast::<u8>().add(8);
+        (start.cast::<u64>().read_unaligned(), start.add(8).cast::<u32>().read_unaligned())
+    }
 }

@@ -1,8 +1,10 @@
 //! What differs between IPv4 and IPv6.
+//!
+//! Addresses are moved as whole words: an array of bytes would be copied byte by byte.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use hairpin_common::{
-    maps::{FlowKey, Rewrite},
+    maps::{FlowKey, Rewrite, TagHash},
     verdict::Verdict,
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, PROTOCOL_UDP},
 };
@@ -33,8 +35,10 @@ pub(crate) struct Carried {
 
 /// An IP version.
 pub(crate) trait Family {
-    /// What its flows are looked up by, 8-byte aligned as the stack wants it.
-    type Key: Copy;
+    /// Its [`FlowKey`], in 64-bit words.
+    type Key;
+    /// Source and destination address, as on the wire.
+    type Addresses: Copy;
     /// As in the first four bits of the header.
     const VERSION: u8;
     /// As in the Ethernet header.
@@ -48,29 +52,39 @@ pub(crate) trait Family {
     /// Checks the rest of the header and reads what is to be taken over; `None` when something does not fit.
     fn inherit(frame: &Frame, layer3: usize, udp_length: u16, udp_checksum: u16) -> Option<Carried>;
 
-    /// The key for what was received.
-    fn key(frame: &Frame, layer3: usize, channel: [u8; 2]) -> Self::Key;
+    /// The key for what was received; `channel` is a wire word.
+    fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key;
 
-    /// The tag of a key.
+    /// [`FlowKey::tag`] of a key.
     fn tag(key: &Self::Key) -> u32;
 
     /// The record for a key; its memory may change at any time.
     fn find(key: &Self::Key) -> Option<*const Rewrite>;
 
+    /// Reads the addresses to send with.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is to a record.
+    unsafe fn addresses(record: *const Rewrite) -> Self::Addresses;
+
     /// Writes a header in front of `udp_length` bytes.
-    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, record: &Rewrite);
+    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses);
 }
 
-/// A key where the verifier lets it be written a word at a time.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-pub(crate) struct Aligned<K>(K);
+/// The last word of a key: ports as they stand in the packet, channel, zero.
+#[inline(always)]
+fn ports_and_channel(ports: u32, channel: u16) -> u64 {
+    let low = if cfg!(target_endian = "little") { [0, 32] } else { [32, 16] };
+    u64::from(ports) << low[0] | u64::from(channel) << low[1]
+}
 
 /// IPv4 without options (RFC 791).
 pub(crate) struct V4;
 
 impl Family for V4 {
-    type Key = Aligned<FlowKey<4>>;
+    type Key = [u64; size_of::<FlowKey<4>>() / 8];
+    type Addresses = [u32; 2];
     const VERSION: u8 = 4;
     const ETHERTYPE: u16 = ETHERTYPE_IPV4;
     const HEADER_LEN: usize = IPV4_LEN;
@@ -109,30 +123,34 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn key(frame: &Frame, layer3: usize, channel: [u8; 2]) -> Self::Key {
-        Aligned(FlowKey {
-            source: frame.load(layer3 + 12),
-            destination: frame.load(layer3 + 16),
-            source_port: frame.load(layer3 + 20),
-            destination_port: frame.load(layer3 + 22),
-            channel,
-            zero: [0; 2],
-        })
+    fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key {
+        // Both addresses, then both ports: the end of the IP header and the start of the UDP header.
+        [frame.load(layer3 + 12), ports_and_channel(frame.load(layer3 + 20), channel)]
     }
 
     #[inline(always)]
     fn tag(key: &Self::Key) -> u32 {
-        key.0.tag()
+        TagHash::EMPTY.add(key[0]).add(key[1]).finish()
     }
 
     #[inline(always)]
     fn find(key: &Self::Key) -> Option<*const Rewrite> {
-        FLOWS4.get_ptr(&key.0)
+        // SAFETY: same size, and no alignment or invalid values.
+        FLOWS4.get_ptr(unsafe { &*key.as_ptr().cast::<FlowKey<4>>() })
     }
 
     #[inline(always)]
-    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, record: &Rewrite) {
-        let [length_high, length_low] = (IPV4_LEN as u16 + udp_length).to_be_bytes();
+    unsafe fn addresses(record: *const Rewrite) -> Self::Addresses {
+        // SAFETY: by contract; IPv4 addresses are the first four bytes, and both fields are 8-byte aligned.
+        unsafe {
+            [(&raw const (*record).source).cast::<u32>(), (&raw const (*record).destination).cast::<u32>()]
+                .map(|word| word.read_volatile())
+        }
+    }
+
+    #[inline(always)]
+    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses) {
+        let length = IPV4_LEN as u32 + u32::from(udp_length);
         // RFC 6864: the identification of a packet that cannot be fragmented means nothing and is zero; any other needs
         // one that hardly repeats.
         let fragmentation = if carried.dont_fragment {
@@ -141,14 +159,12 @@ impl Family for V4 {
             // SAFETY: the helper has no preconditions.
             unsafe { bpf_get_prandom_u32() << 16 }
         };
-        let [s0, s1, s2, s3, ..] = record.source;
-        let [d0, d1, d2, d3, ..] = record.destination;
         let words = [
-            u32::from_ne_bytes([Self::VERSION << 4 | 5, carried.traffic_class, length_high, length_low]),
+            (u32::from(Self::VERSION) << 28 | 5 << 24 | u32::from(carried.traffic_class) << 16 | length).to_be(),
             fragmentation.to_be(),
-            u32::from_ne_bytes([carried.hop_limit - 1, PROTOCOL_UDP, 0, 0]),
-            u32::from_ne_bytes([s0, s1, s2, s3]),
-            u32::from_ne_bytes([d0, d1, d2, d3]),
+            (u32::from(carried.hop_limit - 1) << 24 | u32::from(PROTOCOL_UDP) << 16).to_be(),
+            addresses[0],
+            addresses[1],
         ];
         let mut sum = Sum32::ZERO;
         for (index, word) in words.into_iter().enumerate() {
@@ -163,7 +179,8 @@ impl Family for V4 {
 pub(crate) struct V6;
 
 impl Family for V6 {
-    type Key = Aligned<FlowKey<16>>;
+    type Key = [u64; size_of::<FlowKey<16>>() / 8];
+    type Addresses = [u64; 4];
     const VERSION: u8 = 6;
     const ETHERTYPE: u16 = ETHERTYPE_IPV6;
     const HEADER_LEN: usize = IPV6_LEN;
@@ -192,34 +209,45 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn key(frame: &Frame, layer3: usize, channel: [u8; 2]) -> Self::Key {
-        Aligned(FlowKey {
-            source: frame.load(layer3 + 8),
-            destination: frame.load(layer3 + 24),
-            source_port: frame.load(layer3 + 40),
-            destination_port: frame.load(layer3 + 42),
-            channel,
-            zero: [0; 2],
-        })
+    fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key {
+        [
+            frame.load(layer3 + 8),
+            frame.load(layer3 + 16),
+            frame.load(layer3 + 24),
+            frame.load(layer3 + 32),
+            ports_and_channel(frame.load(layer3 + 40), channel),
+        ]
     }
 
     #[inline(always)]
     fn tag(key: &Self::Key) -> u32 {
-        key.0.tag()
+        TagHash::EMPTY.add(key[0]).add(key[1]).add(key[2]).add(key[3]).add(key[4]).finish()
     }
 
     #[inline(always)]
     fn find(key: &Self::Key) -> Option<*const Rewrite> {
-        FLOWS6.get_ptr(&key.0)
+        // SAFETY: as for IPv4.
+        FLOWS6.get_ptr(unsafe { &*key.as_ptr().cast::<FlowKey<16>>() })
     }
 
     #[inline(always)]
-    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, record: &Rewrite) {
-        let [length_high, length_low] = udp_length.to_be_bytes();
+    unsafe fn addresses(record: *const Rewrite) -> Self::Addresses {
+        // SAFETY: by contract; both fields are 8-byte aligned.
+        unsafe {
+            let source = (&raw const (*record).source).cast::<u64>();
+            let destination = (&raw const (*record).destination).cast::<u64>();
+            [source, source.add(1), destination, destination.add(1)].map(|word| word.read_volatile())
+        }
+    }
+
+    #[inline(always)]
+    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses) {
         // RFC 8656 section 14 lets a relay set the flow label to zero: it is not the same flow any more.
         frame.store(layer3, (u32::from(Self::VERSION) << 28 | u32::from(carried.traffic_class) << 20).to_be());
-        frame.store(layer3 + 4, [length_high, length_low, PROTOCOL_UDP, carried.hop_limit - 1]);
-        frame.store(layer3 + 8, record.source);
-        frame.store(layer3 + 24, record.destination);
+        let rest = u32::from(udp_length) << 16 | u32::from(PROTOCOL_UDP) << 8 | u32::from(carried.hop_limit - 1);
+        frame.store(layer3 + 4, rest.to_be());
+        for (index, word) in addresses.into_iter().enumerate() {
+            frame.store(layer3 + 8 + 8 * index, word);
+        }
     }
 }

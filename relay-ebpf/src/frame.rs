@@ -15,13 +15,14 @@ pub(crate) struct Frame<'a> {
     end: usize,
 }
 
-/// What a frame may be read and written as: plain integers and bytes, without padding or invalid values.
+/// What a frame may be read and written as: a word, or four bytes.
 pub(crate) trait Plain: Copy {}
 
 impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
-impl<const N: usize> Plain for [u8; N] {}
+impl Plain for u64 {}
+impl Plain for [u8; 4] {}
 
 impl<'a> Frame<'a> {
     /// The frame of this run of the program.

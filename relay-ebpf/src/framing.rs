@@ -2,7 +2,6 @@
 
 use hairpin_common::{
     checksum::{Sum, word},
-    maps::Rewrite,
     verdict::Verdict,
     wire::{CHANNEL_DATA_LEN, ChannelDataHeader, Datagram, UDP_LEN},
 };
@@ -14,8 +13,8 @@ const MAX_PADDING: u16 = 3;
 
 /// The application data of a datagram.
 pub(crate) struct Payload {
-    /// Its channel, as on the wire; 0 in a plain datagram.
-    pub channel: [u8; 2],
+    /// Its channel, as a wire word; 0 in a plain datagram.
+    pub channel: u16,
     /// Its length in bytes.
     pub length: u16,
     /// How many bytes follow it that are not to be relayed.
@@ -30,7 +29,7 @@ impl Payload {
     pub(crate) fn find<F: Family>(frame: &Frame, packet: &Packet) -> Result<Self, Verdict> {
         let length = packet.udp_length - UDP_LEN as u16;
         if !packet.to_listener {
-            return Ok(Self { channel: [0; 2], length, padding: 0, padding_sum: Sum::ZERO });
+            return Ok(Self { channel: 0, length, padding: 0, padding_sum: Sum::ZERO });
         }
 
         let start = packet.layer3 + F::HEADER_LEN + UDP_LEN;
@@ -48,19 +47,19 @@ impl Payload {
             return Err(Verdict::Malformed);
         }
         let mut payload =
-            Self { channel: [bytes[0], bytes[1]], length: header.length, padding, padding_sum: Sum::ZERO };
+            Self { channel: word(header.channel), length: header.length, padding, padding_sum: Sum::ZERO };
         if padding != 0 {
             payload.padding_sum = sum_padding(frame, start + CHANNEL_DATA_LEN, header.length, padding)?;
         }
         Ok(payload)
     }
 
-    /// What leaving the old framing and entering the new one adds to the UDP checksum, besides the record's delta.
+    /// What leaving the old framing and entering the new one adds to the UDP checksum, besides the record's own `delta`.
     #[inline(always)]
-    pub(crate) fn delta(&self, record: &Rewrite) -> Sum {
+    pub(crate) fn delta(&self, delta: u16) -> Sum {
         // A change of the UDP length counts twice: it is in the header and in the pseudo header.
-        let sum = Sum::ZERO.add(u16::from_ne_bytes(record.delta));
-        if self.channel == [0; 2] {
+        let sum = Sum::ZERO.add(delta);
+        if self.channel == 0 {
             sum.add(word(2 * CHANNEL_DATA_LEN as u16)).add(word(self.length))
         } else {
             let sum = sum.sub(word(2 * CHANNEL_DATA_LEN as u16)).sub(word(self.length));

@@ -6,7 +6,7 @@
 //! 1. [`frame`] is the packet's memory;
 //! 2. [`parse`] finds UDP to a port with a role, and [`family`] knows what differs between IPv4 and IPv6;
 //! 3. [`framing`] finds the application data, in ChannelData or plain;
-//! 4. [`lookup`] finds the one record that says what to send;
+//! 4. [`lookup`] finds the one record that says what to send, and asks [`clock`] whether it is still in force;
 //! 5. [`egress`] asks whether the next hop can take it, moves the head of the frame, and writes the new headers, for
 //!    which [`checksum`] has the sums;
 //! 6. [`count`] counts the verdict.
@@ -20,6 +20,7 @@
 #![no_main]
 
 mod checksum;
+mod clock;
 mod count;
 mod egress;
 mod family;

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use hairpin_common::{
-    maps::{Count, NextHop, PortRole, Rewrite},
+    maps::{Count, NextHop, PortRole, Rewrite, tick},
     verdict::Verdict,
     wire::{CHANNEL_MAX, CHANNEL_MIN},
 };
@@ -11,6 +11,7 @@ use hairpin_tests::program::{
     bench::{Bench, NEXT_HOP, Outcome},
     flow::{Direction, Flow},
     frame::{Frame, hex, repair_ipv4},
+    sys::monotonic_nanoseconds,
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::ToPeer, Direction::ToClient];
@@ -502,7 +503,7 @@ fn a_record_whose_time_is_over_is_not_used() -> Result<()> {
 #[test]
 fn a_record_expires_while_nobody_touches_it() -> Result<()> {
     let Some((mut bench, flows)) = bench()? else { return Ok(()) };
-    // How many ticks the kernel counts by now: the program's own answer, by halving.
+    // The program's own answer to what tick it is, by halving.
     let flow = &flows[0];
     let direction = Direction::ToClient;
     let (key, record, packet) = (flow.key(direction), flow.record(direction), flow.packet(direction, DATA).bytes());
@@ -515,6 +516,8 @@ fn a_record_expires_while_nobody_touches_it() -> Result<()> {
             _ => over = middle,
         }
     }
+    let now = tick(monotonic_nanoseconds());
+    assert!(valid.abs_diff(now) <= 2, "the program is at tick {valid}, CLOCK_MONOTONIC at {now}");
     // A tick is 134 ms, and the clock may have gone on by one since.
     bench.insert(key, Rewrite { expires: valid + 2, ..record })?;
     assert_eq!(bench.run(&packet)?.outcome, Outcome::Transmitted, "two ticks before its end");

@@ -12,15 +12,19 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
-    programs::{self, Xdp, XdpError, XdpMode},
+    programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode},
 };
 use hairpin_common::maps::{
     ALLOCATIONS, AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, Rewrite, VERDICTS,
 };
 use thiserror::Error;
 
-/// Name of the program in the object.
+/// Names of the programs in the object: the one that relays, and the one that reads the kernel's jiffies.
 const NAME: &str = "hairpin";
+const CLOCK: &str = "clock";
+/// Names of what [`Calibration`] tells the program.
+const NANOSECONDS_PER_JIFFY: &str = "NANOSECONDS_PER_JIFFY";
+const MONOTONIC_AT_JIFFY_ZERO: &str = "MONOTONIC_AT_JIFFY_ZERO";
 
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,9 @@ pub enum ProgramError {
     /// The kernel or its verifier refused to load it.
     #[error("the kernel refused the XDP program (Linux 5.15 or newer is needed): {0}")]
     Refused(String),
+    /// The system's clocks cannot be read.
+    #[error("cannot read the monotonic clock: {0}")]
+    Clock(io::Error),
     /// No interface of that name.
     #[error("there is no network interface {0}: `ip link` lists those that exist")]
     UnknownInterface(String),
@@ -114,10 +121,10 @@ pub struct Program {
 impl Program {
     /// Loads the program that is built into this binary, and makes its maps, all empty.
     pub fn load(capacities: Capacities) -> Result<Self, ProgramError> {
-        let mut ebpf = load_object(object()?, capacities)?;
-        let program = ebpf.program_mut(NAME).ok_or(ProgramError::Mismatch(NAME))?;
-        let program: &mut Xdp = program.try_into().map_err(|_| ProgramError::Mismatch(NAME))?;
-        program.load().map_err(refused)?;
+        let object = object()?;
+        let calibration = Calibration::measure(object)?;
+        let mut ebpf = load_object(object, capacities, calibration)?;
+        program_mut(&mut ebpf, NAME)?.load().map_err(refused)?;
         Ok(Self { ebpf })
     }
 
@@ -143,9 +150,10 @@ impl Program {
             AttachMode::Native => XdpMode::Driver,
             AttachMode::Generic => XdpMode::Skb,
         };
-        let program = self.ebpf.program_mut(NAME).ok_or(ProgramError::Mismatch(NAME))?;
-        let program: &mut Xdp = program.try_into().map_err(|_| ProgramError::Mismatch(NAME))?;
-        program.attach(interface, xdp_mode).map(|_| ()).map_err(|error| not_attached(interface, mode, error))
+        program_mut(&mut self.ebpf, NAME)?
+            .attach(interface, xdp_mode)
+            .map(|_| ())
+            .map_err(|error| not_attached(interface, mode, error))
     }
 
     /// The program as aya knows it, for test runs.
@@ -176,13 +184,77 @@ fn object() -> Result<&'static [u8], ProgramError> {
     Err(ProgramError::NotBuilt)
 }
 
-fn load_object(object: &[u8], capacities: Capacities) -> Result<Ebpf, ProgramError> {
+fn load_object(object: &[u8], capacities: Capacities, calibration: Calibration) -> Result<Ebpf, ProgramError> {
     aya::EbpfLoader::new()
+        .override_global(NANOSECONDS_PER_JIFFY, &calibration.nanoseconds_per_jiffy, true)
+        .override_global(MONOTONIC_AT_JIFFY_ZERO, &calibration.monotonic_at_jiffy_zero, true)
         .map_max_entries(FLOWS4, capacities.flows.max(1))
         .map_max_entries(FLOWS6, capacities.flows.max(1))
         .map_max_entries(ALLOCATIONS, capacities.allocations.max(1))
         .load(object)
         .map_err(refused)
+}
+
+fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, ProgramError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::Mismatch(name))?;
+    program.try_into().map_err(|_| ProgramError::Mismatch(name))
+}
+
+/// How the program turns jiffies, the only clock it can read for nothing, into `CLOCK_MONOTONIC`.
+///
+/// The kernel counts a jiffy whenever a fixed number of nanoseconds of that clock has passed, so this holds for as long
+/// as the kernel runs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Calibration {
+    nanoseconds_per_jiffy: u64,
+    /// Modulo 2^64: the kernel starts to count below zero.
+    monotonic_at_jiffy_zero: u64,
+}
+
+impl Calibration {
+    fn measure(object: &[u8]) -> Result<Self, ProgramError> {
+        let least = Capacities { flows: 1, allocations: 1 };
+        let mut ebpf = load_object(object, least, Self::default())?;
+        let clock = program_mut(&mut ebpf, CLOCK)?;
+        clock.load().map_err(refused)?;
+        // The kernel takes nothing shorter than an Ethernet header.
+        let (packet, mut out) = ([0; 14], [0; 14]);
+        let options = TestRunOptions { data_in: Some(&packet), data_out: Some(&mut out), ..TestRunOptions::new() };
+        clock.test_run(options).map_err(refused)?;
+        let monotonic = clock::monotonic()?;
+        let (jiffies, _) = out.split_first_chunk().ok_or(ProgramError::Mismatch(CLOCK))?;
+        // The coarse clock steps once a jiffy.
+        let nanoseconds_per_jiffy = clock::coarse_resolution()?;
+        let elapsed = u64::from_ne_bytes(*jiffies).wrapping_mul(nanoseconds_per_jiffy);
+        Ok(Self { nanoseconds_per_jiffy, monotonic_at_jiffy_zero: monotonic.wrapping_sub(elapsed) })
+    }
+}
+
+mod clock {
+    //! Two clocks that the standard library does not tell the numbers of.
+    #![allow(unsafe_code, reason = "clock_gettime(2)")]
+
+    use super::{ProgramError, io};
+
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub(super) fn monotonic() -> Result<u64, ProgramError> {
+        // SAFETY: the pointer is to a timespec.
+        read(|time| unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time) })
+    }
+
+    /// The step of `CLOCK_MONOTONIC_COARSE` in nanoseconds.
+    pub(super) fn coarse_resolution() -> Result<u64, ProgramError> {
+        // SAFETY: the pointer is to a timespec.
+        read(|time| unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, time) })
+    }
+
+    fn read(call: impl FnOnce(*mut libc::timespec) -> libc::c_int) -> Result<u64, ProgramError> {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        if call(&raw mut time) != 0 {
+            return Err(ProgramError::Clock(io::Error::last_os_error()));
+        }
+        Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+    }
 }
 
 /// Tells the refusals apart that an operator can do something about.

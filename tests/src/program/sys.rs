@@ -1,6 +1,6 @@
-//! The three uses of `bpf(2)` that aya does not offer: a program from bare instructions, a test run without anything
-//! around it that would be measured too, and the instructions the verifier made.
-#![allow(unsafe_code, reason = "bpf(2)")]
+//! System calls that aya and the standard library do not offer: a program from bare instructions, a test run without anything
+//! around it that would be measured too, the instructions the verifier made, and the clock that records expire by.
+#![allow(unsafe_code, reason = "bpf(2) and clock_gettime(2)")]
 
 use std::{
     io,
@@ -152,6 +152,15 @@ fn stack(instructions: &[[u8; 8]]) -> usize {
         }
     }
     lowest.unsigned_abs() as usize
+}
+
+/// `CLOCK_MONOTONIC`.
+pub fn monotonic_nanoseconds() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
