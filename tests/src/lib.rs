@@ -1,3 +1,4 @@
 //! Lab, fixtures, differential, end-to-end and interop tests.
 
+pub mod lab;
 pub mod program;

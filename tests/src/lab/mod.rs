@@ -1,0 +1,28 @@
+//! The lab: networks of the tests' own, in network namespaces, with the real relay in them.
+//!
+//! - [`namespace`] makes a namespace, runs programs and code inside it, and removes it, also when a test fails;
+//! - [`topology`] joins namespaces to the network that an edge host sees: one link to a router, the rest behind it;
+//! - [`process`] runs a program with a time limit and keeps what it says;
+//! - [`relay`] is the `hairpin` binary in a namespace, from the start to a clean end;
+//! - [`metrics`] reads what it exposes;
+//! - [`wire`] sends and receives raw frames, and [`datagram`] takes them apart and checks their checksums;
+//! - [`turn`] is a client that asks one thing at a time;
+//! - [`coturn`] runs coturn's clients and judges them by what they print.
+//!
+//! No packet leaves: the lab has no route to anywhere else. Everything needs root.
+
+pub mod coturn;
+pub mod datagram;
+pub mod metrics;
+pub mod namespace;
+pub mod process;
+pub mod relay;
+pub mod topology;
+pub mod turn;
+pub mod wire;
+
+pub use self::metrics::Metrics;
+pub use self::namespace::Namespace;
+pub use self::process::{Finished, Process};
+pub use self::relay::Relay;
+pub use self::topology::{Family, Lab};

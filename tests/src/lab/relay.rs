@@ -1,0 +1,148 @@
+//! The `hairpin` binary in a namespace, from the start to a clean end.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::process::Signal;
+
+use super::metrics::Metrics;
+use super::namespace::Namespace;
+use super::process::{self, Finished, Process};
+
+/// How long a relay may take to start, or to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Where the admin interface is unless `--admin` says something else.
+const ADMIN: &str = "127.0.0.1:9641";
+/// The name of the only user of [`Relay::start`].
+pub const USER: &str = "alice";
+/// Her password.
+pub const PASSWORD: &str = "in-a-lab";
+
+/// A running relay with its admin interface at the default place. It is killed when this goes out of scope.
+#[derive(Debug)]
+pub struct Relay<'n> {
+    namespace: &'n Namespace,
+    process: Process,
+}
+
+/// The binary under test.
+///
+/// It is the one next to this test's own executable, or the one that the variable `HAIRPIN_BIN` names.
+///
+/// # Panics
+/// When there is none, or when it is older than its sources.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("HAIRPIN_BIN") {
+            return path.into();
+        }
+        let own = std::env::current_exe().expect("a process knows its executable");
+        let path = own.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("hairpin");
+        let built = path.metadata().and_then(|file| file.modified());
+        let built = built.unwrap_or_else(|error| panic!("{}: {error}; run `cargo build` first", path.display()));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above");
+        let sources = ["common/src", "relay-ebpf/src", "relay-userspace"].map(|folder| newest(&root.join(folder)));
+        let newest = sources.into_iter().max().flatten().expect("there are sources");
+        assert!(newest.0 <= built, "{} is older than {}: run `cargo build`", path.display(), newest.1.display());
+        path
+    })
+}
+
+/// The source file in a folder that was changed last.
+fn newest(folder: &Path) -> Option<(SystemTime, PathBuf)> {
+    let entries = folder.read_dir().ok()?.flatten();
+    let times = entries.filter_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            // Tests of a crate are not part of the binary.
+            return (entry.file_name() != "tests").then(|| newest(&path))?;
+        }
+        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        is_source.then(|| Some((entry.metadata().ok()?.modified().ok()?, path)))?
+    });
+    times.max()
+}
+
+impl<'n> Relay<'n> {
+    /// Starts `hairpin serve` with the user [`USER`] and these arguments, and waits until it is ready.
+    pub fn start(namespace: &'n Namespace, arguments: &[&str]) -> Self {
+        let user = format!("{USER}:{PASSWORD}");
+        Self::start_with(namespace, namespace.command(binary()).arg("serve").args(["--user", &user]).args(arguments))
+    }
+
+    /// Waits until a relay is ready that is started in its own way.
+    pub fn start_with(namespace: &'n Namespace, command: &mut Command) -> Self {
+        let mut relay = Self { namespace, process: Process::spawn(command) };
+        let end = Instant::now() + PATIENCE;
+        while relay.get("/readyz").is_none_or(|(status, _)| status != 200) {
+            let may_come = relay.process.is_running() && Instant::now() < end;
+            assert!(may_come, "the relay does not get ready: {}", relay.process.wait(Duration::ZERO));
+            thread::sleep(Duration::from_millis(20));
+        }
+        relay
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Asks the admin interface; the status and the body.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.namespace.enter(|| {
+            let mut stream = TcpStream::connect(ADMIN).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: {ADMIN}\r\nConnection: close\r\n\r\n").ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            let status = head.split_whitespace().nth(1)?.parse().ok()?;
+            Some((status, body.to_owned()))
+        })
+    }
+
+    /// What Prometheus would get.
+    pub fn metrics(&self) -> Metrics {
+        let (status, body) = self.get("/metrics").expect("the admin interface answers");
+        assert_eq!(status, 200, "{body}");
+        Metrics::parse(&body)
+    }
+
+    /// Waits until the metrics are as they should be: the kernel path follows a response within moments, not before it.
+    pub fn wait_for(&self, what: &str, is_so: impl Fn(&Metrics) -> bool) -> Metrics {
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let metrics = self.metrics();
+            if is_so(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < end, "this did not become true: {what}\n{metrics:#?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it by SIGTERM and checks that it leaves nothing: exit code 0, no complaint, no XDP program.
+    pub fn stop(self) -> Finished {
+        let namespace = self.namespace;
+        self.process.signal(Signal::TERM);
+        let finished = self.process.wait(PATIENCE);
+        assert_eq!(finished.code(), Some(0), "SIGTERM ends the relay in order: {finished}");
+        for bad in ["WARN", "ERROR", "panicked"] {
+            assert!(!finished.stderr.contains(bad), "the relay complains: {finished}");
+        }
+        assert_eq!(attached_programs(namespace), "", "XDP is detached");
+        finished
+    }
+}
+
+/// What is attached to the links of a namespace, as `ip` shows it; empty when there is nothing.
+pub fn attached_programs(namespace: &Namespace) -> String {
+    let links = process::run(namespace.command("ip").args(["-o", "link", "show"])).expect_success();
+    links.lines().filter(|line| line.contains("xdp")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,163 @@
+//! The network of an edge host: the relay has one link, to a router; clients and peers are behind that.
+//!
+//! ```text
+//!   client 0 ─┐                 ┌─ peer 0
+//!   client 1 ─┤── router ───────┤
+//!             │      │          └─ peer 1
+//!                  relay
+//! ```
+//!
+//! So a packet that the relay turns around leaves through the link it came from, to the router's link-layer address, as
+//! on a host in a data centre. Addresses look like the Internet's, because the relay refuses private peers, but no route
+//! leads out of the lab.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::namespace::{Namespace, set};
+use super::process;
+
+/// The relay's only link, seen from the relay.
+pub const RELAY_LINK: &str = "eth0";
+/// The same link, seen from the router.
+pub const ROUTER_LINK: &str = "relay0";
+/// Link-layer address of the relay.
+pub const RELAY_MAC: [u8; 6] = [0x02, 0, 0, 0x03, 0, 0x02];
+/// Link-layer address of the router on the relay's link.
+pub const ROUTER_MAC: [u8; 6] = [0x02, 0, 0, 0x03, 0, 0x01];
+
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
+/// What a host is in the lab; the number is part of its addresses.
+#[derive(Clone, Copy)]
+enum Role {
+    Client = 1,
+    Peer = 2,
+    Relay = 3,
+}
+
+/// Clients, peers, a relay and the router between them, each in a namespace of its own.
+#[derive(Debug)]
+pub struct Lab {
+    /// Hosts with TURN clients.
+    pub clients: Vec<Namespace>,
+    /// Hosts that know nothing of TURN.
+    pub peers: Vec<Namespace>,
+    /// The host of the relay.
+    pub relay: Namespace,
+    /// What forwards between all of them.
+    pub router: Namespace,
+}
+
+impl Lab {
+    /// One client, one peer, a relay behind one link, and a router.
+    pub fn routed() -> Self {
+        Self::routed_with(1, 1)
+    }
+
+    /// The same with several clients and peers.
+    pub fn routed_with(clients: u8, peers: u8) -> Self {
+        let router = Namespace::new("router");
+        router.enter(|| {
+            set("net/ipv4/ip_forward", "1");
+            set("net/ipv6/conf/all/forwarding", "1");
+            // A test that sends to a port without a socket many times would find its errors missing.
+            set("net/ipv4/icmp_ratelimit", "0");
+        });
+        let host = |role, index| join(&router, role, index);
+        let relay = host(Role::Relay, 0);
+        let clients = (0..clients).map(|index| host(Role::Client, index)).collect();
+        let peers = (0..peers).map(|index| host(Role::Peer, index)).collect();
+        let lab = Self { clients, peers, relay, router };
+        // The first packet of a test must not wait for the address resolution of a link.
+        lab.resolve_neighbours();
+        lab
+    }
+
+    /// Address of a client.
+    pub fn client_ip(family: Family, index: u8) -> IpAddr {
+        address(family, Role::Client, index, 2)
+    }
+
+    /// Address of a peer.
+    pub fn peer_ip(family: Family, index: u8) -> IpAddr {
+        address(family, Role::Peer, index, 2)
+    }
+
+    /// Address of the relay.
+    pub fn relay_ip(family: Family) -> IpAddr {
+        address(family, Role::Relay, 0, 2)
+    }
+
+    fn resolve_neighbours(&self) {
+        for host in self.clients.iter().chain(&self.peers).chain([&self.relay]) {
+            host.enter(|| {
+                for family in Family::ALL {
+                    let from = std::net::UdpSocket::bind(match family {
+                        Family::V4 => "0.0.0.0:0",
+                        Family::V6 => "[::]:0",
+                    });
+                    // To the discard port of the router, which will complain; only the way there matters.
+                    let sent = from.and_then(|socket| socket.send_to(b"", (address(family, Role::Relay, 0, 1), 9)));
+                    sent.unwrap_or_else(|error| panic!("no way to the router from {}: {error}", host.name()));
+                }
+            });
+        }
+    }
+}
+
+/// Made-up addresses that look like any of the Internet's. `end` is 1 for the router and 2 for the host.
+fn address(family: Family, role: Role, index: u8, end: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(11, role as u8, index, end).into(),
+        Family::V6 => Ipv6Addr::new(0x2a0e, 0x11, role as u16, index.into(), 0, 0, 0, end.into()).into(),
+    }
+}
+
+/// Makes a host and its link to the router.
+fn join(router: &Namespace, role: Role, index: u8) -> Namespace {
+    let name = match role {
+        Role::Client => "client",
+        Role::Peer => "peer",
+        Role::Relay => "relay",
+    };
+    let host = Namespace::new(&format!("{name}{index}"));
+    let far = format!("{name}{index}");
+    let mac = |end: u8| format!("02:00:00:{:02x}:{index:02x}:{end:02x}", role as u8);
+    router.ip(&format!(
+        "link add {far} address {} type veth peer name {RELAY_LINK} address {} netns {}",
+        mac(1),
+        mac(2),
+        host.name()
+    ));
+    for (namespace, link, end) in [(router, far.as_str(), 1), (&host, RELAY_LINK, 2)] {
+        namespace.ip(&format!(
+            "addr add {}/24 dev {link}
+             addr add {}/64 dev {link} nodad
+             link set {link} up",
+            address(Family::V4, role, index, end),
+            address(Family::V6, role, index, end),
+        ));
+        // A checksum that is left to hardware never comes to be on a veth; a real wire carries finished packets.
+        // What XDP sends back over a veth arrives only where NAPI runs at the other end, and GRO makes it run.
+        process::run(namespace.command("ethtool").args(["-K", link, "tx", "off", "gro", "on"])).expect_success();
+    }
+    host.ip(&format!(
+        "route add default via {}
+         route add default via {}",
+        address(Family::V4, role, index, 1),
+        address(Family::V6, role, index, 1),
+    ));
+    host
+}

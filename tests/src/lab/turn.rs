@@ -1,0 +1,232 @@
+//! A TURN client that asks one thing at a time and waits for the answer.
+//!
+//! It keeps nothing alive and does nothing by itself, so that a test decides what a server gets to see, and when.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use hairpin_common::wire::{ChannelDataHeader, Datagram as Kind};
+use hairpin_proto::address::AddressFamily;
+use hairpin_proto::stun::attribute::{
+    Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, Lifetime, Nonce, Realm,
+    RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress, XorRelayedAddress,
+};
+use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+
+use super::namespace::Namespace;
+
+/// How long a request may take, and how often it is sent again.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(500);
+const PROTOCOL_UDP: u8 = 17;
+
+/// A client with one five-tuple.
+#[derive(Debug)]
+pub struct Client {
+    socket: UdpSocket,
+    username: String,
+    password: String,
+    /// Realm, nonce and key, once the server has told them.
+    session: Option<(String, String, LongTermKey)>,
+    /// Numbers the requests: a server can't guess less from it than a test can.
+    requests: u32,
+}
+
+/// The code of an error response, with its reason phrase.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(pub u16, pub String);
+
+/// A success response.
+#[derive(Clone, Debug)]
+pub struct Response(Vec<u8>);
+
+impl Response {
+    /// An attribute of the response.
+    pub fn get<T>(&self, read: impl FnOnce(&Message<'_>) -> Option<T>) -> Option<T> {
+        read(&Message::parse(&self.0).expect("parsed before"))
+    }
+}
+
+impl Client {
+    /// A client in a namespace, from a local address (port 0: any) to a server.
+    pub fn new(namespace: &Namespace, local: SocketAddr, server: SocketAddr, username: &str, password: &str) -> Self {
+        let socket = namespace.enter(|| UdpSocket::bind(local));
+        let socket = socket.unwrap_or_else(|error| panic!("{local} in {}: {error}", namespace.name()));
+        socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
+        Self { socket, username: username.into(), password: password.into(), session: None, requests: 0 }
+    }
+
+    /// The client's own address.
+    pub fn local(&self) -> SocketAddr {
+        self.socket.local_addr().expect("it is bound")
+    }
+
+    /// Allocates a relayed address of the family that the client itself has.
+    pub fn allocate(&mut self) -> Result<SocketAddr, Refused> {
+        self.allocate_with(false)
+    }
+
+    /// The same, with DONT-FRAGMENT or without.
+    pub fn allocate_with(&mut self, dont_fragment: bool) -> Result<SocketAddr, Refused> {
+        let family = RequestedAddressFamily(Ok(AddressFamily::of(self.local().ip())));
+        let dont_fragment = dont_fragment.then_some(DontFragment);
+        let response = self.request(Method::ALLOCATE, |message| {
+            message.with(&RequestedTransport(PROTOCOL_UDP)).with(&family).with_option(dont_fragment.as_ref())
+        })?;
+        let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
+        Ok(relayed.expect("an allocation has a relayed address").0)
+    }
+
+    /// Sets the remaining lifetime, in seconds; 0 ends the allocation. Returns what the server granted.
+    pub fn refresh(&mut self, seconds: u32) -> Result<u32, Refused> {
+        let response = self.request(Method::REFRESH, |message| message.with(&Lifetime(seconds)))?;
+        let granted = response.get(|message| message.attribute::<Lifetime>().ok().flatten());
+        Ok(granted.expect("a refresh is answered with a lifetime").0)
+    }
+
+    /// Installs a permission.
+    pub fn permit(&mut self, peer: IpAddr) -> Result<(), Refused> {
+        let peer = XorPeerAddress(SocketAddr::new(peer, 0));
+        self.request(Method::CREATE_PERMISSION, |message| message.with(&peer)).map(drop)
+    }
+
+    /// Binds a channel, or refreshes it.
+    pub fn bind_channel(&mut self, channel: u16, peer: SocketAddr) -> Result<(), Refused> {
+        self.request(Method::CHANNEL_BIND, |message| {
+            message.with(&ChannelNumberAttribute(channel)).with(&XorPeerAddress(peer))
+        })
+        .map(drop)
+    }
+
+    /// Sends application data over a channel.
+    pub fn send_on_channel(&self, channel: u16, data: &[u8]) {
+        self.send(&channel_data(channel, data));
+    }
+
+    /// Sends application data in a Send indication.
+    pub fn send_indication(&mut self, peer: SocketAddr, data: &[u8]) {
+        let mut message = Vec::new();
+        MessageBuilder::new(&mut message, Class::Indication, Method::SEND, self.next_id())
+            .with(&XorPeerAddress(peer))
+            .with(&Data(data))
+            .finish(false);
+        self.send(&message);
+    }
+
+    /// The data of the next ChannelData message, if one comes in time, and its channel.
+    pub fn receive_on_channel(&self, limit: Duration) -> Option<(u16, Vec<u8>)> {
+        let end = Instant::now() + limit;
+        loop {
+            let datagram = self.receive(end.checked_duration_since(Instant::now())?)?;
+            if let Some((header, data)) = datagram.split_first_chunk()
+                && Kind::of(header[0]) == Kind::ChannelData
+            {
+                let header = ChannelDataHeader::parse(*header);
+                let data = data.get(..usize::from(header.length));
+                return Some((header.channel, data.expect("a whole ChannelData message").to_vec()));
+            }
+        }
+    }
+
+    /// Sends a datagram to the server as it is.
+    pub fn send(&self, datagram: &[u8]) {
+        self.socket.send(datagram).expect("the way to the server is open");
+    }
+
+    /// The next datagram from the server, if one comes in time.
+    pub fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
+        // Zero would mean for ever.
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a valid time");
+        let mut buffer = vec![0; 65_536];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        buffer.truncate(length);
+        Some(buffer)
+    }
+
+    /// Sends a request, authenticated as soon as the server has said how, and waits for the answer.
+    pub fn request(
+        &mut self,
+        method: Method,
+        fill: impl for<'b> Fn(MessageBuilder<'b>) -> MessageBuilder<'b>,
+    ) -> Result<Response, Refused> {
+        for _ in 0..3 {
+            let id = self.next_id();
+            let mut request = Vec::new();
+            let message = fill(MessageBuilder::new(&mut request, Class::Request, method, id));
+            match &self.session {
+                None => message.finish(true),
+                Some((realm, nonce, key)) => message
+                    .with(&Username(&self.username))
+                    .with(&Realm(realm))
+                    .with(&Nonce(nonce))
+                    .with_integrity(key)
+                    .finish(true),
+            }
+            let answer = self.exchange(&request, id);
+            let response = Message::parse(&answer).expect("parsed before");
+            if response.class() == Class::Success {
+                if let Some((_, _, key)) = &self.session {
+                    assert!(response.verify_integrity(key), "a success response is signed: {answer:02x?}");
+                }
+                return Ok(Response(answer));
+            }
+            let refused = refusal(&response);
+            let first = self.session.is_none();
+            match refused.0 {
+                // Unauthenticated the first time, or a stale nonce.
+                401 if first => self.learn(&response),
+                438 => self.learn(&response),
+                _ => return Err(refused),
+            }
+        }
+        panic!("{method:?} is refused again and again");
+    }
+
+    fn learn(&mut self, challenge: &Message<'_>) {
+        let realm = text::<Realm<'_>>(challenge, |realm| realm.0.to_owned());
+        let nonce = text::<Nonce<'_>>(challenge, |nonce| nonce.0.to_owned());
+        let key = LongTermKey::derive(&self.username, &realm, &self.password);
+        self.session = Some((realm, nonce, key));
+    }
+
+    fn exchange(&self, request: &[u8], id: TransactionId) -> Vec<u8> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            self.send(request);
+            let again = Instant::now() + AGAIN;
+            while let Some(left) = again.checked_duration_since(Instant::now()) {
+                let Some(datagram) = self.receive(left) else { break };
+                if Message::parse(&datagram).is_ok_and(|message| message.transaction_id() == id) {
+                    return datagram;
+                }
+            }
+        }
+        panic!("no answer to {request:02x?}");
+    }
+
+    fn next_id(&mut self) -> TransactionId {
+        self.requests += 1;
+        let mut id = [0x5a; 12];
+        id[..4].copy_from_slice(&self.requests.to_be_bytes());
+        TransactionId(id)
+    }
+}
+
+/// A ChannelData message without padding.
+pub fn channel_data(channel: u16, data: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(data.len()).expect("it fits in a datagram");
+    let mut message = ChannelDataHeader { channel, length }.to_bytes().to_vec();
+    message.extend_from_slice(data);
+    message
+}
+
+fn refusal(response: &Message<'_>) -> Refused {
+    let error = response.attribute::<ErrorCodeAttribute<'_>>().ok().flatten();
+    let error = error.unwrap_or_else(|| panic!("neither success nor error: {response:?}"));
+    Refused(error.code.number(), error.reason.to_owned())
+}
+
+fn text<'a, A: Attribute<'a>>(message: &Message<'a>, take: impl FnOnce(A) -> String) -> String {
+    let attribute: Result<Option<A>, AttributeError> = message.attribute();
+    take(attribute.ok().flatten().expect("a challenge has a realm and a nonce"))
+}
