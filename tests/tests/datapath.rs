@@ -10,10 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo};
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use aya::programs::loaded_programs;
 use hairpin::datapath::{AttachedMode, Datapath, Flow, Options, XdpMode};
-use hairpin_common::maps::{FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, PortRole, PortSlot, Rewrite};
+use hairpin_common::maps::{
+    ALLOCATIONS, AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, PortRole, PortSlot,
+    Rewrite, VERDICTS,
+};
+use hairpin_common::verdict::Verdict;
 
 const RELAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
@@ -112,6 +116,8 @@ impl Lab {
             flows6: open(FLOWS6).try_into().unwrap(),
             next_hops: open(NEXT_HOPS).try_into().unwrap(),
             port_roles: open(PORT_ROLES).try_into().unwrap(),
+            verdicts: open(VERDICTS).try_into().unwrap(),
+            allocations: open(ALLOCATIONS).try_into().unwrap(),
         }
     }
 }
@@ -131,6 +137,8 @@ struct Maps {
     flows6: HashMap<MapData, FlowKey<16>, Rewrite>,
     next_hops: Array<MapData, NextHop>,
     port_roles: Array<MapData, u64>,
+    verdicts: PerCpuArray<MapData, Count>,
+    allocations: PerCpuArray<MapData, AllocationCount>,
 }
 
 impl Maps {
@@ -456,8 +464,34 @@ fn port_roles_are_counted() {
     handle.release_port(50_000, PortRole::Relayed);
     settled(&datapath);
     assert_eq!((maps.role(3478), maps.role(50_000)), (PortRole::None, PortRole::None));
+}
+
+#[test]
+fn counters_are_summed_over_cpus_and_reset_by_allocation() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let (handle, mut maps) = (datapath.handle(), lab.maps());
+    let cpus = aya::util::nr_cpus().expect("the number of CPUs is known");
+    let total = u64::try_from(cpus * (cpus + 1) / 2).unwrap();
+    // CPU n has counted n + 1 packets of 100 bytes.
+    let counts: Vec<_> = (1..=cpus as u64).map(|packets| Count { packets, bytes: packets * 100 }).collect();
+    let sum = Count { packets: total, bytes: total * 100 };
+
+    let verdict = Verdict::ToClient;
+    maps.verdicts.set(verdict as u32, PerCpuValues::try_from(counts.clone()).unwrap(), 0).unwrap();
+    assert_eq!(handle.counters().verdicts[verdict as usize], sum);
+
+    let of_allocation = |to_peer: &Count| AllocationCount { to_peer: *to_peer, to_client: Count::default() };
+    for index in [3, 4] {
+        let counts: Vec<_> = counts.iter().map(of_allocation).collect();
+        maps.allocations.set(index, PerCpuValues::try_from(counts).unwrap(), 0).unwrap();
+    }
+    assert_eq!(handle.allocation_count(3), of_allocation(&sum));
     handle.reset_allocation(3);
     settled(&datapath);
+    assert_eq!(handle.allocation_count(3), AllocationCount::default());
+    assert_eq!(handle.allocation_count(4), of_allocation(&sum));
+    assert_eq!(handle.allocation_count(99), AllocationCount::default(), "out of range");
 }
 
 #[test]

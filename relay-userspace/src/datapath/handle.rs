@@ -15,8 +15,8 @@ use super::flow::Flow;
 /// Most commands that may wait before installs are refused.
 ///
 /// The queue itself has no bound: a removal takes a permission away and must neither be lost nor make a shard wait.
-/// Installs are what can come in masses, and one that is left out costs speed only. The writer takes some hundred
-/// thousand commands a second, so this is about half a second of work, and 12 MB.
+/// Installs are what can come in masses, and one that is left out costs speed only. The writer takes about 90,000 new
+/// flows a second, all to destinations it has to ask the kernel for, so this is less than a second of work, and 11 MB.
 const MAX_QUEUE: usize = 65_536;
 
 /// What the relay's threads tell the datapath. Cheap to clone; no method waits for anything.

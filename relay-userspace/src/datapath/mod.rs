@@ -63,7 +63,8 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// Allocations that have counters of their own: [`Flow::allocation`] is less than this.
     pub max_allocations: u32,
-    /// Flows of each IP version that the kernel has room for. The memory is taken at once, about 250 bytes for each.
+    /// Flows of each IP version that the kernel has room for. The memory is taken at once: about 600 bytes for one of
+    /// each version.
     pub flows: u32,
     /// Ports where clients reach the server, as often as there are sockets.
     pub listener_ports: Vec<u16>,
