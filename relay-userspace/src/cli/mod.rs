@@ -41,9 +41,9 @@ pub fn run() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve::run(*args),
-        Command::Load(args) => load::run(args),
-        Command::EchoPeer(args) => load::run_echo_peer(args),
-        Command::Credentials(args) => credentials::run(args),
+        Command::Load(args) => load::run(&args),
+        Command::EchoPeer(args) => load::run_echo_peer(&args),
+        Command::Credentials(args) => credentials::run(&args),
     }
 }
 

@@ -1,0 +1,102 @@
+//! `hairpin credentials`: mints a username and password that expire.
+
+use std::process::ExitCode;
+use std::time::{Duration, UNIX_EPOCH};
+
+use hairpin_client::Credentials;
+
+/// Mint a username and password that expire, from a shared secret.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The secret that the server knows too
+    #[arg(long, value_name = "SECRET", env = "HAIRPIN_AUTH_SECRET", hide_env_values = true, value_parser = secret)]
+    auth_secret: String,
+
+    /// A name to go with the credential; the server tells its users apart by it
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: Option<String>,
+
+    /// How long the credential is valid, such as 30m, 1h or 7d
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = ttl)]
+    ttl: Duration,
+
+    /// Print JSON: username, password, ttl (seconds) and expires (seconds since the Unix epoch)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the credential.
+pub fn run(args: &Args) -> ExitCode {
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    println!("{}", render(args, now));
+    ExitCode::SUCCESS
+}
+
+fn render(args: &Args, now: u64) -> String {
+    let ttl = args.ttl.as_secs();
+    let expires = now.saturating_add(ttl);
+    let Credentials { username, password } = Credentials::mint(&args.auth_secret, args.name.as_deref(), expires);
+    if args.json {
+        // The field names of the TURN REST API, which web applications pass on as they are.
+        serde_json::json!({ "username": username, "password": password, "ttl": ttl, "expires": expires }).to_string()
+    } else {
+        format!("username: {username}\npassword: {password}")
+    }
+}
+
+fn secret(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    // 508 bytes of RFC 8489 section 14.3, less the time and the colon.
+    if text.is_empty() || text.len() > 480 || text.chars().any(char::is_control) {
+        return Err("1 to 480 bytes without control characters are allowed".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(ttl) if ttl >= Duration::from_secs(1) => Ok(ttl),
+        Ok(_) => Err("at least one second is needed".to_owned()),
+        Err(error) => Err(format!("{error}; write it like 30m, 1h or 7d")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(json: bool) -> Args {
+        Args { auth_secret: "north".to_owned(), name: Some("alice".to_owned()), ttl: Duration::from_secs(3600), json }
+    }
+
+    #[test]
+    fn people_get_two_lines() {
+        // printf %s 1700000000:alice | openssl dgst -sha1 -hmac north -binary | base64
+        let expected = "username: 1700000000:alice\npassword: Cd/49soE35ICqcJF/bCTn8Z4OyE=";
+        assert_eq!(render(&args(false), 1_699_996_400), expected);
+    }
+
+    #[test]
+    fn scripts_get_json() {
+        let value: serde_json::Value = serde_json::from_str(&render(&args(true), 1_699_996_400)).unwrap();
+        let expected = serde_json::json!({
+            "username": "1700000000:alice",
+            "password": "Cd/49soE35ICqcJF/bCTn8Z4OyE=",
+            "ttl": 3600,
+            "expires": 1_700_000_000,
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        for bad in ["", "1", "0s", "500ms", "-1h", "1 fortnight"] {
+            assert!(ttl(bad).is_err(), "{bad}");
+        }
+        assert_eq!(ttl("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert!(name("").is_err() && name("a\nb").is_err() && secret("").is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! The options of `hairpin load` and `hairpin echo-peer`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, UNIX_EPOCH};
+
+use hairpin_client::Credentials;
+use hairpin_proto::address::AddressFamily;
+use serde::Serialize;
+
+use super::stamp::Stamp;
+
+/// Which way packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Client, relay, peer, relay, client: each packet is relayed twice
+    Echo,
+    /// Client, relay, relay, client: allocations in pairs send to each other, each packet is relayed twice
+    Pair,
+}
+
+/// How data travels between client and relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Carrier {
+    /// ChannelData
+    Channel,
+    /// Send and Data indications
+    Send,
+}
+
+/// IP version of relayed addresses and peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+impl From<Family> for AddressFamily {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => Self::V4,
+            Family::V6 => Self::V6,
+        }
+    }
+}
+
+/// Measure a TURN server: real allocations, paced traffic, loss and latency.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The server under test, any TURN server over UDP
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) server: SocketAddr,
+
+    /// Username; with --auth-secret, the name in the minted credential
+    #[arg(long, value_name = "NAME", required_unless_present = "auth_secret")]
+    user: Option<String>,
+
+    /// Password of the user
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "HAIRPIN_PASSWORD",
+        hide_env_values = true,
+        required_unless_present = "auth_secret",
+        conflicts_with = "auth_secret"
+    )]
+    password: Option<String>,
+
+    /// Secret that the server knows too: mint a credential instead of having a password
+    #[arg(long, value_name = "SECRET", env = "HAIRPIN_AUTH_SECRET", hide_env_values = true)]
+    auth_secret: Option<String>,
+
+    /// Number of allocations, each from a port of its own
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(super) allocations: u32,
+
+    /// Packets a second that all clients together send; 0: as fast as they come back, with a bounded number under way
+    #[arg(long, value_name = "PPS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    pub(super) rate: u64,
+
+    /// Application data in each packet, at least 24 bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 160, value_parser = payload)]
+    pub(super) payload: usize,
+
+    /// How long to send, such as 10s or 1m
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(super) duration: Duration,
+
+    /// Which way packets go
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Echo)]
+    pub(super) mode: Mode,
+
+    /// How data travels between client and relay
+    #[arg(long, value_name = "METHOD", value_enum, default_value_t = Carrier::Channel)]
+    pub(super) method: Carrier,
+
+    /// IP version of the relayed addresses [default: that of the server]
+    #[arg(long, value_name = "FAMILY", value_enum)]
+    family: Option<Family>,
+
+    /// Address of this host where the echoing peer is opened [default: the one this host reaches the relay from]
+    #[arg(long, value_name = "IP", conflicts_with = "peer")]
+    pub(super) peer_address: Option<IpAddr>,
+
+    /// An echoing peer elsewhere, such as `hairpin echo-peer`
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) peer: Option<SocketAddr>,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Reflect datagrams to where they came from.
+#[derive(Debug, clap::Args)]
+pub struct EchoPeerArgs {
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) listen: SocketAddr,
+}
+
+impl Args {
+    /// The family of relayed addresses.
+    pub(super) fn family(&self) -> Family {
+        self.family.unwrap_or(if self.server.is_ipv4() { Family::V4 } else { Family::V6 })
+    }
+
+    /// Who the clients are.
+    pub(super) fn credentials(&self) -> Credentials {
+        match (&self.auth_secret, &self.password) {
+            (Some(secret), _) => {
+                let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+                // Long enough for the setup, the run, and clocks that differ.
+                let expires = now + self.duration.as_secs() + 3600;
+                Credentials::mint(secret, self.user.as_deref(), expires)
+            }
+            (None, password) => {
+                Credentials::new(self.user.clone().unwrap_or_default(), password.clone().unwrap_or_default())
+            }
+        }
+    }
+
+    /// Checks what no option can check alone. An error is one line that names an option.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.mode == Mode::Pair {
+            if !self.allocations.is_multiple_of(2) {
+                return Err("--allocations must be even with --mode pair: allocations send to each other".to_owned());
+            }
+            if self.peer.is_some() || self.peer_address.is_some() {
+                return Err("--peer and --peer-address have no meaning with --mode pair".to_owned());
+            }
+        }
+        let other_family = |ip: IpAddr| ip.is_ipv4() != (self.family() == Family::V4);
+        let conflict = |option| Err(format!("{option} is not of the IP version of the relayed addresses (--family)"));
+        if self.peer.is_some_and(|peer| other_family(peer.ip())) {
+            return conflict("--peer");
+        }
+        if self.peer_address.is_some_and(other_family) {
+            return conflict("--peer-address");
+        }
+        Ok(())
+    }
+}
+
+fn payload(text: &str) -> Result<usize, String> {
+    // 65,507 bytes are the most that UDP over IPv4 carries; a Send indication adds 48.
+    match text.parse() {
+        Ok(bytes) if bytes < Stamp::LEN => {
+            Err(format!("at least {} bytes are needed for sequence number and time", Stamp::LEN))
+        }
+        Ok(bytes) if bytes > 65_000 => Err("at most 65000 bytes fit in a datagram".to_owned()),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err("a number of bytes is needed".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("the duration is zero".to_owned()),
+        Ok(duration) if duration > Duration::from_secs(7 * 86_400) => Err("at most 7 days are allowed".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 10s or 1m")),
+    }
+}

@@ -1,0 +1,195 @@
+//! The clients of a run: a socket and a TURN session each, served by one thread.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use hairpin_client::{Event, Outcome, Received, Request, Session, Settings, random_ids};
+use rustix::event::{Timespec, epoll};
+
+use super::LoadError;
+use crate::net::{ReceiveBatch, UdpSocket, send_one};
+
+/// Requests under way at a time: enough to hide the round trip, too few to be a flood.
+const CONCURRENCY: usize = 64;
+/// How often the timers of all sessions are looked at; the shortest of them is 500 ms.
+const TIMER_PACE: Duration = Duration::from_millis(20);
+/// How many ready sockets the kernel reports at once.
+const READY: usize = 256;
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) socket: UdpSocket,
+    session: Session,
+    /// Its relayed address, once it has one.
+    pub(super) relayed: Option<SocketAddr>,
+}
+
+/// All clients.
+pub(super) struct Fleet {
+    pub(super) flows: Vec<Flow>,
+    pub(super) server: SocketAddr,
+    epoll: OwnedFd,
+    ready: Vec<epoll::Event>,
+    batch: ReceiveBatch<u32>,
+    events: VecDeque<(usize, Event)>,
+    timers_due: Instant,
+    /// Permissions, channels or allocations that could not be kept.
+    pub(super) lost_renewals: u64,
+}
+
+/// What a fleet does with application data: the flow it came to, the data, and when.
+pub(super) trait Sink: FnMut(usize, Received<'_>, Instant) {}
+impl<F: FnMut(usize, Received<'_>, Instant)> Sink for F {}
+
+impl Fleet {
+    /// Opens the sockets, each on a port of its own of `local`.
+    pub(super) fn open(
+        server: SocketAddr,
+        local: IpAddr,
+        count: usize,
+        settings: &Settings,
+    ) -> Result<Self, LoadError> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
+        let mut flows = Vec::with_capacity(count);
+        for index in 0..count {
+            let socket = UdpSocket::listener(SocketAddr::new(local, 0), false)?;
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&epoll, &socket, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
+            let session = Session::new(settings.clone(), random_ids());
+            flows.push(Flow { socket, session, relayed: None });
+        }
+        Ok(Self {
+            flows,
+            server,
+            epoll,
+            ready: Vec::with_capacity(READY),
+            batch: ReceiveBatch::new(),
+            events: VecDeque::new(),
+            timers_due: Instant::now(),
+            lost_renewals: 0,
+        })
+    }
+
+    /// Makes one request for each flow and waits for all answers. The first that fails ends it, and is the result.
+    pub(super) fn request_all(
+        &mut self,
+        request: impl Fn(usize) -> Request,
+        mut done: impl FnMut(&mut Flow, Outcome),
+    ) -> Result<(), LoadError> {
+        let (mut started, mut finished) = (0, 0);
+        while finished < self.flows.len() {
+            while started < self.flows.len() && started - finished < CONCURRENCY {
+                let now = Instant::now();
+                self.flows[started].session.request(request(started), now);
+                self.settle(started);
+                started += 1;
+            }
+            self.turn(TIMER_PACE, &mut |_, _, _| {})?;
+            while let Some((flow, event)) = self.events.pop_front() {
+                match event {
+                    Event::Done(_, Ok(outcome)) => {
+                        done(&mut self.flows[flow], outcome);
+                        finished += 1;
+                    }
+                    Event::Done(_, Err(error)) => {
+                        return Err(LoadError::Setup { flow: flow + 1, of: self.flows.len(), error });
+                    }
+                    Event::RenewalFailed(..) => self.lost_renewals += 1,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all allocations, without insisting: those that are not ended expire.
+    pub(super) fn release(&mut self, patience: Duration) {
+        let end = Instant::now() + patience;
+        self.events.clear();
+        let release = Request::Refresh { lifetime: Some(Duration::ZERO), family: None };
+        let (mut started, mut finished) = (0, 0);
+        while finished < self.flows.len() && Instant::now() < end {
+            while started < self.flows.len() && started - finished < CONCURRENCY {
+                self.flows[started].session.request(release.clone(), Instant::now());
+                self.settle(started);
+                started += 1;
+            }
+            if self.turn(TIMER_PACE, &mut |_, _, _| {}).is_err() {
+                return;
+            }
+            finished += self.events.drain(..).filter(|(_, event)| matches!(event, Event::Done(..))).count();
+        }
+    }
+
+    /// Waits for packets, at most so long, and takes all that are there.
+    pub(super) fn turn(&mut self, wait: Duration, sink: &mut impl Sink) -> io::Result<()> {
+        let wait = Timespec::try_from(wait).map_err(io::Error::other)?;
+        self.ready.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for at in 0..self.ready.len() {
+            let flow = self.ready[at].data.u64() as u32;
+            let fd = self.flows[flow as usize].socket.as_fd();
+            // One call for each socket: what does not fit is reported again. An error is about an earlier datagram.
+            let _ = self.batch.receive(fd, flow);
+            if self.batch.is_full() {
+                self.take(sink);
+            }
+        }
+        self.take(sink);
+        let now = Instant::now();
+        if now >= self.timers_due {
+            self.timers_due = now + TIMER_PACE;
+            for flow in 0..self.flows.len() {
+                let session = &mut self.flows[flow].session;
+                if session.poll_timeout().is_some_and(|due| due <= now) {
+                    session.handle_timeout(now);
+                    self.settle(flow);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets events between two phases, counting what was lost.
+    pub(super) fn count_lost_renewals(&mut self) {
+        let lost = self.events.drain(..).filter(|(_, event)| matches!(event, Event::RenewalFailed(..))).count();
+        self.lost_renewals += lost as u64;
+    }
+
+    fn take(&mut self, sink: &mut impl Sink) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for datagram in self.batch.iter().filter(|datagram| datagram.source == self.server) {
+            let flow = datagram.socket as usize;
+            let session = &mut self.flows[flow].session;
+            match session.handle_datagram(datagram.payload, now) {
+                Some(data) => sink(flow, data, now),
+                None => settle(&mut self.flows[flow], flow, self.server, &mut self.events),
+            }
+        }
+        self.batch.clear();
+    }
+
+    fn settle(&mut self, flow: usize) {
+        settle(&mut self.flows[flow], flow, self.server, &mut self.events);
+    }
+}
+
+/// Sends what a session wants to send, and keeps what has happened to it.
+fn settle(flow: &mut Flow, index: usize, server: SocketAddr, events: &mut VecDeque<(usize, Event)>) {
+    while let Some(datagram) = flow.session.poll_transmit() {
+        // What the kernel refuses is sent again by the session's timer.
+        let _ = send_one(&flow.socket, None, server, &datagram);
+    }
+    while let Some(event) = flow.session.poll_event() {
+        events.push_back((index, event));
+    }
+}

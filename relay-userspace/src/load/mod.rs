@@ -1,0 +1,196 @@
+//! `hairpin load`: measures a TURN server, any, by doing to it what clients do.
+//!
+//! 1. [`setup`](self) makes the allocations, permissions and channels, through the sessions of `hairpin-client`;
+//! 2. packets are sent at the asked pace, each with a stamp: run, flow, sequence number, time;
+//! 3. what comes back is counted against what was sent, and the result is a [`Report`].
+//!
+//! One thread does all of it. In echo mode a second one is the peer.
+
+mod args;
+mod drops;
+mod echo;
+mod fleet;
+mod meter;
+mod pacer;
+mod progress;
+mod report;
+mod setup;
+mod stamp;
+mod traffic;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+pub use self::args::{Args, Carrier, EchoPeerArgs, Family, Mode};
+use self::drops::receive_buffer_drops;
+pub use self::report::{Latency, Report};
+use crate::cli::usage_error;
+use crate::net::{SocketError, UdpSocket};
+
+/// How long allocations that are ended at the end have to be answered.
+const RELEASE: Duration = Duration::from_secs(1);
+
+/// Why a run could not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Nothing answers at the server's address.
+    #[error("{0} does not answer a Binding request")]
+    NoAnswer(SocketAddr),
+    /// The server's host says that nothing listens there.
+    #[error("no server listens on {0}")]
+    NoServer(SocketAddr),
+    /// This host does not know how to reach the server.
+    #[error("cannot send to {0}: {1}")]
+    NoRoute(SocketAddr, io::Error),
+    /// The server refused what a client needs.
+    #[error("client {flow} of {of}: {error}")]
+    Setup {
+        /// Which client, counted from 1.
+        flow: usize,
+        /// How many there are.
+        of: usize,
+        /// What happened.
+        error: hairpin_client::Error,
+    },
+    /// The server gave a relayed address of another family than it was asked for.
+    #[error("the server gave a relayed address of the other IP version; choose with --family")]
+    OtherFamily,
+    /// The peer has no address that the relay could send to.
+    #[error("this host has no route to the relayed address {0}; name an address with --peer-address")]
+    NoWayBack(IpAddr),
+    /// A socket could not be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The system refused something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Measures a server and prints the result. Fails when nothing came back.
+pub fn run(args: &Args) -> ExitCode {
+    if let Err(message) = args.check() {
+        return usage_error(&message);
+    }
+    let report = match measure(args) {
+        Ok(report) => report,
+        Err(error) => return failure(&error),
+    };
+    if args.json {
+        match serde_json::to_string(&report) {
+            Ok(json) => println!("{json}"),
+            Err(error) => return failure(&error),
+        }
+    } else {
+        println!("{report}");
+    }
+    if report.packets_received == 0 {
+        return failure(&"nothing came back");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Reflects datagrams until the process is stopped.
+pub fn run_echo_peer(args: &EchoPeerArgs) -> ExitCode {
+    let socket = match UdpSocket::listener(args.listen, false) {
+        Ok(socket) => socket,
+        Err(error) => return failure(&error),
+    };
+    println!("reflecting on {}", socket.local());
+    match echo::reflect(&socket, &AtomicBool::new(false), &AtomicU64::new(0)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure(&error),
+    }
+}
+
+fn failure(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("hairpin: {error}");
+    ExitCode::FAILURE
+}
+
+/// Does a whole run.
+pub fn measure(args: &Args) -> Result<Report, LoadError> {
+    allow_many_files();
+    let mut ready = setup::prepare(args)?;
+    let before = processor_time();
+    let traffic = traffic::run(args, &mut ready, random_run())?;
+    let cpu = processor_time().saturating_sub(before);
+
+    let sockets = ready.fleet.flows.iter().map(|flow| &flow.socket);
+    let receive_buffer_drops = receive_buffer_drops(sockets.chain(ready.reflector.iter().map(echo::Reflector::socket)));
+    ready.fleet.release(RELEASE);
+    Ok(report_of(args, &ready, &traffic, &Measured { cpu, receive_buffer_drops }))
+}
+
+/// What was measured beside the traffic.
+struct Measured {
+    cpu: Duration,
+    receive_buffer_drops: Option<u64>,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
+fn report_of(args: &Args, ready: &setup::Ready, traffic: &traffic::Traffic, measured: &Measured) -> Report {
+    let meter = &traffic.meter;
+    let seconds = traffic.duration.as_secs_f64();
+    let lost = traffic.sent.saturating_sub(meter.received);
+    let bits = (args.payload * 8) as f64;
+    let sent_per_second = traffic.sent as f64 / seconds;
+    let received_per_second = meter.received as f64 / seconds;
+    Report {
+        server: args.server,
+        mode: args.mode,
+        method: args.method,
+        family: args.family(),
+        allocations: args.allocations,
+        allocations_per_second: f64::from(args.allocations) / ready.allocating.as_secs_f64(),
+        lost_renewals: ready.fleet.lost_renewals,
+        payload_bytes: args.payload,
+        rate: args.rate,
+        seconds,
+        packets_sent: traffic.sent,
+        packets_received: meter.received,
+        packets_lost: lost,
+        loss: if traffic.sent == 0 { 0.0 } else { lost as f64 / traffic.sent as f64 },
+        packets_reordered: meter.reordered,
+        packets_duplicated: meter.duplicated,
+        packets_refused: traffic.refused,
+        packets_skipped: traffic.skipped,
+        packets_reflected: ready.reflector.as_ref().map(echo::Reflector::reflected),
+        receive_buffer_drops: measured.receive_buffer_drops,
+        sent_packets_per_second: sent_per_second,
+        received_packets_per_second: received_per_second,
+        sent_bits_per_second: sent_per_second * bits,
+        received_bits_per_second: received_per_second * bits,
+        latency_microseconds: (meter.received > 0).then(|| Latency {
+            p50: meter.latency_micros(50.0),
+            p90: meter.latency_micros(90.0),
+            p99: meter.latency_micros(99.0),
+            max: meter.longest_micros(),
+        }),
+        cpu_seconds: measured.cpu.as_secs_f64(),
+    }
+}
+
+/// Each client has a socket. Where even the hard limit is too low, opening them says so.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.try_into().unwrap_or_default()
+}
+
+fn random_run() -> u32 {
+    let mut run = [0; 4];
+    // Any number would do: it only tells runs apart.
+    let _ = SystemRandom::new().fill(&mut run);
+    u32::from_be_bytes(run)
+}
