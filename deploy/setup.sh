@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Installs what Hairpin needs and this host does not have. Says what it does, touches nothing that is there already.
+#
+#   deploy/setup.sh [run|test] [--no-xdp]
+#
+#   run       what building and running takes (the default)
+#   test      also what tests/run.sh uses
+#   --no-xdp  without the toolchain of the XDP program
+#
+# Installs with apt-get, as root or through a sudo that asks nothing. Exit code 0: everything is there; 1: something is
+# missing, and is named; 3: only the toolchain of the XDP program is missing.
+set -u
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# A minimal environment has neither a cargo of rustup nor the commands of the administrator in its PATH.
+PATH=${CARGO_HOME:-${HOME:?HOME is not set}/.cargo}/bin:$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
+say() { echo "setup: $*"; }
+
+usage() {
+    echo "setup: usage: deploy/setup.sh [run|test] [--no-xdp]" >&2
+    exit 2
+}
+
+purpose=run xdp=yes
+for argument; do
+    case $argument in
+        run | test) purpose=$argument ;;
+        --no-xdp) xdp=no ;;
+        *) usage ;;
+    esac
+done
+
+# Debian packages that are missing, because what they bring is.
+packages=()
+need() { # PACKAGE COMMAND
+    command -v "$2" >/dev/null || packages+=("$1")
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo -n "$@"; else return 1; fi
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove --no-install-recommends "$@" >/dev/null
+}
+
+# Some packages bring a service. Its programs are wanted, not the service: nothing starts now or at the next boot.
+services=(coturn prometheus)
+policy=/usr/sbin/policy-rc.d
+install_packages() {
+    command -v apt-get >/dev/null || return 1
+    local mine="" installed=0 service
+    if [ ! -e $policy ] && printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null 2>&1; then
+        mine=yes
+        as_root chmod 755 $policy
+    fi
+    apt_install "$@" || { as_root apt-get update -qq && apt_install "$@"; } || installed=1
+    [ -z "$mine" ] || as_root rm -f $policy
+    for service in "${services[@]}"; do
+        if [[ " $* " == *" $service "* ]] && [ $installed = 0 ] && command -v systemctl >/dev/null; then
+            as_root systemctl disable --quiet "$service" 2>/dev/null
+            say "the service $service of the package stays off"
+        fi
+    done
+    return $installed
+}
+
+# To link anything, and to compile the little C there is.
+need gcc cc
+[ -e /usr/include/stdlib.h ] || packages+=(libc6-dev)
+# To fetch crates.
+[ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+if [ "$purpose" = test ]; then
+    need iproute2 ip
+    need ethtool ethtool
+    need util-linux setpriv
+    need coturn turnutils_uclient
+    need prometheus promtool
+    need openssl openssl
+    need jq jq
+    need shellcheck shellcheck
+fi
+
+failed=0
+if [ ${#packages[@]} -gt 0 ]; then
+    say "installing ${packages[*]}"
+    if ! install_packages "${packages[@]}"; then
+        echo "setup: missing: ${packages[*]}; install them as root: apt-get install ${packages[*]}" >&2
+        failed=1
+    fi
+fi
+
+if [ $xdp = yes ] && ! "$here/toolchain.sh"; then
+    [ $failed = 1 ] || failed=3
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "setup: missing: Rust 1.88 or later; see https://rustup.rs" >&2
+    failed=1
+elif [ "$purpose" = test ]; then
+    for component in fmt clippy; do
+        if ! cargo $component --version >/dev/null 2>&1; then
+            say "installing $component with rustup"
+            rustup component add "${component/fmt/rustfmt}" >/dev/null 2>&1 || {
+                echo "setup: missing: cargo $component; install it with rustup" >&2
+                failed=1
+            }
+        fi
+    done
+fi
+
+[ $failed != 0 ] || say "everything for '$purpose' is there"
+exit $failed
