@@ -158,8 +158,8 @@ fn mean(program: BorrowedFd<'_>, packets: &mut Packets) -> Result<f64> {
     }
     times.sort_unstable();
     times.truncate(RUNS - RUNS / 100);
-    let sum: u64 = times.iter().copied().map(u64::from).sum();
-    Ok(sum as f64 / times.len() as f64)
+    let sum: f64 = times.iter().copied().map(f64::from).sum();
+    Ok(sum / f64::from(u32::try_from(times.len())?))
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -3,7 +3,7 @@
 //! - [`frame`] builds packets from their fields, with a library that shares nothing with the program;
 //! - [`flow`] is a relayed flow as the daemon would install it, and what a packet of it must become;
 //! - [`sys`] is the system call, for measuring;
-//! - [`bench`] loads the program and runs packets through it, one at a time, with its counters read before and after.
+//! - [`mod@bench`] loads the program and runs packets through it, one at a time, with its counters read before and after.
 
 pub mod bench;
 pub mod flow;

@@ -54,7 +54,7 @@ struct TestRun {
 struct Info {
     program: u32,
     length: u32,
-    info: u64,
+    pointer: u64,
 }
 
 /// The head of `struct bpf_prog_info`.
@@ -98,7 +98,7 @@ pub fn load_empty() -> io::Result<OwnedFd> {
 /// Runs a packet once; the kernel's time for it in nanoseconds, and what the program returned.
 pub fn time_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<(u32, u32)> {
     let mut attributes = TestRun {
-        program: program.as_raw_fd() as u32,
+        program: program.as_raw_fd().cast_unsigned(),
         data_size_in: packet.len() as u32,
         data_in: packet.as_ptr() as u64,
         repeat: 1,
@@ -121,9 +121,9 @@ pub fn size(program: BorrowedFd<'_>) -> io::Result<Size> {
 
 fn read_info(program: BorrowedFd<'_>, info: &mut ProgramInfo) -> io::Result<()> {
     let mut attributes = Info {
-        program: program.as_raw_fd() as u32,
+        program: program.as_raw_fd().cast_unsigned(),
         length: size_of::<ProgramInfo>() as u32,
-        info: std::ptr::from_mut(info) as u64,
+        pointer: std::ptr::from_mut(info) as u64,
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes).map(|_| ())
 }
