@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use hairpin_client::{Event, Outcome, Received, Request, Session, Settings, random_ids};
+use hairpin_client::{Error, Event, Outcome, Received, Request, Session, Settings, random_ids};
+use hairpin_proto::stun::{ErrorCode, Method};
 use rustix::event::{Timespec, epoll};
 
 use super::LoadError;
@@ -14,6 +15,8 @@ use crate::net::{ReceiveBatch, UdpSocket, send_one};
 
 /// Requests under way at a time: enough to hide the round trip, too few to be a flood.
 const CONCURRENCY: usize = 64;
+/// How often a client may take another port, on average, before its server is given up.
+const MOVES: usize = 3;
 /// How often the timers of all sessions are looked at; the shortest of them is 500 ms.
 const TIMER_PACE: Duration = Duration::from_millis(20);
 /// How many ready sockets the kernel reports at once.
@@ -28,10 +31,21 @@ pub(super) struct Flow {
     pub(super) relayed: Option<SocketAddr>,
 }
 
+impl Flow {
+    fn open(epoll: &OwnedFd, index: usize, local: IpAddr, settings: &Settings) -> Result<Self, LoadError> {
+        let socket = UdpSocket::listener(SocketAddr::new(local, 0), false)?;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(epoll, &socket, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
+        Ok(Self { socket, session: Session::new(settings.clone(), random_ids()), relayed: None })
+    }
+}
+
 /// All clients.
 pub(super) struct Fleet {
     pub(super) flows: Vec<Flow>,
     pub(super) server: SocketAddr,
+    local: IpAddr,
+    settings: Settings,
     epoll: OwnedFd,
     ready: Vec<epoll::Event>,
     batch: ReceiveBatch<u32>,
@@ -56,15 +70,13 @@ impl Fleet {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut flows = Vec::with_capacity(count);
         for index in 0..count {
-            let socket = UdpSocket::listener(SocketAddr::new(local, 0), false)?;
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&epoll, &socket, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
-            let session = Session::new(settings.clone(), random_ids());
-            flows.push(Flow { socket, session, relayed: None });
+            flows.push(Flow::open(&epoll, index, local, settings)?);
         }
         Ok(Self {
             flows,
             server,
+            local,
+            settings: settings.clone(),
             epoll,
             ready: Vec::with_capacity(READY),
             batch: ReceiveBatch::new(),
@@ -81,11 +93,10 @@ impl Fleet {
         mut done: impl FnMut(&mut Flow, Outcome),
     ) -> Result<(), LoadError> {
         let (mut started, mut finished) = (0, 0);
+        let mut moves = 0;
         while finished < self.flows.len() {
             while started < self.flows.len() && started - finished < CONCURRENCY {
-                let now = Instant::now();
-                self.flows[started].session.request(request(started), now);
-                self.settle(started);
+                self.request(started, request(started));
                 started += 1;
             }
             self.turn(TIMER_PACE, &mut |_, _, _| {})?;
@@ -94,6 +105,15 @@ impl Fleet {
                     Event::Done(_, Ok(outcome)) => {
                         done(&mut self.flows[flow], outcome);
                         finished += 1;
+                    }
+                    // The server still has an allocation of an earlier client with the same port: RFC 8656 section 7.4
+                    // asks to take another one.
+                    Event::Done(_, Err(Error::Rejected { method: Method::ALLOCATE, code, .. }))
+                        if code == ErrorCode::ALLOCATION_MISMATCH && moves < MOVES * self.flows.len() =>
+                    {
+                        moves += 1;
+                        self.flows[flow] = Flow::open(&self.epoll, flow, self.local, &self.settings)?;
+                        self.request(flow, request(flow));
                     }
                     Event::Done(_, Err(error)) => {
                         return Err(LoadError::Setup { flow: flow + 1, of: self.flows.len(), error });
@@ -105,6 +125,11 @@ impl Fleet {
         Ok(())
     }
 
+    fn request(&mut self, flow: usize, request: Request) {
+        self.flows[flow].session.request(request, Instant::now());
+        self.settle(flow);
+    }
+
     /// Ends all allocations, without insisting: those that are not ended expire.
     pub(super) fn release(&mut self, patience: Duration) {
         let end = Instant::now() + patience;
@@ -113,8 +138,7 @@ impl Fleet {
         let (mut started, mut finished) = (0, 0);
         while finished < self.flows.len() && Instant::now() < end {
             while started < self.flows.len() && started - finished < CONCURRENCY {
-                self.flows[started].session.request(release.clone(), Instant::now());
-                self.settle(started);
+                self.request(started, release.clone());
                 started += 1;
             }
             if self.turn(TIMER_PACE, &mut |_, _, _| {}).is_err() {

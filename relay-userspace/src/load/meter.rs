@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// How far back a repeated sequence number is recognised as a duplicate.
-const WINDOW: u32 = 1024;
+const WINDOW: u64 = 1024;
 const WORDS: usize = WINDOW as usize / 64;
 /// Latencies above are recorded as this.
 const SLOWEST: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ const SLOWEST: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 struct Progress {
     /// The sequence number after the highest that came.
-    next: u32,
+    next: u64,
     /// Which of the last [`WINDOW`] numbers came: bit `n % WINDOW` for number `n`.
     seen: [u64; WORDS],
 }
@@ -31,7 +31,7 @@ enum Arrival {
 impl Progress {
     const START: Self = Self { next: 0, seen: [0; WORDS] };
 
-    fn arrive(&mut self, sequence: u32) -> Arrival {
+    fn arrive(&mut self, sequence: u64) -> Arrival {
         if sequence >= self.next {
             if sequence - self.next >= WINDOW {
                 self.seen = [0; WORDS];
@@ -52,12 +52,12 @@ impl Progress {
         Arrival::Reordered
     }
 
-    fn get(&self, sequence: u32) -> bool {
+    fn get(&self, sequence: u64) -> bool {
         let bit = sequence % WINDOW;
         self.seen[bit as usize / 64] >> (bit % 64) & 1 == 1
     }
 
-    fn set(&mut self, sequence: u32, on: bool) {
+    fn set(&mut self, sequence: u64, on: bool) {
         let bit = sequence % WINDOW;
         let mask = 1 << (bit % 64);
         let word = &mut self.seen[bit as usize / 64];
@@ -86,7 +86,7 @@ impl Meter {
     }
 
     /// Records a packet of a flow that was `nanos` nanoseconds under way.
-    pub(super) fn arrive(&mut self, flow: usize, sequence: u32, nanos: u64) {
+    pub(super) fn arrive(&mut self, flow: usize, sequence: u64, nanos: u64) {
         match self.flows[flow].arrive(sequence) {
             Arrival::Duplicate => {
                 self.duplicated += 1;
@@ -119,7 +119,7 @@ fn micros(nanos: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn arrivals(sequences: impl IntoIterator<Item = u32>) -> Vec<Arrival> {
+    fn arrivals(sequences: impl IntoIterator<Item = u64>) -> Vec<Arrival> {
         let mut progress = Progress::START;
         sequences.into_iter().map(|sequence| progress.arrive(sequence)).collect()
     }
@@ -160,7 +160,7 @@ mod tests {
     fn latencies_are_in_microseconds() {
         let mut meter = Meter::new(1);
         for sequence in 0..1000 {
-            meter.arrive(0, sequence, u64::from(sequence + 1) * 1000);
+            meter.arrive(0, sequence, (sequence + 1) * 1000);
         }
         let near = |value: f64, expected: f64| assert!((value - expected).abs() < expected / 500.0, "{value}");
         near(meter.latency_micros(50.0), 500.0);

@@ -4,12 +4,13 @@
 //! 2. packets are sent at the asked pace, each with a stamp: run, flow, sequence number, time;
 //! 3. what comes back is counted against what was sent, and the result is a [`Report`].
 //!
-//! One thread does all of it. In echo mode a second one is the peer.
+//! One thread does all of it. In echo mode a second one is the peer, and one sleeps until Ctrl-C.
 
 mod args;
 mod drops;
 mod echo;
 mod fleet;
+mod interrupt;
 mod meter;
 mod pacer;
 mod progress;

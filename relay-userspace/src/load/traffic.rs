@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hairpin_client::frame;
-use hairpin_proto::stun::TransactionId;
+use hairpin_client::{frame, random_ids};
 
 use super::args::{Args, Carrier, Mode};
 use super::fleet::Fleet;
+use super::interrupt;
 use super::meter::Meter;
 use super::pacer::Pacer;
 use super::progress::Progress;
@@ -32,62 +33,72 @@ pub(super) struct Traffic {
     pub(super) duration: Duration,
 }
 
-/// Sends for the time that was asked for, and waits for late packets.
+/// Sends for the time that was asked for, or until Ctrl-C, and waits for late packets.
 pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffic> {
     let Ready { fleet, targets, .. } = ready;
-    let flows = fleet.flows.len();
-    let mut sender = Sender::new(args, targets, run);
-    let mut meter = Meter::new(flows);
+    let interrupted = interrupt::requested();
     let mut progress = Progress::new(args.json);
     let start = Instant::now();
     let end = start + args.duration;
-    let mut pacer = Pacer::new(args.rate, flows, start);
+    let mut sender = Sender::new(args, targets, run, start);
+    let mut receiver = Receiver { args, run, start, meter: Meter::new(targets.len()) };
+    let mut pacer = Pacer::new(args.rate, targets.len(), start);
 
     let mut now = start;
-    while now < end {
-        let due = pacer.due(sender.sent, meter.received, now);
-        sender.send(fleet, due, start);
-        turn(fleet, TICK, &mut meter, args, run, start)?;
-        progress.show(sender.sent, meter.received, start);
+    while now < end && !interrupted.load(Ordering::Relaxed) {
+        sender.send(fleet, pacer.due(sender.sent, receiver.meter.received, now));
+        receiver.turn(fleet, TICK)?;
+        progress.show(sender.sent, receiver.meter.received, start);
         now = Instant::now();
     }
     let duration = start.elapsed();
     let end = Instant::now() + DRAIN;
-    while Instant::now() < end && meter.received < sender.sent {
-        turn(fleet, 10 * TICK, &mut meter, args, run, start)?;
+    while Instant::now() < end && receiver.meter.received < sender.sent {
+        receiver.turn(fleet, 10 * TICK)?;
     }
     progress.clear();
     fleet.count_lost_renewals();
-    let skipped = pacer.skipped();
-    Ok(Traffic { meter, sent: sender.sent, refused: sender.refused, skipped, duration })
-}
-
-fn turn(fleet: &mut Fleet, wait: Duration, meter: &mut Meter, args: &Args, run: u32, start: Instant) -> io::Result<()> {
-    fleet.turn(wait, &mut |flow, data, now| {
-        let from = match args.mode {
-            Mode::Echo => flow,
-            Mode::Pair => partner(flow),
-        };
-        let stamp = Stamp::parse(data.payload).filter(|stamp| stamp.run == run && stamp.flow as usize == from);
-        // Cut or padded data is not what was sent.
-        if let Some(stamp) = stamp.filter(|_| data.payload.len() == args.payload) {
-            meter.arrive(from, stamp.sequence, nanos(now.duration_since(start)).saturating_sub(stamp.sent));
-        }
-    })
+    let Sender { sent, refused, .. } = sender;
+    Ok(Traffic { meter: receiver.meter, sent, refused, skipped: pacer.skipped(), duration })
 }
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Takes in what comes back.
+struct Receiver<'a> {
+    args: &'a Args,
+    run: u32,
+    start: Instant,
+    meter: Meter,
+}
+
+impl Receiver<'_> {
+    fn turn(&mut self, fleet: &mut Fleet, wait: Duration) -> io::Result<()> {
+        fleet.turn(wait, &mut |flow, data, now| {
+            let from = match self.args.mode {
+                Mode::Echo => flow,
+                Mode::Pair => partner(flow),
+            };
+            // Data that was cut or padded is not what was sent, and that of another flow went astray: both are lost.
+            let whole = data.payload.len() == self.args.payload;
+            let stamp = Stamp::parse(data.payload, self.run).filter(|stamp| whole && stamp.flow as usize == from);
+            if let Some(Stamp { sequence, sent, .. }) = stamp {
+                let latency = nanos(now.duration_since(self.start)).saturating_sub(sent);
+                self.meter.arrive(from, sequence, latency);
+            }
+        })
+    }
+}
+
 /// Writes packets into buffers that are filled in advance but for a few bytes, and sends them in batches.
 struct Sender {
     run: u32,
-    /// A whole packet of each flow, up to its stamp.
+    start: Instant,
+    /// What stands before the stamp in the packets of each flow.
     prefixes: Vec<Vec<u8>>,
-    /// Where in a packet the low bytes of a transaction id are, if it has one.
-    transaction: Option<usize>,
-    sequences: Vec<u32>,
+    sequences: Vec<u64>,
     /// Which flow sends next.
     cursor: usize,
     packets: Vec<Vec<u8>>,
@@ -98,14 +109,15 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(args: &Args, targets: &[SocketAddr], run: u32) -> Self {
+    fn new(args: &Args, targets: &[SocketAddr], run: u32, start: Instant) -> Self {
+        // Nobody answers an indication, so a flow keeps its transaction id, and with it the peer's mixed address.
         let packet = |target: SocketAddr| {
             let mut packet = Vec::new();
             let payload: Vec<u8> = (0..args.payload).map(|at| at as u8).collect();
             match args.method {
                 Carrier::Channel => frame::channel_data(&mut packet, CHANNEL, &payload),
                 Carrier::Send => {
-                    frame::send_indication(&mut packet, TransactionId([0; 12]), target, &payload, false);
+                    frame::send_indication(&mut packet, random_ids()(), target, &payload, false);
                 }
             }
             packet
@@ -119,8 +131,8 @@ impl Sender {
         let prefix = template.len() - padding - args.payload;
         Self {
             run,
+            start,
             prefixes: targets.iter().map(|target| packet(*target)[..prefix].to_vec()).collect(),
-            transaction: (args.method == Carrier::Send).then_some(16),
             sequences: vec![0; targets.len()],
             cursor: 0,
             packets: vec![template; BATCH],
@@ -132,11 +144,11 @@ impl Sender {
     }
 
     /// Sends so many packets, one of each flow in turn.
-    fn send(&mut self, fleet: &Fleet, mut due: u64, start: Instant) {
+    fn send(&mut self, fleet: &Fleet, mut due: u64) {
         while due > 0 {
             let count = due.min(BATCH as u64) as usize;
             due -= count as u64;
-            self.write(count, nanos(start.elapsed()));
+            self.write(count, nanos(self.start.elapsed()));
             let mut outbox = self.batch.start();
             for (packet, flow) in self.packets.iter().zip(&self.order) {
                 outbox.push(&Outgoing {
@@ -163,15 +175,11 @@ impl Sender {
             let flow = self.cursor;
             self.cursor = (flow + 1) % self.prefixes.len();
             let sequence = self.sequences[flow];
-            self.sequences[flow] = sequence.wrapping_add(1);
+            self.sequences[flow] = sequence + 1;
             let prefix = &self.prefixes[flow];
             let stamp = Stamp { run: self.run, flow: flow as u32, sequence, sent: now };
             packet[..prefix.len()].copy_from_slice(prefix);
             packet[prefix.len()..prefix.len() + Stamp::LEN].copy_from_slice(&stamp.to_bytes());
-            if let Some(at) = self.transaction {
-                // No two indications in a row have the same id.
-                packet[at..at + 4].copy_from_slice(&sequence.to_be_bytes());
-            }
             self.order.push(flow as u32);
         }
     }
