@@ -41,11 +41,9 @@ impl Payload {
             return Err(Verdict::Control);
         }
         let header = ChannelDataHeader::parse(bytes);
-        // Unsigned: a datagram shorter than it claims has a huge rest.
-        let padding = (length - CHANNEL_DATA_LEN as u16).wrapping_sub(header.length);
-        if padding > MAX_PADDING {
+        let Some(padding @ 0..=MAX_PADDING) = (length - CHANNEL_DATA_LEN as u16).checked_sub(header.length) else {
             return Err(Verdict::Malformed);
-        }
+        };
         let mut payload =
             Self { channel: word(header.channel), length: header.length, padding, padding_sum: Sum::ZERO };
         if padding != 0 {

@@ -359,6 +359,12 @@ fn channel_data_with_more_than_padding_is_passed() -> Result<()> {
             let packet = Frame::new(flow.client, flow.listener, channel_data(flow, claimed, DATA));
             bench.expect_passed(what, &packet.bytes(), Verdict::Malformed)?;
         }
+        // Claims so large that what is missing, taken as an unsigned number, looks like padding.
+        for (claimed, held) in [(u16::MAX, 0), (u16::MAX, 2), (u16::MAX - 2, 0), (0x8000, 0)] {
+            let packet = Frame::new(flow.client, flow.listener, channel_data(flow, claimed, &DATA[..held]));
+            let what = format!("{claimed} bytes claimed, {held} held");
+            bench.expect_passed(&what, &packet.bytes(), Verdict::Malformed)?;
+        }
     }
     Ok(())
 }
