@@ -178,7 +178,7 @@ fn a_loss_does_not_go_unnoticed() {
     command.args(["--log-file", "stdout", "--pidfile", "/dev/null"]);
     let _server = Process::spawn(&mut command);
     let v4 = localhost(Family::V4);
-    while coturn::udp_sockets(&host, 3478) == 0 {
+    while host.udp_sockets(3478) == 0 {
         thread::sleep(Duration::from_millis(50));
     }
     let peer = EchoPeer::start(&host, &[v4]);

@@ -4,7 +4,6 @@
 //! allocation to probe with, then those it uses; without `-c` these come in pairs, by EVEN-PORT and a reservation. It
 //! idles for some seconds before it sends.
 
-use std::fs;
 use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,7 +46,7 @@ impl EchoPeer {
         }
         let process = Process::spawn(&mut command);
         let end = Instant::now() + Duration::from_secs(10);
-        while udp_sockets(namespace, PEER_PORT) + udp_sockets(namespace, PEER_PORT + 1) < 2 * addresses.len() {
+        while namespace.udp_sockets(PEER_PORT) + namespace.udp_sockets(PEER_PORT + 1) < 2 * addresses.len() {
             assert!(Instant::now() < end, "turnutils_peer does not listen: {}", process.wait(Duration::ZERO));
             thread::sleep(Duration::from_millis(20));
         }
@@ -68,18 +67,6 @@ pub fn uclient_for(namespace: &Namespace, arguments: &str, limit: Duration) -> F
 /// Runs `turnutils_stunclient`, which asks for a Binding, against the standard port.
 pub fn stunclient(namespace: &Namespace, server: IpAddr) -> Finished {
     process::run_for(namespace.command("turnutils_stunclient").arg(server.to_string()), Duration::from_secs(10))
-}
-
-/// How many UDP sockets of a namespace are bound to a port, of either family.
-pub fn udp_sockets(namespace: &Namespace, port: u16) -> usize {
-    let local = format!(":{port:04X}");
-    namespace.enter(|| {
-        // Not /proc/net: that is the namespace of the process, not of this thread.
-        let tables = ["udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")));
-        let tables = tables.map(|table| table.expect("the kernel lists its sockets"));
-        let bound = |line: &&str| line.split_whitespace().nth(1).is_some_and(|address| address.ends_with(&local));
-        tables.iter().flat_map(|table| table.lines()).filter(bound).count()
-    })
 }
 
 impl Tally {

@@ -7,12 +7,16 @@
 //! - [`metrics`] reads what it exposes;
 //! - [`wire`] sends and receives raw frames, and [`datagram`] takes them apart and checks their checksums;
 //! - [`turn`] is a client that asks one thing at a time;
+//! - [`call`] is a client and a peer that reach each other over a channel;
+//! - [`load`] runs the load generator;
 //! - [`coturn`] runs coturn's clients and judges them by what they print.
 //!
 //! No packet leaves: the lab has no route to anywhere else. Everything needs root.
 
+pub mod call;
 pub mod coturn;
 pub mod datagram;
+pub mod load;
 pub mod metrics;
 pub mod namespace;
 pub mod process;
@@ -21,6 +25,7 @@ pub mod topology;
 pub mod turn;
 pub mod wire;
 
+pub use self::call::Call;
 pub use self::metrics::Metrics;
 pub use self::namespace::Namespace;
 pub use self::process::{Finished, Process};

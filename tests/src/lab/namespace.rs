@@ -72,6 +72,18 @@ impl Namespace {
         })
     }
 
+    /// How many UDP sockets inside are bound to a port, of either family.
+    pub fn udp_sockets(&self, port: u16) -> usize {
+        let local = format!(":{port:04X}");
+        self.enter(|| {
+            // Not /proc/net: that is the namespace of the process, not of this thread.
+            let tables = ["udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")));
+            let tables = tables.map(|table| table.expect("the kernel lists its sockets"));
+            let bound = |line: &&str| line.split_whitespace().nth(1).is_some_and(|address| address.ends_with(&local));
+            tables.iter().flat_map(|table| table.lines()).filter(bound).count()
+        })
+    }
+
     /// Runs commands of `ip` inside, one a line.
     pub fn ip(&self, lines: &str) {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -18,6 +18,8 @@ use super::process::{self, Finished, Process};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Where the admin interface is unless `--admin` says something else.
 const ADMIN: &str = "127.0.0.1:9641";
+/// The port of STUN and TURN (RFC 8656 section 4), where a relay listens unless `--listen` says something else.
+pub const PORT: u16 = 3478;
 /// The name of the only user of [`Relay::start`].
 pub const USER: &str = "alice";
 /// Her password.
@@ -43,7 +45,9 @@ pub fn binary() -> &'static Path {
             return path.into();
         }
         let own = std::env::current_exe().expect("a process knows its executable");
-        let path = own.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("hairpin");
+        // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM.
+        let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+        let path = folder.expect("cargo builds into a folder").join("hairpin");
         let built = path.metadata().and_then(|file| file.modified());
         let built = built.unwrap_or_else(|error| panic!("{}: {error}; run `cargo build` first", path.display()));
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above");

@@ -1,0 +1,76 @@
+//! The load generator, between a client and a peer of the lab.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::process::{self, Process};
+use super::relay::{PASSWORD, PORT, USER, binary};
+use super::topology::{Family, Lab};
+
+/// The port of the echoing peer.
+const PEER_PORT: u16 = 7000;
+
+/// What to send.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Packets a second that the clients send; each is relayed twice, there and back.
+    pub rate: u32,
+    /// For how long, in seconds.
+    pub seconds: u32,
+    /// Application data in each, in bytes.
+    pub payload: u32,
+    /// How many allocations share the rate.
+    pub allocations: u32,
+}
+
+/// What came of it; the fields are those of the generator's JSON.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The whole report.
+    pub report: Value,
+}
+
+impl Load {
+    /// Sends it from the first client of a lab to the first peer and back.
+    ///
+    /// # Panics
+    /// When nothing comes back, with what the generator said.
+    pub fn run(&self, lab: &Lab, family: Family) -> Outcome {
+        let _peer = echo_peer(lab, family);
+        let server = SocketAddr::new(Lab::relay_ip(family), PORT).to_string();
+        let peer = SocketAddr::new(Lab::peer_ip(family, 0), PEER_PORT).to_string();
+        let mut command = lab.clients[0].command(binary());
+        command.args(["load", "--server", &server, "--peer", &peer, "--user", USER, "--password", PASSWORD]);
+        for (option, value) in [("--rate", self.rate), ("--payload", self.payload), ("--allocations", self.allocations)]
+        {
+            command.args([option, &value.to_string()]);
+        }
+        command.args(["--mode", "echo", "--json", "--duration", &format!("{}s", self.seconds)]);
+        let limit = Duration::from_secs(u64::from(self.seconds)) + process::PATIENCE;
+        let report = process::run_for(&mut command, limit).expect_success();
+        Outcome { report: serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}")) }
+    }
+}
+
+impl Outcome {
+    /// A count of the report; 0 for one that the generator could not take.
+    pub fn count(&self, field: &str) -> u64 {
+        let value = self.report.get(field).unwrap_or_else(|| panic!("no {field} in {}", self.report));
+        value.as_u64().unwrap_or_default()
+    }
+}
+
+/// `hairpin echo-peer` on the first peer, listening.
+fn echo_peer(lab: &Lab, family: Family) -> Process {
+    let listen = SocketAddr::new(Lab::peer_ip(family, 0), PEER_PORT).to_string();
+    let process = Process::spawn(lab.peers[0].command(binary()).args(["echo-peer", "--listen", &listen]));
+    let end = Instant::now() + process::PATIENCE;
+    while lab.peers[0].udp_sockets(PEER_PORT) == 0 {
+        assert!(Instant::now() < end, "the peer does not listen: {}", process.wait(Duration::ZERO));
+        thread::sleep(Duration::from_millis(10));
+    }
+    process
+}

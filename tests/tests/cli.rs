@@ -1,0 +1,261 @@
+//! The command line: what is refused and how, what is kept over restarts, what is printed to be pasted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use hairpin_tests::lab::process::{Finished, run, run_for};
+use hairpin_tests::lab::relay::{PORT, binary};
+use hairpin_tests::lab::turn::{Client, Refused};
+use hairpin_tests::lab::{Family, Lab, Namespace, Relay};
+
+/// Commands that are to fail do it at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
+const LOOPBACK: [&str; 4] = ["--listen", "127.0.0.1:3478", "--xdp", "off"];
+
+#[test]
+fn a_bad_value_is_refused_in_one_line_that_names_its_option() {
+    let cases: [(&str, &[&str]); 12] = [
+        ("--listen", &["", "127.0.0.1", "example.org:3478", "127.0.0.1:0", "127.0.0.1:65536", "224.0.0.1:3478"]),
+        ("--relay-address", &["", "host", "10.0.0.1=", "10.0.0.1=::1", "0.0.0.0", "::", "10.0.0.1/8"]),
+        ("--relay-ports", &["", "1", "0-10", "10-9", "1-65536", "a-b", "3000-4000"]),
+        ("--realm", &["", "a\"b"]),
+        ("--user", &["", "alice", ":secret", "alice:"]),
+        ("--auth-secret", &[""]),
+        ("--allow-peer", &["", "10.0.0.0/33", "::/129", "example.org"]),
+        ("--deny-peer", &["", "10.0.0.0/33", "::/129", "example.org"]),
+        ("--xdp", &["", "fast", "NATIVE"]),
+        ("--admin", &["", "on", "9641", "127.0.0.1", "127.0.0.1:0"]),
+        ("--shards", &["", "0", "-1", "many", "100000"]),
+        ("--interface", &[""]),
+    ];
+    let host = Namespace::new("cli");
+    for (option, values) in cases {
+        for value in values {
+            let finished = serve(
+                &host,
+                &["--relay-address", "127.0.0.1", "--listen", "127.0.0.1:3478"],
+                &[&format!("{option}={value}")],
+            );
+            expect_one_line(&finished, 2, option);
+        }
+    }
+}
+
+#[test]
+fn other_bad_usage_is_refused_the_same_way() {
+    let host = Namespace::new("cli");
+    for (arguments, named) in [
+        (&["--no-such-option"][..], "--no-such-option"),
+        (&["--listen"], "--listen"),
+        (&["--shards", "2", "--shards", "3"], "--shards"),
+        (&["--listen", "127.0.0.1:3478", "--listen", "127.0.0.1:3478"], "--listen"),
+        (&["--user", "a:b", "--user", "a:c"], "--user"),
+        (&["surplus"], "surplus"),
+    ] {
+        expect_one_line(&serve(&host, &LOOPBACK, arguments), 2, named);
+    }
+    let bare = run_for(&mut Command::new(binary()), AT_ONCE);
+    assert_eq!(bare.code(), Some(2), "{bare}");
+    assert!(bare.stderr.contains("serve") && bare.stderr.contains("load"), "{bare}");
+    let version = run_for(Command::new(binary()).arg("--version"), AT_ONCE).expect_success();
+    assert_eq!(version.trim(), concat!("hairpin ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_help_names_every_option() {
+    let help = run_for(Command::new(binary()).args(["serve", "--help"]), AT_ONCE).expect_success();
+    for option in [
+        "--listen",
+        "--relay-address",
+        "--relay-ports",
+        "--realm",
+        "--user",
+        "--auth-secret",
+        "--allow-peer",
+        "--deny-peer",
+        "--xdp",
+        "--interface",
+        "--admin",
+        "--shards",
+        "--state-dir",
+    ] {
+        assert!(help.contains(option), "{option}: {help}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said_in_one_line() {
+    let host = Namespace::new("cli");
+    let _udp = host.enter(|| UdpSocket::bind("127.0.0.1:3478")).unwrap();
+    let finished = serve(&host, &LOOPBACK, &["--user", "a:b"]);
+    expect_one_line(&finished, 1, "127.0.0.1:3478");
+    let _tcp = host.enter(|| TcpListener::bind("127.0.0.1:9641")).unwrap();
+    let finished = serve(&host, &["--listen", "127.0.0.1:3479", "--xdp", "off"], &["--user", "a:b"]);
+    expect_one_line(&finished, 1, "--admin");
+}
+
+#[test]
+fn a_second_relay_on_the_same_port_is_refused() {
+    let host = Namespace::new("cli");
+    let relay = Relay::start(&host, &LOOPBACK);
+    let finished = serve(&host, &LOOPBACK, &["--user", "a:b", "--admin", "off"]);
+    expect_one_line(&finished, 1, "127.0.0.1:3478");
+    relay.stop();
+}
+
+#[test]
+fn an_unknown_interface_is_said_in_one_line() {
+    let lab = Lab::routed();
+    let finished = serve(&lab.relay, &["--user", "a:b"], &["--xdp", "native", "--interface", "wan7"]);
+    expect_one_line(&finished, 1, "wan7");
+}
+
+#[test]
+fn an_address_that_is_not_of_this_host_is_said_in_one_line() {
+    let host = Namespace::new("cli");
+    let finished = serve(&host, &["--user", "a:b", "--xdp", "off"], &["--listen", "11.9.9.9:3478"]);
+    expect_one_line(&finished, 1, "11.9.9.9");
+}
+
+#[test]
+fn without_the_capability_native_xdp_is_refused_and_auto_relays_in_userspace() {
+    let lab = Lab::routed();
+    let weak = |xdp: &str| {
+        let mut command = lab.relay.command("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(binary());
+        command.args(["serve", "--user", "alice:in-a-lab", "--xdp", xdp]);
+        command
+    };
+    expect_one_line(&run_for(&mut weak("native"), AT_ONCE), 1, "xdp");
+
+    let relay = Relay::start_with(&lab.relay, &mut weak("auto"));
+    let call = hairpin_tests::lab::Call::new(&lab, Family::V4);
+    call.exchange(b"in userspace");
+    let metrics = relay.metrics();
+    assert_eq!((metrics.relayed("kernel"), metrics.relayed("userspace")), (0, 2));
+    assert_eq!(metrics.sum("hairpin_xdp_attached", &[]), 0);
+}
+
+#[test]
+fn a_minted_credential_is_what_openssl_computes() {
+    let mint = ["credentials", "--auth-secret", "north", "--name", "alice", "--ttl", "1h"];
+    let printed = run_for(Command::new(binary()).args(mint), AT_ONCE).expect_success();
+    let fields = fields(&printed);
+    let (username, password) = (&fields["username"], &fields["password"]);
+    let (expires, name) = username.split_once(':').expect("expiry, colon, name");
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let expires: u64 = expires.parse().unwrap();
+    assert!((now + 3590..=now + 3610).contains(&expires), "{expires} is not an hour after {now}");
+    assert_eq!(name, "alice");
+    let script = format!("printf %s '{username}' | openssl dgst -sha1 -hmac north -binary | openssl base64");
+    let expected = run(Command::new("sh").args(["-c", &script])).expect_success();
+    assert_eq!(password, expected.trim());
+}
+
+#[test]
+fn a_minted_credential_is_accepted_until_it_expires() {
+    let host = Namespace::new("cli");
+    let relay = Relay::start(&host, &[&LOOPBACK[..], &["--auth-secret", "north"]].concat());
+    let mint = |ttl: &str| {
+        let arguments = ["credentials", "--auth-secret", "north", "--name", "bob", "--ttl", ttl];
+        fields(&run_for(Command::new(binary()).args(arguments), AT_ONCE).expect_success())
+    };
+    let allocate = |credential: &BTreeMap<String, String>| {
+        let (username, password) = (&credential["username"], &credential["password"]);
+        Client::new(&host, "127.0.0.1:0".parse().unwrap(), server(), username, password).allocate()
+    };
+    let (long, short) = (mint("1h"), mint("1s"));
+    assert!(allocate(&long).is_ok());
+    std::thread::sleep(Duration::from_millis(2100));
+    assert!(matches!(allocate(&short), Err(Refused(401, _))));
+    relay.stop();
+}
+
+#[test]
+fn the_first_start_makes_a_secret_that_stays_and_prints_what_a_client_needs() {
+    let host = Namespace::new("cli");
+    let state = TemporaryFolder::new("state");
+    let mut secrets = Vec::new();
+    for _ in 0..2 {
+        let mut command = host.command(binary());
+        command.arg("serve").args(LOOPBACK).arg("--state-dir").arg(&state.0);
+        let relay = Relay::start_with(&host, &mut command);
+        // With a credential that is wrong first: a relay without users must not be open.
+        let local = "127.0.0.1:0".parse().unwrap();
+        assert!(matches!(Client::new(&host, local, server(), "a", "b").allocate(), Err(Refused(401, _))));
+        let printed = relay.stop().stdout;
+        assert!(printed.contains("turn:127.0.0.1:3478"), "{printed}");
+        let files: Vec<PathBuf> = fs::read_dir(&state.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "one file, nothing temporary: {files:?}");
+        assert_eq!(mode(&files[0]), 0o600, "{files:?}");
+        assert_eq!(mode(&state.0) & 0o077, 0, "nobody else may look into the folder");
+        secrets.push((files[0].clone(), fs::read_to_string(&files[0]).unwrap(), fields(&printed)));
+    }
+    assert_eq!(secrets[0].0, secrets[1].0);
+    assert_eq!(secrets[0].1, secrets[1].1, "the secret stays");
+    assert!(secrets[0].1.trim().len() >= 32, "long enough not to be guessed");
+
+    // What the first start printed works at the third.
+    let mut command = host.command(binary());
+    command.arg("serve").args(LOOPBACK).arg("--state-dir").arg(&state.0);
+    let relay = Relay::start_with(&host, &mut command);
+    let (username, password) = (&secrets[0].2["username"], &secrets[0].2["password"]);
+    let mut client = Client::new(&host, "127.0.0.1:0".parse().unwrap(), server(), username, password);
+    assert!(client.allocate().is_ok());
+    let finished = relay.stop();
+    assert!(!finished.stderr.contains(secrets[0].1.trim()), "a secret is not logged");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_said_in_one_line() {
+    let host = Namespace::new("cli");
+    let finished = serve(&host, &LOOPBACK, &["--state-dir", "/proc/hairpin"]);
+    expect_one_line(&finished, 1, "--state-dir");
+}
+
+fn serve(host: &Namespace, first: &[&str], then: &[&str]) -> Finished {
+    run_for(host.command(binary()).arg("serve").args(first).args(then), AT_ONCE)
+}
+
+/// An error is one line on standard error with these words in it, and nothing on standard output.
+fn expect_one_line(finished: &Finished, code: i32, named: &str) {
+    let lines: Vec<_> = finished.stderr.lines().collect();
+    assert_eq!(finished.code(), Some(code), "{finished}");
+    assert_eq!(lines.len(), 1, "one line is enough: {finished}");
+    assert!(lines[0].contains(named), "`{named}` is not named: {finished}");
+    assert_eq!(finished.stdout, "", "{finished}");
+}
+
+/// The lines `name: value` of a text.
+fn fields(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.trim().split_once(": "));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn server() -> SocketAddr {
+    ([127, 0, 0, 1], PORT).into()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A folder that does not exist yet, and will not any more.
+struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("hairpin-{}-{name}", std::process::id())))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,202 @@
+//! The relay in a routed network, with the kernel path: what goes over the wire, and what stays when it goes.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hairpin_tests::lab::call::{CHANNEL, bind, receive};
+use hairpin_tests::lab::datagram::Datagram;
+use hairpin_tests::lab::relay::{self, PORT};
+use hairpin_tests::lab::topology::ROUTER_LINK;
+use hairpin_tests::lab::turn::channel_data;
+use hairpin_tests::lab::wire::Wire;
+use hairpin_tests::lab::{Call, Family, Lab, Relay};
+use rustix::process::Signal;
+
+const NATIVE: [&str; 2] = ["--xdp", "native"];
+const QUIET: Duration = Duration::from_millis(300);
+
+#[test]
+fn what_the_kernel_sends_has_right_checksums_in_both_directions_and_families() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &NATIVE);
+    for family in Family::ALL {
+        let mut call = Call::in_kernel(&lab, &relay, family);
+        let before = relay.metrics().relayed("kernel");
+        let wire = Wire::open(&lab.router, ROUTER_LINK);
+        let payloads: Vec<Vec<u8>> = (0..=1400).step_by(20).map(|length| noise(length, 7)).collect();
+        for payload in &payloads {
+            call.exchange(payload);
+        }
+        // Taking a frame apart checks lengths and checksums.
+        let sent: Vec<_> = wire.drain(QUIET).iter().filter_map(|frame| Datagram::of(frame)).collect();
+        let server = SocketAddr::new(Lab::relay_ip(family), PORT);
+        for payload in &payloads {
+            let one = |source, destination, payload: &[u8]| {
+                let is = |it: &&Datagram| (it.source, it.destination) == (source, destination) && it.payload == payload;
+                assert_eq!(sent.iter().filter(is).count(), 1, "{} bytes from {source}", payload.len());
+            };
+            one(call.relayed, call.peer_address(), payload);
+            one(server, call.client.local(), &channel_data(CHANNEL, payload));
+        }
+        // A router on the way in and the relay itself have each taken one.
+        assert!(sent.iter().all(|datagram| datagram.hop_limit == 62), "{family:?}");
+        let forwarded = relay.metrics().relayed("kernel") - before;
+        assert_eq!(forwarded, 2 * payloads.len() as u64, "all of it went through the kernel");
+        call.client.refresh(0).expect("an allocation can be released");
+        relay.wait_for("the channel is gone", |metrics| metrics.sum("hairpin_flows", &[]) == 0);
+    }
+    relay.stop();
+}
+
+#[test]
+fn a_channel_that_is_refreshed_stays_in_the_kernel() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &NATIVE);
+    let mut call = Call::in_kernel(&lab, &relay, Family::V4);
+    call.exchange(b"before");
+    for _ in 0..3 {
+        let peer = call.peer_address();
+        call.client.bind_channel(CHANNEL, peer).expect("the same binding again is a refresh");
+        call.client.refresh(600).expect("an allocation can be refreshed");
+        call.client.permit(peer.ip()).expect("a permission can be refreshed");
+    }
+    let before = relay.metrics();
+    for _ in 0..10 {
+        call.exchange(b"after");
+    }
+    let after = relay.metrics();
+    assert_eq!(after.relayed("kernel") - before.relayed("kernel"), 20);
+    assert_eq!(after.relayed("userspace"), before.relayed("userspace"));
+    relay.stop();
+}
+
+#[test]
+fn a_released_allocation_leaves_the_kernel_at_once() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &NATIVE);
+    for family in Family::ALL {
+        let mut call = Call::in_kernel(&lab, &relay, family);
+        call.exchange(b"before");
+        assert_eq!(call.client.refresh(0), Ok(0));
+        relay.wait_for("nothing is left of the allocation", |metrics| {
+            ["hairpin_flows", "hairpin_allocations", "hairpin_relay_ports_in_use"]
+                .iter()
+                .all(|gauge| metrics.sum(gauge, &[]) == 0)
+        });
+        let before = relay.metrics().relayed("kernel");
+        call.expect_silence();
+        assert_eq!(relay.metrics().relayed("kernel"), before);
+    }
+    relay.stop();
+}
+
+#[test]
+fn only_the_peer_of_a_channel_comes_through_it() {
+    let lab = Lab::routed_with(1, 2);
+    let relay = Relay::start(&lab.relay, &NATIVE);
+    let call = Call::in_kernel(&lab, &relay, Family::V4);
+    // Another host has no permission.
+    let stranger = bind(&lab.peers[1], SocketAddr::new(Lab::peer_ip(Family::V4, 1), call.peer_address().port()));
+    stranger.send_to(b"stranger", call.relayed).expect("the lab has a route");
+    assert_eq!(call.client.receive(QUIET), None);
+    // Another port of the same host has the permission, and not the channel: its data comes in an indication.
+    let neighbour = bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(Family::V4, 0), 0));
+    neighbour.send_to(b"neighbour", call.relayed).expect("the lab has a route");
+    let indication = call.client.receive(Duration::from_secs(2)).expect("a Data indication");
+    assert_eq!(indication[..2], [0x00, 0x17], "{indication:02x?}");
+    assert!(indication.windows(9).any(|window| window == b"neighbour"));
+    // A client's ChannelData counts only from its own address.
+    let thief = bind(&lab.clients[0], SocketAddr::new(Lab::client_ip(Family::V4, 0), 0));
+    let server = SocketAddr::new(Lab::relay_ip(Family::V4), PORT);
+    thief.send_to(&channel_data(CHANNEL, b"thief"), server).expect("the lab has a route");
+    assert_eq!(receive(&call.peer, QUIET), None);
+    call.exchange(b"the call goes on");
+    relay.stop();
+}
+
+#[test]
+fn the_driver_is_taken_where_the_operator_leaves_the_choice() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &[]);
+    let metrics = relay.metrics();
+    let labels = [("interface", "eth0"), ("mode", "native")];
+    assert_eq!(metrics.sum("hairpin_xdp_attached", &labels), 1, "{metrics:#?}");
+    Call::in_kernel(&lab, &relay, Family::V6).exchange(b"native");
+    assert!(relay::attached_programs(&lab.relay).contains("xdp"));
+    relay.stop();
+}
+
+#[test]
+fn generic_xdp_forwards_the_same() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "generic"]);
+    let labels = [("interface", "eth0"), ("mode", "generic")];
+    assert_eq!(relay.metrics().sum("hairpin_xdp_attached", &labels), 1);
+    let call = Call::in_kernel(&lab, &relay, Family::V4);
+    let before = relay.metrics().relayed("kernel");
+    call.exchange(&noise(1000, 3));
+    assert_eq!(relay.metrics().relayed("kernel") - before, 2);
+    relay.stop();
+}
+
+#[test]
+fn without_xdp_everything_is_relayed_in_userspace() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    assert_eq!(relay::attached_programs(&lab.relay), "");
+    for family in Family::ALL {
+        let call = Call::new(&lab, family);
+        for length in [0, 1, 2, 3, 4, 100, 1400] {
+            call.exchange(&noise(length, 5));
+        }
+    }
+    let metrics = relay.metrics();
+    assert_eq!((metrics.relayed("kernel"), metrics.relayed("userspace")), (0, 2 * 2 * 7));
+    relay.stop();
+}
+
+#[test]
+fn a_stopped_relay_leaves_nothing_behind() {
+    let lab = Lab::routed();
+    for _ in 0..2 {
+        let relay = Relay::start(&lab.relay, &NATIVE);
+        let call = Call::in_kernel(&lab, &relay, Family::V4);
+        call.exchange(b"while it runs");
+        // This checks the exit code and that the program is detached.
+        relay.stop();
+        assert_eq!(lab.relay.udp_sockets(PORT), 0, "the port is free");
+        assert_eq!(lab.relay.udp_sockets(call.relayed.port()), 0, "the relayed port is free");
+        call.expect_silence();
+    }
+}
+
+#[test]
+fn a_killed_relay_leaves_no_forwarding_in_the_kernel() {
+    let lab = Lab::routed();
+    let mut relay = Relay::start(&lab.relay, &NATIVE);
+    let call = Call::in_kernel(&lab, &relay, Family::V4);
+    call.exchange(b"while it lives");
+    relay.process().signal(Signal::KILL);
+    let end = Instant::now() + Duration::from_secs(5);
+    while !relay::attached_programs(&lab.relay).is_empty() {
+        assert!(Instant::now() < end, "{}", relay::attached_programs(&lab.relay));
+        thread::sleep(Duration::from_millis(20));
+    }
+    call.expect_silence();
+    drop(relay);
+    Call::in_kernel(&lab, &Relay::start(&lab.relay, &NATIVE), Family::V4).exchange(b"and again");
+}
+
+/// Bytes without a pattern that a wrong checksum could survive.
+fn noise(length: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9).wrapping_add(length as u32) | 1;
+    let step = || {
+        // xorshift32
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as u8
+    };
+    std::iter::repeat_with(step).take(length).collect()
+}

@@ -1,0 +1,151 @@
+//! What Prometheus sees, and the health checks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use hairpin_proto::stun::{Class, MessageBuilder, Method, TransactionId};
+use hairpin_tests::lab::process::run;
+use hairpin_tests::lab::relay::{PASSWORD, PORT, USER};
+use hairpin_tests::lab::turn::{Client, Refused};
+use hairpin_tests::lab::{Call, Family, Lab, Metrics, Relay};
+
+/// Families that dashboards and alerts rely on, with their types.
+const FAMILIES: [(&str, &str); 11] = [
+    ("hairpin_allocations", "gauge"),
+    ("hairpin_relayed_packets_total", "counter"),
+    ("hairpin_relayed_bytes_total", "counter"),
+    ("hairpin_dropped_packets_total", "counter"),
+    ("hairpin_stun_requests_total", "counter"),
+    ("hairpin_stun_responses_total", "counter"),
+    ("hairpin_relay_ports_in_use", "gauge"),
+    ("hairpin_relay_ports_capacity", "gauge"),
+    ("hairpin_xdp_attached", "gauge"),
+    ("hairpin_flow_insert_failures_total", "counter"),
+    ("hairpin_build_info", "gauge"),
+];
+
+#[test]
+fn promtool_finds_nothing_to_complain_about_and_every_family_is_there() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    Call::in_kernel(&lab, &relay, Family::V4).exchange(b"something to count");
+    let (_, text) = relay.get("/metrics").expect("the admin interface answers");
+    let script = format!("promtool check metrics <<'END'\n{text}END\n");
+    let finished = run(lab.relay.command("sh").args(["-c", &script]));
+    assert_eq!(finished.code(), Some(0), "{finished}");
+    assert_eq!(format!("{}{}", finished.stdout, finished.stderr), "", "{finished}");
+
+    let metrics = Metrics::parse(&text);
+    for (family, kind) in FAMILIES {
+        assert!(text.contains(&format!("# TYPE {family} {kind}\n")), "{family} is a {kind}:\n{text}");
+        assert!(text.contains(&format!("# HELP {family} ")), "{family} is explained:\n{text}");
+        assert!(metrics.of(family, &[]).next().is_some(), "{family} has a sample:\n{text}");
+    }
+    for path in ["kernel", "userspace"] {
+        for direction in ["to_peer", "to_client"] {
+            for family in ["hairpin_relayed_packets_total", "hairpin_relayed_bytes_total"] {
+                let labels = [("path", path), ("direction", direction)];
+                assert_eq!(metrics.of(family, &labels).count(), 1, "{family} {labels:?}");
+            }
+        }
+    }
+    relay.stop();
+}
+
+#[test]
+fn health_and_readiness_are_answered_and_anything_else_is_not_found() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/", 404), ("/debug", 404)] {
+        assert_eq!(relay.get(path).map(|(status, _)| status), Some(status), "{path}");
+    }
+    relay.stop();
+}
+
+#[test]
+fn every_packet_and_request_is_counted_where_it_belongs() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    let idle = relay.metrics();
+    for gauge in ["hairpin_allocations", "hairpin_relay_ports_in_use", "hairpin_flows"] {
+        assert_eq!(idle.sum(gauge, &[]), 0, "{gauge}");
+    }
+    assert_eq!(idle.sum("hairpin_relay_ports_capacity", &[]), 2 * 16_384, "two addresses with the dynamic ports");
+
+    let mut call = Call::in_kernel(&lab, &relay, Family::V4);
+    for _ in 0..10 {
+        call.exchange(&[7; 100]);
+    }
+    let busy = relay.metrics();
+    for direction in ["to_peer", "to_client"] {
+        let labels = [("path", "kernel"), ("direction", direction)];
+        assert_eq!(busy.sum("hairpin_relayed_packets_total", &labels), 10, "{direction}");
+        assert_eq!(busy.sum("hairpin_relayed_bytes_total", &labels), 1000, "application data, {direction}");
+    }
+    assert_eq!(busy.sum("hairpin_allocations", &[]), 1);
+    assert_eq!(busy.sum("hairpin_relay_ports_in_use", &[]), 1);
+    let responses = |metrics: &Metrics, method, code| {
+        metrics.sum("hairpin_stun_responses_total", &[("method", method), ("code", code)])
+    };
+    assert_eq!(busy.sum("hairpin_stun_requests_total", &[("method", "allocate")]), 2, "the first is challenged");
+    assert_eq!((responses(&busy, "allocate", "401"), responses(&busy, "allocate", "200")), (1, 1));
+    assert_eq!(responses(&busy, "channel_bind", "200"), 1);
+
+    // An indication is relayed in userspace.
+    let peer = call.peer_address();
+    call.client.send_indication(peer, &[7; 50]);
+    let labels = [("path", "userspace"), ("direction", "to_peer")];
+    let after = relay
+        .wait_for("the indication is counted", |metrics| metrics.sum("hairpin_relayed_packets_total", &labels) == 1);
+    assert_eq!(after.sum("hairpin_relayed_bytes_total", &labels), 50);
+    relay.stop();
+}
+
+#[test]
+fn nobody_outside_can_make_new_series() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    let client = |name: &str, password: &str| {
+        let local = SocketAddr::new(Lab::client_ip(Family::V4, 0), 0);
+        Client::new(&lab.clients[0], local, SocketAddr::new(Lab::relay_ip(Family::V4), PORT), name, password)
+    };
+    // One of everything that is usual.
+    assert!(client(USER, PASSWORD).allocate().is_ok());
+    assert!(matches!(client(USER, "wrong").allocate(), Err(Refused(401, _))));
+    let stranger = client("nobody", "nothing");
+    stranger.send(&[0x00]);
+    let before = series(&relay.metrics());
+
+    for number in 0..50_u16 {
+        assert!(client(&format!("user{number}"), "x").allocate().is_err());
+        let mut message = Vec::new();
+        MessageBuilder::new(&mut message, Class::Request, Method::BINDING, TransactionId([number as u8; 12]))
+            .finish(false);
+        // Methods of every number, most of them unknown; the bits of the class stay those of a request.
+        let method = 0x0010 + number;
+        let kind = (method & 0x000f) | (method & 0x0070) << 1 | (method & 0x0f80) << 2;
+        message[..2].copy_from_slice(&kind.to_be_bytes());
+        stranger.send(&message);
+        // Noise of every first byte.
+        stranger.send(&[number as u8 * 5; 40]);
+    }
+    let metrics =
+        relay.wait_for("the noise is counted", |metrics| metrics.sum("hairpin_stun_requests_total", &[]) >= 150);
+    let after = series(&metrics);
+    for (family, labels) in &after {
+        let new = labels.len() - before.get(family).map_or(0, BTreeSet::len);
+        assert!(new <= 4, "{new} new series of {family}: {labels:#?}");
+    }
+    let all: usize = after.values().map(BTreeSet::len).sum();
+    assert!(all < 150, "{all} series");
+    relay.stop();
+}
+
+/// The label sets of each family.
+fn series(metrics: &Metrics) -> BTreeMap<String, BTreeSet<BTreeMap<String, String>>> {
+    let mut series: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for sample in &metrics.samples {
+        series.entry(sample.name.clone()).or_default().insert(sample.labels.clone());
+    }
+    series
+}
