@@ -132,6 +132,9 @@ fn a_challenge_is_answered_and_later_requests_are_signed_at_once() {
 
     session.request(Request::CreatePermission(vec![address("203.0.113.9:0")]), now);
     assert!(Message::parse(&sent(&mut session)).unwrap().verify_integrity(&key()));
+    session.request(Request::Binding, now);
+    let binding = sent(&mut session);
+    assert_eq!(Message::parse(&binding).unwrap().attributes().count(), 0, "Binding needs no credential");
 }
 
 #[test]

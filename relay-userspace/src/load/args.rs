@@ -59,14 +59,13 @@ pub struct Args {
     #[arg(long, value_name = "NAME", required_unless_present = "auth_secret")]
     user: Option<String>,
 
-    /// Password of the user
+    /// Password of the user; with it, --auth-secret is not used
     #[arg(
         long,
         value_name = "PASSWORD",
         env = "HAIRPIN_PASSWORD",
         hide_env_values = true,
-        required_unless_present = "auth_secret",
-        conflicts_with = "auth_secret"
+        required_unless_present = "auth_secret"
     )]
     password: Option<String>,
 
@@ -131,17 +130,14 @@ impl Args {
 
     /// Who the clients are.
     pub(super) fn credentials(&self) -> Credentials {
-        match (&self.auth_secret, &self.password) {
-            (Some(secret), _) => {
-                let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-                // Long enough for the setup, the run, and clocks that differ.
-                let expires = now + self.duration.as_secs() + 3600;
-                Credentials::mint(secret, self.user.as_deref(), expires)
-            }
-            (None, password) => {
-                Credentials::new(self.user.clone().unwrap_or_default(), password.clone().unwrap_or_default())
-            }
+        if let (Some(user), Some(password)) = (&self.user, &self.password) {
+            return Credentials::new(user, password);
         }
+        // The command line is not accepted without both of them or a secret.
+        let secret = self.auth_secret.as_deref().unwrap_or_default();
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        // Long enough for the setup, the run, and clocks that differ.
+        Credentials::mint(secret, self.user.as_deref(), now + self.duration.as_secs() + 3600)
     }
 
     /// Checks what no option can check alone. An error is one line that names an option.

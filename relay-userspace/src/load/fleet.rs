@@ -217,3 +217,77 @@ fn settle(flow: &mut Flow, index: usize, server: SocketAddr, events: &mut VecDeq
         events.push_back((index, event));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket as StdSocket;
+    use std::thread;
+
+    use hairpin_client::AllocateOptions;
+    use hairpin_proto::stun::attribute::{Lifetime, XorMappedAddress, XorRelayedAddress};
+    use hairpin_proto::stun::{Class, Message, MessageBuilder};
+
+    use super::*;
+
+    /// A server that answers Allocate requests and says to which source ports it gave an allocation.
+    fn server(refusals: usize, answers: usize) -> (SocketAddr, thread::JoinHandle<Vec<SocketAddr>>) {
+        let socket = StdSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let address = socket.local_addr().unwrap();
+        let thread = thread::spawn(move || {
+            let mut sources = Vec::new();
+            let mut buffer = [0; 500];
+            for count in 0..answers {
+                let (length, source) = socket.recv_from(&mut buffer).unwrap();
+                let id = Message::parse(&buffer[..length]).unwrap().transaction_id();
+                let mut answer = Vec::new();
+                if count < refusals {
+                    MessageBuilder::error(&mut answer, Method::ALLOCATE, id, ErrorCode::ALLOCATION_MISMATCH)
+                        .finish(false);
+                } else {
+                    MessageBuilder::new(&mut answer, Class::Success, Method::ALLOCATE, id)
+                        .with(&XorRelayedAddress(address))
+                        .with(&XorMappedAddress(source))
+                        .with(&Lifetime(600))
+                        .finish(false);
+                }
+                sources.push(source);
+                socket.send_to(&answer, source).unwrap();
+            }
+            sources
+        });
+        (address, thread)
+    }
+
+    fn allocate(server: SocketAddr) -> (Fleet, Result<(), LoadError>) {
+        let mut fleet = Fleet::open(server, server.ip(), 1, &Settings::default()).unwrap();
+        let result = fleet.request_all(
+            |_| Request::Allocate(AllocateOptions::default()),
+            |flow, outcome| {
+                if let Outcome::Allocated(allocation) = outcome {
+                    flow.relayed = allocation.relayed.first().copied();
+                }
+            },
+        );
+        (fleet, result)
+    }
+
+    #[test]
+    fn a_port_that_the_server_still_knows_is_replaced() {
+        let (address, server) = server(2, 3);
+        let (fleet, result) = allocate(address);
+        result.unwrap();
+        let ports = server.join().unwrap();
+        assert!(ports[0] != ports[1] && ports[1] != ports[2], "{ports:?}");
+        assert_eq!(fleet.flows[0].relayed, Some(address));
+        assert_eq!(fleet.flows[0].socket.local(), ports[2]);
+    }
+
+    #[test]
+    fn a_server_that_knows_every_port_is_given_up() {
+        let (address, server) = server(usize::MAX, MOVES + 1);
+        let (_, result) = allocate(address);
+        assert!(matches!(result, Err(LoadError::Setup { flow: 1, of: 1, .. })), "{result:?}");
+        assert_eq!(server.join().unwrap().len(), MOVES + 1);
+    }
+}
