@@ -324,7 +324,7 @@ impl<'a> Attribute<'a> for DontFragment {
 }
 
 /// RESERVATION-TOKEN, RFC 8656 section 18.10.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReservationToken(pub [u8; 8]);
 
 impl<'a> Attribute<'a> for ReservationToken {

@@ -32,6 +32,8 @@ codes! {
     UNAUTHENTICATED = 401, "Unauthenticated";
     /// The server's policy does not allow it (RFC 8656 section 19).
     FORBIDDEN = 403, "Forbidden";
+    /// The server's policy does not allow mobility (RFC 8016 section 3.1).
+    MOBILITY_FORBIDDEN = 405, "Mobility Forbidden";
     /// An attribute that must be understood was not (RFC 8489 section 14.8).
     UNKNOWN_ATTRIBUTE = 420, "Unknown Attribute";
     /// There is no such allocation, or there is one already (RFC 8656 section 19).

@@ -117,6 +117,8 @@ pub enum Discard {
     ForbiddenPeer,
     /// To a peer of a family for which the allocation has no relayed address.
     FamilyMismatch,
+    /// From a peer, and too long for a UDP datagram with the header that a client needs in front of it.
+    TooLong,
 }
 
 impl Discard {
@@ -132,6 +134,7 @@ impl Discard {
         Self::NoPermission,
         Self::ForbiddenPeer,
         Self::FamilyMismatch,
+        Self::TooLong,
     ];
 
     /// The name in metrics.
@@ -147,6 +150,7 @@ impl Discard {
             Self::NoPermission => "no_permission",
             Self::ForbiddenPeer => "forbidden_peer",
             Self::FamilyMismatch => "family_mismatch",
+            Self::TooLong => "too_long",
         }
     }
 }

@@ -1,7 +1,42 @@
 //! The server side of TURN (RFC 8656) as a state machine.
+//!
+//! [`Server`] is the way in. What a datagram means is decided in the file of its kind: [`authentication`] lets a request
+//! in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
+//! `channel_bind`), and `relaying` moves application data. What they all work on is in [`allocation`].
 
+mod allocate;
+mod allocation;
+mod attributes;
+mod authentication;
+mod channel_bind;
+mod config;
+mod credentials;
 mod effect;
+mod expiry;
+mod message_counts;
+mod nonce;
+mod outbox;
+mod peer_policy;
+mod permission;
+mod port_pool;
+mod quota;
+mod random;
+mod refresh;
+mod relaying;
+mod request;
+mod retransmission;
+mod server;
+mod slab;
+mod timer;
 
+pub use config::{Limits, RelayAddress, ServerConfig};
+pub use credentials::Credentials;
 pub use effect::{
     AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, Now, RelayId,
 };
+pub use message_counts::MessageCounts;
+pub use peer_policy::PeerPolicy;
+pub use port_pool::PortStripe;
+pub use quota::Quotas;
+pub use random::Random;
+pub use server::Server;

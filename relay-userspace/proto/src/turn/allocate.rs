@@ -1,0 +1,389 @@
+//! Allocate (RFC 8656 section 7).
+//!
+//! A request that may be granted waits until the driver has bound its sockets. Until then it has no allocation, and nothing
+//! but its place in the table of pending requests, which only an authenticated client can take.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::allocation::{Allocation, FAMILIES, Relay, RelayOwner};
+use super::attributes::{MOBILITY_TICKET, Unknown};
+use super::config::Limits;
+use super::effect::{BindError, BindRequest, Effect, RelayId};
+use super::port_pool::{Parity, next_port};
+use super::quota::Lease;
+use super::request::{ReplyTo, Request};
+use super::server::{Outcome, Server};
+use super::timer::Timer;
+use crate::address::{AddressFamily, RelayedAddr};
+use crate::stun::ErrorCode;
+use crate::stun::attribute::{
+    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, RequestedAddressFamily, RequestedTransport,
+    ReservationToken, XorMappedAddress, XorRelayedAddress,
+};
+
+/// IP protocol number of UDP, the only transport to peers.
+const UDP: u8 = hairpin_common::wire::PROTOCOL_UDP;
+/// How many ports are tried for one address. Ports that others hold are few, or there is something wrong.
+const ATTEMPTS: u8 = 16;
+/// How long a reserved port is kept (RFC 8656 section 7.2: at least 30 seconds).
+const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
+
+/// An Allocate request that waits for its sockets.
+#[derive(Debug)]
+pub(super) struct PendingAllocate {
+    reply: ReplyTo,
+    username: Box<str>,
+    lifetime: Duration,
+    lease: Lease,
+    /// The token that the next port is reserved under.
+    token: Option<ReservationToken>,
+    /// One, or two for a dual allocation, IPv4 first.
+    slots: Vec<Slot>,
+}
+
+/// A relayed transport address to be.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    Waiting { relay: RelayId, wanted: Wanted, attempts: u8 },
+    Bound { relay: RelayId, address: RelayedAddr },
+    Failed { family: AddressFamily, code: ErrorCode },
+}
+
+/// Where a relayed transport address comes from.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    Port { address: RelayedAddr, parity: Parity },
+    Reserved(ReservationToken),
+}
+
+/// What a request asks for, with all its combinations checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Reserved(ReservationToken),
+    Single(AddressFamily, Parity),
+    Dual(Parity),
+}
+
+impl Server {
+    pub(super) fn allocate(&mut self, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+        let five_tuple = request.reply.five_tuple;
+        if let Some(pending) = self.pending.get(&five_tuple) {
+            let same = pending.reply.id == request.reply.id && pending.reply.digest == request.reply.digest;
+            return if same { Ok(Outcome::Later) } else { Err(ErrorCode::ALLOCATION_MISMATCH) };
+        }
+        if self.allocations.of_client(&five_tuple).is_some() {
+            return Err(ErrorCode::ALLOCATION_MISMATCH);
+        }
+        let asked = self.what_is_asked(request)?;
+        let lifetime = request.optional::<Lifetime>()?;
+        if self.allocations.len() + self.pending.len() >= self.limits.allocations {
+            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        }
+        let (lease, token) = self.count(request.account, asked).ok_or(ErrorCode::ALLOCATION_QUOTA_REACHED)?;
+
+        let slots = match asked {
+            Asked::Reserved(token) => vec![self.bind_reserved(&request.reply, token)],
+            Asked::Single(family, parity) => vec![self.bind_port(&request.reply, family, parity, token)],
+            Asked::Dual(parity) => FAMILIES.map(|family| self.bind_port(&request.reply, family, parity, None)).to_vec(),
+        };
+        let pending = PendingAllocate {
+            reply: request.reply.clone(),
+            username: request.username.into(),
+            lifetime: granted(&self.limits, lifetime),
+            lease,
+            token,
+            slots,
+        };
+        if pending.is_waiting() {
+            self.pending.insert(five_tuple, pending);
+            return Ok(Outcome::Later);
+        }
+        // No socket can be had, so nothing was begun.
+        self.abandon_token(pending.token);
+        Err(pending.failure())
+    }
+
+    /// RFC 8656 section 7.2, steps 3 to 9, in this order.
+    fn what_is_asked(&self, request: &Request<'_>) -> Result<Asked, ErrorCode> {
+        // A server that knows mobility and does not allow it says so, rather than leaving the client without a ticket.
+        if request.message.find(MOBILITY_TICKET).is_some() {
+            return Err(ErrorCode::MOBILITY_FORBIDDEN);
+        }
+        let RequestedTransport(transport) = request.required()?;
+        if transport != UDP {
+            return Err(ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL);
+        }
+        let even_port = request.optional::<EvenPort>()?;
+        let requested = request.optional::<RequestedAddressFamily>()?;
+        let additional = request.optional::<AdditionalAddressFamily>()?;
+        if let Some(token) = request.optional::<ReservationToken>()? {
+            let alone = even_port.is_none() && requested.is_none() && additional.is_none();
+            return if alone { Ok(Asked::Reserved(token)) } else { Err(ErrorCode::BAD_REQUEST) };
+        }
+        if requested.is_some() && additional.is_some() {
+            return Err(ErrorCode::BAD_REQUEST);
+        }
+        let family = match requested {
+            Some(RequestedAddressFamily(Ok(family))) => family,
+            Some(RequestedAddressFamily(Err(_))) => return Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED),
+            None => AddressFamily::V4,
+        };
+        if !self.serves(family) {
+            return Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED);
+        }
+        let parity = match even_port {
+            Some(EvenPort { reserve_next: true }) if additional.is_some() => return Err(ErrorCode::BAD_REQUEST),
+            Some(EvenPort { reserve_next: true }) => Parity::Pair,
+            Some(EvenPort { reserve_next: false }) => Parity::Even,
+            None => Parity::Any,
+        };
+        match additional {
+            Some(AdditionalAddressFamily(Ok(AddressFamily::V6))) => Ok(Asked::Dual(parity)),
+            Some(_) => Err(ErrorCode::BAD_REQUEST),
+            None => Ok(Asked::Single(family, parity)),
+        }
+    }
+
+    /// Takes places in the user's quota: one for the allocation, and one for a port that is to be reserved.
+    fn count(&mut self, account: &str, asked: Asked) -> Option<(Lease, Option<ReservationToken>)> {
+        let limit = self.limits.allocations_per_user;
+        match asked {
+            Asked::Reserved(token) => Some((self.quotas.redeem(token, account, limit)?, None)),
+            Asked::Single(_, Parity::Pair) => {
+                let lease = self.quotas.lease(account, limit)?;
+                let token = self.random.reservation_token();
+                self.quotas.reserve(token, account, limit).then_some((lease, Some(token)))
+            }
+            Asked::Single(..) | Asked::Dual(_) => Some((self.quotas.lease(account, limit)?, None)),
+        }
+    }
+
+    fn serves(&self, family: AddressFamily) -> bool {
+        self.relay_addresses.iter().any(|address| AddressFamily::of(address.bind) == family)
+    }
+
+    fn bind_reserved(&mut self, reply: &ReplyTo, token: ReservationToken) -> Slot {
+        let relay = self.allocations.add_relay(RelayOwner::Pending(reply.five_tuple));
+        self.outbox.push(Effect::Bind { relay, request: BindRequest::Reserved(token) });
+        Slot::Waiting { relay, wanted: Wanted::Reserved(token), attempts: 1 }
+    }
+
+    fn bind_port(
+        &mut self,
+        reply: &ReplyTo,
+        family: AddressFamily,
+        parity: Parity,
+        token: Option<ReservationToken>,
+    ) -> Slot {
+        if !self.serves(family) {
+            return Slot::Failed { family, code: ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED };
+        }
+        let reached = reply.five_tuple.server.ip();
+        let Some(address) = self.ports.pick(family, reached, parity, &mut self.random) else {
+            return Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
+        };
+        let relay = self.allocations.add_relay(RelayOwner::Pending(reply.five_tuple));
+        self.outbox.push(Effect::Bind { relay, request: bind_request(address, token) });
+        Slot::Waiting { relay, wanted: Wanted::Port { address, parity }, attempts: 1 }
+    }
+
+    /// The driver has answered [`Effect::Bind`].
+    pub(super) fn pending_bound(
+        &mut self,
+        now: Instant,
+        five_tuple: crate::address::FiveTuple,
+        relay: RelayId,
+        result: Result<RelayedAddr, BindError>,
+    ) {
+        let Some(mut pending) = self.pending.remove(&five_tuple) else { return };
+        for slot in &mut pending.slots {
+            if let Slot::Waiting { relay: waiting, wanted, attempts } = *slot
+                && waiting == relay
+            {
+                *slot = self.next_step(&pending.reply, pending.token, relay, wanted, attempts, result);
+            }
+        }
+        if pending.is_waiting() {
+            self.pending.insert(five_tuple, pending);
+        } else {
+            self.finish(now, pending);
+        }
+    }
+
+    fn next_step(
+        &mut self,
+        reply: &ReplyTo,
+        token: Option<ReservationToken>,
+        relay: RelayId,
+        wanted: Wanted,
+        attempts: u8,
+        result: Result<RelayedAddr, BindError>,
+    ) -> Slot {
+        match (wanted, result) {
+            (Wanted::Port { .. }, Ok(address)) => Slot::Bound { relay, address },
+            (Wanted::Reserved(token), Ok(address)) => {
+                // Redeemed at the shard that reserved it: nothing is left to be dropped later.
+                if let Some(reservation) = self.reservations.remove(&token) {
+                    self.timers.cancel(reservation.expires, Timer::Reservation(token));
+                }
+                self.ports.claim(address);
+                Slot::Bound { relay, address }
+            }
+            (Wanted::Port { address, parity }, Err(error)) => {
+                let family = AddressFamily::of(address.ip());
+                self.release_ports(address, parity);
+                let reached = reply.five_tuple.server.ip();
+                let retry = error == BindError::InUse && attempts < ATTEMPTS;
+                let another = retry.then(|| self.ports.pick(family, reached, parity, &mut self.random)).flatten();
+                let Some(address) = another else {
+                    self.allocations.remove_relay(relay);
+                    return Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
+                };
+                self.outbox.push(Effect::Bind { relay, request: bind_request(address, token) });
+                Slot::Waiting { relay, wanted: Wanted::Port { address, parity }, attempts: attempts + 1 }
+            }
+            (Wanted::Reserved(_), Err(_)) => {
+                self.allocations.remove_relay(relay);
+                // The family of a reservation that does not exist is nobody's; only the code is told.
+                Slot::Failed { family: AddressFamily::V4, code: ErrorCode::INSUFFICIENT_CAPACITY }
+            }
+        }
+    }
+
+    /// All sockets are bound, or will not be.
+    fn finish(&mut self, now: Instant, pending: PendingAllocate) {
+        let bound = |slot: &Slot| match *slot {
+            Slot::Bound { relay, address } => Some((relay, address)),
+            Slot::Waiting { .. } | Slot::Failed { .. } => None,
+        };
+        let Some((_, first)) = pending.slots.iter().find_map(bound) else {
+            self.abandon_token(pending.token);
+            return self.fail(&pending.reply, pending.failure(), Unknown::default());
+        };
+        let PendingAllocate { reply, username, lifetime, lease, token, slots } = pending;
+
+        let expires = now + lifetime;
+        let mut allocation = Allocation::new(reply.five_tuple, username, lease);
+        for (id, address) in slots.iter().filter_map(bound) {
+            allocation.set_relay(AddressFamily::of(address.ip()), Relay { id, address, expires });
+            self.timers.set(expires, Timer::Relay(id));
+        }
+        let allocation = self.allocations.insert(allocation);
+        for (relay, address) in slots.iter().filter_map(bound) {
+            let owner = RelayOwner::Allocation(allocation, AddressFamily::of(address.ip()));
+            self.allocations.set_relay_owner(relay, owner);
+        }
+        self.outbox.push(Effect::Allocated { allocation });
+        if let Some(token) = token {
+            let expires = now + RESERVATION_LIFETIME;
+            self.reservations.insert(token, Reservation { expires, address: next_port(first) });
+            self.timers.set(expires, Timer::Reservation(token));
+        }
+
+        let relayed: Vec<XorRelayedAddress> =
+            slots.iter().filter_map(bound).map(|(_, address)| XorRelayedAddress(self.public(address))).collect();
+        let mapped = XorMappedAddress(reply.five_tuple.client.socket());
+        self.succeed(now, &reply, |response| {
+            let response = relayed.iter().fold(response, |response, relayed| response.with(relayed));
+            let response =
+                response.with(&Lifetime(lifetime.as_secs() as u32)).with_option(token.as_ref()).with(&mapped);
+            slots.iter().fold(response, |response, slot| match *slot {
+                Slot::Failed { family, code } => response.with(&AddressErrorCode { family, code }),
+                Slot::Waiting { .. } | Slot::Bound { .. } => response,
+            })
+        });
+    }
+
+    /// The address as the world sees it.
+    fn public(&self, address: RelayedAddr) -> SocketAddr {
+        let known = self.relay_addresses.iter().find(|known| known.bind == address.ip());
+        SocketAddr::new(known.map_or(address.ip(), |known| known.public), address.port())
+    }
+
+    /// Gives up a request that still waits: the server is shut down.
+    pub(super) fn abandon(&mut self, pending: PendingAllocate) {
+        for slot in &pending.slots {
+            let relay = match *slot {
+                Slot::Waiting { relay, wanted, .. } => {
+                    if let Wanted::Port { address, parity } = wanted {
+                        self.release_ports(address, parity);
+                    }
+                    relay
+                }
+                Slot::Bound { relay, address } => {
+                    self.ports.release(address);
+                    relay
+                }
+                Slot::Failed { .. } => continue,
+            };
+            self.allocations.remove_relay(relay);
+            self.outbox.push(Effect::Close { relay });
+        }
+        if let Some(token) = pending.token {
+            self.outbox.push(Effect::DropReservation { token });
+        }
+        self.abandon_token(pending.token);
+    }
+
+    fn abandon_token(&mut self, token: Option<ReservationToken>) {
+        if let Some(token) = token {
+            self.quotas.release(token);
+        }
+    }
+
+    fn release_ports(&mut self, address: RelayedAddr, parity: Parity) {
+        self.ports.release(address);
+        if parity == Parity::Pair {
+            self.ports.release(next_port(address));
+        }
+    }
+}
+
+/// A port that the driver keeps for whoever brings the token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reservation {
+    pub(super) expires: Instant,
+    pub(super) address: RelayedAddr,
+}
+
+impl PendingAllocate {
+    fn is_waiting(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Waiting { .. }))
+    }
+
+    /// Why no socket could be had.
+    fn failure(&self) -> ErrorCode {
+        let failed = self.slots.iter().find_map(|slot| match slot {
+            Slot::Failed { code, .. } => Some(*code),
+            Slot::Waiting { .. } | Slot::Bound { .. } => None,
+        });
+        failed.unwrap_or(ErrorCode::INSUFFICIENT_CAPACITY)
+    }
+}
+
+fn bind_request(address: RelayedAddr, token: Option<ReservationToken>) -> BindRequest {
+    match token {
+        Some(token) => BindRequest::Pair(address, token),
+        None => BindRequest::Port(address),
+    }
+}
+
+/// The time-to-expiry that a request gets: between the default and the longest lifetime (RFC 8656 section 7.2).
+pub(super) fn granted(limits: &Limits, requested: Option<Lifetime>) -> Duration {
+    let requested = requested.map_or(limits.default_lifetime, |Lifetime(seconds)| Duration::from_secs(seconds.into()));
+    requested.min(limits.max_lifetime).max(limits.default_lifetime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_between_the_default_and_the_maximum() {
+        let limits = Limits::default();
+        let granted = |seconds: Option<u32>| granted(&limits, seconds.map(Lifetime)).as_secs();
+        assert_eq!([None, Some(0), Some(599), Some(600)].map(granted), [600; 4]);
+        assert_eq!([Some(601), Some(3600), Some(3601), Some(u32::MAX)].map(granted), [601, 3600, 3600, 3600]);
+    }
+}

@@ -1,0 +1,281 @@
+//! Allocations and what belongs to them: relayed transport addresses, permissions, channels (RFC 8656 section 3.2).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
+use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
+use hashbrown::HashMap;
+
+use super::effect::{AllocationId, Effect, Flow, RelayId};
+use super::outbox::Outbox;
+use super::quota::Lease;
+use super::slab::Slab;
+use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
+
+/// A channel number in the range that is accepted (see [`CHANNEL_MAX`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ChannelNumber(u16);
+
+impl ChannelNumber {
+    pub(super) fn new(number: u16) -> Option<Self> {
+        (CHANNEL_MIN..=CHANNEL_MAX).contains(&number).then_some(Self(number))
+    }
+
+    pub(super) fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// What a client has on the server. It has at least one relayed transport address, and ends with the last.
+#[derive(Debug)]
+pub(super) struct Allocation {
+    pub(super) five_tuple: FiveTuple,
+    /// Who made it; only this user may change it.
+    pub(super) username: Box<str>,
+    relays: [Option<Relay>; 2],
+    /// When each permission ends.
+    pub(super) permissions: HashMap<IpAddr, Instant>,
+    pub(super) channels: HashMap<ChannelNumber, Channel>,
+    /// Ordered, so that the channels to one IP address stand together.
+    channels_by_peer: BTreeMap<PeerAddr, ChannelNumber>,
+    _lease: Lease,
+}
+
+/// A relayed transport address. The two of a dual allocation are refreshed and deleted each on its own (RFC 8656 section 8).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relay {
+    pub(super) id: RelayId,
+    pub(super) address: RelayedAddr,
+    pub(super) expires: Instant,
+}
+
+/// A channel binding (RFC 8656 section 12), live or kept from being bound anew too early.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Channel {
+    pub(super) peer: PeerAddr,
+    /// When the binding ends.
+    pub(super) expires: Instant,
+    /// Which deadline is set for it.
+    pub(super) timer: Instant,
+    /// The end that was given with the last `InstallFlow`, unless `RemoveFlow` came after it.
+    installed: Option<Instant>,
+}
+
+impl Allocation {
+    pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, lease: Lease) -> Self {
+        Self {
+            five_tuple,
+            username,
+            relays: [None; 2],
+            permissions: HashMap::new(),
+            channels: HashMap::new(),
+            channels_by_peer: BTreeMap::new(),
+            _lease: lease,
+        }
+    }
+
+    pub(super) fn relay(&self, family: AddressFamily) -> Option<&Relay> {
+        self.relays[index(family)].as_ref()
+    }
+
+    pub(super) fn relay_mut(&mut self, family: AddressFamily) -> Option<&mut Relay> {
+        self.relays[index(family)].as_mut()
+    }
+
+    pub(super) fn set_relay(&mut self, family: AddressFamily, relay: Relay) {
+        self.relays[index(family)] = Some(relay);
+    }
+
+    pub(super) fn take_relay(&mut self, family: AddressFamily) -> Option<Relay> {
+        self.relays[index(family)].take()
+    }
+
+    /// The families that there is a relayed transport address of.
+    pub(super) fn families(&self) -> impl Iterator<Item = AddressFamily> + use<> {
+        let present = self.relays.map(|relay| relay.is_some());
+        FAMILIES.into_iter().filter(move |family| present[index(*family)])
+    }
+
+    /// The relayed transport address that reaches this peer, unless its time is over.
+    pub(super) fn relay_to(&self, peer: IpAddr, now: Instant) -> Option<&Relay> {
+        self.relay(AddressFamily::of(peer)).filter(|relay| now < relay.expires)
+    }
+
+    pub(super) fn is_live(&self, now: Instant) -> bool {
+        self.relays.iter().flatten().any(|relay| now < relay.expires)
+    }
+
+    pub(super) fn permits(&self, peer: IpAddr, now: Instant) -> bool {
+        self.permissions.get(&peer).is_some_and(|expires| now < *expires)
+    }
+
+    /// The peer that a channel is bound to now.
+    pub(super) fn peer_of(&self, number: ChannelNumber, now: Instant) -> Option<PeerAddr> {
+        self.channels.get(&number).filter(|channel| now < channel.expires).map(|channel| channel.peer)
+    }
+
+    /// The channel that is bound to a peer now.
+    pub(super) fn channel_to(&self, peer: PeerAddr, now: Instant) -> Option<ChannelNumber> {
+        let number = self.channels_by_peer.get(&peer)?;
+        self.channels.get(number).filter(|channel| now < channel.expires).map(|_| *number)
+    }
+
+    /// Whether channel and peer may be bound to each other: neither is bound to another one, nor was until lately.
+    pub(super) fn may_bind(&self, number: ChannelNumber, peer: PeerAddr) -> bool {
+        self.channels.get(&number).is_none_or(|channel| channel.peer == peer)
+            && self.channels_by_peer.get(&peer).is_none_or(|other| *other == number)
+    }
+
+    /// Binds a channel, or binds it again. Returns the deadline that was set for it before.
+    pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, expires: Instant) -> Option<Instant> {
+        self.channels_by_peer.insert(peer, number);
+        let before = self.channels.get(&number).copied();
+        let installed = before.and_then(|channel| channel.installed);
+        self.channels.insert(number, Channel { peer, expires, timer: expires, installed });
+        before.map(|channel| channel.timer)
+    }
+
+    /// Forgets a channel whose flow is no longer installed.
+    pub(super) fn unbind(&mut self, number: ChannelNumber) -> Option<Channel> {
+        let channel = self.channels.remove(&number)?;
+        debug_assert!(channel.installed.is_none(), "{number:?} is forgotten while its flow is installed");
+        self.channels_by_peer.remove(&channel.peer);
+        Some(channel)
+    }
+
+    /// The channels to an IP address.
+    pub(super) fn channels_of(&self, peer: IpAddr) -> impl Iterator<Item = ChannelNumber> {
+        let all_ports: RangeInclusive<PeerAddr> =
+            PeerAddr::new((peer, 0).into())..=PeerAddr::new((peer, u16::MAX).into());
+        self.channels_by_peer.range(all_ports).map(|(_, number)| *number)
+    }
+
+    /// Tells the driver if the end of a channel's flow has changed: the flow lives as long as channel, permission and
+    /// relayed transport address all do.
+    pub(super) fn update_flow(&mut self, id: AllocationId, number: ChannelNumber, now: Instant, outbox: &mut Outbox) {
+        let Some(channel) = self.channels.get(&number).copied() else { return };
+        let ip = channel.peer.ip();
+        let Some(relay) = self.relays[index(AddressFamily::of(ip))] else { return };
+        let end = self.permissions.get(&ip).map(|permission| channel.expires.min(*permission).min(relay.expires));
+        self.set_flow(id, number, relay.address, end.filter(|end| now < *end), outbox);
+    }
+
+    /// Tells the driver that a channel's flow has ended.
+    pub(super) fn remove_flow(
+        &mut self,
+        id: AllocationId,
+        number: ChannelNumber,
+        relayed: RelayedAddr,
+        outbox: &mut Outbox,
+    ) {
+        self.set_flow(id, number, relayed, None, outbox);
+    }
+
+    fn set_flow(
+        &mut self,
+        id: AllocationId,
+        number: ChannelNumber,
+        relayed: RelayedAddr,
+        end: Option<Instant>,
+        outbox: &mut Outbox,
+    ) {
+        let Some(channel) = self.channels.get_mut(&number).filter(|channel| channel.installed != end) else { return };
+        channel.installed = end;
+        let (peer, five_tuple) = (channel.peer, self.five_tuple);
+        let flow = Flow { allocation: id, five_tuple, channel: number.get(), relayed, peer };
+        outbox.push(match end {
+            Some(expires) => Effect::InstallFlow { flow, expires },
+            None => Effect::RemoveFlow { flow },
+        });
+    }
+}
+
+/// Both families, in the order in which they are shown to clients.
+pub(super) const FAMILIES: [AddressFamily; 2] = [AddressFamily::V4, AddressFamily::V6];
+
+pub(super) fn index(family: AddressFamily) -> usize {
+    match family {
+        AddressFamily::V4 => 0,
+        AddressFamily::V6 => 1,
+    }
+}
+
+/// Whose a relayed transport address is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RelayOwner {
+    /// An Allocate request whose sockets are being bound.
+    Pending(FiveTuple),
+    /// An allocation, which has it for this family.
+    Allocation(AllocationId, AddressFamily),
+}
+
+/// All allocations, to be found from either side.
+#[derive(Debug)]
+pub(super) struct Allocations {
+    by_client: HashMap<FiveTuple, AllocationId>,
+    allocations: Slab<Allocation>,
+    relays: Slab<RelayOwner>,
+}
+
+impl Allocations {
+    pub(super) fn new() -> Self {
+        Self { by_client: HashMap::new(), allocations: Slab::new(), relays: Slab::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.allocations.len()
+    }
+
+    pub(super) fn ids(&self) -> Vec<AllocationId> {
+        self.allocations.names().map(AllocationId).collect()
+    }
+
+    pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {
+        let five_tuple = allocation.five_tuple;
+        let id = AllocationId(self.allocations.insert(allocation));
+        self.by_client.insert(five_tuple, id);
+        id
+    }
+
+    pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
+        if let Some(allocation) = self.allocations.remove(id) {
+            self.by_client.remove(&allocation.five_tuple);
+        }
+    }
+
+    pub(super) fn find(&self, AllocationId(id): AllocationId) -> Option<&Allocation> {
+        self.allocations.find(id)
+    }
+
+    pub(super) fn find_mut(&mut self, AllocationId(id): AllocationId) -> Option<&mut Allocation> {
+        self.allocations.find_mut(id)
+    }
+
+    #[inline]
+    pub(super) fn of_client(&self, five_tuple: &FiveTuple) -> Option<(AllocationId, &Allocation)> {
+        let id = *self.by_client.get(five_tuple)?;
+        Some((id, self.find(id)?))
+    }
+
+    /// Names a relayed transport address to be.
+    pub(super) fn add_relay(&mut self, owner: RelayOwner) -> RelayId {
+        RelayId(self.relays.insert(owner))
+    }
+
+    pub(super) fn set_relay_owner(&mut self, RelayId(id): RelayId, owner: RelayOwner) {
+        if let Some(entry) = self.relays.find_mut(id) {
+            *entry = owner;
+        }
+    }
+
+    pub(super) fn remove_relay(&mut self, RelayId(id): RelayId) {
+        self.relays.remove(id);
+    }
+
+    #[inline]
+    pub(super) fn owner_of(&self, RelayId(id): RelayId) -> Option<RelayOwner> {
+        self.relays.find(id).copied()
+    }
+}

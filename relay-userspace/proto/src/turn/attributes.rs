@@ -1,0 +1,67 @@
+//! Which attributes the server understands.
+
+use crate::stun::Message;
+use crate::stun::attribute::{
+    Attribute, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime, Nonce, Realm,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes, Username, XorMappedAddress,
+    XorPeerAddress, XorRelayedAddress,
+};
+
+/// MAPPED-ADDRESS, RFC 8489 section 14.1: understood, and of no use to a server.
+const MAPPED_ADDRESS: u16 = 0x0001;
+/// MOBILITY-TICKET, RFC 8016 section 3.1: need not be understood.
+pub(super) const MOBILITY_TICKET: u16 = 0x8030;
+
+/// Attributes below 0x8000 that are understood.
+///
+/// One set for all methods: an attribute that is known but unexpected is ignored (RFC 8489 section 6.3).
+const KNOWN: &[u16] = &[
+    MAPPED_ADDRESS,
+    Username::TYPE,
+    ErrorCodeAttribute::TYPE,
+    UnknownAttributes::TYPE,
+    ChannelNumberAttribute::TYPE,
+    Lifetime::TYPE,
+    XorPeerAddress::TYPE,
+    Data::TYPE,
+    Realm::TYPE,
+    Nonce::TYPE,
+    XorRelayedAddress::TYPE,
+    RequestedAddressFamily::TYPE,
+    EvenPort::TYPE,
+    RequestedTransport::TYPE,
+    DontFragment::TYPE,
+    XorMappedAddress::TYPE,
+    ReservationToken::TYPE,
+];
+
+/// How many types UNKNOWN-ATTRIBUTES lists at most: the answer stays smaller than the request.
+const LISTED: usize = 16;
+
+/// The types of a message's attributes that should be understood and are not, each once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unknown {
+    types: [[u8; 2]; LISTED],
+    len: usize,
+}
+
+impl Unknown {
+    pub(super) fn of(message: &Message<'_>) -> Self {
+        let mut unknown = Self::default();
+        for kind in message.unknown_required(KNOWN) {
+            if unknown.len < LISTED && !unknown.types().contains(&kind.to_be_bytes()) {
+                unknown.types[unknown.len] = kind.to_be_bytes();
+                unknown.len += 1;
+            }
+        }
+        unknown
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn types(&self) -> &[[u8; 2]] {
+        &self.types[..self.len]
+    }
+}

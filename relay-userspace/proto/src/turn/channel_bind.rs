@@ -1,0 +1,60 @@
+//! ChannelBind (RFC 8656 section 12).
+
+use std::time::Duration;
+
+use super::allocation::ChannelNumber;
+use super::effect::Now;
+use super::request::Request;
+use super::server::{Outcome, Server};
+use super::timer::Timer;
+use crate::address::{AddressFamily, PeerAddr};
+use crate::stun::ErrorCode;
+use crate::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
+
+/// How long a binding lasts (RFC 8656 section 12).
+const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
+/// How long after its end a binding still keeps its channel and its peer from being bound to others.
+///
+/// RFC 8656 section 12 has the client wait this long, so that data which is still on its way does not reach a peer it was not
+/// meant for. A client that does not wait is refused with 400; binding the same pair again is always allowed.
+pub(super) const CHANNEL_COOLDOWN: Duration = Duration::from_secs(300);
+
+impl Server {
+    pub(super) fn channel_bind(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+        let id = self.allocation_of(request)?;
+        let ChannelNumberAttribute(number) = request.required()?;
+        let number = ChannelNumber::new(number).ok_or(ErrorCode::BAD_REQUEST)?;
+        let XorPeerAddress(peer) = request.required()?;
+        let peer = PeerAddr::new(peer);
+        // There is nothing to send to at port 0.
+        if peer.port() == 0 {
+            return Err(ErrorCode::BAD_REQUEST);
+        }
+        let Some(allocation) = self.allocations.find(id) else { return Err(ErrorCode::ALLOCATION_MISMATCH) };
+        if !allocation.may_bind(number, peer) {
+            return Err(ErrorCode::BAD_REQUEST);
+        }
+        if allocation.relay(AddressFamily::of(peer.ip())).is_none() {
+            return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
+        }
+        if !self.policy.permits(peer) {
+            return Err(ErrorCode::FORBIDDEN);
+        }
+        let is_new = !allocation.channels.contains_key(&number);
+        if is_new && allocation.channels.len() >= self.limits.channels || !self.has_room_for(allocation, &[peer.ip()]) {
+            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        }
+
+        let expires = now.instant + CHANNEL_LIFETIME;
+        let timer = Timer::Channel(id, number);
+        if let Some(before) =
+            self.allocations.find_mut(id).and_then(|allocation| allocation.bind(number, peer, expires))
+        {
+            self.timers.cancel(before, timer);
+        }
+        self.timers.set(expires, timer);
+        // A binding gives its peer a permission, and that in turn installs the flow.
+        self.permit(now.instant, id, peer.ip());
+        Ok(Outcome::Done)
+    }
+}

@@ -1,0 +1,74 @@
+//! What a server is made of.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::credentials::Credentials;
+use super::peer_policy::PeerPolicy;
+use super::port_pool::PortStripe;
+use super::quota::Quotas;
+
+/// Everything a [`Server`](super::Server) is told once.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The realm of the long-term credentials, at most 763 bytes; the one that `credentials` were made for.
+    pub realm: String,
+    /// What SOFTWARE says in authenticated responses, at most 763 bytes.
+    pub software: Option<String>,
+    /// Who may relay.
+    pub credentials: Credentials,
+    /// What nonces are made with: the same for all shards, since a client may come to another one.
+    pub nonce_key: [u8; 32],
+    /// How long a nonce is valid; RFC 8656 section 5 asks for at most one hour.
+    pub nonce_lifetime: Duration,
+    /// Which peers may be reached.
+    pub peer_policy: PeerPolicy,
+    /// What relayed transport addresses are made of. The families that are served are those found here.
+    pub relay_addresses: Vec<RelayAddress>,
+    /// This shard's ports.
+    pub ports: PortStripe,
+    /// How much there may be of everything.
+    pub limits: Limits,
+    /// Counts each user's allocations over all shards.
+    pub quotas: Quotas,
+}
+
+/// An address that relayed transport addresses are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayAddress {
+    /// The host's own address, which sockets are bound to.
+    pub bind: IpAddr,
+    /// The address that clients are told: another one behind a 1:1 NAT, else the same.
+    pub public: IpAddr,
+}
+
+/// How much there may be of everything. All limits are finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest lifetime of an allocation; RFC 8656 section 7.2 recommends at most one hour.
+    pub max_lifetime: Duration,
+    /// The lifetime of an allocation whose client asks for none, or for a shorter one (RFC 8656 section 3.2).
+    pub default_lifetime: Duration,
+    /// Allocations of this server (one shard). Every [`AllocationId`](super::AllocationId) is below it.
+    pub allocations: usize,
+    /// Allocations and reserved ports of one user, over all shards.
+    pub allocations_per_user: usize,
+    /// Permissions of one allocation.
+    pub permissions: usize,
+    /// Channels of one allocation, those included that have expired and may not be bound anew yet.
+    pub channels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_lifetime: Duration::from_secs(3600),
+            default_lifetime: Duration::from_secs(600),
+            // As many as there are dynamic ports, and three quarters of them for one user: none can take them all.
+            allocations: 16_384,
+            allocations_per_user: 12_288,
+            permissions: 1024,
+            channels: 1024,
+        }
+    }
+}

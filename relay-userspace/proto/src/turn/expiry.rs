@@ -1,0 +1,116 @@
+//! The end of things: by time, by request, by the loss of a socket, by shutdown.
+
+use std::time::Instant;
+
+use super::allocation::{Allocation, ChannelNumber, RelayOwner};
+use super::channel_bind::CHANNEL_COOLDOWN;
+use super::effect::{AllocationId, Effect, RelayId};
+use super::server::Server;
+use super::timer::Timer;
+use crate::address::AddressFamily;
+use crate::stun::attribute::ReservationToken;
+
+impl Server {
+    /// Ends all whose time has come.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((_, timer)) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Relay(relay) => self.relay_expired(now, relay),
+                Timer::Permission(id, peer) => {
+                    let Some(allocation) = self.allocations.find_mut(id) else { continue };
+                    allocation.permissions.remove(&peer);
+                    let channels: Vec<_> = allocation.channels_of(peer).collect();
+                    for channel in channels {
+                        allocation.update_flow(id, channel, now, &mut self.outbox);
+                    }
+                }
+                Timer::Channel(id, number) => self.channel_expired(now, id, number),
+                Timer::Reservation(token) => self.reservation_expired(token),
+            }
+        }
+        self.retransmissions.forget_old(now);
+    }
+
+    fn relay_expired(&mut self, now: Instant, relay: RelayId) {
+        let Some(RelayOwner::Allocation(id, family)) = self.allocations.owner_of(relay) else { return };
+        // Its deadline has been taken out of the queue, from where `end_relay` will take it.
+        self.timers.set(now, Timer::Relay(relay));
+        if let Some(relay) = self.allocations.find_mut(id).and_then(|allocation| allocation.relay_mut(family)) {
+            relay.expires = now;
+        }
+        self.end_relay(id, family);
+    }
+
+    fn channel_expired(&mut self, now: Instant, id: AllocationId, number: ChannelNumber) {
+        let Some(allocation) = self.allocations.find_mut(id) else { return };
+        allocation.update_flow(id, number, now, &mut self.outbox);
+        let Some(channel) = allocation.channels.get_mut(&number) else { return };
+        channel.timer = channel.expires + CHANNEL_COOLDOWN;
+        if now < channel.timer {
+            self.timers.set(channel.timer, Timer::Channel(id, number));
+        } else {
+            allocation.unbind(number);
+        }
+    }
+
+    fn reservation_expired(&mut self, token: ReservationToken) {
+        if let Some(reservation) = self.reservations.remove(&token) {
+            self.ports.release(reservation.address);
+        }
+        self.quotas.release(token);
+        self.outbox.push(Effect::DropReservation { token });
+    }
+
+    /// Ends one relayed transport address with all permissions and channels of its family, and with the last one the
+    /// allocation.
+    pub(super) fn end_relay(&mut self, id: AllocationId, family: AddressFamily) {
+        let Some(allocation) = self.allocations.find_mut(id) else { return };
+        let Some(relay) = allocation.take_relay(family) else { return };
+        self.timers.cancel(relay.expires, Timer::Relay(relay.id));
+        for number in channels_in(allocation, family) {
+            allocation.remove_flow(id, number, relay.address, &mut self.outbox);
+            if let Some(channel) = allocation.unbind(number) {
+                self.timers.cancel(channel.timer, Timer::Channel(id, number));
+            }
+        }
+        allocation.permissions.retain(|peer, expires| {
+            let ends = AddressFamily::of(*peer) == family;
+            if ends {
+                self.timers.cancel(*expires, Timer::Permission(id, *peer));
+            }
+            !ends
+        });
+        let was_last = allocation.families().next().is_none();
+        self.ports.release(relay.address);
+        self.allocations.remove_relay(relay.id);
+        self.outbox.push(Effect::Close { relay: relay.id });
+        if was_last {
+            self.allocations.remove(id);
+            self.outbox.push(Effect::Freed { allocation: id });
+        }
+    }
+
+    /// Ends everything.
+    pub(super) fn end_all(&mut self) {
+        let pending: Vec<_> = self.pending.drain().map(|(_, pending)| pending).collect();
+        for pending in pending {
+            self.abandon(pending);
+        }
+        for id in self.allocations.ids() {
+            let families: Vec<_> = self.allocations.find(id).into_iter().flat_map(Allocation::families).collect();
+            for family in families {
+                self.end_relay(id, family);
+            }
+        }
+        let reservations: Vec<_> = self.reservations.iter().map(|(token, kept)| (*token, kept.expires)).collect();
+        for (token, expires) in reservations {
+            self.timers.cancel(expires, Timer::Reservation(token));
+            self.reservation_expired(token);
+        }
+    }
+}
+
+fn channels_in(allocation: &Allocation, family: AddressFamily) -> Vec<ChannelNumber> {
+    let of_family = allocation.channels.iter().filter(|(_, channel)| AddressFamily::of(channel.peer.ip()) == family);
+    of_family.map(|(number, _)| *number).collect()
+}

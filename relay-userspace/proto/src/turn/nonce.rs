@@ -1,0 +1,133 @@
+//! Stateless nonces: the server remembers none, it recognises its own.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use subtle::ConstantTimeEq;
+
+use crate::address::ClientAddr;
+
+/// When it was made, in seconds since the Unix epoch: 40 bits, big-endian.
+const TIME_LEN: usize = 5;
+/// As much of the HMAC as is kept: 104 bits. With the time that makes whole groups of base64.
+const MAC_LEN: usize = 13;
+const TEXT_LEN: usize = (TIME_LEN + MAC_LEN) / 3 * 4;
+
+/// Makes and recognises nonces: the time, and an HMAC-SHA256 over it and the client's address.
+///
+/// So no two clients share one (RFC 8489 section 9.2.4), every shard recognises those of the others, and a flood of requests
+/// costs no memory.
+#[derive(Debug)]
+pub(super) struct Nonces {
+    key: hmac::Key,
+    lifetime: Duration,
+}
+
+/// A nonce as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NonceText([u8; TEXT_LEN]);
+
+impl NonceText {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("base64 is ASCII")
+    }
+}
+
+impl Nonces {
+    pub(super) fn new(key: &[u8; 32], lifetime: Duration) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), lifetime }
+    }
+
+    pub(super) fn issue(&self, unix: u64, client: ClientAddr) -> NonceText {
+        let mut nonce = [0; TIME_LEN + MAC_LEN];
+        nonce[..TIME_LEN].copy_from_slice(&unix.to_be_bytes()[8 - TIME_LEN..]);
+        let mac = self.mac(&nonce[..TIME_LEN], client);
+        nonce[TIME_LEN..].copy_from_slice(&mac);
+        let mut text = [0; TEXT_LEN];
+        let written = URL_SAFE_NO_PAD.encode_slice(nonce, &mut text);
+        debug_assert_eq!(written, Ok(TEXT_LEN));
+        NonceText(text)
+    }
+
+    /// Whether this is a nonce that was made for this client, not too long ago.
+    pub(super) fn is_valid(&self, text: &str, unix: u64, client: ClientAddr) -> bool {
+        let mut nonce = [0; TIME_LEN + MAC_LEN];
+        // A text of another length would not fit, or would leave zeros.
+        if text.len() != TEXT_LEN || URL_SAFE_NO_PAD.decode_slice(text, &mut nonce).is_err() {
+            return false;
+        }
+        let (time, mac) = nonce.split_at(TIME_LEN);
+        let genuine: bool = self.mac(time, client).ct_eq(mac).into();
+        let mut issued = [0; 8];
+        issued[8 - TIME_LEN..].copy_from_slice(time);
+        // A nonce from the future is one from before the clock was set back.
+        genuine && unix.abs_diff(u64::from_be_bytes(issued)) < self.lifetime.as_secs()
+    }
+
+    fn mac(&self, time: &[u8], client: ClientAddr) -> [u8; MAC_LEN] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(time);
+        context.update(&client.port().to_be_bytes());
+        match client.ip() {
+            IpAddr::V4(ip) => context.update(&ip.octets()),
+            IpAddr::V6(ip) => context.update(&ip.octets()),
+        }
+        let mut mac = [0; MAC_LEN];
+        mac.copy_from_slice(&context.sign().as_ref()[..MAC_LEN]);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: u64 = 1_700_000_000;
+
+    fn nonces() -> Nonces {
+        Nonces::new(&[7; 32], Duration::from_secs(3600))
+    }
+
+    fn client(address: &str) -> ClientAddr {
+        ClientAddr::new(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_nonce_is_valid_for_its_client_and_its_lifetime_on_every_shard() {
+        let alice = client("192.0.2.1:5000");
+        let text = nonces().issue(NOON, alice);
+        let other_shard = nonces();
+        let valid = |unix| other_shard.is_valid(text.as_str(), unix, alice);
+        assert!(valid(NOON) && valid(NOON + 3599) && valid(NOON - 1));
+        assert!(!valid(NOON + 3600));
+        assert!(text.as_str().bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
+    }
+
+    #[test]
+    fn a_nonce_of_another_address_port_or_key_is_not_valid() {
+        let text = nonces().issue(NOON, client("192.0.2.1:5000"));
+        for other in ["192.0.2.2:5000", "192.0.2.1:5001", "[2001:db8::1]:5000"] {
+            assert!(!nonces().is_valid(text.as_str(), NOON, client(other)), "{other}");
+        }
+        let other_key = Nonces::new(&[8; 32], Duration::from_secs(3600));
+        assert!(!other_key.is_valid(text.as_str(), NOON, client("192.0.2.1:5000")));
+    }
+
+    #[test]
+    fn a_changed_nonce_is_not_valid() {
+        let alice = client("[2001:db8::1]:5000");
+        let text = nonces().issue(NOON, alice);
+        for at in 0..TEXT_LEN {
+            let mut changed = text.as_str().to_owned().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(!nonces().is_valid(&changed, NOON, alice), "{changed}");
+        }
+        for garbage in ["", "A", &text.as_str()[1..], "************************", &"A".repeat(763)] {
+            assert!(!nonces().is_valid(garbage, NOON, alice), "{garbage}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Effects on their way to the driver.
+
+use std::collections::VecDeque;
+
+use super::effect::Effect;
+use crate::address::FiveTuple;
+
+/// A queue of effects. Responses are written one behind the other into one buffer, which is used again as soon as the queue
+/// was drained: answering a stranger takes no memory.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<Queued>,
+    messages: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Queued {
+    Respond { five_tuple: FiveTuple, start: usize, end: usize },
+    Other(Effect<'static>),
+}
+
+impl Outbox {
+    /// Queues an effect that is not a response.
+    pub(super) fn push(&mut self, effect: Effect<'static>) {
+        self.queue.push_back(Queued::Other(effect));
+    }
+
+    /// Queues the response that `write` appends to the buffer. Returns its bytes.
+    pub(super) fn respond(&mut self, five_tuple: FiveTuple, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        if self.queue.is_empty() {
+            self.messages.clear();
+        }
+        let start = self.messages.len();
+        write(&mut self.messages);
+        let end = self.messages.len();
+        self.queue.push_back(Queued::Respond { five_tuple, start, end });
+        &self.messages[start..]
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Effect<'_>> {
+        Some(match self.queue.pop_front()? {
+            Queued::Respond { five_tuple, start, end } => {
+                Effect::Respond { five_tuple, message: &self.messages[start..end] }
+            }
+            Queued::Other(effect) => effect,
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! CreatePermission (RFC 8656 sections 9 and 10).
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::allocation::Allocation;
+use super::effect::{AllocationId, Now};
+use super::request::Request;
+use super::server::{Outcome, Server};
+use super::timer::Timer;
+use crate::address::{AddressFamily, PeerAddr};
+use crate::stun::ErrorCode;
+use crate::stun::attribute::XorPeerAddress;
+
+/// How long a permission lasts (RFC 8656 section 9).
+const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
+
+impl Server {
+    /// Gives permissions to all peers of the request, or to none.
+    pub(super) fn create_permission(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+        let id = self.allocation_of(request)?;
+        let Some(allocation) = self.allocations.find(id) else { return Err(ErrorCode::ALLOCATION_MISMATCH) };
+        let mut peers = Vec::new();
+        for peer in request.message.each::<XorPeerAddress>() {
+            let XorPeerAddress(peer) = peer.map_err(|_| ErrorCode::BAD_REQUEST)?;
+            // The port may be anything (RFC 8656 section 10.2).
+            let ip = PeerAddr::new(peer).ip();
+            if allocation.relay(AddressFamily::of(ip)).is_none() {
+                return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
+            }
+            if !self.policy.permits_address(ip) {
+                return Err(ErrorCode::FORBIDDEN);
+            }
+            peers.push(ip);
+        }
+        if peers.is_empty() {
+            return Err(ErrorCode::BAD_REQUEST);
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        if !self.has_room_for(allocation, &peers) {
+            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        }
+        for peer in peers {
+            self.permit(now.instant, id, peer);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Whether permissions for all of these peers, each named once, fit.
+    pub(super) fn has_room_for(&self, allocation: &Allocation, peers: &[IpAddr]) -> bool {
+        let new = peers.iter().filter(|peer| !allocation.permissions.contains_key(*peer)).count();
+        allocation.permissions.len() + new <= self.limits.permissions
+    }
+
+    /// Installs or refreshes a permission, and with it the flows of the channels that it was wanting for.
+    pub(super) fn permit(&mut self, now: Instant, id: AllocationId, peer: IpAddr) {
+        let Some(allocation) = self.allocations.find_mut(id) else { return };
+        let expires = now + PERMISSION_LIFETIME;
+        let timer = Timer::Permission(id, peer);
+        if let Some(before) = allocation.permissions.insert(peer, expires) {
+            self.timers.cancel(before, timer);
+        }
+        self.timers.set(expires, timer);
+        let channels: Vec<_> = allocation.channels_of(peer).collect();
+        for channel in channels {
+            allocation.update_flow(id, channel, now, &mut self.outbox);
+        }
+    }
+}

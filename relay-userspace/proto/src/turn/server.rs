@@ -1,0 +1,301 @@
+//! The way in: what the driver calls, and what each kind of message is handed to.
+
+use std::fmt;
+use std::time::Instant;
+
+use hairpin_common::wire::Datagram;
+use hashbrown::HashMap;
+
+use super::allocate::{PendingAllocate, Reservation};
+use super::allocation::{Allocations, RelayOwner};
+use super::attributes::Unknown;
+use super::authentication::{Authenticated, Authenticator, Refusal};
+use super::config::{Limits, RelayAddress, ServerConfig};
+use super::effect::{BindError, Discard, Disposition, Effect, Now, RelayId};
+use super::message_counts::MessageCounts;
+use super::nonce::Nonces;
+use super::outbox::Outbox;
+use super::peer_policy::PeerPolicy;
+use super::port_pool::PortPool;
+use super::quota::Quotas;
+use super::random::{Random, RandomPool};
+use super::relaying::disposition;
+use super::request::{ReplyTo, Request};
+use super::retransmission::Retransmissions;
+use super::timer::Timers;
+use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
+use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken, UnknownAttributes, XorMappedAddress};
+use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
+
+/// A TURN server for clients over UDP (RFC 8489, RFC 8656), or one shard of it.
+///
+/// It is driven from outside:
+///
+/// - each datagram goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], and comes out as what is to
+///   become of it;
+/// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
+///   done, until it says `None`;
+/// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
+///
+/// Each [`Effect::Bind`] is answered by one [`Server::relay_bound`], unless [`Effect::Close`] comes before: then the socket
+/// is closed, if there is one, and no answer is expected. Every relayed address that was bound is closed in the end.
+///
+/// Nothing is remembered about a client that has not authenticated.
+pub struct Server {
+    pub(super) authenticator: Authenticator,
+    pub(super) software: Option<String>,
+    pub(super) limits: Limits,
+    pub(super) relay_addresses: Vec<RelayAddress>,
+    pub(super) policy: PeerPolicy,
+    pub(super) quotas: Quotas,
+    pub(super) ports: PortPool,
+    pub(super) allocations: Allocations,
+    pub(super) pending: HashMap<FiveTuple, PendingAllocate>,
+    pub(super) reservations: HashMap<ReservationToken, Reservation>,
+    pub(super) retransmissions: Retransmissions,
+    pub(super) timers: Timers,
+    pub(super) outbox: Outbox,
+    pub(super) random: RandomPool,
+    pub(super) counts: MessageCounts,
+    /// Where headers of Data indications are written.
+    pub(super) frame: Vec<u8>,
+}
+
+/// What became of a request that was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is answered without attributes of its own.
+    Done,
+    /// It is answered with this lifetime.
+    Lifetime(Lifetime),
+    /// It is answered when the driver has done its part.
+    Later,
+}
+
+impl Server {
+    /// A server without any allocation. `random` must be cryptographically secure.
+    pub fn new(config: ServerConfig, random: Box<dyn Random + Send>) -> Self {
+        Self {
+            authenticator: Authenticator {
+                realm: config.realm,
+                credentials: config.credentials,
+                nonces: Nonces::new(&config.nonce_key, config.nonce_lifetime),
+            },
+            software: config.software,
+            limits: config.limits,
+            ports: PortPool::new(config.ports, &config.relay_addresses),
+            relay_addresses: config.relay_addresses,
+            policy: config.peer_policy,
+            quotas: config.quotas,
+            allocations: Allocations::new(),
+            pending: HashMap::new(),
+            reservations: HashMap::new(),
+            retransmissions: Retransmissions::default(),
+            timers: Timers::default(),
+            outbox: Outbox::default(),
+            random: RandomPool::new(random),
+            counts: MessageCounts::default(),
+            frame: Vec::new(),
+        }
+    }
+
+    /// Takes a datagram that a client has sent to the server.
+    pub fn client_datagram<'p>(&mut self, now: Now, five_tuple: FiveTuple, datagram: &'p [u8]) -> Disposition<'p> {
+        match datagram.first().copied().map(Datagram::of) {
+            Some(Datagram::ChannelData) => disposition(self.channel_data(now, &five_tuple, datagram)),
+            Some(Datagram::Stun) => match Message::parse(datagram) {
+                Ok(message) => self.message(now, five_tuple, &message, datagram),
+                Err(_) => Disposition::Discard(Discard::MalformedStun),
+            },
+            Some(Datagram::Other) | None => Disposition::Discard(Discard::NotTurn),
+        }
+    }
+
+    /// Takes a datagram that a peer has sent to a relayed address.
+    pub fn peer_datagram<'p>(
+        &mut self,
+        now: Now,
+        relay: RelayId,
+        peer: PeerAddr,
+        payload: &'p [u8],
+    ) -> Disposition<'p> {
+        disposition(self.from_peer(now, relay, peer, payload))
+    }
+
+    /// Takes the answer to [`Effect::Bind`]: the address as bound, or why there is none.
+    pub fn relay_bound(&mut self, now: Now, relay: RelayId, result: Result<RelayedAddr, BindError>) {
+        match self.allocations.owner_of(relay) {
+            Some(RelayOwner::Pending(five_tuple)) => self.pending_bound(now.instant, five_tuple, relay, result),
+            Some(RelayOwner::Allocation(..)) => {}
+            // Nobody waits for it any more.
+            None if result.is_ok() => self.outbox.push(Effect::Close { relay }),
+            None => {}
+        }
+    }
+
+    /// Learns that the socket of a relayed address is lost: the relayed address ends, and with its last one the allocation.
+    pub fn relay_failed(&mut self, now: Now, relay: RelayId) {
+        match self.allocations.owner_of(relay) {
+            Some(RelayOwner::Allocation(id, family)) => self.end_relay(id, family),
+            Some(RelayOwner::Pending(_)) => self.relay_bound(now, relay, Err(BindError::Unavailable)),
+            None => {}
+        }
+    }
+
+    /// Ends all whose time has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.expire(now.instant);
+    }
+
+    /// When [`Server::handle_timeout`] is due; `None` if nothing waits.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next thing to be done. A response must be sent before anything else is given to the server.
+    pub fn poll_effect(&mut self) -> Option<Effect<'_>> {
+        self.outbox.pop()
+    }
+
+    /// Frees every allocation and every reservation. The effects say what is to be closed.
+    pub fn shutdown(&mut self, _now: Now) {
+        self.end_all();
+    }
+
+    /// How many allocations there are.
+    pub fn allocations(&self) -> usize {
+        self.allocations.len()
+    }
+
+    /// Requests and responses so far.
+    pub fn message_counts(&self) -> &MessageCounts {
+        &self.counts
+    }
+
+    /// What a message asks for, by class and method. Those that a server has no use for, and methods that it does not serve,
+    /// are dropped silently (RFC 8489 section 6.3).
+    fn message<'p>(
+        &mut self,
+        now: Now,
+        five_tuple: FiveTuple,
+        message: &Message<'p>,
+        datagram: &[u8],
+    ) -> Disposition<'p> {
+        match (message.class(), message.method()) {
+            (Class::Indication, Method::SEND) => disposition(self.send_indication(now, &five_tuple, message)),
+            (Class::Request, method) => {
+                self.counts.count_request(method);
+                match method {
+                    Method::BINDING => self.binding(five_tuple, message),
+                    Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
+                        self.request(now, five_tuple, message, datagram);
+                    }
+                    _ => return Disposition::Discard(Discard::Unexpected),
+                }
+                Disposition::Control
+            }
+            _ => Disposition::Discard(Discard::Unexpected),
+        }
+    }
+
+    /// Binding (RFC 8489 section 12): for everybody, and therefore as short as can be.
+    fn binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>) {
+        let (id, fingerprint) = (message.transaction_id(), message.has_fingerprint());
+        let unknown = Unknown::of(message);
+        if unknown.is_empty() {
+            self.outbox.respond(five_tuple, |buffer| {
+                MessageBuilder::new(buffer, Class::Success, Method::BINDING, id)
+                    .with(&XorMappedAddress(five_tuple.client.socket()))
+                    .finish(fingerprint);
+            });
+            self.counts.count_success(Method::BINDING);
+        } else {
+            let code = ErrorCode::UNKNOWN_ATTRIBUTE;
+            self.outbox.respond(five_tuple, |buffer| {
+                MessageBuilder::error(buffer, Method::BINDING, id, code)
+                    .with(&UnknownAttributes(unknown.types()))
+                    .finish(fingerprint);
+            });
+            self.counts.count_error(Method::BINDING, code);
+        }
+    }
+
+    /// A request that needs authentication. It is always answered, now or later.
+    fn request(&mut self, now: Now, five_tuple: FiveTuple, message: &Message<'_>, datagram: &[u8]) {
+        // So that no request meets what is over already.
+        self.expire(now.instant);
+        let (method, id) = (message.method(), message.transaction_id());
+        // The very same bytes have been authenticated before, and their nonce may have aged since.
+        if let Some(response) = self.retransmissions.find(now.instant, five_tuple, id, datagram) {
+            self.outbox.respond(five_tuple, |buffer| buffer.extend_from_slice(response));
+            self.counts.count_success(method);
+            return;
+        }
+        let established = self.allocations.of_client(&five_tuple).map(|(_, allocation)| &*allocation.username);
+        let authenticated = self.authenticator.authenticate(now, five_tuple.client, message, established);
+        let Authenticated { username, credential } = match authenticated {
+            Ok(authenticated) => authenticated,
+            Err(refusal) => return self.refuse(five_tuple, message, refusal),
+        };
+        let request = Request {
+            message: *message,
+            username,
+            account: credential.account,
+            reply: ReplyTo {
+                five_tuple,
+                method,
+                id,
+                digest: self.retransmissions.digest(datagram),
+                fingerprint: message.has_fingerprint(),
+                key: credential.key,
+            },
+        };
+        let unknown = Unknown::of(message);
+        let outcome = if unknown.is_empty() {
+            match method {
+                Method::ALLOCATE => self.allocate(&request),
+                Method::REFRESH => self.refresh(now, &request),
+                Method::CREATE_PERMISSION => self.create_permission(now, &request),
+                _ => self.channel_bind(now, &request),
+            }
+        } else {
+            Err(ErrorCode::UNKNOWN_ATTRIBUTE)
+        };
+        match outcome {
+            Ok(Outcome::Done) => self.succeed(now.instant, &request.reply, |response| response),
+            Ok(Outcome::Lifetime(lifetime)) => {
+                self.succeed(now.instant, &request.reply, |response| response.with(&lifetime));
+            }
+            Ok(Outcome::Later) => {}
+            Err(code) => self.fail(&request.reply, code, unknown),
+        }
+    }
+
+    /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short.
+    fn refuse(&mut self, five_tuple: FiveTuple, message: &Message<'_>, refusal: Refusal) {
+        let realm = self.authenticator.realm.as_str();
+        let (code, challenge) = match &refusal {
+            Refusal::Incomplete => (ErrorCode::BAD_REQUEST, None),
+            Refusal::Challenge(code, nonce) => (*code, Some((Realm(realm), Nonce(nonce.as_str())))),
+        };
+        let (realm, nonce) = challenge.unzip();
+        self.outbox.respond(five_tuple, |buffer| {
+            MessageBuilder::error(buffer, message.method(), message.transaction_id(), code)
+                .with_option(realm.as_ref())
+                .with_option(nonce.as_ref())
+                .finish(message.has_fingerprint());
+        });
+        self.counts.count_error(message.method(), code);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("allocations", &self.allocations.len()).finish_non_exhaustive()
+    }
+}
+
+const _: () = {
+    const fn moves_between_threads<T: Send>() {}
+    moves_between_threads::<Server>();
+};
