@@ -1,3 +1,7 @@
-//! A TURN relay that forwards in the kernel.
+//! The `hairpin` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hairpin::cli::run()
+}

@@ -9,7 +9,7 @@ use hairpin_proto::turn::Discard;
 use metrics::{Recorder, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::datapath::{AttachedMode, Counters as KernelCounters, InterfaceStatus};
+use crate::datapath::{self, AttachedMode, InterfaceStatus};
 use crate::shard::Report;
 
 /// Everything that a scrape shows.
@@ -17,8 +17,8 @@ use crate::shard::Report;
 pub struct Snapshot {
     /// One report of each shard.
     pub shards: Vec<Report>,
-    /// What the kernel has counted; zeros without XDP.
-    pub kernel: KernelCounters,
+    /// What the kernel path has counted; zeros without XDP.
+    pub kernel: datapath::Counters,
     /// Where XDP is attached.
     pub interfaces: Vec<InterfaceStatus>,
     /// Sockets that are reserved for a token.

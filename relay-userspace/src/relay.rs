@@ -6,9 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use hairpin_proto::turn::{
-    Credentials, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig,
-};
+use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig};
 use ipnet::IpNet;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -109,19 +107,14 @@ impl Relay {
             AdminAddr::Off => None,
         };
 
-        let per_family = |v4: bool| config.relay_addresses.iter().filter(|address| address.bind.is_ipv4() == v4).count();
+        let per_family =
+            |v4: bool| config.relay_addresses.iter().filter(|address| address.bind.is_ipv4() == v4).count();
         let port_capacity = config.relay_ports.count() * config.relay_addresses.len();
         // One allocation has at most one relayed address of each family.
         let max_allocations = config.relay_ports.count() * per_family(true).max(per_family(false));
         let max_allocations = u32::try_from(max_allocations).unwrap_or(u32::MAX).next_multiple_of(config.shards);
 
-        let datapath = Datapath::start(datapath::Options {
-            mode: kernel_mode(&config, &listeners),
-            interfaces: config.interfaces.clone(),
-            max_allocations,
-            flows: KERNEL_FLOWS,
-            listener_ports: listeners.iter().map(SocketAddr::port).collect(),
-        })?;
+        let datapath = start_datapath(&config, &listeners, max_allocations)?;
 
         let quotas = Quotas::default();
         let reservations = Reservations::default();
@@ -270,10 +263,19 @@ fn open_listeners(config: &Config) -> anyhow::Result<(Vec<SocketAddr>, Vec<Vec<U
     Ok((addresses, sockets))
 }
 
-/// A relay that only loopback can reach has nothing to do with the interface of the default route.
-fn kernel_mode(config: &Config, listeners: &[SocketAddr]) -> XdpMode {
+fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u32) -> anyhow::Result<Datapath> {
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
-    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local { XdpMode::Off } else { config.xdp }
+    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
+        // The interface of the default route would see none of its packets.
+        return Ok(Datapath::none("only this host can reach the relay"));
+    }
+    Ok(Datapath::start(datapath::Options {
+        mode: config.xdp,
+        interfaces: config.interfaces.clone(),
+        max_allocations,
+        flows: KERNEL_FLOWS,
+        listener_ports: listeners.iter().map(SocketAddr::port).collect(),
+    })?)
 }
 
 fn peer_policy(config: &Config, listeners: &[SocketAddr]) -> PeerPolicy {

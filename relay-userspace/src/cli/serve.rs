@@ -83,9 +83,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 pub fn run(args: Args) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("HAIRPIN_LOG").unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("HAIRPIN_LOG").unwrap_or_else(|_| "info".into()))
         .with_target(false)
         .init();
     let config = match args.into_config() {
@@ -115,7 +113,10 @@ impl Args {
             if listeners[..at].contains(listener) {
                 return Err(format!("--listen {listener} is given twice"));
             }
-            let any = SocketAddr::new(if listener.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, listener.port());
+            let any = SocketAddr::new(
+                if listener.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+                listener.port(),
+            );
             if *listener != any && listeners.contains(&any) {
                 return Err(format!("--listen {listener} is already part of --listen {any}"));
             }
@@ -126,19 +127,22 @@ impl Args {
             }
         }
 
-        let shards = self.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32).min(256));
+        let shards =
+            self.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32).min(256));
         let pairs = ports.max / 2 - ports.min / 2 + 1;
-        if u32::from(pairs) < shards {
-            if self.shards.is_some() {
-                return Err(format!("--relay-ports {ports} has too few ports for --shards {shards}: two are needed for each"));
-            }
+        if u32::from(pairs) < shards && self.shards.is_some() {
+            return Err(format!(
+                "--relay-ports {ports} has too few ports for --shards {shards}: two are needed for each"
+            ));
         }
         let shards = shards.min(u32::from(pairs));
 
         let relay_addresses = if self.relay_address.is_empty() {
             let found = default_relay_addresses(&listeners);
             if found.is_empty() {
-                return Err("--relay-address is needed: this host has no route to the Internet to find one by".to_owned());
+                return Err(
+                    "--relay-address is needed: this host has no route to the Internet to find one by".to_owned()
+                );
             }
             found
         } else {
@@ -193,7 +197,7 @@ fn default_relay_addresses(listeners: &[SocketAddr]) -> Vec<RelayAddr> {
     let internet = [IpAddr::from([192, 88, 99, 1]), IpAddr::from([0x2001, 0x4860, 0, 0, 0, 0, 0, 1])];
     for listener in listeners {
         if listener.ip().is_unspecified() {
-            // A listener for every IPv4 address comes with one for every IPv6 address.
+            // A client of one IP version may ask for a relayed address of the other.
             internet.into_iter().filter_map(source_address_towards).for_each(&mut add);
         } else {
             add(listener.ip());

@@ -163,7 +163,8 @@ mod tests {
         let both = RelayAddr { bind: [10, 0, 0, 1].into(), public: [198, 51, 100, 1].into() };
         assert_eq!("10.0.0.1=198.51.100.1".parse(), Ok(both));
         assert_eq!("10.0.0.1".parse(), Ok(RelayAddr { public: both.bind, ..both }));
-        for bad in ["", "10.0.0", "10.0.0.1=", "10.0.0.1=::1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "host"] {
+        for bad in ["", "10.0.0", "10.0.0.1=", "10.0.0.1=::1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "host"]
+        {
             assert!(bad.parse::<RelayAddr>().is_err(), "{bad}");
         }
     }

@@ -150,6 +150,11 @@ impl Datapath {
         }
     }
 
+    /// A datapath that is not there, and why.
+    pub fn none(reason: &str) -> Self {
+        Self::off(reason, Vec::new())
+    }
+
     /// The way to tell it what to forward.
     pub fn handle(&self) -> Handle {
         self.running.as_ref().map(|running| Handle::new(Arc::clone(&running.shared))).unwrap_or_default()

@@ -200,7 +200,11 @@ impl<S: Copy + Ord> Default for SendBatch<S> {
 impl<S: Copy + Ord> SendBatch<S> {
     /// Allocates the room.
     pub fn new() -> Self {
-        Self { slots: Vec::with_capacity(BATCH), order: Vec::with_capacity(BATCH), headers: Box::new([zeroed(); BATCH]) }
+        Self {
+            slots: Vec::with_capacity(BATCH),
+            order: Vec::with_capacity(BATCH),
+            headers: Box::new([zeroed(); BATCH]),
+        }
     }
 
     /// Starts an empty batch of datagrams whose payloads live for `'p`.
@@ -246,28 +250,19 @@ impl<'p, S: Copy + Ord> Outbox<'_, 'p, S> {
             parts: [zeroed(); PARTS],
         };
         slot.name_len = message::write_address(&mut slot.name, datagram.destination);
-        slot.control_len = message::write_ancillary(
-            &mut slot.control,
-            datagram.source,
-            datagram.destination.is_ipv4(),
-            datagram.ip,
-        );
+        slot.control_len =
+            message::write_ancillary(&mut slot.control, datagram.source, datagram.destination.is_ipv4(), datagram.ip);
         slot.header[..datagram.header.len()].copy_from_slice(datagram.header);
         let part = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         // The header's address is known only when the slot has its place; `flush` fills it in.
-        slot.parts =
-            [part(datagram.header), part(datagram.payload), part(&ZEROS[..datagram.padding])];
+        slot.parts = [part(datagram.header), part(datagram.payload), part(&ZEROS[..datagram.padding])];
         self.batch.slots.push(slot);
     }
 
     /// Sends everything and starts anew. `resolve` gives the descriptor of a socket. `refused` is told the socket and the
     /// payload length of each datagram that the kernel does not take (buffer full, no route, too big) or whose socket is
     /// gone.
-    pub fn flush<'f>(
-        &mut self,
-        resolve: impl Fn(S) -> Option<BorrowedFd<'f>>,
-        mut refused: impl FnMut(S, usize),
-    ) {
+    pub fn flush<'f>(&mut self, resolve: impl Fn(S) -> Option<BorrowedFd<'f>>, mut refused: impl FnMut(S, usize)) {
         let SendBatch { slots, order, headers } = &mut *self.batch;
         // Order within a socket is kept; between sockets it carries no meaning.
         order.clear();

@@ -103,12 +103,13 @@ pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
                     found.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
                 }
                 (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-                    found.hop_limit = Some(data.cast::<i32>().read_unaligned() as u8);
+                    // An int that holds a byte, as IPV6_TCLASS.
+                    found.hop_limit = u8::try_from(data.cast::<i32>().read_unaligned()).ok();
                 }
                 // IP_TOS comes as one byte, IPV6_TCLASS as an int.
                 (libc::IPPROTO_IP, libc::IP_TOS) => found.traffic_class = Some(data.read()),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    found.traffic_class = Some(data.cast::<i32>().read_unaligned() as u8);
+                    found.traffic_class = u8::try_from(data.cast::<i32>().read_unaligned()).ok();
                 }
                 _ => {}
             }
@@ -131,8 +132,7 @@ pub(super) fn write_ancillary(control: &mut Control, source: Option<IpAddr>, fam
             writer.push(libc::IPPROTO_IP, libc::IP_PKTINFO, info);
         }
         Some(IpAddr::V6(source)) => {
-            let info =
-                libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: source.octets() }, ipi6_ifindex: 0 };
+            let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: source.octets() }, ipi6_ifindex: 0 };
             writer.push(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info);
         }
         None => {}
@@ -159,15 +159,14 @@ impl ControlWriter<'_> {
             unsafe { (libc::CMSG_SPACE(size_of::<T>() as u32) as usize, libc::CMSG_LEN(size_of::<T>() as u32)) };
         let room = &mut self.control.0[self.used..self.used + space];
         room.fill(0);
-        // SAFETY: `room` was checked to hold the header and the value, `used` keeps it aligned for `cmsghdr`, and the
-        // value is written unaligned behind it.
+        // SAFETY: `room` was checked to hold the header and, behind it, the value; neither write asks for alignment.
         unsafe {
             let mut header = MaybeUninit::<libc::cmsghdr>::zeroed().assume_init();
             header.cmsg_len = len as _;
             header.cmsg_level = level;
             header.cmsg_type = kind;
             let at = room.as_mut_ptr();
-            at.cast::<libc::cmsghdr>().write(header);
+            at.cast::<libc::cmsghdr>().write_unaligned(header);
             at.add(mem::size_of::<libc::cmsghdr>()).cast::<T>().write_unaligned(value);
         }
         self.used += space;

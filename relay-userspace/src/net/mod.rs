@@ -8,4 +8,4 @@ mod socket;
 
 pub use batch::{BATCH, Outbox, Outgoing, ReceiveBatch, Received, SendBatch, send_one};
 pub use message::IpFields;
-pub use socket::{SocketError, UdpSocket, source_address_towards};
+pub use socket::{SocketError, UdpSocket, source_address_towards, watch};

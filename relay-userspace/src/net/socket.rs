@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Why a socket could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,7 @@ impl UdpSocket {
         Self::open(address, false, None).map_err(|error| SocketError::new(address, error))
     }
 
-    fn open(address: SocketAddr, shared: bool, buffer: Option<usize>) -> io::Result<Self> {
+    fn open(address: SocketAddr, shared: bool, buffer: Option<i32>) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         if shared {
@@ -65,10 +67,10 @@ impl UdpSocket {
         }
         if let Some(bytes) = buffer {
             // A larger buffer than the host allows is a wish, not a need: the kernel takes what it may.
-            let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes as i32)
-                .or_else(|_| socket.set_recv_buffer_size(bytes));
-            let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes as i32)
-                .or_else(|_| socket.set_send_buffer_size(bytes));
+            let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)
+                .or_else(|_| set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes));
+            let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+                .or_else(|_| set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes));
         }
         match address {
             SocketAddr::V4(_) => {
@@ -117,7 +119,7 @@ impl AsFd for UdpSocket {
 }
 
 /// A listener takes the bursts of all its clients while its shard is busy with others.
-const LISTENER_BUFFER: usize = 4 << 20;
+const LISTENER_BUFFER: i32 = 4 << 20;
 
 #[allow(unsafe_code, reason = "options that socket2 does not know; the value is an int that outlives the call")]
 fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
@@ -133,4 +135,11 @@ pub fn source_address_towards(ip: IpAddr) -> Option<IpAddr> {
     let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
     socket.connect((ip, 9)).ok()?;
     socket.local_addr().ok().map(|local| local.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+/// Lets a task wait until a descriptor is readable.
+#[allow(unsafe_code, reason = "tokio wants it promised that the descriptor stays open and the same")]
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, always the same, and stays open until the `AsyncFd` that owns it is dropped.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(|error| error.into_parts().1)
 }

@@ -1,20 +1,17 @@
 //! The loop of a shard.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
 use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Server};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::Command;
 use super::report::{Counters, Report};
 use super::sockets::{Socket, Sockets};
 use crate::datapath;
-use crate::net::{Outbox, Outgoing, ReceiveBatch, Received, SendBatch};
+use crate::net::{Outbox, Outgoing, ReceiveBatch, Received, SendBatch, watch};
 
 /// How many rounds of receiving and sending come before timers and commands have their turn.
 const ROUNDS: usize = 16;
@@ -48,7 +45,7 @@ impl Shard {
 
     /// Serves until told to shut down.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
-        let poll: AsyncFd<OwnedFd> = AsyncFd::with_interest(self.state.sockets.poll_fd()?, Interest::READABLE)?;
+        let poll = watch(self.state.sockets.poll_fd()?)?;
         loop {
             let deadline = self.state.server.poll_timeout();
             tokio::select! {

@@ -1,11 +1,13 @@
 //! The sockets of one shard, and waiting for all of them at once.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hairpin_common::maps::PortRole;
 use hairpin_proto::address::{FiveTuple, RelayedAddr, ServerAddr};
+use hairpin_proto::stun::attribute::ReservationToken;
 use hairpin_proto::turn::{BindError, BindRequest, RelayId};
 use rustix::event::epoll;
 
@@ -41,7 +43,6 @@ impl Socket {
 /// lets one batch hold datagrams of many of them.
 pub(super) struct Sockets {
     poll: OwnedFd,
-    events: Vec<epoll::Event>,
     listeners: Vec<UdpSocket>,
     relays: Vec<Option<UdpSocket>>,
     open: usize,
@@ -64,8 +65,7 @@ impl Sockets {
         for (at, listener) in (0..).zip(&listeners) {
             epoll::add(&poll, listener, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
         }
-        let events = Vec::with_capacity(EVENTS);
-        Ok(Self { poll, events, listeners, relays: Vec::new(), open: 0, reservations, datapath })
+        Ok(Self { poll, listeners, relays: Vec::new(), open: 0, reservations, datapath })
     }
 
     /// The descriptor that becomes readable when any socket is.
@@ -74,17 +74,18 @@ impl Sockets {
     }
 
     /// Puts the sockets that are readable now into `ready`, at most [`EVENTS`]. Does not wait.
-    pub(super) fn ready(&mut self, ready: &mut Vec<Socket>) -> io::Result<()> {
+    pub(super) fn ready(&self, ready: &mut Vec<Socket>) -> io::Result<()> {
         ready.clear();
-        self.events.clear();
+        let mut events = [const { MaybeUninit::uninit() }; EVENTS];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut self.events), Some(&now)) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(()),
-            Err(error) => return Err(error.into()),
+        match epoll::wait(&self.poll, &mut events[..], Some(&now)) {
+            Ok((events, _)) => {
+                ready.extend(events.iter().map(|event| Socket::from_token(event.data.u64())));
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        ready.extend(self.events.iter().map(|event| Socket::from_token(event.data.u64())));
-        Ok(())
     }
 
     /// The descriptor of a socket, unless it was closed.
@@ -158,7 +159,7 @@ impl Sockets {
     }
 
     /// Forgets a reserved socket.
-    pub(super) fn drop_reservation(&self, token: hairpin_proto::stun::attribute::ReservationToken) {
+    pub(super) fn drop_reservation(&self, token: ReservationToken) {
         drop(self.reservations.take(token));
     }
 
