@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use hairpin_proto::stun::hmac_sha1;
+use hairpin_proto::turn;
 
 /// A long-term credential (RFC 8489 section 9.2).
 #[derive(Clone, PartialEq, Eq)]
@@ -22,14 +21,9 @@ impl Credentials {
 
     /// A credential that a server with the same secret accepts until `expires`, in seconds since the Unix epoch.
     ///
-    /// The scheme is that of the TURN REST API (draft-uberti-behave-turn-rest): the username is `expires:name`, or
-    /// `expires` if there is no name, and the password is base64 of its HMAC-SHA1 under the secret.
+    /// The scheme is that of `use-auth-secret`, known as TURN REST API: see [`turn::Credentials`].
     pub fn mint(secret: &str, name: Option<&str>, expires: u64) -> Self {
-        let username = match name {
-            Some(name) => format!("{expires}:{name}"),
-            None => expires.to_string(),
-        };
-        let password = BASE64_STANDARD.encode(hmac_sha1(secret.as_bytes(), username.as_bytes()));
+        let (username, password) = turn::Credentials::mint(secret, name.unwrap_or_default(), expires);
         Self { username, password }
     }
 }
