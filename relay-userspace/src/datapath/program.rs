@@ -5,7 +5,7 @@
 
 use std::{
     error::Error,
-    io,
+    fs, io,
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -52,7 +52,7 @@ pub enum ProgramError {
     #[error("this hairpin was built without the XDP program: run deploy/setup.sh and build with the feature `xdp`")]
     NotBuilt,
     /// `EPERM`.
-    #[error("not allowed to {0}: run as root, or with the capabilities CAP_BPF and CAP_NET_ADMIN")]
+    #[error("not allowed to {0}: run as root, or with the capabilities CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN")]
     NotPermitted(&'static str),
     /// The kernel has not enough memory for the maps.
     #[error("no memory for BPF maps of this size: lower the number of allocations ({0})")]
@@ -259,13 +259,22 @@ mod clock {
 
 /// Tells the refusals apart that an operator can do something about.
 fn refused(error: impl Error + 'static) -> ProgramError {
-    match os_error(&error) {
-        Some(error) if error.raw_os_error() == Some(libc::EPERM) => ProgramError::NotPermitted("load BPF programs"),
-        Some(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::E2BIG)) => {
-            ProgramError::NoMemory(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(libc::ENOMEM)))
-        }
-        _ => ProgramError::Refused(chain(&error)),
+    let code = os_error(&error).and_then(io::Error::raw_os_error);
+    match code {
+        Some(libc::EPERM) => ProgramError::NotPermitted("load BPF programs"),
+        // Without CAP_PERFMON the verifier refuses to let a program compute the length of a packet.
+        Some(libc::EACCES) if !has_perfmon() => ProgramError::NotPermitted("load BPF programs"),
+        Some(code @ (libc::ENOMEM | libc::E2BIG)) => ProgramError::NoMemory(io::Error::from_raw_os_error(code)),
+        _ => ProgramError::Refused(summary(&error)),
     }
+}
+
+/// Whether this process has CAP_PERFMON, as far as /proc tells.
+fn has_perfmon() -> bool {
+    const CAP_PERFMON: u32 = 38;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask >> CAP_PERFMON & 1 == 1)
 }
 
 fn not_attached(interface: &str, mode: AttachMode, error: programs::ProgramError) -> ProgramError {
@@ -300,14 +309,46 @@ fn os_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     None
 }
 
-/// An error with all its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+/// An error with all its causes, in one line. Of the verifier's account, which is as long as the program, the line that
+/// says what it did not like.
+fn summary(error: &dyn Error) -> String {
+    let mut text = String::new();
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let whole = error.to_string();
+        let statistics = ["processed ", "verification time ", "stack depth ", "mark_precise"];
+        let mut lines = whole.lines().filter(|line| !statistics.iter().any(|start| line.trim().starts_with(start)));
+        let first = lines.next().unwrap_or_default();
+        // The account begins in the first line.
+        let first = first.split(" Verifier output:").next().unwrap_or(first);
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(first.trim());
+        if let Some(last) = lines.rfind(|line| !line.trim().is_empty()) {
+            text.push_str(": ");
+            text.push_str(last.trim());
+        }
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("{0}")]
+    struct Account(&'static str, #[source] io::Error);
+
+    #[test]
+    fn a_refusal_is_one_line_that_says_what_the_verifier_did_not_like() {
+        let account = "loading failed. Verifier output: 0: R1=ctx() R10=fp0\n1: (61) r8 = *(u32 *)(r1 +4)\n\
+                       R8 pointer -= pointer prohibited\nverification time 617 usec\nprocessed 56 insns\n";
+        let error = Account(account, io::Error::from_raw_os_error(libc::EACCES));
+        let expected = "loading failed.: R8 pointer -= pointer prohibited: Permission denied (os error 13)";
+        assert_eq!(summary(&error), expected);
+        assert_eq!(os_error(&error).and_then(io::Error::raw_os_error), Some(libc::EACCES));
+    }
 }
