@@ -19,6 +19,7 @@ pub mod datagram;
 pub mod load;
 pub mod metrics;
 pub mod namespace;
+mod passing;
 pub mod process;
 pub mod relay;
 pub mod topology;

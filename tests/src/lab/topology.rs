@@ -12,9 +12,10 @@
 //! leads out of the lab.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 
 use super::namespace::{Namespace, set};
-use super::process;
+use super::{passing, process};
 
 /// The relay's only link, seen from the relay.
 pub const RELAY_LINK: &str = "eth0";
@@ -58,6 +59,8 @@ pub struct Lab {
     pub relay: Namespace,
     /// What forwards between all of them.
     pub router: Namespace,
+    /// Keeps the router able to receive what XDP sends.
+    _receiver: OwnedFd,
 }
 
 impl Lab {
@@ -79,7 +82,8 @@ impl Lab {
         let relay = host(Role::Relay, 0);
         let clients = (0..clients).map(|index| host(Role::Client, index)).collect();
         let peers = (0..peers).map(|index| host(Role::Peer, index)).collect();
-        let lab = Self { clients, peers, relay, router };
+        let receiver = passing::attach(&router, ROUTER_LINK);
+        let lab = Self { clients, peers, relay, router, _receiver: receiver };
         // The first packet of a test must not wait for the address resolution of a link.
         lab.resolve_neighbours();
         lab
@@ -150,8 +154,7 @@ fn join(router: &Namespace, role: Role, index: u8) -> Namespace {
             address(Family::V6, role, index, end),
         ));
         // A checksum that is left to hardware never comes to be on a veth; a real wire carries finished packets.
-        // What XDP sends back over a veth arrives only where NAPI runs at the other end, and GRO makes it run.
-        process::run(namespace.command("ethtool").args(["-K", link, "tx", "off", "gro", "on"])).expect_success();
+        process::run(namespace.command("ethtool").args(["-K", link, "tx", "off"])).expect_success();
     }
     host.ip(&format!(
         "route add default via {}
