@@ -1,7 +1,7 @@
 //! Allocate (RFC 8656 section 7).
 //!
-//! A request that may be granted waits until the driver has bound its sockets. Until then it has no allocation, and nothing
-//! but its place in the table of pending requests, which only an authenticated client can take.
+//! A request that may be granted waits until the driver has bound its sockets. Until then it has no allocation, and
+//! nothing but its place in the table of pending requests, which only an authenticated client can take.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use super::quota::Lease;
 use super::request::{ReplyTo, Request};
 use super::server::{Outcome, Server};
 use super::timer::Timer;
-use crate::address::{AddressFamily, RelayedAddr};
-use crate::stun::ErrorCode;
+use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
 use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, RequestedAddressFamily, RequestedTransport,
-    ReservationToken, XorMappedAddress, XorRelayedAddress,
+    AdditionalAddressFamily, AddressErrorCode, DontFragment, EvenPort, Lifetime, RequestedAddressFamily,
+    RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
 };
+use crate::stun::{ErrorCode, MessageBuilder};
 
 /// IP protocol number of UDP, the only transport to peers.
 const UDP: u8 = hairpin_common::wire::PROTOCOL_UDP;
@@ -114,6 +114,8 @@ impl Server {
         if transport != UDP {
             return Err(ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL);
         }
+        // Served at every Send indication that asks for it, so there is nothing to promise.
+        let _: Option<DontFragment> = request.optional()?;
         let even_port = request.optional::<EvenPort>()?;
         let requested = request.optional::<RequestedAddressFamily>()?;
         let additional = request.optional::<AdditionalAddressFamily>()?;
@@ -192,7 +194,7 @@ impl Server {
     pub(super) fn pending_bound(
         &mut self,
         now: Instant,
-        five_tuple: crate::address::FiveTuple,
+        five_tuple: FiveTuple,
         relay: RelayId,
         result: Result<RelayedAddr, BindError>,
     ) {
@@ -285,7 +287,7 @@ impl Server {
             slots.iter().filter_map(bound).map(|(_, address)| XorRelayedAddress(self.public(address))).collect();
         let mapped = XorMappedAddress(reply.five_tuple.client.socket());
         self.succeed(now, &reply, |response| {
-            let response = relayed.iter().fold(response, |response, relayed| response.with(relayed));
+            let response = relayed.iter().fold(response, MessageBuilder::with);
             let response =
                 response.with(&Lifetime(lifetime.as_secs() as u32)).with_option(token.as_ref()).with(&mapped);
             slots.iter().fold(response, |response, slot| match *slot {
@@ -302,7 +304,7 @@ impl Server {
     }
 
     /// Gives up a request that still waits: the server is shut down.
-    pub(super) fn abandon(&mut self, pending: PendingAllocate) {
+    pub(super) fn abandon(&mut self, pending: &PendingAllocate) {
         for slot in &pending.slots {
             let relay = match *slot {
                 Slot::Waiting { relay, wanted, .. } => {

@@ -43,7 +43,8 @@ pub(super) struct Allocation {
     _lease: Lease,
 }
 
-/// A relayed transport address. The two of a dual allocation are refreshed and deleted each on its own (RFC 8656 section 8).
+/// A relayed transport address. The two of a dual allocation are refreshed and deleted each on its own (RFC 8656
+/// section 8).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relay {
     pub(super) id: RelayId,
@@ -215,42 +216,42 @@ pub(super) enum RelayOwner {
 #[derive(Debug)]
 pub(super) struct Allocations {
     by_client: HashMap<FiveTuple, AllocationId>,
-    allocations: Slab<Allocation>,
+    by_id: Slab<Allocation>,
     relays: Slab<RelayOwner>,
 }
 
 impl Allocations {
     pub(super) fn new() -> Self {
-        Self { by_client: HashMap::new(), allocations: Slab::new(), relays: Slab::new() }
+        Self { by_client: HashMap::new(), by_id: Slab::new(), relays: Slab::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.allocations.len()
+        self.by_id.len()
     }
 
     pub(super) fn ids(&self) -> Vec<AllocationId> {
-        self.allocations.names().map(AllocationId).collect()
+        self.by_id.names().map(AllocationId).collect()
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {
         let five_tuple = allocation.five_tuple;
-        let id = AllocationId(self.allocations.insert(allocation));
+        let id = AllocationId(self.by_id.insert(allocation));
         self.by_client.insert(five_tuple, id);
         id
     }
 
     pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
-        if let Some(allocation) = self.allocations.remove(id) {
+        if let Some(allocation) = self.by_id.remove(id) {
             self.by_client.remove(&allocation.five_tuple);
         }
     }
 
     pub(super) fn find(&self, AllocationId(id): AllocationId) -> Option<&Allocation> {
-        self.allocations.find(id)
+        self.by_id.find(id)
     }
 
     pub(super) fn find_mut(&mut self, AllocationId(id): AllocationId) -> Option<&mut Allocation> {
-        self.allocations.find_mut(id)
+        self.by_id.find_mut(id)
     }
 
     #[inline]

@@ -15,8 +15,8 @@ use crate::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
 const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 /// How long after its end a binding still keeps its channel and its peer from being bound to others.
 ///
-/// RFC 8656 section 12 has the client wait this long, so that data which is still on its way does not reach a peer it was not
-/// meant for. A client that does not wait is refused with 400; binding the same pair again is always allowed.
+/// RFC 8656 section 12 has the client wait this long, so that data which is still on its way does not reach a peer it
+/// was not meant for. A client that does not wait is refused with 400; binding the same pair again is always allowed.
 pub(super) const CHANNEL_COOLDOWN: Duration = Duration::from_secs(300);
 
 impl Server {

@@ -15,9 +15,9 @@ const SEPARATOR: char = ':';
 ///
 /// - Users with a password, known in advance.
 /// - The scheme known as REST API or `use-auth-secret`: whoever knows a secret that is shared with the server makes
-///   credentials without telling it. The username is `expiry` or `expiry:name`, with the expiry in seconds since the Unix
-///   epoch; the password is the base64 of HMAC-SHA1 of the username under the secret. Several secrets may be valid at once,
-///   so that one can be replaced.
+///   credentials without telling it. The username is `expiry` or `expiry:name`, with the expiry in seconds since the
+///   Unix epoch; the password is the base64 of HMAC-SHA1 of the username under the secret. Several secrets may be valid
+///   at once, so that one can be replaced.
 #[derive(Clone)]
 pub struct Credentials {
     realm: String,
@@ -50,8 +50,8 @@ impl Credentials {
         self.secrets.push(secret.to_owned());
     }
 
-    /// Makes a credential that expires at `expires_unix` (seconds since the Unix epoch), as username and password. The name
-    /// may be empty.
+    /// Makes a credential that expires at `expires_unix` (seconds since the Unix epoch), as username and password. The
+    /// name may be empty.
     pub fn mint(secret: &str, name: &str, expires_unix: u64) -> (String, String) {
         let username =
             if name.is_empty() { expires_unix.to_string() } else { format!("{expires_unix}{SEPARATOR}{name}") };
@@ -61,9 +61,9 @@ impl Credentials {
 
     /// Verifies a message that says it comes from `username`.
     ///
-    /// `established` says that this very username has made the allocation that the message is about. Then its expiry is
-    /// not asked for: it limits who may start to relay, and a call that has begun is not cut off, because its client has no
-    /// way to get another username into it.
+    /// `established` says that this very username has made the allocation that the message is about. Then its expiry
+    /// is not asked for: it limits who may start to relay, and a call that has begun is not cut off, because its
+    /// client has no way to get another username into it.
     pub(super) fn verify<'m>(
         &self,
         message: &Message<'_>,

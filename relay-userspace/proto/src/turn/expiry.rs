@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::allocation::{Allocation, ChannelNumber, RelayOwner};
 use super::channel_bind::CHANNEL_COOLDOWN;
-use super::effect::{AllocationId, Effect, RelayId};
+use super::effect::{AllocationId, Effect};
 use super::server::Server;
 use super::timer::Timer;
 use crate::address::AddressFamily;
@@ -15,7 +15,11 @@ impl Server {
     pub(super) fn expire(&mut self, now: Instant) {
         while let Some((_, timer)) = self.timers.pop_due(now) {
             match timer {
-                Timer::Relay(relay) => self.relay_expired(now, relay),
+                Timer::Relay(relay) => {
+                    if let Some(RelayOwner::Allocation(id, family)) = self.allocations.owner_of(relay) {
+                        self.remove_relay(id, family);
+                    }
+                }
                 Timer::Permission(id, peer) => {
                     let Some(allocation) = self.allocations.find_mut(id) else { continue };
                     allocation.permissions.remove(&peer);
@@ -29,16 +33,6 @@ impl Server {
             }
         }
         self.retransmissions.forget_old(now);
-    }
-
-    fn relay_expired(&mut self, now: Instant, relay: RelayId) {
-        let Some(RelayOwner::Allocation(id, family)) = self.allocations.owner_of(relay) else { return };
-        // Its deadline has been taken out of the queue, from where `end_relay` will take it.
-        self.timers.set(now, Timer::Relay(relay));
-        if let Some(relay) = self.allocations.find_mut(id).and_then(|allocation| allocation.relay_mut(family)) {
-            relay.expires = now;
-        }
-        self.end_relay(id, family);
     }
 
     fn channel_expired(&mut self, now: Instant, id: AllocationId, number: ChannelNumber) {
@@ -61,12 +55,19 @@ impl Server {
         self.outbox.push(Effect::DropReservation { token });
     }
 
-    /// Ends one relayed transport address with all permissions and channels of its family, and with the last one the
-    /// allocation.
+    /// Ends a relayed transport address before its time.
     pub(super) fn end_relay(&mut self, id: AllocationId, family: AddressFamily) {
+        if let Some(relay) = self.allocations.find(id).and_then(|allocation| allocation.relay(family)) {
+            self.timers.cancel(relay.expires, Timer::Relay(relay.id));
+            self.remove_relay(id, family);
+        }
+    }
+
+    /// Removes a relayed transport address whose timer is no longer set, with all permissions and channels of its
+    /// family; and with the last one the allocation.
+    fn remove_relay(&mut self, id: AllocationId, family: AddressFamily) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
         let Some(relay) = allocation.take_relay(family) else { return };
-        self.timers.cancel(relay.expires, Timer::Relay(relay.id));
         for number in channels_in(allocation, family) {
             allocation.remove_flow(id, number, relay.address, &mut self.outbox);
             if let Some(channel) = allocation.unbind(number) {
@@ -94,7 +95,7 @@ impl Server {
     pub(super) fn end_all(&mut self) {
         let pending: Vec<_> = self.pending.drain().map(|(_, pending)| pending).collect();
         for pending in pending {
-            self.abandon(pending);
+            self.abandon(&pending);
         }
         for id in self.allocations.ids() {
             let families: Vec<_> = self.allocations.find(id).into_iter().flat_map(Allocation::families).collect();

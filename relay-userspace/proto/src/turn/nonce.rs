@@ -18,8 +18,8 @@ const TEXT_LEN: usize = (TIME_LEN + MAC_LEN) / 3 * 4;
 
 /// Makes and recognises nonces: the time, and an HMAC-SHA256 over it and the client's address.
 ///
-/// So no two clients share one (RFC 8489 section 9.2.4), every shard recognises those of the others, and a flood of requests
-/// costs no memory.
+/// So no two clients share one (RFC 8489 section 9.2.4), every shard recognises those of the others, and a flood of
+/// requests costs no memory.
 #[derive(Debug)]
 pub(super) struct Nonces {
     key: hmac::Key,

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use super::effect::Effect;
 use crate::address::FiveTuple;
 
-/// A queue of effects. Responses are written one behind the other into one buffer, which is used again as soon as the queue
-/// was drained: answering a stranger takes no memory.
+/// A queue of effects. Responses are written one behind the other into one buffer, which is used again as soon as the
+/// queue was drained: answering a stranger takes no memory.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: VecDeque<Queued>,

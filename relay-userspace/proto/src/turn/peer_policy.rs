@@ -1,5 +1,5 @@
-//! Which peers may be reached (RFC 8656 sections 10.2, 11.2, 12.2 and 21.1.5): a relay is inside of the network, its clients
-//! are not.
+//! Which peers may be reached (RFC 8656 sections 10.2, 11.2, 12.2 and 21.1.5): a relay is inside of the network, its
+//! clients are not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -8,8 +8,8 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::address::PeerAddr;
 
-/// What no peer is allowed to be unless the operator says so: addresses that mean this host, its own network, nobody, or
-/// many, and the ranges that translate to IPv4.
+/// What no peer is allowed to be unless the operator says so: addresses that mean this host, its own network, nobody,
+/// or many, and the ranges that translate to IPv4.
 const FORBIDDEN: [&str; 26] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -44,10 +44,10 @@ const FORBIDDEN: [&str; 26] = [
 /// Of all rules that an address matches, the one with the longest prefix decides. Of equally long ones, an operator's
 /// rule beats a built-in one, and then a denial beats an allowance. What matches no rule is allowed.
 ///
-/// Built-in rules are the reserved ranges, and the relay's own addresses, each as a range of one: nobody reaches the host's
-/// own services through it. The exception is a relayed transport address of this relay, since two clients of one relay
-/// talk through both of theirs: a port of the relay range at a relay address is allowed like by a built-in rule for this
-/// one address.
+/// Built-in rules are the reserved ranges, and the relay's own addresses, each as a range of one: nobody reaches the
+/// host's own services through it. The exception is a relayed transport address of this relay, since two clients of
+/// one relay talk through both of theirs: a port of the relay range at a relay address is allowed like by a built-in
+/// rule for this one address.
 ///
 /// An IPv6 address that carries an IPv4 address (mapped, compatible, NAT64, 6to4) is allowed if both are.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use crate::address::{AddressFamily, RelayedAddr};
 
 /// One shard's share of the relay ports.
 ///
-/// Ports are dealt to the shards by pairs of an even port and the next one: shard `s` of `n` has those whose half, rounded
-/// down, leaves the remainder `s` when divided by `n`. So a pair for EVEN-PORT is always in one hand.
+/// Ports are dealt to the shards by pairs of an even port and the next one: shard `s` of `n` has those whose half,
+/// rounded down, leaves the remainder `s` when divided by `n`. So a pair for EVEN-PORT is always in one hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortStripe {
     range: RangeInclusive<u16>,
@@ -62,8 +62,8 @@ pub(super) enum Parity {
     Pair,
 }
 
-/// Picks ports at random. The kernel has the last word on what is free: a reserved socket may have gone to another shard, and
-/// others on the host bind ports too. What is noted here only makes a good first guess.
+/// Picks ports at random. The kernel has the last word on what is free: a reserved socket may have gone to another
+/// shard, and others on the host bind ports too. What is noted here only makes a good first guess.
 #[derive(Debug)]
 pub(super) struct PortPool {
     stripe: PortStripe,

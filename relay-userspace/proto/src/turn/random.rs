@@ -11,8 +11,8 @@ pub trait Random {
     fn fill(&mut self, bytes: &mut [u8]);
 }
 
-/// Draws from the source in large pieces, because a Data indication needs only twelve bytes and the source may be a system
-/// call.
+/// Draws from the source in large pieces, because a Data indication needs only twelve bytes and the source may be a
+/// system call.
 pub(super) struct RandomPool {
     source: Box<dyn Random + Send>,
     bytes: Box<[u8; Self::SIZE]>,

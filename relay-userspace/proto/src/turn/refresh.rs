@@ -42,8 +42,8 @@ impl Server {
         Ok(Outcome::Lifetime(Lifetime(lifetime.as_secs() as u32)))
     }
 
-    /// The families that a request is about: all that the allocation has, or the one that REQUESTED-ADDRESS-FAMILY names
-    /// (RFC 8656 sections 8.1 and 8.2).
+    /// The families that a request is about: all that the allocation has, or the one that REQUESTED-ADDRESS-FAMILY
+    /// names (RFC 8656 sections 8.1 and 8.2).
     fn families_of(&self, request: &Request<'_>) -> Result<Vec<AddressFamily>, ErrorCode> {
         let requested = request.optional::<RequestedAddressFamily>()?;
         let (_, allocation) =

@@ -1,7 +1,7 @@
 //! Application data: ChannelData, Send and Data indications, datagrams of peers (RFC 8656 sections 11 and 12).
 //!
-//! Nothing here changes any state, and nothing is allocated. Every end of a lifetime is compared with `now`: a timer that is
-//! late must not keep a door open.
+//! Nothing here changes any state, and nothing is allocated. Every end of a lifetime is compared with `now`: a timer
+//! that is late must not keep a door open.
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader};
 
@@ -60,7 +60,7 @@ impl Server {
     }
 
     /// A datagram from a peer (RFC 8656 sections 11.3 and 12.6).
-    pub(super) fn from_peer<'p>(
+    pub(super) fn peer_data<'p>(
         &mut self,
         now: Now,
         relay: RelayId,

@@ -46,8 +46,8 @@ impl<'m> Request<'m> {
 impl Server {
     /// The allocation that a request is about (RFC 8656 section 5): 437 without one, 441 if another user made it.
     ///
-    /// The whole username counts. A client that has got a fresh credential for a user keeps the one that it has allocated
-    /// with, as RFC 8656 section 5 demands and as other servers expect.
+    /// The whole username counts. A client that has got a fresh credential for a user keeps the one that it has
+    /// allocated with, as RFC 8656 section 5 demands and as other servers expect.
     pub(super) fn allocation_of(&self, request: &Request<'_>) -> Result<AllocationId, ErrorCode> {
         let (id, allocation) =
             self.allocations.of_client(&request.reply.five_tuple).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;

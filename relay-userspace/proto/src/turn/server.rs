@@ -37,8 +37,9 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 ///   done, until it says `None`;
 /// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
 ///
-/// Each [`Effect::Bind`] is answered by one [`Server::relay_bound`], unless [`Effect::Close`] comes before: then the socket
-/// is closed, if there is one, and no answer is expected. Every relayed address that was bound is closed in the end.
+/// Each [`Effect::Bind`] is answered by one [`Server::relay_bound`], unless [`Effect::Close`] comes before: then the
+/// socket is closed, if there is one, and no answer is expected. Every relayed address that was bound is closed in the
+/// end.
 ///
 /// Nothing is remembered about a client that has not authenticated.
 pub struct Server {
@@ -119,21 +120,21 @@ impl Server {
         peer: PeerAddr,
         payload: &'p [u8],
     ) -> Disposition<'p> {
-        disposition(self.from_peer(now, relay, peer, payload))
+        disposition(self.peer_data(now, relay, peer, payload))
     }
 
     /// Takes the answer to [`Effect::Bind`]: the address as bound, or why there is none.
     pub fn relay_bound(&mut self, now: Now, relay: RelayId, result: Result<RelayedAddr, BindError>) {
         match self.allocations.owner_of(relay) {
             Some(RelayOwner::Pending(five_tuple)) => self.pending_bound(now.instant, five_tuple, relay, result),
-            Some(RelayOwner::Allocation(..)) => {}
             // Nobody waits for it any more.
             None if result.is_ok() => self.outbox.push(Effect::Close { relay }),
-            None => {}
+            None | Some(RelayOwner::Allocation(..)) => {}
         }
     }
 
-    /// Learns that the socket of a relayed address is lost: the relayed address ends, and with its last one the allocation.
+    /// Learns that the socket of a relayed address is lost: the relayed address ends, and with its last one the
+    /// allocation.
     pub fn relay_failed(&mut self, now: Now, relay: RelayId) {
         match self.allocations.owner_of(relay) {
             Some(RelayOwner::Allocation(id, family)) => self.end_relay(id, family),
@@ -172,8 +173,8 @@ impl Server {
         &self.counts
     }
 
-    /// What a message asks for, by class and method. Those that a server has no use for, and methods that it does not serve,
-    /// are dropped silently (RFC 8489 section 6.3).
+    /// What a message asks for, by class and method. Those that a server has no use for, and methods that it does not
+    /// serve, are dropped silently (RFC 8489 section 6.3).
     fn message<'p>(
         &mut self,
         now: Now,

@@ -1,0 +1,223 @@
+//! ChannelBind (RFC 8656 section 12), and the flows that follow from it.
+
+use hairpin_proto::stun::Method;
+use hairpin_proto::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
+use hairpin_proto::turn::{Discard, Disposition, Flow, Forward, RelayId};
+
+use crate::harness::{Client, Event, RELAY_V4, Relay, channel_data, config, delivered, dropped, framed, socket};
+
+const AT: &str = "203.0.113.7:41000";
+const PEER: &str = "8.8.8.8:53";
+
+/// An allocation for an hour.
+fn allocated() -> (Relay, Client, RelayId) {
+    let mut relay = Relay::default();
+    let mut client = Client::alice(AT);
+    let id = relay.allocate(&mut client);
+    relay.refresh(&mut client, 3600).expect_success(&client);
+    (relay, client, id)
+}
+
+fn flow(relay: &Relay, client: &Client, id: RelayId, channel: u16, peer: &str) -> Flow {
+    Flow {
+        allocation: *relay.allocations.first().unwrap(),
+        five_tuple: client.five_tuple,
+        channel,
+        relayed: relay.sockets[&id],
+        peer: hairpin_proto::address::PeerAddr::new(socket(peer)),
+    }
+}
+
+#[test]
+fn a_channel_carries_data_both_ways() {
+    let (mut relay, mut client, id) = allocated();
+    let answer = relay.bind_channel(&mut client, 0x4000, PEER);
+    answer.expect_success(&client);
+    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))], "the permission ends first");
+
+    let datagram = channel_data(0x4000, b"out");
+    let disposition = relay.client_sends(&client, &datagram);
+    let allocation = flow.allocation;
+    let expected = Forward::ToPeer { allocation, relay: id, peer: flow.peer, payload: b"out", dont_fragment: false };
+    assert_eq!(disposition, Disposition::Forward(expected));
+
+    assert_eq!(framed(relay.peer_sends(id, PEER, b"in")), channel_data(0x4000, b"in"), "without padding over UDP");
+    assert_eq!(framed(relay.peer_sends(id, PEER, b"")), channel_data(0x4000, b""));
+    let other_port = framed(relay.peer_sends(id, "8.8.8.8:54", b"in"));
+    assert_eq!(other_port[..2], [0x00, 0x17], "a Data indication: the channel is of another port");
+}
+
+#[test]
+fn channel_data_may_be_padded_but_not_short() {
+    let (mut relay, mut client, _) = allocated();
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    let mut datagram = channel_data(0x4000, b"abcde");
+    for _ in 0..4 {
+        datagram.push(0);
+        assert_eq!(delivered(relay.client_sends(&client, &datagram)).2, b"abcde");
+    }
+    let whole = channel_data(0x4000, b"abcde");
+    for length in 1..whole.len() {
+        assert_eq!(relay.client_sends(&client, &whole[..length]), dropped(Discard::MalformedChannelData), "{length}");
+    }
+    assert_eq!(relay.client_sends(&client, &channel_data(0x4001, b"abcde")), dropped(Discard::NoChannel));
+    assert_eq!(relay.client_sends(&Client::alice("203.0.113.8:41000"), &whole), dropped(Discard::NoAllocation));
+}
+
+#[test]
+fn numbers_of_the_old_and_new_range_are_accepted_and_others_are_not() {
+    for (number, code) in [
+        (0x0000, 400),
+        (0x3fff, 400),
+        (0x4000, 200),
+        (0x4fff, 200),
+        (0x5000, 200),
+        (0x7fff, 200),
+        (0x8000, 400),
+        (0xffff, 400),
+    ] {
+        let (mut relay, mut client, _) = allocated();
+        assert_eq!(relay.bind_channel(&mut client, number, PEER).code(), code, "0x{number:04x}");
+        if code == 200 {
+            delivered(relay.client_sends(&client, &channel_data(number, b"")));
+        }
+    }
+}
+
+#[test]
+fn number_and_peer_are_both_needed() {
+    let (mut relay, mut client, _) = allocated();
+    let number = ChannelNumberAttribute(0x4000);
+    let peer = XorPeerAddress(socket(PEER));
+    relay.request(&mut client, Method::CHANNEL_BIND, |request| request).expect_error(&client, 400);
+    relay.request(&mut client, Method::CHANNEL_BIND, |request| request.with(&number)).expect_error(&client, 400);
+    relay.request(&mut client, Method::CHANNEL_BIND, |request| request.with(&peer)).expect_error(&client, 400);
+    relay.bind_channel(&mut client, 0x4000, "8.8.8.8:0").expect_error(&client, 400);
+}
+
+#[test]
+fn a_binding_is_of_one_channel_and_one_peer() {
+    let (mut relay, mut client, _) = allocated();
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    relay.bind_channel(&mut client, 0x4000, "8.8.8.8:54").expect_error(&client, 400);
+    relay.bind_channel(&mut client, 0x4001, PEER).expect_error(&client, 400);
+    relay.bind_channel(&mut client, 0x4001, "8.8.8.8:54").expect_success(&client);
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    let mut other = Client::alice("203.0.113.7:41001");
+    relay.allocate(&mut other);
+    relay.bind_channel(&mut other, 0x4000, "8.8.8.8:54").expect_success(&other);
+}
+
+#[test]
+fn a_channel_is_refused_as_a_permission_would_be() {
+    let (mut relay, mut client, _) = allocated();
+    relay.bind_channel(&mut client, 0x4000, "[2001:db8::1]:53").expect_error(&client, 443);
+    relay.bind_channel(&mut client, 0x4000, "127.0.0.1:53").expect_error(&client, 403);
+    relay.bind_channel(&mut client, 0x4000, "[::ffff:127.0.0.1]:53").expect_error(&client, 403);
+    relay.bind_channel(&mut client, 0x4000, &format!("{RELAY_V4}:3478")).expect_error(&client, 403);
+    let mut nobody = Client::alice("203.0.113.9:1");
+    relay.bind_channel(&mut nobody, 0x4000, PEER).expect_error(&nobody, 437);
+}
+
+#[test]
+fn channels_are_limited() {
+    let mut config = config();
+    config.limits.channels = 2;
+    let mut relay = Relay::new(config);
+    let mut client = Client::alice(AT);
+    relay.allocate(&mut client);
+    relay.bind_channel(&mut client, 0x4000, "8.8.8.8:1").expect_success(&client);
+    relay.bind_channel(&mut client, 0x4001, "8.8.8.8:2").expect_success(&client);
+    relay.bind_channel(&mut client, 0x4002, "8.8.8.8:3").expect_error(&client, 508);
+    relay.bind_channel(&mut client, 0x4001, "8.8.8.8:2").expect_success(&client);
+}
+
+#[test]
+fn a_channel_lasts_ten_minutes_and_needs_its_permission() {
+    let (mut relay, mut client, id) = allocated();
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    relay.sleep(299);
+    delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
+    relay.sleep(1);
+    assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoPermission));
+    assert_eq!(relay.peer_sends(id, PEER, b""), dropped(Discard::NoPermission));
+    assert_eq!(relay.pass(0), [Event::Remove(flow)]);
+
+    relay.pass(100);
+    let answer = relay.permit(&mut client, &["8.8.8.8:0"]);
+    assert_eq!(answer.events, [Event::Install(flow, relay.at(200))], "the channel still lives, and ends first");
+    relay.sleep(199);
+    delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
+    relay.sleep(1);
+    assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoChannel));
+    assert_eq!(framed(relay.peer_sends(id, PEER, b""))[..2], [0x00, 0x17], "the permission lives on");
+    assert_eq!(relay.pass(0), [Event::Remove(flow)]);
+}
+
+#[test]
+fn binding_again_prolongs_channel_permission_and_flow() {
+    let (mut relay, mut client, id) = allocated();
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    relay.pass(240);
+    let answer = relay.bind_channel(&mut client, 0x4000, PEER);
+    answer.expect_success(&client);
+    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))]);
+    relay.pass(299);
+    delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
+    assert_eq!(relay.permit(&mut client, &[PEER]).events, [Event::Install(flow, relay.at(300))]);
+    relay.pass(290);
+    relay.permit(&mut client, &[PEER]).expect_success(&client);
+    relay.sleep(10);
+    delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
+    relay.sleep(1);
+    assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoChannel));
+}
+
+#[test]
+fn channel_and_peer_cool_down_for_five_minutes_before_they_are_bound_to_others() {
+    let (mut relay, mut client, id) = allocated();
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    relay.pass(600);
+    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    relay.pass(299);
+    relay.bind_channel(&mut client, 0x4000, "8.8.8.8:54").expect_error(&client, 400);
+    relay.bind_channel(&mut client, 0x4001, PEER).expect_error(&client, 400);
+    relay.pass(1);
+    relay.bind_channel(&mut client, 0x4000, "8.8.8.8:54").expect_success(&client);
+    relay.bind_channel(&mut client, 0x4001, PEER).expect_success(&client);
+    assert!(!relay.flows.values().any(|(installed, _)| *installed == flow));
+    relay.shut_down();
+}
+
+#[test]
+fn the_same_pair_may_be_bound_again_while_it_cools_down() {
+    let (mut relay, mut client, id) = allocated();
+    relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    relay.pass(700);
+    assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoChannel));
+    let answer = relay.bind_channel(&mut client, 0x4000, PEER);
+    answer.expect_success(&client);
+    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))]);
+    delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
+    relay.shut_down();
+}
+
+#[test]
+fn several_channels_to_one_address_share_its_permission() {
+    let (mut relay, mut client, id) = allocated();
+    for (number, peer) in [(0x4000, "8.8.8.8:1"), (0x4001, "8.8.8.8:2"), (0x4002, "8.8.4.4:1")] {
+        relay.bind_channel(&mut client, number, peer).expect_success(&client);
+    }
+    relay.pass(100);
+    let answer = relay.permit(&mut client, &["8.8.8.8:0"]);
+    let end = relay.at(300);
+    let [one, two] =
+        [(0x4000, "8.8.8.8:1"), (0x4001, "8.8.8.8:2")].map(|(number, peer)| flow(&relay, &client, id, number, peer));
+    assert_eq!(answer.events, [Event::Install(one, end), Event::Install(two, end)], "and no other");
+    let removed = relay.pass(200);
+    assert_eq!(removed, [Event::Remove(flow(&relay, &client, id, 0x4002, "8.8.4.4:1"))]);
+}

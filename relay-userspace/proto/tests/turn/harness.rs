@@ -1,0 +1,492 @@
+//! A driver without sockets, and clients that know the protocol.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr, ServerAddr};
+use hairpin_proto::stun::attribute::{
+    ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
+    XorRelayedAddress,
+};
+use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::turn::{
+    AllocationId, BindError, BindRequest, Credentials, Discard, Disposition, Effect, Flow, Forward, Limits, Now,
+    PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Server, ServerConfig,
+};
+
+pub(crate) const REALM: &str = "example.org";
+pub(crate) const SECRET: &str = "north";
+pub(crate) const SERVER: &str = "192.0.2.15:3478";
+pub(crate) const RELAY_V4: &str = "192.0.2.15";
+pub(crate) const PUBLIC_V4: &str = "198.51.100.15";
+pub(crate) const RELAY_V6: &str = "2001:db8::15";
+pub(crate) const UDP: RequestedTransport = RequestedTransport(17);
+
+/// An effect that outlives the next input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Response(ClientAddr),
+    Bind(RelayId, BindRequest),
+    Close(RelayId),
+    DropReservation(ReservationToken),
+    Install(Flow, Instant),
+    Remove(Flow),
+    Allocated(AllocationId),
+    Freed(AllocationId),
+}
+
+/// What the test driver has been told, and a server to drive. It checks the rules that every driver relies on.
+pub(crate) struct Relay {
+    pub(crate) server: Server,
+    pub(crate) now: Now,
+    pub(crate) quotas: Quotas,
+    /// Open sockets.
+    pub(crate) sockets: BTreeMap<RelayId, RelayedAddr>,
+    pub(crate) reserved: BTreeMap<ReservationToken, RelayedAddr>,
+    pub(crate) flows: BTreeMap<(FiveTuplePorts, u16), (Flow, Instant)>,
+    pub(crate) allocations: BTreeSet<AllocationId>,
+    /// Ports that somebody else has bound.
+    pub(crate) taken: BTreeSet<u16>,
+    /// No socket can be bound at all to these addresses.
+    pub(crate) broken: BTreeSet<IpAddr>,
+    /// Whether `Effect::Bind` is answered at once.
+    pub(crate) binds: bool,
+    /// The last response, as it went out.
+    pub(crate) responses: Vec<Vec<u8>>,
+    transaction: u64,
+}
+
+type FiveTuplePorts = (SocketAddr, SocketAddr);
+
+/// Not random at all, but different every time.
+pub(crate) struct Seeded(pub(crate) u64);
+
+impl Random for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            *byte = (self.0 >> 32) as u8;
+        }
+    }
+}
+
+pub(crate) fn config() -> ServerConfig {
+    let mut credentials = Credentials::new(REALM);
+    credentials.add_user("alice", "sesame");
+    credentials.add_user("bob", "hunter2");
+    credentials.add_secret(SECRET);
+    let relay_addresses = vec![
+        RelayAddress { bind: RELAY_V4.parse().unwrap(), public: PUBLIC_V4.parse().unwrap() },
+        RelayAddress { bind: RELAY_V6.parse().unwrap(), public: RELAY_V6.parse().unwrap() },
+    ];
+    let mut peer_policy = PeerPolicy::default();
+    peer_policy.add_own_address(RELAY_V6.parse().unwrap());
+    peer_policy.set_relay(relay_addresses.iter().map(|address| address.bind).collect(), 49_152..=65_535);
+    ServerConfig {
+        realm: REALM.to_owned(),
+        software: Some("hairpin test".to_owned()),
+        credentials,
+        nonce_key: [9; 32],
+        nonce_lifetime: Duration::from_secs(3600),
+        peer_policy,
+        relay_addresses,
+        ports: PortStripe::new(49_152..=65_535, 0, 1),
+        limits: Limits::default(),
+        quotas: Quotas::default(),
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self::new(config())
+    }
+}
+
+impl Relay {
+    pub(crate) fn new(config: ServerConfig) -> Self {
+        Self {
+            quotas: config.quotas.clone(),
+            server: Server::new(config, Box::new(Seeded(0x9e37_79b9_7f4a_7c15))),
+            now: Now { instant: Instant::now(), unix: 1_700_000_000 },
+            sockets: BTreeMap::new(),
+            reserved: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            allocations: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            broken: BTreeSet::new(),
+            binds: true,
+            responses: Vec::new(),
+            transaction: 0,
+        }
+    }
+
+    /// Lets time go by without the timers being asked.
+    pub(crate) fn sleep(&mut self, seconds: u64) {
+        self.now.instant += Duration::from_secs(seconds);
+        self.now.unix += seconds;
+    }
+
+    /// Lets time go by, and each timer fire when it is due.
+    pub(crate) fn pass(&mut self, seconds: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        let end = self.now.instant + Duration::from_secs(seconds);
+        while let Some(due) = self.server.poll_timeout().filter(|due| *due <= end) {
+            let step = due.saturating_duration_since(self.now.instant);
+            self.now.instant += step;
+            self.now.unix += step.as_secs();
+            self.server.handle_timeout(self.now);
+            events.extend(self.drain());
+        }
+        let rest = end.saturating_duration_since(self.now.instant);
+        self.now.instant += rest;
+        self.now.unix += rest.as_secs();
+        events
+    }
+
+    /// Takes all effects, as a driver would, and checks that they make sense to it.
+    pub(crate) fn drain(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(effect) = self.server.poll_effect() {
+            let event = match effect {
+                Effect::Respond { five_tuple, message } => {
+                    self.responses.push(message.to_vec());
+                    Event::Response(five_tuple.client)
+                }
+                Effect::Bind { relay, request } => Event::Bind(relay, request),
+                Effect::Close { relay } => Event::Close(relay),
+                Effect::DropReservation { token } => Event::DropReservation(token),
+                Effect::InstallFlow { flow, expires } => Event::Install(flow, expires),
+                Effect::RemoveFlow { flow } => Event::Remove(flow),
+                Effect::Allocated { allocation } => Event::Allocated(allocation),
+                Effect::Freed { allocation } => Event::Freed(allocation),
+            };
+            self.carry_out(&event);
+            events.push(event);
+        }
+        events
+    }
+
+    fn carry_out(&mut self, event: &Event) {
+        let key = |flow: &Flow| ((flow.five_tuple.client.socket(), flow.five_tuple.server.socket()), flow.channel);
+        match event {
+            Event::Response(_) => {}
+            Event::Bind(relay, request) => {
+                if self.binds {
+                    let result = self.bind(*request);
+                    if let Ok(address) = result {
+                        assert!(self.sockets.insert(*relay, address).is_none(), "{relay:?} is bound twice");
+                    }
+                    self.server.relay_bound(self.now, *relay, result);
+                }
+            }
+            Event::Close(relay) => {
+                self.sockets.remove(relay);
+            }
+            Event::DropReservation(token) => {
+                self.reserved.remove(token);
+            }
+            Event::Install(flow, expires) => {
+                assert!(*expires > self.now.instant, "a flow that has ended is installed: {flow:?}");
+                assert!(self.allocations.contains(&flow.allocation), "a flow of nobody is installed: {flow:?}");
+                if let Some((before, _)) = self.flows.insert(key(flow), (*flow, *expires)) {
+                    assert_eq!(before, *flow, "a flow is installed over another one");
+                }
+            }
+            Event::Remove(flow) => {
+                let installed = self.flows.remove(&key(flow)).map(|(flow, _)| flow);
+                assert_eq!(installed, Some(*flow), "a flow is removed that was not installed");
+            }
+            Event::Allocated(allocation) => {
+                assert!(self.allocations.insert(*allocation), "{allocation:?} is in use");
+            }
+            Event::Freed(allocation) => {
+                assert!(self.allocations.remove(allocation), "{allocation:?} is freed twice");
+                let left = self.flows.values().find(|(flow, _)| flow.allocation == *allocation);
+                assert_eq!(left, None, "a flow outlives its allocation");
+            }
+        }
+    }
+
+    fn bind(&mut self, request: BindRequest) -> Result<RelayedAddr, BindError> {
+        let free = |relay: &Self, address: RelayedAddr| {
+            if relay.broken.contains(&address.ip()) {
+                return Err(BindError::Unavailable);
+            }
+            let mut bound = relay.sockets.values().chain(relay.reserved.values());
+            let taken = relay.taken.contains(&address.port()) || bound.any(|bound| *bound == address);
+            if taken { Err(BindError::InUse) } else { Ok(address) }
+        };
+        match request {
+            BindRequest::Port(address) => free(self, address),
+            BindRequest::Pair(address, token) => {
+                assert!(address.port().is_multiple_of(2), "{address} is not even");
+                let next = RelayedAddr::new(SocketAddr::new(address.ip(), address.port() + 1));
+                free(self, next)?;
+                let address = free(self, address)?;
+                self.reserved.insert(token, next);
+                Ok(address)
+            }
+            BindRequest::Reserved(token) => self.reserved.remove(&token).ok_or(BindError::NoReservation),
+        }
+    }
+
+    /// Gives a datagram to the server that is not to be forwarded, and returns all effects.
+    pub(crate) fn control(&mut self, client: &Client, datagram: &[u8]) -> Vec<Event> {
+        let disposition = self.server.client_datagram(self.now, client.five_tuple, datagram);
+        assert_eq!(disposition, Disposition::Control, "{datagram:02x?}");
+        self.drain()
+    }
+
+    /// What becomes of a client's datagram.
+    pub(crate) fn client_sends<'p>(&mut self, client: &Client, datagram: &'p [u8]) -> Disposition<'p> {
+        self.server.client_datagram(self.now, client.five_tuple, datagram)
+    }
+
+    /// What becomes of a peer's datagram.
+    pub(crate) fn peer_sends<'p>(&mut self, relay: RelayId, peer: &str, payload: &'p [u8]) -> Disposition<'p> {
+        self.server.peer_datagram(self.now, relay, PeerAddr::new(socket(peer)), payload)
+    }
+
+    pub(crate) fn transaction_id(&mut self) -> TransactionId {
+        self.transaction += 1;
+        let mut id = [0x5a; 12];
+        id[..8].copy_from_slice(&self.transaction.to_be_bytes());
+        TransactionId(id)
+    }
+
+    /// Sends a signed request, and returns its answer and the other effects.
+    pub(crate) fn request(
+        &mut self,
+        client: &mut Client,
+        method: Method,
+        attributes: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
+    ) -> Answer {
+        let datagram = self.signed(client, method, attributes);
+        self.answer(client, &datagram)
+    }
+
+    /// A signed request, with a nonce that the server has given before.
+    pub(crate) fn signed(
+        &mut self,
+        client: &mut Client,
+        method: Method,
+        attributes: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
+    ) -> Vec<u8> {
+        if client.nonce.is_empty() {
+            client.nonce = self.challenge(client);
+        }
+        let mut datagram = Vec::new();
+        attributes(MessageBuilder::new(&mut datagram, Class::Request, method, self.transaction_id()))
+            .with(&Username(&client.username))
+            .with(&Realm(REALM))
+            .with(&Nonce(&client.nonce))
+            .with_integrity(&client.key)
+            .finish(client.fingerprint);
+        datagram
+    }
+
+    /// Asks for a nonce.
+    pub(crate) fn challenge(&mut self, client: &Client) -> String {
+        let mut datagram = Vec::new();
+        MessageBuilder::new(&mut datagram, Class::Request, Method::REFRESH, self.transaction_id()).finish(false);
+        let answer = self.answer(client, &datagram);
+        assert_eq!(answer.code(), 401);
+        answer.message().attribute::<Nonce<'_>>().unwrap().expect("a challenge has a nonce").0.to_owned()
+    }
+
+    /// Sends a request that is answered at once.
+    pub(crate) fn answer(&mut self, client: &Client, datagram: &[u8]) -> Answer {
+        let mut events = self.control(client, datagram);
+        let at = events.iter().position(|event| matches!(event, Event::Response(_))).expect("no answer");
+        assert_eq!(events.remove(at), Event::Response(client.five_tuple.client));
+        assert!(!events.iter().any(|event| matches!(event, Event::Response(_))), "two answers");
+        let answer = Answer { bytes: self.responses.pop().expect("there was a response"), events };
+        let request = Message::parse(datagram).unwrap();
+        let response = answer.message();
+        assert_eq!(response.transaction_id(), request.transaction_id());
+        assert_eq!(response.method(), request.method());
+        assert_eq!(response.has_fingerprint(), request.has_fingerprint());
+        answer
+    }
+
+    /// An allocation of one IPv4 address.
+    pub(crate) fn allocate(&mut self, client: &mut Client) -> RelayId {
+        let answer = self.request(client, Method::ALLOCATE, |request| request.with(&UDP));
+        answer.expect_success(client);
+        answer.bound()
+    }
+
+    pub(crate) fn permit(&mut self, client: &mut Client, peers: &[&str]) -> Answer {
+        self.request(client, Method::CREATE_PERMISSION, |request| {
+            peers.iter().fold(request, |request, peer| request.with(&XorPeerAddress(socket(peer))))
+        })
+    }
+
+    pub(crate) fn bind_channel(&mut self, client: &mut Client, number: u16, peer: &str) -> Answer {
+        self.request(client, Method::CHANNEL_BIND, |request| {
+            let number = hairpin_proto::stun::attribute::ChannelNumberAttribute(number);
+            request.with(&number).with(&XorPeerAddress(socket(peer)))
+        })
+    }
+
+    pub(crate) fn refresh(&mut self, client: &mut Client, seconds: u32) -> Answer {
+        self.request(client, Method::REFRESH, |request| request.with(&Lifetime(seconds)))
+    }
+
+    pub(crate) fn at(&self, seconds: u64) -> Instant {
+        self.now.instant + Duration::from_secs(seconds)
+    }
+
+    /// Shuts the server down, and checks that nothing is left of anything.
+    pub(crate) fn shut_down(&mut self) {
+        self.server.shutdown(self.now);
+        self.drain();
+        assert_eq!(self.sockets, BTreeMap::new(), "a socket is left");
+        assert_eq!(self.reserved, BTreeMap::new(), "a reserved socket is left");
+        assert_eq!(self.flows, BTreeMap::new(), "a flow is left");
+        assert_eq!(self.allocations, BTreeSet::new(), "an allocation was not freed");
+        assert_eq!(self.server.allocations(), 0);
+        assert_eq!(self.server.poll_timeout(), None, "a timer is left");
+        assert_eq!(self.quotas.in_use(), 0, "a quota is not given back");
+    }
+}
+
+/// Somebody who knows a password.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) five_tuple: FiveTuple,
+    pub(crate) username: String,
+    pub(crate) key: LongTermKey,
+    pub(crate) nonce: String,
+    pub(crate) fingerprint: bool,
+}
+
+impl Client {
+    /// The user Alice, at some address.
+    pub(crate) fn alice(address: &str) -> Self {
+        Self::new(address, "alice", "sesame")
+    }
+
+    pub(crate) fn new(address: &str, username: &str, password: &str) -> Self {
+        Self {
+            five_tuple: FiveTuple { client: ClientAddr::new(socket(address)), server: ServerAddr::new(socket(SERVER)) },
+            username: username.to_owned(),
+            key: LongTermKey::derive(username, REALM, password),
+            nonce: String::new(),
+            fingerprint: false,
+        }
+    }
+}
+
+/// A response, and what else the server wanted done.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Answer {
+    pub(crate) fn message(&self) -> Message<'_> {
+        Message::parse(&self.bytes).expect("the server's messages are well-formed")
+    }
+
+    /// The error code, or 200.
+    pub(crate) fn code(&self) -> u16 {
+        match self.message().class() {
+            Class::Success => 200,
+            Class::Error => self
+                .message()
+                .attribute::<ErrorCodeAttribute<'_>>()
+                .unwrap()
+                .expect("an error has a code")
+                .code
+                .number(),
+            other => panic!("a response is {other:?}"),
+        }
+    }
+
+    pub(crate) fn expect_success(&self, client: &Client) {
+        assert_eq!(self.code(), 200, "{self:?}");
+        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
+    }
+
+    /// Asserts an error that is signed, and that nothing else was done.
+    pub(crate) fn expect_error(&self, client: &Client, code: u16) {
+        assert_eq!(self.code(), code, "{self:?}");
+        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
+        assert_eq!(self.events, [], "an error must change nothing");
+    }
+
+    pub(crate) fn lifetime(&self) -> u32 {
+        self.message().attribute::<Lifetime>().unwrap().expect("there is a lifetime").0
+    }
+
+    pub(crate) fn relayed(&self) -> Vec<SocketAddr> {
+        self.message().each::<XorRelayedAddress>().map(|address| address.unwrap().0).collect()
+    }
+
+    pub(crate) fn token(&self) -> Option<ReservationToken> {
+        self.message().attribute().unwrap()
+    }
+
+    /// The relayed address that was bound at last.
+    pub(crate) fn bound(&self) -> RelayId {
+        let bound = self.events.iter().rev().find_map(|event| match event {
+            Event::Bind(relay, _) => Some(*relay),
+            _ => None,
+        });
+        bound.expect("a socket was bound")
+    }
+
+    /// Binds that were asked for.
+    pub(crate) fn binds(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Bind(..))).count()
+    }
+}
+
+pub(crate) fn socket(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text} is not an address"))
+}
+
+/// A ChannelData message without padding.
+pub(crate) fn channel_data(number: u16, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = number.to_be_bytes().to_vec();
+    datagram.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    datagram.extend_from_slice(payload);
+    datagram
+}
+
+/// A Send indication.
+pub(crate) fn send_indication(peer: &str, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    MessageBuilder::new(&mut datagram, Class::Indication, Method::SEND, TransactionId([3; 12]))
+        .with(&XorPeerAddress(socket(peer)))
+        .with(&hairpin_proto::stun::attribute::Data(payload))
+        .finish(false);
+    datagram
+}
+
+/// What is sent to a client, as it goes out.
+pub(crate) fn framed(disposition: Disposition<'_>) -> Vec<u8> {
+    let Disposition::Forward(Forward::ToClient { header, payload, padding, .. }) = disposition else {
+        panic!("{disposition:?} goes to no client");
+    };
+    let mut datagram = [header.as_bytes(), payload].concat();
+    datagram.resize(datagram.len() + padding, 0);
+    datagram
+}
+
+/// The payload and peer of what is sent to a peer.
+pub(crate) fn delivered(disposition: Disposition<'_>) -> (RelayId, SocketAddr, &[u8]) {
+    let Disposition::Forward(Forward::ToPeer { relay, peer, payload, .. }) = disposition else {
+        panic!("{disposition:?} goes to no peer");
+    };
+    (relay, peer.socket(), payload)
+}
+
+pub(crate) fn dropped(reason: Discard) -> Disposition<'static> {
+    Disposition::Discard(reason)
+}

@@ -1,0 +1,15 @@
+//! The TURN server, driven through its public interface with a clock and randomness of the test's own.
+
+mod allocate;
+mod authentication;
+mod binding;
+mod channels;
+mod credentials;
+mod dual;
+mod harness;
+mod invariants;
+mod permissions;
+mod refresh;
+mod relaying;
+mod retransmissions;
+mod sockets;
