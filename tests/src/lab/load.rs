@@ -12,6 +12,8 @@ use super::topology::{Family, Lab};
 
 /// The port of the echoing peer.
 const PEER_PORT: u16 = 7000;
+/// Whatever else this host does shall not make the generator late.
+const FIRST: [&str; 2] = ["-n", "-10"];
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -26,11 +28,13 @@ pub struct Load {
     pub allocations: u32,
 }
 
-/// What came of it; the fields are those of the generator's JSON.
-#[derive(Clone, Debug)]
+/// What came of it.
+#[derive(Debug)]
 pub struct Outcome {
-    /// The whole report.
+    /// What the generator printed, as JSON.
     pub report: Value,
+    /// The echoing peer, which may still have something to send back.
+    _peer: Process,
 }
 
 impl Load {
@@ -39,11 +43,12 @@ impl Load {
     /// # Panics
     /// When nothing comes back, with what the generator said.
     pub fn run(&self, lab: &Lab, family: Family) -> Outcome {
-        let _peer = echo_peer(lab, family);
+        let peer = echo_peer(lab, family);
         let server = SocketAddr::new(Lab::relay_ip(family), PORT).to_string();
-        let peer = SocketAddr::new(Lab::peer_ip(family, 0), PEER_PORT).to_string();
-        let mut command = lab.clients[0].command(binary());
-        command.args(["load", "--server", &server, "--peer", &peer, "--user", USER, "--password", PASSWORD]);
+        let peer_address = SocketAddr::new(Lab::peer_ip(family, 0), PEER_PORT).to_string();
+        let mut command = lab.clients[0].command("nice");
+        command.args(FIRST).arg(binary());
+        command.args(["load", "--server", &server, "--peer", &peer_address, "--user", USER, "--password", PASSWORD]);
         for (option, value) in [("--rate", self.rate), ("--payload", self.payload), ("--allocations", self.allocations)]
         {
             command.args([option, &value.to_string()]);
@@ -51,7 +56,8 @@ impl Load {
         command.args(["--mode", "echo", "--json", "--duration", &format!("{}s", self.seconds)]);
         let limit = Duration::from_secs(u64::from(self.seconds)) + process::PATIENCE;
         let report = process::run_for(&mut command, limit).expect_success();
-        Outcome { report: serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}")) }
+        let report = serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"));
+        Outcome { report, _peer: peer }
     }
 }
 
@@ -66,7 +72,8 @@ impl Outcome {
 /// `hairpin echo-peer` on the first peer, listening.
 fn echo_peer(lab: &Lab, family: Family) -> Process {
     let listen = SocketAddr::new(Lab::peer_ip(family, 0), PEER_PORT).to_string();
-    let process = Process::spawn(lab.peers[0].command(binary()).args(["echo-peer", "--listen", &listen]));
+    let mut command = lab.peers[0].command("nice");
+    let process = Process::spawn(command.args(FIRST).arg(binary()).args(["echo-peer", "--listen", &listen]));
     let end = Instant::now() + process::PATIENCE;
     while lab.peers[0].udp_sockets(PEER_PORT) == 0 {
         assert!(Instant::now() < end, "the peer does not listen: {}", process.wait(Duration::ZERO));
