@@ -83,6 +83,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 pub fn run(args: Args) -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("HAIRPIN_LOG").unwrap_or_else(|_| "info".into()))
         .with_target(false)
         .init();

@@ -84,6 +84,9 @@ pub(super) fn reflect(socket: &UdpSocket, stop: &AtomicBool, reflected: &AtomicU
         let mut count = 0;
         let mut outbox = replies.start();
         for datagram in received.iter().filter(|datagram| datagram.source.port() >= LOWEST_SOURCE) {
+            if outbox.is_full() {
+                outbox.flush(|()| Some(socket.as_fd()), |(), _| count -= 1);
+            }
             outbox.push(&Outgoing {
                 socket: (),
                 source: datagram.destination,

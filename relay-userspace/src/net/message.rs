@@ -18,13 +18,19 @@ impl IpFields {
     pub const ORIGINATED: Self = Self { hop_limit: 64, traffic_class: 0 };
 }
 
-/// Room for the ancillary data of one datagram: packet information, hop limit and traffic class, of either family.
+/// Room for the ancillary data of one datagram: packet information, hop limit, traffic class and segment size, of either
+/// family.
 pub(super) const CONTROL_LEN: usize = 128;
 
 /// A control buffer, aligned as `cmsghdr` asks.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
+
+pub(super) fn zeroed<T: Copy>() -> T {
+    // SAFETY: used with C structures of the socket API only, for all of which zero bytes are a valid value.
+    unsafe { mem::zeroed() }
+}
 
 /// Reads the address that the kernel wrote. `None` if it is neither IPv4 nor IPv6.
 pub(super) fn read_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
@@ -83,6 +89,8 @@ pub(super) struct Ancillary {
     pub(super) hop_limit: Option<u8>,
     /// Type of service or traffic class.
     pub(super) traffic_class: Option<u8>,
+    /// The size of each datagram, when the kernel has joined several.
+    pub(super) segment: Option<usize>,
 }
 
 /// Reads the ancillary data that `recvmmsg` left in the control buffer of `header`.
@@ -111,6 +119,9 @@ pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                     found.traffic_class = u8::try_from(data.cast::<i32>().read_unaligned()).ok();
                 }
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    found.segment = usize::try_from(data.cast::<i32>().read_unaligned()).ok();
+                }
                 _ => {}
             }
             at = libc::CMSG_NXTHDR(header, at);
@@ -121,8 +132,15 @@ pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
 
 /// Writes ancillary data into a control buffer; returns its length.
 ///
-/// `source` is the address to send from, for a socket that is bound to none or to several.
-pub(super) fn write_ancillary(control: &mut Control, source: Option<IpAddr>, family_v4: bool, ip: IpFields) -> usize {
+/// `source` is the address to send from, for a socket that is bound to none or to several. With `segment`, the kernel cuts
+/// the content into datagrams of this size.
+pub(super) fn write_ancillary(
+    control: &mut Control,
+    source: Option<IpAddr>,
+    family_v4: bool,
+    ip: IpFields,
+    segment: Option<usize>,
+) -> usize {
     let mut writer = ControlWriter { control, used: 0 };
     let (hop_limit, traffic_class) = (i32::from(ip.hop_limit), i32::from(ip.traffic_class));
     match source {
@@ -143,6 +161,9 @@ pub(super) fn write_ancillary(control: &mut Control, source: Option<IpAddr>, fam
     } else {
         writer.push(libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, hop_limit);
         writer.push(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, traffic_class);
+    }
+    if let Some(segment) = segment {
+        writer.push(libc::SOL_UDP, libc::UDP_SEGMENT, segment as u16);
     }
     writer.used
 }

@@ -2,10 +2,12 @@
 //!
 //! This is the only module that speaks to the kernel in C structures. Everything it hands out is safe to use.
 
-mod batch;
 mod message;
+mod receive;
+mod send;
 mod socket;
 
-pub use batch::{BATCH, Outbox, Outgoing, ReceiveBatch, Received, SendBatch, send_one};
 pub use message::IpFields;
+pub use receive::{BATCH, ReceiveBatch, Received};
+pub use send::{Outbox, Outgoing, SendBatch, send_one};
 pub use socket::{SocketError, UdpSocket, source_address_towards, watch};

@@ -1,0 +1,153 @@
+//! Receiving datagrams in batches: many per system call, none copied, nothing allocated after the start.
+#![allow(unsafe_code, reason = "recvmmsg takes an array of C structures that point into buffers")]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use super::message::{self, Control, IpFields, zeroed};
+
+/// How many buffers a batch has.
+pub const BATCH: usize = 64;
+/// The largest UDP datagram there is fits, so that nothing is ever cut.
+const BUFFER: usize = 65_536;
+
+/// Buffers for received datagrams, filled from one or several sockets in turn.
+///
+/// `T` says which socket a datagram came from.
+pub struct ReceiveBatch<T> {
+    buffers: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    vectors: Box<[libc::iovec; BATCH]>,
+    headers: Box<[libc::mmsghdr; BATCH]>,
+    sockets: Vec<T>,
+}
+
+// SAFETY: the pointers inside point to memory that the batch owns and that does not move with it.
+unsafe impl<T: Send> Send for ReceiveBatch<T> {}
+
+/// A received datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'b, T> {
+    /// The socket it came through.
+    pub socket: T,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Which address of this host it was sent to.
+    pub destination: Option<IpAddr>,
+    /// What its IP header said.
+    pub ip: IpFields,
+    /// Its content.
+    pub payload: &'b [u8],
+}
+
+impl<T: Copy> Default for ReceiveBatch<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Copy> ReceiveBatch<T> {
+    /// Allocates the buffers, about 4 MiB of address space; memory is used as far as datagrams reach.
+    pub fn new() -> Self {
+        let mut batch = Self {
+            buffers: vec![0; BATCH * BUFFER].into_boxed_slice(),
+            names: Box::new([zeroed(); BATCH]),
+            controls: Box::new([Control([0; message::CONTROL_LEN]); BATCH]),
+            vectors: Box::new([zeroed(); BATCH]),
+            headers: Box::new([zeroed(); BATCH]),
+            sockets: Vec::with_capacity(BATCH),
+        };
+        for at in 0..BATCH {
+            batch.vectors[at] =
+                libc::iovec { iov_base: batch.buffers[at * BUFFER..].as_mut_ptr().cast(), iov_len: BUFFER };
+            let header = &mut batch.headers[at].msg_hdr;
+            header.msg_name = (&raw mut batch.names[at]).cast();
+            header.msg_iov = &raw mut batch.vectors[at];
+            header.msg_iovlen = 1;
+            header.msg_control = batch.controls[at].0.as_mut_ptr().cast();
+            batch.make_room(at);
+        }
+        batch
+    }
+
+    /// The kernel overwrites these lengths with what it used.
+    fn make_room(&mut self, at: usize) {
+        let header = &mut self.headers[at].msg_hdr;
+        header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        header.msg_controllen = message::CONTROL_LEN as _;
+    }
+
+    /// Forgets what was received.
+    pub fn clear(&mut self) {
+        for at in 0..self.sockets.len() {
+            self.make_room(at);
+        }
+        self.sockets.clear();
+    }
+
+    /// Whether there is no room for another datagram.
+    pub fn is_full(&self) -> bool {
+        self.sockets.len() == BATCH
+    }
+
+    /// Whether there is nothing in the batch.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Receives as many datagrams as are there and as there is room for, behind those that were received before.
+    ///
+    /// Returns how many. `WouldBlock` is the answer of an empty socket.
+    pub fn receive(&mut self, fd: BorrowedFd<'_>, socket: T) -> io::Result<usize> {
+        let first = self.sockets.len();
+        let room = &mut self.headers[first..];
+        // SAFETY: every header points to a name, a vector, a buffer and a control buffer of its own, all of them owned
+        // by `self`, which is borrowed mutably for the call.
+        let received = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                room.as_mut_ptr(),
+                room.len() as u32,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        self.sockets.extend(std::iter::repeat_n(socket, received));
+        Ok(received)
+    }
+
+    /// What was received, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Received<'_, T>> {
+        self.sockets.iter().enumerate().flat_map(|(at, socket)| self.datagrams(at, *socket))
+    }
+
+    /// The datagrams in one buffer: several if the kernel has joined them (UDP_GRO), all of one flow and of one size, but
+    /// for the last, which may be shorter.
+    fn datagrams(&self, at: usize, socket: T) -> impl Iterator<Item = Received<'_, T>> {
+        let header = &self.headers[at];
+        let ancillary = message::read_ancillary(&header.msg_hdr);
+        let start = at * BUFFER;
+        let content = &self.buffers[start..start + (header.msg_len as usize).min(BUFFER)];
+        let size = ancillary.segment.unwrap_or(0).max(1);
+        // A datagram may be empty, and `chunks` would not show it.
+        let (first, rest) =
+            content.split_at(if ancillary.segment.is_some() { size.min(content.len()) } else { content.len() });
+        let source = message::read_address(&self.names[at]);
+        std::iter::once(first).chain(rest.chunks(size)).filter_map(move |payload| {
+            Some(Received {
+                socket,
+                source: source?,
+                destination: ancillary.destination,
+                ip: IpFields {
+                    hop_limit: ancillary.hop_limit.unwrap_or(IpFields::ORIGINATED.hop_limit),
+                    traffic_class: ancillary.traffic_class.unwrap_or(0),
+                },
+                payload,
+            })
+        })
+    }
+}
