@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Benchmarks. Usage: tests/bench.sh fastpath [--json]
-#   fastpath  nanoseconds per packet of the XDP program, by direction and IP version, at 1 and at 10,000 flows
+# Benchmarks. Usage: tests/bench.sh fastpath|userspace [--json]
+#   fastpath   nanoseconds per packet of the XDP program, by direction and IP version, at 1 and at 10,000 flows
+#   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,6 +21,10 @@ fastpath)
         exit 1
     fi
     exec cargo run --quiet --release -p hairpin-tests --bin fastpath -- "$@"
+    ;;
+userspace)
+    cargo build --quiet --release -p hairpin
+    exec cargo run --quiet --release -p hairpin-tests --bin userspace -- "${CARGO_TARGET_DIR:-target}/release/hairpin" "$@"
     ;;
 *) usage ;;
 esac
