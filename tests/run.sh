@@ -61,7 +61,8 @@ lint() {
 }
 
 document() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+    # Whoever reads the documentation of a daemon works on it: private items have theirs, too.
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 }
 
 scripts() {
@@ -100,7 +101,7 @@ build() {
 
 # All tests of all crates; each counts for itself.
 tests() {
-    local log status
+    local log status name
     log=$(mktemp)
     cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
