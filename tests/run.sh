@@ -62,7 +62,7 @@ lint() {
 
 document() {
     # Whoever reads the documentation of a daemon works on it: private items have theirs, too.
-    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 }
 
 scripts() {
