@@ -229,7 +229,6 @@ impl Server {
                 if let Some(reservation) = self.reservations.remove(&token) {
                     self.timers.cancel(reservation.expires, Timer::Reservation(token));
                 }
-                self.ports.claim(address);
                 Slot::Bound { relay, address }
             }
             (Wanted::Port { address, parity }, Err(error)) => {

@@ -1,8 +1,8 @@
 //! The server side of TURN (RFC 8656) as a state machine.
 //!
-//! [`Server`] is the way in. What a datagram means is decided in the file of its kind: [`authentication`] lets a
+//! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`), and `relaying` moves application data. What they all work on is in [`allocation`].
+//! `channel_bind`), and `relaying` moves application data. What they all work on is in `allocation`.
 
 mod allocate;
 mod allocation;

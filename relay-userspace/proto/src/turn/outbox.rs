@@ -46,3 +46,38 @@ impl Outbox {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::effect::RelayId;
+    use super::*;
+    use crate::address::{ClientAddr, ServerAddr};
+
+    fn five_tuple() -> FiveTuple {
+        let address = ([192, 0, 2, 1], 3478).into();
+        FiveTuple { client: ClientAddr::new(address), server: ServerAddr::new(address) }
+    }
+
+    #[test]
+    fn effects_come_in_order_and_each_response_is_its_own() {
+        let mut outbox = Outbox::default();
+        outbox.respond(five_tuple(), |buffer| buffer.extend_from_slice(b"first"));
+        outbox.push(Effect::Close { relay: RelayId(1) });
+        outbox.respond(five_tuple(), |buffer| buffer.extend_from_slice(b"second"));
+        assert_eq!(outbox.pop(), Some(Effect::Respond { five_tuple: five_tuple(), message: b"first" }));
+        assert_eq!(outbox.pop(), Some(Effect::Close { relay: RelayId(1) }));
+        assert_eq!(outbox.pop(), Some(Effect::Respond { five_tuple: five_tuple(), message: b"second" }));
+        assert_eq!(outbox.pop(), None);
+    }
+
+    #[test]
+    fn the_buffer_does_not_grow_with_the_number_of_responses() {
+        let mut outbox = Outbox::default();
+        for _ in 0..1000 {
+            outbox.respond(five_tuple(), |buffer| buffer.extend_from_slice(b"response"));
+            outbox.respond(five_tuple(), |buffer| buffer.extend_from_slice(b"response"));
+            while outbox.pop().is_some() {}
+        }
+        assert_eq!(outbox.messages.len(), 16);
+    }
+}

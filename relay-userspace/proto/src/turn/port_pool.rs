@@ -109,19 +109,10 @@ impl PortPool {
         candidates.into_iter().find_map(|ports| ports.pick(stripe, parity, random))
     }
 
-    /// Notes an address as used.
-    pub(super) fn claim(&mut self, address: RelayedAddr) {
-        self.mark(address, true);
-    }
-
     /// Notes an address as free.
     pub(super) fn release(&mut self, address: RelayedAddr) {
-        self.mark(address, false);
-    }
-
-    fn mark(&mut self, address: RelayedAddr, used: bool) {
         if let Some(ports) = self.addresses.iter_mut().find(|ports| ports.ip == address.ip()) {
-            ports.mark(address.port(), used);
+            ports.mark(address.port(), false);
         }
     }
 }

@@ -158,6 +158,31 @@ fn a_socket_that_is_lost_before_the_allocation_is_made_fails_it() {
 }
 
 #[test]
+fn ports_and_names_of_what_has_ended_are_used_again() {
+    let mut config = config();
+    config.ports = PortStripe::new(50_000..=50_001, 0, 1);
+    let mut relay = Relay::new(config);
+    for round in 0..20 {
+        let mut clients = [1, 2].map(|port| Client::alice(&format!("203.0.113.7:{}", 1000 + 10 * round + port)));
+        for client in &mut clients {
+            relay.allocate(client);
+        }
+        assert!(relay.sockets.keys().all(|RelayId(id)| *id < 2), "{:?}", relay.sockets);
+        match round % 3 {
+            0 => clients.iter_mut().for_each(|client| relay.refresh(client, 0).expect_success(client)),
+            1 => drop(relay.pass(600)),
+            _ => {
+                for id in relay.sockets.clone().into_keys() {
+                    relay.server.relay_failed(relay.now, id);
+                }
+                relay.drain();
+            }
+        }
+    }
+    relay.shut_down();
+}
+
+#[test]
 fn names_are_below_the_limit_and_are_used_again() {
     let mut config = config();
     config.limits.allocations = 3;

@@ -1,0 +1,203 @@
+//! What must not touch the heap: a packet that is forwarded or dropped, and a client that nobody knows.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr};
+use hairpin_proto::stun::attribute::{
+    ChannelNumberAttribute, Data, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
+};
+use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::turn::{
+    BindRequest, Credentials, Disposition, Effect, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, RelayAddress,
+    RelayId, Server, ServerConfig,
+};
+
+/// Counts what this thread asks of the system's allocator.
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[allow(unsafe_code, reason = "every call goes to the system's allocator unchanged")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.set(CALLS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        CALLS.set(CALLS.get() + 1);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often the heap was asked for memory meanwhile.
+fn allocations(mut work: impl FnMut()) -> u64 {
+    // Once for buffers that are kept.
+    work();
+    let before = CALLS.get();
+    for _ in 0..1000 {
+        work();
+    }
+    CALLS.get() - before
+}
+
+struct Fixed(u8);
+
+impl Random for Fixed {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0 += 1;
+        bytes.fill(self.0);
+    }
+}
+
+const PEER: &str = "8.8.8.8:53";
+const STRANGER: &str = "8.8.4.4:53";
+const ID: TransactionId = TransactionId([1; 12]);
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn server() -> Server {
+    let mut credentials = Credentials::new("realm");
+    credentials.add_user("alice", "sesame");
+    let relay = address("192.0.2.1:0").ip();
+    let config = ServerConfig {
+        realm: "realm".to_owned(),
+        software: Some("test".to_owned()),
+        credentials,
+        nonce_key: [1; 32],
+        nonce_lifetime: Duration::from_secs(3600),
+        peer_policy: PeerPolicy::default(),
+        relay_addresses: vec![RelayAddress { bind: relay, public: relay }],
+        ports: PortStripe::new(49_152..=65_535, 0, 1),
+        limits: Limits::default(),
+        quotas: Quotas::default(),
+    };
+    Server::new(config, Box::new(Fixed(0)))
+}
+
+fn five_tuple() -> FiveTuple {
+    FiveTuple { client: ClientAddr::new(address("203.0.113.7:1")), server: ServerAddr::new(address("192.0.2.1:3478")) }
+}
+
+fn drain(server: &mut Server) {
+    while server.poll_effect().is_some() {}
+}
+
+/// Gives a request to the server and plays its driver. Returns the response.
+fn request(server: &mut Server, now: Now, datagram: &[u8]) -> Vec<u8> {
+    assert_eq!(server.client_datagram(now, five_tuple(), datagram), Disposition::Control);
+    let mut response = Vec::new();
+    while let Some(effect) = server.poll_effect() {
+        match effect {
+            Effect::Respond { message, .. } => response = message.to_vec(),
+            Effect::Bind { relay, request: BindRequest::Port(address) } => server.relay_bound(now, relay, Ok(address)),
+            _ => {}
+        }
+    }
+    response
+}
+
+fn challenge() -> Vec<u8> {
+    let mut datagram = Vec::new();
+    MessageBuilder::new(&mut datagram, Class::Request, Method::ALLOCATE, ID).with(&RequestedTransport(17)).finish(true);
+    datagram
+}
+
+#[test]
+fn strangers_cost_no_memory() {
+    let now = Now { instant: Instant::now(), unix: 1_700_000_000 };
+    let mut server = server();
+    let (mut binding, mut forged) = (Vec::new(), Vec::new());
+    MessageBuilder::new(&mut binding, Class::Request, Method::BINDING, ID).finish(true);
+    MessageBuilder::new(&mut forged, Class::Request, Method::ALLOCATE, ID)
+        .with(&RequestedTransport(17))
+        .with(&Username("alice"))
+        .with(&Realm("realm"))
+        .with(&Nonce("nonsense"))
+        .with_integrity(&LongTermKey::derive("alice", "realm", "guess"))
+        .finish(true);
+    for (what, datagram) in [("Binding", binding), ("Allocate", challenge()), ("a wrong password", forged)] {
+        let mut port = 0;
+        let calls = allocations(|| {
+            port += 1;
+            let client = ClientAddr::new(SocketAddr::new([203, 0, 113, 9].into(), port));
+            let five_tuple = FiveTuple { client, ..five_tuple() };
+            assert_eq!(server.client_datagram(now, five_tuple, &datagram), Disposition::Control);
+            drain(&mut server);
+        });
+        assert_eq!(calls, 0, "{what}");
+    }
+    assert_eq!((server.allocations(), server.poll_timeout()), (0, None));
+}
+
+#[test]
+fn relayed_and_dropped_data_costs_no_memory() {
+    let now = Now { instant: Instant::now(), unix: 1_700_000_000 };
+    let mut server = server();
+    let key = LongTermKey::derive("alice", "realm", "sesame");
+    let challenge = request(&mut server, now, &challenge());
+    let nonce = Message::parse(&challenge).unwrap().attribute::<Nonce<'_>>().unwrap().unwrap().0.to_owned();
+    let mut signed = |method, attributes: fn(MessageBuilder<'_>) -> MessageBuilder<'_>| {
+        let mut datagram = Vec::new();
+        attributes(MessageBuilder::new(&mut datagram, Class::Request, method, ID))
+            .with(&Username("alice"))
+            .with(&Realm("realm"))
+            .with(&Nonce(&nonce))
+            .with_integrity(&key)
+            .finish(false);
+        let response = request(&mut server, now, &datagram);
+        assert_eq!(Message::parse(&response).unwrap().class(), Class::Success);
+    };
+    signed(Method::ALLOCATE, |request| request.with(&RequestedTransport(17)));
+    signed(Method::CHANNEL_BIND, |request| {
+        request.with(&ChannelNumberAttribute(0x4000)).with(&XorPeerAddress(address(PEER)))
+    });
+
+    let indication = |peer: &str| {
+        let mut datagram = Vec::new();
+        MessageBuilder::new(&mut datagram, Class::Indication, Method::SEND, ID)
+            .with(&XorPeerAddress(address(peer)))
+            .with(&Data(b"data"))
+            .finish(false);
+        datagram
+    };
+    let from_client = [
+        ("ChannelData", b"\x40\x00\x00\x04data".to_vec(), true),
+        ("an unbound channel", b"\x40\x01\x00\x04data".to_vec(), false),
+        ("a Send indication", indication(PEER), true),
+        ("a Send indication to a stranger", indication(STRANGER), false),
+    ];
+    for (what, datagram, forwarded) in from_client {
+        let calls = allocations(|| {
+            let disposition = server.client_datagram(now, five_tuple(), &datagram);
+            assert_eq!(matches!(disposition, Disposition::Forward(_)), forwarded, "{what}");
+        });
+        assert_eq!(calls, 0, "{what}");
+    }
+    for (what, peer, forwarded) in [
+        ("the channel's peer", PEER, true),
+        ("another port of it", "8.8.8.8:54", true),
+        ("a stranger", STRANGER, false),
+    ] {
+        let peer = PeerAddr::new(address(peer));
+        let calls = allocations(|| {
+            let disposition = server.peer_datagram(now, RelayId(0), peer, b"data");
+            assert_eq!(matches!(disposition, Disposition::Forward(_)), forwarded, "{what}");
+        });
+        assert_eq!(calls, 0, "{what}");
+    }
+}
