@@ -1,6 +1,6 @@
 //! The one writer of the BPF maps: a thread that takes commands, watches routes and neighbours, and sweeps what expired.
 //!
-//! All decisions are in [`FlowTable`], [`NextHops`](super::next_hop::NextHops) and [`PortRoles`], which know no clock and
+//! All decisions are in [`FlowTable`], [`NextHops`] and [`PortRoles`], which know no clock and
 //! no socket. This file is the loop around them.
 
 use std::io;
