@@ -97,7 +97,8 @@ if [ $xdp = yes ] && ! "$here/toolchain.sh"; then
 fi
 
 if ! command -v cargo >/dev/null; then
-    echo "setup: missing: Rust 1.88 or later; see https://rustup.rs" >&2
+    oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/../Cargo.toml")
+    echo "setup: missing: Rust $oldest or later; see https://rustup.rs" >&2
     failed=1
 elif [ "$purpose" = test ]; then
     for component in fmt clippy; do
