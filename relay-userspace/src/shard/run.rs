@@ -219,7 +219,16 @@ impl State {
                 }
                 Effect::Freed { allocation } => {
                     let index = self.kernel_index(allocation);
-                    tracing::debug!(allocation = index, "allocation freed");
+                    if tracing::enabled!(tracing::Level::DEBUG) {
+                        let kernel = self.datapath.allocation_count(index);
+                        let (to_peer, to_client) = (kernel.to_peer.packets, kernel.to_client.packets);
+                        tracing::debug!(
+                            allocation = index,
+                            to_peer,
+                            to_client,
+                            "allocation freed; packets in the kernel"
+                        );
+                    }
                     self.datapath.reset_allocation(index);
                 }
             }
