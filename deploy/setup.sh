@@ -59,8 +59,8 @@ install_packages() {
     apt_install "$@" || { as_root apt-get update -qq && apt_install "$@"; } || installed=1
     [ -z "$mine" ] || as_root rm -f $policy
     for service in "${services[@]}"; do
-        if [[ " $* " == *" $service "* ]] && [ $installed = 0 ] && command -v systemctl >/dev/null; then
-            as_root systemctl disable --quiet "$service" 2>/dev/null
+        if [[ " $* " == *" $service "* ]] && [ $installed = 0 ]; then
+            as_root deb-systemd-helper disable "$service.service" >/dev/null 2>&1
             say "the service $service of the package stays off"
         fi
     done
