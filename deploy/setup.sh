@@ -60,7 +60,7 @@ install_packages() {
     [ -z "$mine" ] || as_root rm -f $policy
     for service in "${services[@]}"; do
         if [[ " $* " == *" $service "* ]] && [ $installed = 0 ]; then
-            as_root deb-systemd-helper disable "$service.service" >/dev/null 2>&1
+            as_root env "DPKG_MAINTSCRIPT_PACKAGE=$service" deb-systemd-helper disable "$service.service" >/dev/null
             say "the service $service of the package stays off"
         fi
     done
