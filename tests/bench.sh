@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Benchmarks. Usage: tests/bench.sh fastpath|userspace [--json]
-#   fastpath   nanoseconds per packet of the XDP program, by direction and IP version, at 1 and at 10,000 flows
+#   fastpath   nanoseconds per packet of the XDP program, by direction and IP version, at 1, 10,000 and 100,000 flows
 #   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)
 set -euo pipefail
 cd "$(dirname "$0")/.."

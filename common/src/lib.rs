@@ -6,10 +6,12 @@
 //! - [`wire`]: where the fields of a packet are, and what a datagram is by its first byte;
 //! - [`checksum`]: one's complement sums and their incremental update (RFC 1624);
 //! - [`maps`]: keys and values of the BPF maps, their names and sizes;
+//! - [`slot`]: the table of flows, its hash and the layout of its memory;
 //! - [`verdict`]: what the program did with a packet, and why.
 #![no_std]
 
 pub mod checksum;
 pub mod maps;
+pub mod slot;
 pub mod verdict;
 pub mod wire;

@@ -6,11 +6,11 @@
 use crate::checksum::Sum;
 
 /// Version of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
-/// Name of the map from [`FlowKey<4>`] to [`Rewrite`].
+/// Name of the array of [`Bucket<4>`](crate::slot::Bucket)s.
 pub const FLOWS4: &str = "FLOWS4";
-/// Name of the map from [`FlowKey<16>`] to [`Rewrite`].
+/// Name of the array of [`Bucket<16>`](crate::slot::Bucket)s.
 pub const FLOWS6: &str = "FLOWS6";
 /// Name of the array of packed [`PortRole`]s, see [`PortSlot`].
 pub const PORT_ROLES: &str = "PORT_ROLES";
@@ -18,7 +18,7 @@ pub const PORT_ROLES: &str = "PORT_ROLES";
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
 /// Name of the per-CPU array of [`Count`]s by verdict.
 pub const VERDICTS: &str = "VERDICTS";
-/// Name of the per-CPU array of [`AllocationCount`]s by [`Rewrite::allocation`].
+/// Name of the array of [`AllocationCount`]s: for each CPU a row of them by [`Rewrite::allocation`].
 pub const ALLOCATIONS: &str = "ALLOCATIONS";
 
 /// How many next hops there can be. Index 0 is never valid.
@@ -41,13 +41,13 @@ pub struct FlowKey<const N: usize> {
     pub destination_port: [u8; 2],
     /// Channel number of ChannelData; 0 for a datagram without a channel.
     pub channel: [u8; 2],
-    /// Always zero: fills the key up to whole 32-bit words, which the kernel's hash is fastest on.
+    /// Always zero: fills the key up to whole 64-bit words.
     pub zero: [u8; 2],
 }
 
 impl<const N: usize> FlowKey<N> {
-    /// A short digest of the key, for [`Rewrite::tag`]: [`TagHash`] of its bytes as 64-bit words.
-    pub fn tag(&self) -> u32 {
+    /// The key as it is in memory, in 64-bit words; those that it does not have are zero.
+    pub fn words(&self) -> [u64; 5] {
         let mut words = [0_u64; 5];
         let parts = [&self.source[..], &self.destination, &self.source_port, &self.destination_port, &self.channel];
         for (index, byte) in parts.into_iter().flatten().enumerate() {
@@ -55,48 +55,14 @@ impl<const N: usize> FlowKey<N> {
             bytes[index % 8] = *byte;
             words[index / 8] = u64::from_ne_bytes(bytes);
         }
-        let (words, _) = words.split_at(size_of::<Self>() / 8);
-        words.iter().fold(TagHash::EMPTY, |hash, word| hash.add(*word)).finish()
+        words
     }
 }
 
-/// The hash behind [`FlowKey::tag`], over the key's memory as 64-bit words.
-///
-/// It needs no strength: it only has to differ, nearly always, between two keys that are in use at once. Two keys that
-/// differ in one word never have the same state.
-#[derive(Clone, Copy)]
-pub struct TagHash(u64);
-
-impl TagHash {
-    /// The hash of nothing.
-    pub const EMPTY: Self = Self(0);
-
-    /// Goes on with one word.
-    #[inline(always)]
-    #[must_use]
-    pub const fn add(self, word: u64) -> Self {
-        Self(self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word)
-    }
-
-    /// The digest.
-    #[inline(always)]
-    pub const fn finish(self) -> u32 {
-        // The high half of a product depends on all bits of both factors' low halves.
-        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
-    }
-}
-
-/// A finished rewrite record: all that the program needs to send a packet on.
-///
-/// It is exactly one cache line. The kernel may recycle the memory of a deleted entry while another CPU still reads it;
-/// [`Rewrite::is_whole`] finds that out and must be asked after the other fields were read.
+/// A finished rewrite record: all that the program needs to send a packet on. In the kernel it is part of a
+/// [`Slot`](crate::slot::Slot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(8))]
 pub struct Rewrite {
-    /// [`FlowKey::tag`] of the key this record was written for.
-    pub tag: u32,
-    /// Number of this write; no two writes of one daemon share it.
-    pub generation: u32,
     /// The first [`tick`] at which the record is no longer valid.
     pub expires: u32,
     /// Index of the allocation's counters.
@@ -116,26 +82,11 @@ pub struct Rewrite {
     pub delta: [u8; 2],
     /// Index of the [`NextHop`].
     pub next_hop: u16,
-    /// IP version to send: 4 or 6.
+    /// IP version to send: 4 or 6. A slot has room for the addresses of its own version; for the other one, a flag will
+    /// say that they are in an array of their own.
     pub family: u8,
     /// Always zero in this version.
     pub flags: u8,
-    /// [`Rewrite::tag`] and [`Rewrite::generation`] mixed; at the end, so that a half-written record does not fit.
-    pub seal: u32,
-}
-
-impl Rewrite {
-    /// The value of [`Rewrite::seal`].
-    #[inline(always)]
-    pub const fn seal_of(tag: u32, generation: u32) -> u32 {
-        tag ^ generation.rotate_left(16)
-    }
-
-    /// Whether this record is one whole write, made for the key with this tag.
-    #[inline(always)]
-    pub const fn is_whole(&self, tag: u32) -> bool {
-        self.tag == tag && self.seal == Self::seal_of(tag, self.generation)
-    }
 }
 
 /// What [`Rewrite::delta`] is made of: the checksum's difference between what arrives and what leaves.
@@ -250,7 +201,6 @@ pub struct AllocationCount {
 const _: () = {
     assert!(size_of::<FlowKey<4>>() == 16);
     assert!(size_of::<FlowKey<16>>() == 40);
-    assert!(size_of::<Rewrite>() == 64);
     assert!(size_of::<NextHop>() == 24);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<AllocationCount>() == 32);
@@ -259,66 +209,20 @@ const _: () = {
 #[cfg(feature = "pod")]
 #[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
 mod pod {
-    use super::{AllocationCount, Count, FlowKey, NextHop, Rewrite};
+    use super::{AllocationCount, Count, NextHop};
+    use crate::slot::Bucket;
 
-    unsafe impl aya::Pod for FlowKey<4> {}
-    unsafe impl aya::Pod for FlowKey<16> {}
-    unsafe impl aya::Pod for Rewrite {}
+    // What is behind an IPv6 slot's addresses is the kernel's, and never read.
+    unsafe impl aya::Pod for Bucket<4> {}
+    unsafe impl aya::Pod for Bucket<16> {}
+    unsafe impl aya::Pod for AllocationCount {}
     unsafe impl aya::Pod for NextHop {}
     unsafe impl aya::Pod for Count {}
-    unsafe impl aya::Pod for AllocationCount {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const KEY: FlowKey<4> = FlowKey {
-        source: [192, 0, 2, 1],
-        destination: [198, 51, 100, 2],
-        source_port: [0x12, 0x34],
-        destination_port: [0x0d, 0x96],
-        channel: [0x40, 0x00],
-        zero: [0, 0],
-    };
-
-    #[test]
-    fn every_field_of_a_key_changes_its_tag() {
-        let others = [
-            FlowKey { source: [192, 0, 2, 2], ..KEY },
-            FlowKey { destination: [198, 51, 100, 3], ..KEY },
-            FlowKey { source_port: [0x12, 0x35], ..KEY },
-            FlowKey { destination_port: [0x0d, 0x97], ..KEY },
-            FlowKey { channel: [0x40, 0x01], ..KEY },
-        ];
-        for other in others {
-            assert_ne!(other.tag(), KEY.tag(), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn a_record_is_whole_only_for_its_key_and_write() {
-        let rewrite = Rewrite {
-            tag: 7,
-            generation: 9,
-            expires: 0,
-            allocation: 0,
-            source: [0; 16],
-            destination: [0; 16],
-            source_port: [0; 2],
-            destination_port: [0; 2],
-            channel: [0; 2],
-            delta: [0; 2],
-            next_hop: 0,
-            family: 4,
-            flags: 0,
-            seal: Rewrite::seal_of(7, 9),
-        };
-        assert!(rewrite.is_whole(7));
-        assert!(!rewrite.is_whole(8));
-        assert!(!Rewrite { generation: 10, ..rewrite }.is_whole(7));
-        assert!(!Rewrite { seal: Rewrite::seal_of(7, 10), ..rewrite }.is_whole(7));
-    }
 
     #[test]
     fn port_roles_do_not_touch_their_neighbours() {

@@ -1,6 +1,6 @@
 //! The clock that record expiry goes by.
 //!
-//! A call of the kernel's coarse clock costs more than the hash lookup; reading the kernel's count of timer ticks is one
+//! A call of the kernel's coarse clock costs more than the lookup; reading the kernel's count of timer ticks is one
 //! load. A jiffy is a fixed number of nanoseconds of `CLOCK_MONOTONIC`, so the loader, which can see both clocks, tells
 //! the program how to turn one into the other.
 

@@ -1,8 +1,9 @@
 //! One increment of one counter per packet, and one more for the allocation when it was relayed.
 
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use hairpin_common::{maps::Count, verdict::Verdict};
 
-use crate::maps::{ALLOCATIONS, VERDICTS};
+use crate::maps::{ALLOCATIONS, VERDICTS, allocation_count};
 
 /// A packet that goes out.
 pub(crate) struct Sent {
@@ -18,7 +19,13 @@ pub(crate) struct Sent {
 #[inline(always)]
 pub(crate) fn sent(sent: &Sent) {
     add(VERDICTS.get_ptr_mut(sent.verdict as u32), u64::from(sent.bytes));
-    if let Some(counts) = ALLOCATIONS.get_ptr_mut(sent.allocation) {
+    let allocations = allocation_count();
+    if sent.allocation >= allocations {
+        return;
+    }
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counts) = ALLOCATIONS.get_ptr_mut(cpu * allocations + sent.allocation) {
         // SAFETY: the entry is this CPU's own, and the program is not interrupted by itself.
         let counts = unsafe { &mut *counts };
         let count = if matches!(sent.verdict, Verdict::ToPeer) { &mut counts.to_peer } else { &mut counts.to_client };

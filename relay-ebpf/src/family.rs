@@ -4,7 +4,8 @@
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use hairpin_common::{
-    maps::{FlowKey, Rewrite, TagHash},
+    maps::FlowKey,
+    slot::{Order, Slot},
     verdict::Verdict,
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, PROTOCOL_UDP},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Carried {
 pub(crate) trait Family {
     /// Its [`FlowKey`], in 64-bit words.
     type Key;
+    /// Its [`Slot`].
+    type Slot;
     /// Source and destination address, as on the wire.
     type Addresses: Copy;
     /// As in the first four bits of the header.
@@ -55,18 +58,33 @@ pub(crate) trait Family {
     /// The key for what was received; `channel` is a wire word.
     fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key;
 
-    /// [`FlowKey::tag`] of a key.
-    fn tag(key: &Self::Key) -> u32;
+    /// The words of a key.
+    fn words(key: &Self::Key) -> &[u64];
 
-    /// The record for a key; its memory may change at any time.
-    fn find(key: &Self::Key) -> Option<*const Rewrite>;
+    /// The first slot of a bucket, of which there are [`BUCKET_SLOTS`](hairpin_common::slot::BUCKET_SLOTS); their memory
+    /// may change at any time.
+    fn bucket(index: u32) -> Option<*const Self::Slot>;
+
+    /// The part of a slot that all IP versions share.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is to a slot.
+    unsafe fn order(slot: *const Self::Slot) -> *const Order;
+
+    /// Whether a slot holds this key now.
+    ///
+    /// # Safety
+    ///
+    /// The pointer is to a slot.
+    unsafe fn is_at(key: &Self::Key, slot: *const Self::Slot) -> bool;
 
     /// Reads the addresses to send with.
     ///
     /// # Safety
     ///
-    /// The pointer is to a record.
-    unsafe fn addresses(record: *const Rewrite) -> Self::Addresses;
+    /// The pointer is to a slot.
+    unsafe fn addresses(slot: *const Self::Slot) -> Self::Addresses;
 
     /// Writes a header in front of `udp_length` bytes.
     fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses);
@@ -79,11 +97,27 @@ fn ports_and_channel(ports: u32, channel: u16) -> u64 {
     u64::from(ports) << low[0] | u64::from(channel) << low[1]
 }
 
+/// Whether a key stands at this place. All words are read before the answer, which makes one jump of it.
+///
+/// # Safety
+///
+/// As many words can be read there.
+#[inline(always)]
+unsafe fn is_equal<const WORDS: usize>(key: &[u64; WORDS], place: *const u64) -> bool {
+    let mut difference = 0;
+    for (index, word) in key.iter().enumerate() {
+        // SAFETY: by contract.
+        difference |= word ^ unsafe { place.add(index).read_volatile() };
+    }
+    difference == 0
+}
+
 /// IPv4 without options (RFC 791).
 pub(crate) struct V4;
 
 impl Family for V4 {
     type Key = [u64; size_of::<FlowKey<4>>() / 8];
+    type Slot = Slot<4>;
     type Addresses = [u32; 2];
     const VERSION: u8 = 4;
     const ETHERTYPE: u16 = ETHERTYPE_IPV4;
@@ -129,21 +163,32 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn tag(key: &Self::Key) -> u32 {
-        TagHash::EMPTY.add(key[0]).add(key[1]).finish()
+    fn words(key: &Self::Key) -> &[u64] {
+        key
     }
 
     #[inline(always)]
-    fn find(key: &Self::Key) -> Option<*const Rewrite> {
-        // SAFETY: same size, and no alignment or invalid values.
-        FLOWS4.get_ptr(unsafe { &*key.as_ptr().cast::<FlowKey<4>>() })
+    fn bucket(index: u32) -> Option<*const Self::Slot> {
+        FLOWS4.get_ptr(index).map(|bucket| bucket.cast())
     }
 
     #[inline(always)]
-    unsafe fn addresses(record: *const Rewrite) -> Self::Addresses {
-        // SAFETY: by contract; IPv4 addresses are the first four bytes, and both fields are 8-byte aligned.
+    unsafe fn order(slot: *const Self::Slot) -> *const Order {
+        // SAFETY: by contract.
+        unsafe { &raw const (*slot).order }
+    }
+
+    #[inline(always)]
+    unsafe fn is_at(key: &Self::Key, slot: *const Self::Slot) -> bool {
+        // SAFETY: by contract; the key is the first of a slot and as long as ours.
+        unsafe { is_equal(key, slot.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn addresses(slot: *const Self::Slot) -> Self::Addresses {
+        // SAFETY: by contract; both fields are aligned for it.
         unsafe {
-            [(&raw const (*record).source).cast::<u32>(), (&raw const (*record).destination).cast::<u32>()]
+            [(&raw const (*slot).source).cast::<u32>(), (&raw const (*slot).destination).cast::<u32>()]
                 .map(|word| word.read_volatile())
         }
     }
@@ -180,6 +225,7 @@ pub(crate) struct V6;
 
 impl Family for V6 {
     type Key = [u64; size_of::<FlowKey<16>>() / 8];
+    type Slot = Slot<16>;
     type Addresses = [u64; 4];
     const VERSION: u8 = 6;
     const ETHERTYPE: u16 = ETHERTYPE_IPV6;
@@ -220,22 +266,33 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn tag(key: &Self::Key) -> u32 {
-        TagHash::EMPTY.add(key[0]).add(key[1]).add(key[2]).add(key[3]).add(key[4]).finish()
+    fn words(key: &Self::Key) -> &[u64] {
+        key
     }
 
     #[inline(always)]
-    fn find(key: &Self::Key) -> Option<*const Rewrite> {
-        // SAFETY: as for IPv4.
-        FLOWS6.get_ptr(unsafe { &*key.as_ptr().cast::<FlowKey<16>>() })
+    fn bucket(index: u32) -> Option<*const Self::Slot> {
+        FLOWS6.get_ptr(index).map(|bucket| bucket.cast())
     }
 
     #[inline(always)]
-    unsafe fn addresses(record: *const Rewrite) -> Self::Addresses {
-        // SAFETY: by contract; both fields are 8-byte aligned.
+    unsafe fn order(slot: *const Self::Slot) -> *const Order {
+        // SAFETY: by contract.
+        unsafe { &raw const (*slot).order }
+    }
+
+    #[inline(always)]
+    unsafe fn is_at(key: &Self::Key, slot: *const Self::Slot) -> bool {
+        // SAFETY: by contract; the key is the first of a slot and as long as ours.
+        unsafe { is_equal(key, slot.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn addresses(slot: *const Self::Slot) -> Self::Addresses {
+        // SAFETY: by contract; both fields are aligned for it.
         unsafe {
-            let source = (&raw const (*record).source).cast::<u64>();
-            let destination = (&raw const (*record).destination).cast::<u64>();
+            let source = (&raw const (*slot).source).cast::<u64>();
+            let destination = (&raw const (*slot).destination).cast::<u64>();
             [source, source.add(1), destination, destination.add(1)].map(|word| word.read_volatile())
         }
     }

@@ -1,10 +1,20 @@
 //! The one lookup: from addresses, ports and channel to the record that says what to send.
 
-use hairpin_common::{maps::Rewrite, verdict::Verdict};
+use core::arch::asm;
 
-use crate::{clock, family::Family};
+use aya_ebpf::Global;
+use hairpin_common::{
+    slot::{BUCKET_SLOTS, Order},
+    verdict::Verdict,
+};
 
-/// What this program needs of a [`Rewrite`], in wire words.
+use crate::{clock, family::Family, maps};
+
+/// Whether this machine may reorder loads: 0 on x86, whose loads happen in order. Set by the loader.
+#[unsafe(no_mangle)]
+static WEAKLY_ORDERED: Global<u32> = Global::new(1);
+
+/// What this program needs of a record, in wire words.
 pub(crate) struct Record<F: Family> {
     /// Index of the allocation's counters.
     pub allocation: u32,
@@ -23,57 +33,86 @@ pub(crate) struct Record<F: Family> {
 /// The record for this key that is whole, in force, and asks for nothing this program cannot do.
 #[inline(always)]
 pub(crate) fn lookup<F: Family>(key: &F::Key) -> Result<Record<F>, Verdict> {
-    let entry = F::find(key).ok_or(Verdict::NoFlow)?;
-    let (record, head) = read::<F>(entry);
-    if !head.is_whole(F::tag(key)) {
-        return Err(Verdict::Torn);
-    }
-    if clock::now() >= head.expires {
-        return Err(Verdict::Expired);
-    }
-    if head.family_and_flags != u16::from_ne_bytes([F::VERSION, 0]) {
-        return Err(Verdict::Unsupported);
-    }
-    Ok(record)
+    let slot = find::<F>(key).ok_or(Verdict::NoFlow)?;
+    // SAFETY: it is in the table.
+    unsafe { read::<F>(slot) }
 }
 
-/// What says whether the rest may be used.
-struct Head {
-    tag: u32,
+/// A slot with this key, whose memory may change at any time.
+struct Found<F: Family> {
+    slot: *const F::Slot,
+    /// Its generation before the key was read.
     generation: u32,
-    expires: u32,
-    family_and_flags: u16,
-    seal: u32,
 }
 
-impl Head {
-    /// As [`Rewrite::is_whole`].
-    #[inline(always)]
-    fn is_whole(&self, tag: u32) -> bool {
-        self.tag == tag && self.seal == Rewrite::seal_of(tag, self.generation)
+/// Finds the slot that holds a key. A key that is being written may be overlooked, or found in a slot that is odd.
+#[inline(always)]
+fn find<F: Family>(key: &F::Key) -> Option<Found<F>> {
+    for index in maps::buckets(F::words(key)) {
+        let bucket = F::bucket(index)?;
+        for place in 0..BUCKET_SLOTS {
+            // SAFETY: within its bucket.
+            let (slot, order) = unsafe {
+                let slot = bucket.add(place);
+                (slot, F::order(slot))
+            };
+            // SAFETY: in the table, and aligned.
+            let generation = unsafe { (&raw const (*order).generation).read_volatile() };
+            load_fence();
+            // SAFETY: in the table.
+            if unsafe { F::is_at(key, slot) } {
+                return Some(Found { slot, generation });
+            }
+        }
+    }
+    None
+}
+
+/// Copies a record that the daemon may be writing right now: every field once, the generation last.
+///
+/// # Safety
+///
+/// The slot is in the table.
+#[inline(always)]
+unsafe fn read<F: Family>(Found { slot, generation }: Found<F>) -> Result<Record<F>, Verdict> {
+    // SAFETY: a pair of fields that is read as one word is aligned for it. The reads are volatile, so the compiler keeps
+    // each of them, and their order; what the daemon changes in between shows in the generation.
+    unsafe {
+        let order: *const Order = F::order(slot);
+        let expires = (&raw const (*order).expires).read_volatile();
+        let record = Record {
+            allocation: (&raw const (*order).allocation).read_volatile(),
+            addresses: F::addresses(slot),
+            ports: (&raw const (*order).source_port).cast::<u32>().read_volatile(),
+            channel: (&raw const (*order).channel).cast::<u16>().read_volatile(),
+            delta: (&raw const (*order).delta).cast::<u16>().read_volatile(),
+            next_hop: (&raw const (*order).next_hop).read_volatile(),
+        };
+        let family_and_flags = (&raw const (*order).family).cast::<u16>().read_volatile();
+        load_fence();
+        if generation & 1 != 0 || (&raw const (*order).generation).read_volatile() != generation {
+            return Err(Verdict::Torn);
+        }
+        if clock::now() >= expires {
+            return Err(Verdict::Expired);
+        }
+        if family_and_flags != u16::from_ne_bytes([F::VERSION, 0]) {
+            return Err(Verdict::Unsupported);
+        }
+        Ok(record)
     }
 }
 
-/// Copies a record that the daemon may be writing right now: every field once, the seal last.
+/// Keeps loads before it before those behind it.
+///
+/// The oldest kernels have no instruction for that, but they promise that an atomic exchange is a full barrier. Where
+/// loads are in order anyway, the verifier removes it, because it knows the loader's constant.
 #[inline(always)]
-fn read<F: Family>(entry: *const Rewrite) -> (Record<F>, Head) {
-    // SAFETY: the map's values are records. A pair of fields that is read as one word is aligned for it, since the first
-    // is at an even offset of the pair's size. The reads are volatile, so the compiler keeps each of them, and their
-    // order; what another CPU changes in between shows in the seal.
-    unsafe {
-        let tag = (&raw const (*entry).tag).read_volatile();
-        let generation = (&raw const (*entry).generation).read_volatile();
-        let expires = (&raw const (*entry).expires).read_volatile();
-        let record = Record {
-            allocation: (&raw const (*entry).allocation).read_volatile(),
-            addresses: F::addresses(entry),
-            ports: (&raw const (*entry).source_port).cast::<u32>().read_volatile(),
-            channel: (&raw const (*entry).channel).cast::<u16>().read_volatile(),
-            delta: (&raw const (*entry).delta).cast::<u16>().read_volatile(),
-            next_hop: (&raw const (*entry).next_hop).read_volatile(),
-        };
-        let family_and_flags = (&raw const (*entry).family).cast::<u16>().read_volatile();
-        let seal = (&raw const (*entry).seal).read_volatile();
-        (record, Head { tag, generation, expires, family_and_flags, seal })
+fn load_fence() {
+    if WEAKLY_ORDERED.load() != 0 {
+        let mut nowhere = 0_u64;
+        let place = &raw mut nowhere;
+        // SAFETY: it touches nothing but the variable. Not said to be `nomem`, so the compiler moves no access past it.
+        unsafe { asm!("{new} = xchg_64({place} + 0, {new})", new = inout(reg) 0_u64 => _, place = in(reg) place) }
     }
 }

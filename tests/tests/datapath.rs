@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use aya::programs::loaded_programs;
 use hairpin::datapath::{AttachedMode, Datapath, Flow, Options, XdpMode};
 use hairpin_common::maps::{
     ALLOCATIONS, AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, PortRole, PortSlot,
     Rewrite, VERDICTS,
 };
+use hairpin_common::slot::{Bucket, Slot};
 use hairpin_common::verdict::Verdict;
 
 const RELAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
@@ -133,12 +134,12 @@ impl Drop for Lab {
 
 /// The kernel's tables, read behind the datapath's back.
 struct Maps {
-    flows4: HashMap<MapData, FlowKey<4>, Rewrite>,
-    flows6: HashMap<MapData, FlowKey<16>, Rewrite>,
+    flows4: Array<MapData, Bucket<4>>,
+    flows6: Array<MapData, Bucket<16>>,
     next_hops: Array<MapData, NextHop>,
     port_roles: Array<MapData, u64>,
     verdicts: PerCpuArray<MapData, Count>,
-    allocations: PerCpuArray<MapData, AllocationCount>,
+    allocations: Array<MapData, AllocationCount>,
 }
 
 impl Maps {
@@ -149,12 +150,12 @@ impl Maps {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let (source, destination) = (source.octets(), destination.octets());
                 let key = FlowKey { source, destination, source_port, destination_port, channel, zero: [0; 2] };
-                self.flows4.get(&key, 0).ok().inspect(|record| assert!(record.is_whole(key.tag())))
+                slots(&self.flows4).find(|slot| slot.key == key).map(|slot| slot.rewrite())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 let (source, destination) = (source.octets(), destination.octets());
                 let key = FlowKey { source, destination, source_port, destination_port, channel, zero: [0; 2] };
-                self.flows6.get(&key, 0).ok().inspect(|record| assert!(record.is_whole(key.tag())))
+                slots(&self.flows6).find(|slot| slot.key == key).map(|slot| slot.rewrite())
             }
             _ => panic!("a flow of two families"),
         }
@@ -181,8 +182,19 @@ impl Maps {
     }
 
     fn len(&self) -> usize {
-        self.flows4.keys().count() + self.flows6.keys().count()
+        slots(&self.flows4).count() + slots(&self.flows6).count()
     }
+}
+
+/// The slots that hold a record.
+fn slots<const N: usize>(buckets: &Array<MapData, Bucket<N>>) -> impl Iterator<Item = Slot<N>>
+where
+    Bucket<N>: aya::Pod,
+{
+    let is_used = |slot: &Slot<N>| slot.key.destination_port != [0; 2];
+    buckets.iter().flat_map(|bucket| bucket.expect("every index has a value").0).filter(is_used).inspect(|slot| {
+        assert_eq!(slot.order.generation & 1, 0, "a write that did not end");
+    })
 }
 
 fn options() -> Options {
@@ -483,8 +495,9 @@ fn counters_are_summed_over_cpus_and_reset_by_allocation() {
 
     let of_allocation = |to_peer: &Count| AllocationCount { to_peer: *to_peer, to_client: Count::default() };
     for index in [3, 4] {
-        let counts: Vec<_> = counts.iter().map(of_allocation).collect();
-        maps.allocations.set(index, PerCpuValues::try_from(counts).unwrap(), 0).unwrap();
+        for (cpu, count) in (0..).zip(&counts) {
+            maps.allocations.set(cpu * options().max_allocations + index, of_allocation(count), 0).unwrap();
+        }
     }
     assert_eq!(handle.allocation_count(3), of_allocation(&sum));
     handle.reset_allocation(3);

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{PoisonError, RwLock};
 
-use aya::Pod;
-use aya::maps::{MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{MapData, MapError, PerCpuArray};
 use hairpin_common::maps::{AllocationCount, Count};
 use hairpin_common::verdict::Verdict;
+
+use super::allocation_counts::AllocationCounts;
 
 /// What the datapath has counted by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,23 +29,14 @@ impl Default for Counters {
 /// The kernel's counters, and the writer's own.
 pub(super) struct CounterMaps {
     verdicts: PerCpuArray<MapData, Count>,
-    /// Written only to zero an allocation's counters, and read when somebody asks: no packet ever waits for this lock.
-    allocations: RwLock<PerCpuArray<MapData, AllocationCount>>,
+    allocations: AllocationCounts,
     insert_failures: AtomicU64,
     flows: AtomicU64,
 }
 
 impl CounterMaps {
-    pub(super) fn new(
-        verdicts: PerCpuArray<MapData, Count>,
-        allocations: PerCpuArray<MapData, AllocationCount>,
-    ) -> Self {
-        Self {
-            verdicts,
-            allocations: RwLock::new(allocations),
-            insert_failures: AtomicU64::new(0),
-            flows: AtomicU64::new(0),
-        }
+    pub(super) fn new(verdicts: PerCpuArray<MapData, Count>, allocations: AllocationCounts) -> Self {
+        Self { verdicts, allocations, insert_failures: AtomicU64::new(0), flows: AtomicU64::new(0) }
     }
 
     pub(super) fn read(&self) -> Counters {
@@ -55,24 +46,17 @@ impl CounterMaps {
             ..Counters::default()
         };
         for (index, count) in (0..).zip(&mut counters.verdicts) {
-            *count = sum(&self.verdicts, index, add).unwrap_or_default();
+            *count = sum(&self.verdicts, index).unwrap_or_default();
         }
         counters
     }
 
     pub(super) fn allocation(&self, index: u32) -> AllocationCount {
-        let allocations = self.allocations.read().unwrap_or_else(PoisonError::into_inner);
-        sum(&allocations, index, |a: AllocationCount, b| AllocationCount {
-            to_peer: add(a.to_peer, b.to_peer),
-            to_client: add(a.to_client, b.to_client),
-        })
-        .unwrap_or_default()
+        self.allocations.get(index)
     }
 
-    pub(super) fn zero_allocation(&self, index: u32) -> Result<(), MapError> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-        let zeros = PerCpuValues::try_from(vec![AllocationCount::default(); cpus])?;
-        self.allocations.write().unwrap_or_else(PoisonError::into_inner).set(index, zeros, 0)
+    pub(super) fn zero_allocation(&self, index: u32) {
+        self.allocations.zero(index);
     }
 
     pub(super) fn count_insert_failures(&self, failures: usize) {
@@ -98,6 +82,6 @@ fn add(a: Count, b: Count) -> Count {
     Count { packets: a.packets.wrapping_add(b.packets), bytes: a.bytes.wrapping_add(b.bytes) }
 }
 
-fn sum<T: Pod + Default>(array: &PerCpuArray<MapData, T>, index: u32, add: impl Fn(T, T) -> T) -> Result<T, MapError> {
-    Ok(array.get(&index, 0)?.iter().fold(T::default(), |sum, &value| add(sum, value)))
+fn sum(array: &PerCpuArray<MapData, Count>, index: u32) -> Result<Count, MapError> {
+    Ok(array.get(&index, 0)?.iter().fold(Count::default(), |sum, &value| add(sum, value)))
 }

@@ -1,16 +1,15 @@
 //! What the writer does to the kernel's maps, as one trait, so that everything above it is tested without a kernel.
 
-use std::io;
-
 use hairpin_common::maps::{NextHop, Rewrite};
 
+use super::flow_map::MapFull;
 use super::port_roles::EntryChange;
 use super::record::Key;
 
 /// The kernel's tables, for writing. Only the writer thread has them.
 pub(super) trait WriteMaps {
     /// Adds or overwrites a record.
-    fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> io::Result<()>;
+    fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> Result<(), MapFull>;
 
     /// Removes a record; one that is not there is not an error.
     fn remove(&mut self, key: &Key);
@@ -45,9 +44,9 @@ pub(super) mod fake {
     }
 
     impl WriteMaps for FakeMaps {
-        fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> io::Result<()> {
+        fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> Result<(), MapFull> {
             if self.records.len() == self.capacity && !self.records.contains_key(key) {
-                return Err(io::Error::from_raw_os_error(rustix::io::Errno::TOOBIG.raw_os_error()));
+                return Err(MapFull);
             }
             self.records.insert(*key, *rewrite);
             Ok(())

@@ -8,9 +8,11 @@
 //! From the outside in: `handle` (commands and their queue) → `writer` (the thread) → `table` (which flows, which
 //! records) → `record` (a record's bytes) and `next_hop` (routes, links, neighbours) → `maps` (the kernel's tables).
 
+mod allocation_counts;
 mod attach;
 mod counters;
 mod flow;
+pub mod flow_map;
 mod handle;
 mod kernel_maps;
 mod maps;
@@ -18,6 +20,7 @@ mod next_hop;
 mod port_roles;
 pub mod program;
 mod record;
+mod shared_memory;
 mod table;
 mod writer;
 
@@ -63,8 +66,8 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// Allocations that have counters of their own: [`Flow::allocation`] is less than this.
     pub max_allocations: u32,
-    /// Flows of each IP version that the kernel has room for. The memory is taken at once: about 600 bytes for one of
-    /// each version.
+    /// Flows of each IP version that the kernel has room for. The memory is taken at once: 1 to 2 KB for one of each
+    /// version, since the tables grow in powers of two.
     pub flows: u32,
     /// Ports where clients reach the server, as often as there are sockets.
     pub listener_ports: Vec<u16>,

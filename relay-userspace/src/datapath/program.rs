@@ -11,13 +11,16 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, PerCpuArray},
     programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode},
 };
-use hairpin_common::maps::{
-    ALLOCATIONS, AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, Rewrite, VERDICTS,
-};
+use hairpin_common::maps::{ALLOCATIONS, Count, FLOWS4, FLOWS6, NEXT_HOPS, NextHop, PORT_ROLES, VERDICTS};
+use hairpin_common::slot::{Seed, buckets_for};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
+
+use super::allocation_counts::AllocationCounts;
+use super::flow_map::FlowMap;
 
 /// Names of the programs in the object: the one that relays, and the one that reads the kernel's jiffies.
 const NAME: &str = "hairpin";
@@ -25,6 +28,11 @@ const CLOCK: &str = "clock";
 /// Names of what [`Calibration`] tells the program.
 const NANOSECONDS_PER_JIFFY: &str = "NANOSECONDS_PER_JIFFY";
 const MONOTONIC_AT_JIFFY_ZERO: &str = "MONOTONIC_AT_JIFFY_ZERO";
+/// Names of what else the loader tells it.
+const BUCKET_MASK: &str = "BUCKET_MASK";
+const FLOW_SEED: &str = "FLOW_SEED";
+const ALLOCATION_COUNT: &str = "ALLOCATION_COUNT";
+const WEAKLY_ORDERED: &str = "WEAKLY_ORDERED";
 
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +74,12 @@ pub enum ProgramError {
     /// The kernel or its verifier refused to load it.
     #[error("the kernel refused the XDP program (Linux 5.15 or newer is needed): {0}")]
     Refused(String),
+    /// The kernel does not say how many CPUs there are.
+    #[error("cannot read the number of CPUs: {0}")]
+    Cpus(io::Error),
+    /// The system has no random numbers to give.
+    #[error("the system's random number generator does not answer")]
+    Random,
     /// The system's clocks cannot be read.
     #[error("cannot read the monotonic clock: {0}")]
     Clock(io::Error),
@@ -99,23 +113,24 @@ pub enum ProgramError {
 /// The maps of a loaded program, each with the types of [`hairpin_common::maps`].
 pub struct Maps {
     /// Records by IPv4 flow.
-    pub flows4: HashMap<MapData, FlowKey<4>, Rewrite>,
+    pub flows4: FlowMap<4>,
     /// Records by IPv6 flow.
-    pub flows6: HashMap<MapData, FlowKey<16>, Rewrite>,
+    pub flows6: FlowMap<16>,
     /// Port roles, packed as [`hairpin_common::maps::PortSlot`] says.
     pub port_roles: Array<MapData, u64>,
-    /// Next hops by [`Rewrite::next_hop`].
+    /// Next hops by their index in records.
     pub next_hops: Array<MapData, NextHop>,
     /// Packets by [`hairpin_common::verdict::Verdict`].
     pub verdicts: PerCpuArray<MapData, Count>,
-    /// Packets by [`Rewrite::allocation`].
-    pub allocations: PerCpuArray<MapData, AllocationCount>,
+    /// Packets by allocation.
+    pub allocations: AllocationCounts,
 }
 
 /// The XDP program, loaded into the kernel.
 #[derive(Debug)]
 pub struct Program {
     ebpf: Ebpf,
+    setting: Setting,
 }
 
 impl Program {
@@ -123,20 +138,23 @@ impl Program {
     pub fn load(capacities: Capacities) -> Result<Self, ProgramError> {
         let object = object()?;
         let calibration = Calibration::measure(object)?;
-        let mut ebpf = load_object(object, capacities, calibration)?;
+        let setting = Setting::draw(capacities)?;
+        let mut ebpf = load_object(object, &setting, calibration)?;
         program_mut(&mut ebpf, NAME)?.load().map_err(refused)?;
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, setting })
     }
 
     /// The maps, once.
     pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
+        let Setting { flows, allocations, cpus, seed } = self.setting;
         Ok(Maps {
-            flows4: self.take(FLOWS4)?,
-            flows6: self.take(FLOWS6)?,
+            flows4: FlowMap::new(self.take_array(FLOWS4)?.fd(), flows, seed).map_err(ProgramError::NoMemory)?,
+            flows6: FlowMap::new(self.take_array(FLOWS6)?.fd(), flows, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,
             next_hops: self.take(NEXT_HOPS)?,
             verdicts: self.take(VERDICTS)?,
-            allocations: self.take(ALLOCATIONS)?,
+            allocations: AllocationCounts::new(self.take_array(ALLOCATIONS)?.fd(), cpus, allocations)
+                .map_err(ProgramError::NoMemory)?,
         })
     }
 
@@ -167,6 +185,14 @@ impl Program {
         Ok(self.xdp()?.fd().map_err(|_| ProgramError::Mismatch(NAME))?.as_fd())
     }
 
+    fn take_array(&mut self, name: &'static str) -> Result<MapData, ProgramError> {
+        match self.ebpf.take_map(name) {
+            Some(Map::Array(array)) => Ok(array),
+            Some(_) => Err(ProgramError::Mismatch(name)),
+            None => Err(ProgramError::MapsTaken),
+        }
+    }
+
     fn take<T: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<T, ProgramError> {
         let map = self.ebpf.take_map(name).ok_or(ProgramError::MapsTaken)?;
         map.try_into().map_err(|_| ProgramError::Mismatch(name))
@@ -184,13 +210,21 @@ fn object() -> Result<&'static [u8], ProgramError> {
     Err(ProgramError::NotBuilt)
 }
 
-fn load_object(object: &[u8], capacities: Capacities, calibration: Calibration) -> Result<Ebpf, ProgramError> {
+fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Result<Ebpf, ProgramError> {
+    let Setting { flows, allocations, cpus, seed } = setting;
+    let buckets = buckets_for(*flows);
+    // The bound for loads in order is x86's; any other machine is taken for one that may reorder them.
+    let weakly_ordered = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
     aya::EbpfLoader::new()
         .override_global(NANOSECONDS_PER_JIFFY, &calibration.nanoseconds_per_jiffy, true)
         .override_global(MONOTONIC_AT_JIFFY_ZERO, &calibration.monotonic_at_jiffy_zero, true)
-        .map_max_entries(FLOWS4, capacities.flows.max(1))
-        .map_max_entries(FLOWS6, capacities.flows.max(1))
-        .map_max_entries(ALLOCATIONS, capacities.allocations.max(1))
+        .override_global(BUCKET_MASK, &(buckets - 1), true)
+        .override_global(FLOW_SEED, seed, true)
+        .override_global(ALLOCATION_COUNT, allocations, true)
+        .override_global(WEAKLY_ORDERED, &weakly_ordered, true)
+        .map_max_entries(FLOWS4, buckets)
+        .map_max_entries(FLOWS6, buckets)
+        .map_max_entries(ALLOCATIONS, cpus.saturating_mul(*allocations))
         .load(object)
         .map_err(refused)
 }
@@ -198,6 +232,29 @@ fn load_object(object: &[u8], capacities: Capacities, calibration: Calibration) 
 fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, ProgramError> {
     let program = ebpf.program_mut(name).ok_or(ProgramError::Mismatch(name))?;
     program.try_into().map_err(|_| ProgramError::Mismatch(name))
+}
+
+/// What a program is loaded with.
+#[derive(Clone, Copy, Debug)]
+struct Setting {
+    flows: u32,
+    allocations: u32,
+    cpus: u32,
+    seed: Seed,
+}
+
+impl Setting {
+    fn draw(capacities: Capacities) -> Result<Self, ProgramError> {
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProgramError::Cpus(error))?;
+        let mut seed = Seed::default();
+        for word in &mut seed {
+            let mut bytes = [0; 8];
+            SystemRandom::new().fill(&mut bytes).map_err(|_| ProgramError::Random)?;
+            *word = u64::from_ne_bytes(bytes);
+        }
+        let (flows, allocations) = (capacities.flows.max(1), capacities.allocations.max(1));
+        Ok(Self { flows, allocations, cpus: cpus as u32, seed })
+    }
 }
 
 /// How the program turns jiffies, the only clock it can read for nothing, into `CLOCK_MONOTONIC`.
@@ -213,8 +270,8 @@ struct Calibration {
 
 impl Calibration {
     fn measure(object: &[u8]) -> Result<Self, ProgramError> {
-        let least = Capacities { flows: 1, allocations: 1 };
-        let mut ebpf = load_object(object, least, Self::default())?;
+        let least = Setting { flows: 1, allocations: 1, cpus: 1, seed: Seed::default() };
+        let mut ebpf = load_object(object, &least, Self::default())?;
         let clock = program_mut(&mut ebpf, CLOCK)?;
         clock.load().map_err(refused)?;
         // The kernel takes nothing shorter than an Ethernet header.

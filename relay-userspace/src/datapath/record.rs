@@ -20,8 +20,6 @@ pub(super) struct Stamp {
     pub(super) next_hop: u16,
     /// First tick at which the record is not valid any more.
     pub(super) expires: u32,
-    /// Number of this write.
-    pub(super) generation: u32,
 }
 
 impl Key {
@@ -52,26 +50,16 @@ impl Key {
             _ => None,
         }
     }
-
-    fn tag(&self) -> u32 {
-        match self {
-            Self::V4(key) => key.tag(),
-            Self::V6(key) => key.tag(),
-        }
-    }
 }
 
-/// The finished record of a direction, to be stored under `key`.
-pub(super) fn rewrite(flow: &Flow, direction: Direction, key: &Key, stamp: Stamp) -> Rewrite {
+/// The finished record of a direction.
+pub(super) fn rewrite(flow: &Flow, direction: Direction, stamp: Stamp) -> Rewrite {
     let (arrives, leaves) = (flow.arrives(direction), flow.leaves(direction));
     let (taken_channel, put_channel) = match direction {
         Direction::ToPeer => (flow.channel, 0),
         Direction::ToClient => (0, flow.channel),
     };
-    let tag = key.tag();
     Rewrite {
-        tag,
-        generation: stamp.generation,
         expires: stamp.expires,
         allocation: flow.allocation,
         source: octets(leaves.source),
@@ -83,7 +71,6 @@ pub(super) fn rewrite(flow: &Flow, direction: Direction, key: &Key, stamp: Stamp
         next_hop: stamp.next_hop,
         family: if leaves.destination.is_ipv4() { 4 } else { 6 },
         flags: 0,
-        seal: Rewrite::seal_of(tag, stamp.generation),
     }
 }
 
@@ -126,7 +113,7 @@ mod tests {
     use super::super::flow::tests::{flow4, flow6};
     use super::*;
 
-    const STAMP: Stamp = Stamp { next_hop: 5, expires: 1000, generation: 42 };
+    const STAMP: Stamp = Stamp { next_hop: 5, expires: 1000 };
 
     /// The checksum field of a UDP datagram, computed over everything (RFC 768, RFC 8200 section 8.1).
     fn full_checksum(path: Path, body: &[u8]) -> u16 {
@@ -170,8 +157,7 @@ mod tests {
         for flow in [flow4(), flow6()] {
             for payload in [&b""[..], b"x", b"hello", b"an even number of bytes!", &[0xff; 1200]] {
                 for direction in Direction::BOTH {
-                    let key = Key::of(&flow, direction).unwrap();
-                    let record = rewrite(&flow, direction, &key, STAMP);
+                    let record = rewrite(&flow, direction, STAMP);
                     let with_channel = framed(flow.channel, payload);
                     let (before, after) = match direction {
                         Direction::ToPeer => (&with_channel[..], payload),
@@ -216,19 +202,16 @@ mod tests {
     #[test]
     fn a_record_says_what_to_send() {
         let flow = flow6();
-        let key = Key::of(&flow, Direction::ToClient).unwrap();
-        let record = rewrite(&flow, Direction::ToClient, &key, STAMP);
-        assert!(record.is_whole(key.tag()));
+        let record = rewrite(&flow, Direction::ToClient, STAMP);
         assert_eq!(record.source, octets(flow.server));
         assert_eq!(record.destination, octets(flow.client));
         assert_eq!(record.source_port, 3478_u16.to_be_bytes());
         assert_eq!(record.destination_port, 40_000_u16.to_be_bytes());
         assert_eq!(record.channel, [0x40, 0x01]);
-        assert_eq!((record.next_hop, record.expires, record.generation), (5, 1000, 42));
+        assert_eq!((record.next_hop, record.expires), (5, 1000));
         assert_eq!((record.family, record.allocation, record.flags), (6, 3, 0));
 
-        let key = Key::of(&flow4(), Direction::ToPeer).unwrap();
-        let record = rewrite(&flow4(), Direction::ToPeer, &key, STAMP);
+        let record = rewrite(&flow4(), Direction::ToPeer, STAMP);
         assert_eq!(record.source[..4], [192, 0, 2, 1]);
         assert_eq!(record.destination[..4], [198, 51, 100, 7]);
         assert_eq!((record.channel, record.family), ([0; 2], 4));

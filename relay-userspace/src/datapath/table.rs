@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 use hashbrown::HashMap;
 
 use super::flow::{Direction, Flow};
+use super::flow_map::MapFull;
 use super::maps::WriteMaps;
 use super::next_hop::rib::Rib;
 use super::next_hop::{Destination, NextHops};
@@ -27,9 +28,6 @@ pub(super) enum InsertError {
     /// All next hops are taken.
     #[error("all next hops are taken; flows to other neighbours stay in userspace")]
     NextHopsFull,
-    /// The kernel refused the record for another reason.
-    #[error("the kernel refuses a flow record, which stays in userspace: {0}")]
-    Refused(std::io::Error),
 }
 
 /// All flows, and the next hops they need.
@@ -43,7 +41,6 @@ pub(super) struct FlowTable<R> {
     owners: HashMap<Key, u32>,
     /// Expiry tick, entry and its serial: one for each entry, moved on when its time comes and it was refreshed since.
     expiries: BinaryHeap<Reverse<(u32, u32, u32)>>,
-    generation: u32,
     serial: u32,
     resident: usize,
 }
@@ -67,7 +64,6 @@ impl<R: Rib> FlowTable<R> {
             vacant: Vec::new(),
             owners: HashMap::new(),
             expiries: BinaryHeap::new(),
-            generation: 0,
             serial: 0,
             resident: 0,
         }
@@ -195,9 +191,8 @@ impl<R: Rib> FlowTable<R> {
         };
         for (direction, next_hop) in Direction::BOTH.into_iter().zip(next_hops) {
             let Some(key) = Key::of(&flow, direction) else { continue };
-            self.generation = self.generation.wrapping_add(1);
-            let stamp = Stamp { next_hop, expires, generation: self.generation };
-            if let Err(error) = maps.insert(&key, &record::rewrite(&flow, direction, &key, stamp)) {
+            let stamp = Stamp { next_hop, expires };
+            if let Err(error) = maps.insert(&key, &record::rewrite(&flow, direction, stamp)) {
                 // The other direction may be written already, or be there from before.
                 for key in keys_of(&flow).into_iter().flatten() {
                     maps.remove(&key);
@@ -259,14 +254,9 @@ impl<R: Rib> FlowTable<R> {
     }
 }
 
-impl From<std::io::Error> for InsertError {
-    fn from(error: std::io::Error) -> Self {
-        // A hash map without room for another entry says "argument list too long".
-        if error.raw_os_error() == Some(rustix::io::Errno::TOOBIG.raw_os_error()) {
-            Self::MapFull
-        } else {
-            Self::Refused(error)
-        }
+impl From<MapFull> for InsertError {
+    fn from(_: MapFull) -> Self {
+        Self::MapFull
     }
 }
 
@@ -329,19 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn no_two_writes_share_a_generation() {
+    fn a_refresh_overwrites_both_records() {
         let (mut table, mut maps) = table();
-        table.install(flow4(), NOW + 100, NOW, &mut maps).unwrap();
-        table.install(flow6(), NOW + 100, NOW, &mut maps).unwrap();
-        let before: Vec<_> = maps.records.values().map(|record| record.generation).collect();
-        table.install(flow4(), NOW + 200, NOW, &mut maps).unwrap();
-        let refreshed = maps.records[&key(&flow4(), Direction::ToPeer)];
-        assert_eq!(refreshed.expires, NOW + 200);
-        assert!(!before.contains(&refreshed.generation));
-        let mut distinct = before.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        assert_eq!(distinct.len(), 4);
+        for expires in [NOW + 100, NOW + 200] {
+            table.install(flow4(), expires, NOW, &mut maps).unwrap();
+            let found: Vec<_> = maps.records.values().map(|record| record.expires).collect();
+            assert_eq!(found, [expires; 2]);
+        }
     }
 
     #[test]

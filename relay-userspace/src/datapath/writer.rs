@@ -58,7 +58,6 @@ struct Timers {
 struct Warned {
     map_full: bool,
     next_hops_full: bool,
-    refused: bool,
 }
 
 impl Writer {
@@ -110,11 +109,7 @@ impl Writer {
                         self.maps.set_port_roles(change);
                     }
                 }
-                Command::ResetAllocation(index) => {
-                    if let Err(error) = self.queue.counters().zero_allocation(index) {
-                        tracing::error!(index, %error, "an allocation's kernel counters cannot be reset");
-                    }
-                }
+                Command::ResetAllocation(index) => self.queue.counters().zero_allocation(index),
                 Command::Flush(answer) => {
                     self.publish();
                     drop(answer);
@@ -200,7 +195,6 @@ impl Writer {
         let warned = match error {
             InsertError::MapFull => &mut self.warned.map_full,
             InsertError::NextHopsFull => &mut self.warned.next_hops_full,
-            InsertError::Refused(_) => &mut self.warned.refused,
         };
         if !std::mem::replace(warned, true) {
             tracing::warn!("XDP: {error}");

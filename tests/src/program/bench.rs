@@ -1,10 +1,14 @@
 //! The program on the test bench: one packet in, one verdict and one packet out.
 
-use anyhow::{Context, Result, ensure};
-use aya::programs::{TestRun, TestRunOptions, TestRunResult};
+use anyhow::{Context, Result, bail, ensure};
+use aya::{
+    maps::{Array, Map, MapData, MapInfo},
+    programs::{TestRun, TestRunOptions, TestRunResult},
+};
 use hairpin::datapath::program::{Capacities, Maps, Program};
 use hairpin_common::{
-    maps::{AllocationCount, Count, NextHop, PortRole, PortSlot, Rewrite},
+    maps::{AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NextHop, PortRole, PortSlot, Rewrite},
+    slot::{Bucket, Slot},
     verdict::Verdict,
 };
 
@@ -53,7 +57,8 @@ pub struct Run {
 
 /// The loaded program.
 pub struct Bench {
-    program: Program,
+    /// The program.
+    pub program: Program,
     /// Its maps.
     pub maps: Maps,
 }
@@ -90,18 +95,42 @@ impl Bench {
     /// Writes one record.
     pub fn insert(&mut self, key: Key, record: Rewrite) -> Result<()> {
         match key {
-            Key::V4(key) => self.maps.flows4.insert(key, record, 0)?,
-            Key::V6(key) => self.maps.flows6.insert(key, record, 0)?,
+            Key::V4(key) => self.maps.flows4.insert(key, &record)?,
+            Key::V6(key) => self.maps.flows6.insert(key, &record)?,
         }
         Ok(())
     }
 
+    /// Changes a slot behind the back of its writer, as a packet could find it that comes while the writer is at work.
+    pub fn tamper<const N: usize>(&mut self, key: FlowKey<N>, tamper: impl Fn(&mut Slot<N>)) -> Result<()>
+    where
+        Bucket<N>: aya::Pod,
+    {
+        let name = if N == 4 { FLOWS4 } else { FLOWS6 };
+        let ids = self.program.xdp()?.info()?.map_ids()?.context("the kernel knows the maps of a program")?;
+        for id in ids {
+            if MapInfo::from_id(id)?.name_as_str() != Some(name) {
+                continue;
+            }
+            let mut buckets: Array<_, Bucket<N>> = Map::from_map_data(MapData::from_id(id)?)?.try_into()?;
+            for index in 0..buckets.len() {
+                let mut bucket = buckets.get(&index, 0)?;
+                if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key == key) {
+                    tamper(slot);
+                    return Ok(buckets.set(index, bucket, 0)?);
+                }
+            }
+        }
+        bail!("there is no record for {key:?}")
+    }
+
     /// Deletes one record.
     pub fn remove(&mut self, key: Key) -> Result<()> {
-        match key {
-            Key::V4(key) => self.maps.flows4.remove(&key)?,
-            Key::V6(key) => self.maps.flows6.remove(&key)?,
-        }
+        let removed = match key {
+            Key::V4(key) => self.maps.flows4.remove(&key),
+            Key::V6(key) => self.maps.flows6.remove(&key),
+        };
+        ensure!(removed, "there is no record for {key:?}");
         Ok(())
     }
 
@@ -165,12 +194,8 @@ impl Bench {
     }
 
     /// Counters of one allocation, over all CPUs.
-    pub fn allocation(&self, index: u32) -> Result<AllocationCount> {
-        let per_cpu = self.maps.allocations.get(&index, 0)?;
-        Ok(per_cpu.iter().fold(AllocationCount::default(), |sum, count| AllocationCount {
-            to_peer: add(sum.to_peer, count.to_peer),
-            to_client: add(sum.to_client, count.to_client),
-        }))
+    pub fn allocation(&self, index: u32) -> AllocationCount {
+        self.maps.allocations.get(index)
     }
 
     /// The loaded program.

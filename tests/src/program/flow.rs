@@ -43,35 +43,28 @@ pub enum Key {
     V6(FlowKey<16>),
 }
 
-impl Key {
-    /// The key's tag.
-    pub fn tag(&self) -> u32 {
-        match self {
-            Self::V4(key) => key.tag(),
-            Self::V6(key) => key.tag(),
-        }
-    }
-}
-
 impl Flow {
-    /// A flow of IPv4, or of IPv6, that differs from all others with another number.
-    pub fn numbered(ipv6: bool, number: u16) -> Self {
-        let [high, low] = number.to_be_bytes();
+    /// A flow of IPv4, or of IPv6, that differs from all others with another number, of 24 bits.
+    pub fn numbered(ipv6: bool, number: u32) -> Self {
+        let [_, high, middle, low] = number.to_be_bytes();
         let at = |v4: [u8; 4], v6: u16, port| {
             let ip = if ipv6 {
-                IpAddr::from([0x2001, 0xdb8, v6, 0, 0, 0, 0, u16::from_be_bytes([v4[2], v4[3]])])
+                let [_, second, third, fourth] = v4.map(u16::from);
+                IpAddr::from([0x2001, 0xdb8, v6, 0, 0, 0, second, third << 8 | fourth])
             } else {
                 IpAddr::from(v4)
             };
             SocketAddr::new(ip, port)
         };
+        // A peer is told apart by the relayed address first, and there are only so many ports.
+        let (relayed_port, peer_port) = (number % 16_000, number / 16_000);
         Self {
-            client: at([192, 0, high, low], 1, 40_000),
+            client: at([192, high, middle, low], 1, 40_000),
             listener: at([198, 51, 100, 1], 2, 3478),
-            relayed: at([198, 51, 100, 1], 2, 49_152 + number % 16_000),
-            peer: at([203, 0, 113, 7], 3, 5000),
-            channel: 0x4000 + number % 0x4000,
-            allocation: u32::from(number),
+            relayed: at([198, 51, 100, 1], 2, 49_152 + relayed_port as u16),
+            peer: at([203, 0, 113, 7], 3, 5000 + peer_port as u16),
+            channel: 0x4000 + (number % 0x4000) as u16,
+            allocation: number,
             next_hop: 1,
         }
     }
@@ -147,11 +140,7 @@ impl Flow {
             Direction::ToPeer => ((self.client, self.listener), (self.relayed, self.peer), channel, [0; 2]),
             Direction::ToClient => ((self.peer, self.relayed), (self.listener, self.client), [0; 2], channel),
         };
-        let tag = self.key(direction).tag();
-        let generation = 1;
         Rewrite {
-            tag,
-            generation,
             expires: u32::MAX,
             allocation: self.allocation,
             source: octets(sent.0).1,
@@ -163,7 +152,6 @@ impl Flow {
             next_hop: self.next_hop,
             family: if sent.0.is_ipv4() { 4 } else { 6 },
             flags: 0,
-            seal: Rewrite::seal_of(tag, generation),
         }
     }
 }

@@ -108,6 +108,21 @@ pub fn time_run(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<(u32, u32)
     Ok((attributes.duration, attributes.return_value))
 }
 
+/// Runs a packet once; what the program returned, and how many bytes of `out` the packet takes afterwards.
+pub fn run(program: BorrowedFd<'_>, packet: &[u8], out: &mut [u8]) -> io::Result<(u32, usize)> {
+    let mut attributes = TestRun {
+        program: program.as_raw_fd().cast_unsigned(),
+        data_size_in: packet.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        data_size_out: out.len() as u32,
+        data_out: out.as_mut_ptr() as u64,
+        repeat: 1,
+        ..TestRun::default()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attributes)?;
+    Ok((attributes.return_value, attributes.data_size_out as usize))
+}
+
 /// Sizes of a loaded program.
 pub fn size(program: BorrowedFd<'_>) -> io::Result<Size> {
     let mut info = ProgramInfo::default();
