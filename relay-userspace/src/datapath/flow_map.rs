@@ -134,7 +134,8 @@ impl<const N: usize> FlowMap<N> {
     /// Moves the records of a chain of slots by one place each, into the free slot at its end; the slot that is free
     /// then is at its beginning.
     ///
-    /// A record is copied before it is cleared, so it is always somewhere; but the program has to find it, too.
+    /// The original of a record stays until its slot is written for the next one of the chain, or for the new record, so
+    /// the flow is always somewhere; but the program has to find it, too.
     fn shift(
         &mut self,
         mut free: usize,
@@ -152,7 +153,6 @@ impl<const N: usize> FlowMap<N> {
                 self.clear(free);
                 return None;
             }
-            self.clear(slot);
             (free, behind) = (slot, next);
         }
         Some(free)
