@@ -27,10 +27,27 @@ pub(super) const CONTROL_LEN: usize = 128;
 #[repr(C, align(8))]
 pub(super) struct Control(pub(super) [u8; CONTROL_LEN]);
 
-pub(super) fn zeroed<T: Copy>() -> T {
-    // SAFETY: used with C structures of the socket API only, for all of which zero bytes are a valid value.
-    unsafe { mem::zeroed() }
+/// The C structures of the socket API for which zero bytes are a valid value.
+///
+/// # Safety
+///
+/// Zero bytes are one.
+pub(super) unsafe trait Zeroed: Copy {
+    /// Zero bytes.
+    fn zeroed() -> Self {
+        // SAFETY: the trait's promise.
+        unsafe { mem::zeroed() }
+    }
 }
+
+// SAFETY: numbers and pointers, for all of which zero is a value.
+unsafe impl Zeroed for libc::sockaddr_storage {}
+// SAFETY: as above.
+unsafe impl Zeroed for libc::iovec {}
+// SAFETY: as above.
+unsafe impl Zeroed for libc::msghdr {}
+// SAFETY: as above.
+unsafe impl Zeroed for libc::mmsghdr {}
 
 /// Reads the address that the kernel wrote. `None` if it is neither IPv4 nor IPv6.
 pub(super) fn read_address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
@@ -97,37 +114,43 @@ pub(super) struct Ancillary {
 pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
     let mut found = Ancillary::default();
     // SAFETY: the kernel filled the control buffer, and `msg_controllen` says how far; the macros stay inside of it.
-    unsafe {
-        let mut at = libc::CMSG_FIRSTHDR(header);
-        while !at.is_null() {
-            let data = libc::CMSG_DATA(at);
-            match ((*at).cmsg_level, (*at).cmsg_type) {
-                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                    found.destination = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
-                }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
-                    found.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-                }
-                (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
-                    // An int that holds a byte, as IPV6_TCLASS.
-                    found.hop_limit = u8::try_from(data.cast::<i32>().read_unaligned()).ok();
-                }
-                // IP_TOS comes as one byte, IPV6_TCLASS as an int.
-                (libc::IPPROTO_IP, libc::IP_TOS) => found.traffic_class = Some(data.read()),
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    found.traffic_class = u8::try_from(data.cast::<i32>().read_unaligned()).ok();
-                }
-                (libc::SOL_UDP, libc::UDP_GRO) => {
-                    found.segment = usize::try_from(data.cast::<i32>().read_unaligned()).ok();
-                }
-                _ => {}
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: not null, so it points to a message header inside of the buffer, which is aligned for it.
+    while let Some(message) = unsafe { at.as_ref() } {
+        match (message.cmsg_level, message.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                found.destination = value::<libc::in_pktinfo>(message)
+                    .map(|info| Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
             }
-            at = libc::CMSG_NXTHDR(header, at);
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                found.destination =
+                    value::<libc::in6_pktinfo>(message).map(|info| Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+            }
+            // Ints that hold a byte, but for IP_TOS, which is one.
+            (libc::IPPROTO_IP, libc::IP_TTL) | (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+                found.hop_limit = value::<i32>(message).and_then(|limit| u8::try_from(limit).ok());
+            }
+            (libc::IPPROTO_IP, libc::IP_TOS) => found.traffic_class = value::<u8>(message),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                found.traffic_class = value::<i32>(message).and_then(|class| u8::try_from(class).ok());
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                found.segment = value::<i32>(message).and_then(|size| usize::try_from(size).ok());
+            }
+            _ => {}
         }
+        // SAFETY: as for the first.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
     }
     found
+}
+
+/// The value of a control message, unless it was cut short.
+fn value<T: Copy>(message: &libc::cmsghdr) -> Option<T> {
+    // SAFETY: CMSG_LEN only computes.
+    let needed = unsafe { libc::CMSG_LEN(size_of::<T>() as u32) } as usize;
+    // SAFETY: the message is long enough to hold the value, which is a plain C structure and is read unaligned.
+    (message.cmsg_len >= needed).then(|| unsafe { libc::CMSG_DATA(message).cast::<T>().read_unaligned() })
 }
 
 /// Writes ancillary data into a control buffer; returns its length.

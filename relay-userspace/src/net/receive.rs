@@ -1,12 +1,13 @@
 //! Receiving datagrams in batches: many per system call, none copied, nothing allocated after the start.
 #![allow(unsafe_code, reason = "recvmmsg takes an array of C structures that point into buffers")]
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
-use super::message::{self, Control, IpFields, zeroed};
+use super::message::{self, Control, IpFields};
 
 /// How many buffers a batch has.
 pub const BATCH: usize = 64;
@@ -17,15 +18,21 @@ const BUFFER: usize = 65_536;
 ///
 /// `T` says which socket a datagram came from.
 pub struct ReceiveBatch<T> {
-    buffers: Box<[u8]>,
-    names: Box<[libc::sockaddr_storage; BATCH]>,
-    controls: Box<[Control; BATCH]>,
-    vectors: Box<[libc::iovec; BATCH]>,
-    headers: Box<[libc::mmsghdr; BATCH]>,
+    storage: NonNull<Storage>,
     sockets: Vec<T>,
 }
 
-// SAFETY: the pointers inside point to memory that the batch owns and that does not move with it.
+/// What the kernel writes to. It points into itself, so it is only reached through the pointer it was allocated with: a
+/// reference that may write would take that right from the pointers inside.
+struct Storage {
+    headers: [libc::mmsghdr; BATCH],
+    vectors: [libc::iovec; BATCH],
+    names: [libc::sockaddr_storage; BATCH],
+    controls: [Control; BATCH],
+    buffers: [[u8; BUFFER]; BATCH],
+}
+
+// SAFETY: the batch is the only owner of its storage, which stays where it is when the batch moves.
 unsafe impl<T: Send> Send for ReceiveBatch<T> {}
 
 /// A received datagram.
@@ -43,6 +50,13 @@ pub struct Received<'b, T> {
     pub payload: &'b [u8],
 }
 
+impl<T> Drop for ReceiveBatch<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `new`, and nothing that it holds needs to be dropped.
+        unsafe { dealloc(self.storage.as_ptr().cast(), Layout::new::<Storage>()) }
+    }
+}
+
 impl<T: Copy> Default for ReceiveBatch<T> {
     fn default() -> Self {
         Self::new()
@@ -52,32 +66,36 @@ impl<T: Copy> Default for ReceiveBatch<T> {
 impl<T: Copy> ReceiveBatch<T> {
     /// Allocates the buffers, about 4 MiB of address space; memory is used as far as datagrams reach.
     pub fn new() -> Self {
-        let mut batch = Self {
-            buffers: vec![0; BATCH * BUFFER].into_boxed_slice(),
-            names: Box::new([zeroed(); BATCH]),
-            controls: Box::new([Control([0; message::CONTROL_LEN]); BATCH]),
-            vectors: Box::new([zeroed(); BATCH]),
-            headers: Box::new([zeroed(); BATCH]),
-            sockets: Vec::with_capacity(BATCH),
-        };
+        let layout = Layout::new::<Storage>();
+        // SAFETY: the layout is not empty. Zero bytes are a valid `Storage`: numbers and pointers.
+        let storage =
+            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout)).cast();
+        let batch = Self { storage, sockets: Vec::with_capacity(BATCH) };
+        let storage: *mut Storage = batch.storage.as_ptr();
         for at in 0..BATCH {
-            batch.vectors[at] =
-                libc::iovec { iov_base: batch.buffers[at * BUFFER..].as_mut_ptr().cast(), iov_len: BUFFER };
-            let header = &mut batch.headers[at].msg_hdr;
-            header.msg_name = (&raw mut batch.names[at]).cast();
-            header.msg_iov = &raw mut batch.vectors[at];
-            header.msg_iovlen = 1;
-            header.msg_control = batch.controls[at].0.as_mut_ptr().cast();
+            // SAFETY: all of these are places inside of the storage, of which nobody else has a reference.
+            unsafe {
+                (*storage).vectors[at] =
+                    libc::iovec { iov_base: (&raw mut (*storage).buffers[at]).cast(), iov_len: BUFFER };
+                let header = &raw mut (*storage).headers[at].msg_hdr;
+                (*header).msg_name = (&raw mut (*storage).names[at]).cast();
+                (*header).msg_iov = &raw mut (*storage).vectors[at];
+                (*header).msg_iovlen = 1;
+                (*header).msg_control = (&raw mut (*storage).controls[at]).cast();
+            }
             batch.make_room(at);
         }
         batch
     }
 
     /// The kernel overwrites these lengths with what it used.
-    fn make_room(&mut self, at: usize) {
-        let header = &mut self.headers[at].msg_hdr;
-        header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        header.msg_controllen = message::CONTROL_LEN as _;
+    fn make_room(&self, at: usize) {
+        // SAFETY: the storage lives, and there is no reference to it while this runs: `clear` borrows the batch mutably.
+        unsafe {
+            let header = &raw mut (*self.storage.as_ptr()).headers[at].msg_hdr;
+            (*header).msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            (*header).msg_controllen = message::CONTROL_LEN as _;
+        }
     }
 
     /// Forgets what was received.
@@ -103,14 +121,13 @@ impl<T: Copy> ReceiveBatch<T> {
     /// Returns how many. `WouldBlock` is the answer of an empty socket.
     pub fn receive(&mut self, fd: BorrowedFd<'_>, socket: T) -> io::Result<usize> {
         let first = self.sockets.len();
-        let room = &mut self.headers[first..];
-        // SAFETY: every header points to a name, a vector, a buffer and a control buffer of its own, all of them owned
-        // by `self`, which is borrowed mutably for the call.
+        // SAFETY: every header points to a name, a vector, a buffer and a control buffer of its own, all inside of the
+        // storage, to which nobody has a reference while `self` is borrowed mutably.
         let received = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
-                room.as_mut_ptr(),
-                room.len() as u32,
+                (&raw mut (*self.storage.as_ptr()).headers).cast::<libc::mmsghdr>().add(first),
+                (BATCH - first) as u32,
                 libc::MSG_DONTWAIT as _,
                 ptr::null_mut(),
             )
@@ -128,15 +145,16 @@ impl<T: Copy> ReceiveBatch<T> {
     /// The datagrams in one buffer: several if the kernel has joined them (UDP_GRO), all of one flow and of one size, but
     /// for the last, which may be shorter.
     fn datagrams(&self, at: usize, socket: T) -> impl Iterator<Item = Received<'_, T>> {
-        let header = &self.headers[at];
+        // SAFETY: as long as `self` is borrowed, neither the kernel nor `make_room` writes to the storage.
+        let storage = unsafe { self.storage.as_ref() };
+        let header = &storage.headers[at];
         let ancillary = message::read_ancillary(&header.msg_hdr);
-        let start = at * BUFFER;
-        let content = &self.buffers[start..start + (header.msg_len as usize).min(BUFFER)];
+        let content = &storage.buffers[at][..(header.msg_len as usize).min(BUFFER)];
         let size = ancillary.segment.unwrap_or(0).max(1);
         // A datagram may be empty, and `chunks` would not show it.
         let (first, rest) =
             content.split_at(if ancillary.segment.is_some() { size.min(content.len()) } else { content.len() });
-        let source = message::read_address(&self.names[at]);
+        let source = message::read_address(&storage.names[at]);
         std::iter::once(first).chain(rest.chunks(size)).filter_map(move |payload| {
             Some(Received {
                 socket,

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::message::{self, Control, IpFields, zeroed};
+use super::message::{self, Control, IpFields, Zeroed as _};
 use super::receive::BATCH;
 use super::socket::UdpSocket;
 
@@ -17,6 +17,8 @@ use super::socket::UdpSocket;
 const HEADER: usize = 48;
 /// Header, payload, padding.
 const PARTS: usize = 3;
+/// How many batches go without trains after the kernel could not cut one.
+const PAUSE: u32 = 4096;
 /// A train is one IP packet to the kernel before it is cut.
 const MAX_TRAIN: usize = 65_000;
 
@@ -83,8 +85,8 @@ pub struct SendBatch<S> {
     envelopes: Box<[Envelope; BATCH]>,
     vectors: Box<[libc::iovec; BATCH * PARTS]>,
     headers: Box<[libc::mmsghdr; BATCH]>,
-    /// Off once the kernel has said that it cannot cut trains on the way out.
-    trains_work: bool,
+    /// For how many more batches no trains are made: the kernel has said that it cannot cut them on some way out.
+    pause: u32,
 }
 
 // SAFETY: pointers are only looked at while an `Outbox` holds the borrows of what they point to.
@@ -99,15 +101,15 @@ impl<S: Copy + Ord> Default for SendBatch<S> {
 impl<S: Copy + Ord> SendBatch<S> {
     /// Allocates the room.
     pub fn new() -> Self {
-        let envelope = Envelope { name: zeroed(), control: Control([0; message::CONTROL_LEN]) };
+        let envelope = Envelope { name: libc::sockaddr_storage::zeroed(), control: Control([0; message::CONTROL_LEN]) };
         Self {
             slots: Vec::with_capacity(BATCH),
             order: Vec::with_capacity(BATCH),
             trains: Vec::with_capacity(BATCH),
             envelopes: Box::new([envelope; BATCH]),
-            vectors: Box::new([zeroed(); BATCH * PARTS]),
-            headers: Box::new([zeroed(); BATCH]),
-            trains_work: true,
+            vectors: Box::new([libc::iovec::zeroed(); BATCH * PARTS]),
+            headers: Box::new([libc::mmsghdr::zeroed(); BATCH]),
+            pause: 0,
         }
     }
 
@@ -135,11 +137,12 @@ impl<S: Copy + Ord> SendBatch<S> {
     /// Couples what may leave together: equal sizes, but the last may be shorter.
     fn couple(&mut self) {
         self.trains.clear();
+        self.pause = self.pause.saturating_sub(1);
         let mut rest = self.order.as_slice();
         while let Some((first, behind)) = rest.split_first() {
             let first = &self.slots[usize::from(*first)];
             let size = first.len();
-            let (mut count, mut bytes, mut closed) = (1, size, size == 0 || !self.trains_work);
+            let (mut count, mut bytes, mut closed) = (1, size, size == 0 || self.pause > 0);
             for next in behind {
                 let next = &self.slots[usize::from(*next)];
                 let len = next.len();
@@ -246,7 +249,7 @@ impl<'p, S: Copy + Ord> Outbox<'_, 'p, S> {
         while train < batch.trains.len() {
             let socket = batch.slots[usize::from(batch.order[first])].socket;
             let fd = resolve(socket);
-            let sent = fd.map_or(0, |fd| batch.send(fd, train, first));
+            let (sent, split) = fd.map_or((0, false), |fd| batch.send(fd, train, first));
             let done: usize = batch.trains[train..train + sent].iter().map(|count| usize::from(*count)).sum();
             train += sent;
             first += done;
@@ -254,8 +257,7 @@ impl<'p, S: Copy + Ord> Outbox<'_, 'p, S> {
                 let members = usize::from(batch.trains[train]);
                 for at in &batch.order[first..first + members] {
                     let slot = &batch.slots[usize::from(*at)];
-                    // What is wrong with a train may be right for each of its members.
-                    if !fd.is_some_and(|fd| members > 1 && send_slot(fd, slot)) {
+                    if !fd.is_some_and(|fd| members > 1 && split && send_slot(fd, slot)) {
                         refused(slot.socket, slot.payload_len);
                     }
                 }
@@ -269,8 +271,8 @@ impl<'p, S: Copy + Ord> Outbox<'_, 'p, S> {
 
 impl<S: Copy + Ord> SendBatch<S> {
     /// Sends the trains from `train` on that leave through the same socket. Returns how many the kernel took; none means
-    /// that it refused the first.
-    fn send(&mut self, fd: BorrowedFd<'_>, train: usize, first: usize) -> usize {
+    /// that it refused the first, and then whether its datagrams should be tried one by one.
+    fn send(&mut self, fd: BorrowedFd<'_>, train: usize, first: usize) -> (usize, bool) {
         let socket = self.slots[usize::from(self.order[first])].socket;
         let mut ends = first;
         let count = self.trains[train..]
@@ -288,16 +290,19 @@ impl<S: Copy + Ord> SendBatch<S> {
                 libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, libc::MSG_DONTWAIT as _)
             };
             if let Ok(sent) = usize::try_from(sent) {
-                return sent;
+                return (sent, false);
             }
             match io::Error::last_os_error().raw_os_error() {
                 Some(libc::EINTR) => {}
-                // The way out has no checksum offload, and this kernel wants it for trains.
+                // The way out has no checksum offload, or encrypts, and this kernel cannot cut trains for it.
                 Some(libc::EIO) => {
-                    self.trains_work = false;
-                    return 0;
+                    self.pause = PAUSE;
+                    return (0, true);
                 }
-                _ => return 0,
+                // What is too large for the link cannot be cut to fit, but a single datagram can be fragmented.
+                Some(libc::EINVAL | libc::EMSGSIZE) => return (0, true),
+                // A full buffer or a missing route is no better for single datagrams.
+                _ => return (0, false),
             }
         }
     }
@@ -324,10 +329,10 @@ fn send_parts(
     ip: IpFields,
     parts: [&[u8]; PARTS],
 ) -> io::Result<()> {
-    let mut name: libc::sockaddr_storage = zeroed();
+    let mut name = libc::sockaddr_storage::zeroed();
     let mut control = Control([0; message::CONTROL_LEN]);
     let mut vectors = parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
-    let mut header: libc::msghdr = zeroed();
+    let mut header = libc::msghdr::zeroed();
     header.msg_namelen = message::write_address(&mut name, destination);
     header.msg_name = (&raw mut name).cast();
     header.msg_controllen = message::write_ancillary(&mut control, source, destination.is_ipv4(), ip, None) as _;

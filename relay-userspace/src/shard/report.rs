@@ -42,7 +42,7 @@ impl Counters {
     fn direction(&mut self, through: Socket) -> &mut Count {
         match through {
             Socket::Listener(_) => &mut self.to_client,
-            Socket::Relay(_) => &mut self.to_peer,
+            Socket::Relay(..) => &mut self.to_peer,
         }
     }
 }

@@ -53,6 +53,11 @@ impl Shard {
                     if !self.rounds()? {
                         readable?.clear_ready();
                     }
+                    // Under load the runtime's own timer would come late.
+                    if self.state.server.poll_timeout().is_some_and(|due| due <= Instant::now()) {
+                        self.state.server.handle_timeout(now());
+                        self.state.carry_out();
+                    }
                 }
                 () = sleep_until(deadline) => {
                     self.state.server.handle_timeout(now());
@@ -84,8 +89,12 @@ impl Shard {
                 let socket = self.ready[at];
                 // A socket may have been closed by what came in before it in this round.
                 let Some(fd) = self.state.sockets.fd(socket) else { continue };
-                // Errors of a UDP socket are about some datagram sent before. There is nothing to do about them here.
-                let _ = self.receive.receive(fd, socket);
+                // Other errors of a UDP socket are about some datagram sent before, and gone with this.
+                if let Err(error) = self.receive.receive(fd, socket)
+                    && error.raw_os_error() == Some(libc::ECONNABORTED)
+                {
+                    self.state.lose(socket);
+                }
                 if self.receive.is_full() {
                     self.relay();
                 }
@@ -117,7 +126,9 @@ impl State {
                 let five_tuple = FiveTuple { client: ClientAddr::new(datagram.source), server };
                 self.server.client_datagram(now, five_tuple, datagram.payload)
             }
-            Socket::Relay(relay) => {
+            // A request before it in this batch may have closed the socket.
+            Socket::Relay(..) if self.sockets.relay(datagram.socket).is_none() => return,
+            Socket::Relay(relay, _) => {
                 self.server.peer_datagram(now, relay, PeerAddr::new(datagram.source), datagram.payload)
             }
         };
@@ -146,7 +157,10 @@ impl State {
         ip.hop_limit = hop_limit;
         match forward {
             Forward::ToPeer { relay, peer, payload, dont_fragment, .. } => {
-                let socket = Socket::Relay(*relay);
+                let Some(socket) = self.sockets.socket_of(*relay) else {
+                    self.counters.send_failed += 1;
+                    return;
+                };
                 let destination = peer.socket();
                 let outgoing = Outgoing { socket, source: None, destination, ip, header: &[], payload, padding: 0 };
                 if *dont_fragment {
@@ -188,11 +202,18 @@ impl State {
     }
 
     fn set_dont_fragment(&self, socket: Socket, on: bool) {
-        if let Socket::Relay(relay) = socket
-            && let Some(socket) = self.sockets.relay(relay)
+        if let Some(socket) = self.sockets.relay(socket)
             && let Err(error) = socket.set_dont_fragment(on)
         {
             tracing::trace!(%error, "DF cannot be set");
+        }
+    }
+
+    /// The kernel has taken a socket away, as by `ss --kill`.
+    fn lose(&mut self, socket: Socket) {
+        if let Socket::Relay(relay, _) = socket {
+            self.server.relay_failed(now(), relay);
+            self.carry_out();
         }
     }
 

@@ -20,22 +20,34 @@ use crate::net::{SocketError, UdpSocket, send_one};
 pub(super) enum Socket {
     /// A listener, by its place in the list.
     Listener(u32),
-    /// The socket of a relayed address.
-    Relay(RelayId),
+    /// The socket of a relayed address, and how often its name was used before: what is still in a batch from the last
+    /// socket of that name must not pass for the next one's.
+    Relay(RelayId, Generation),
 }
+
+/// Counts the sockets that had one name, one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Generation(u32);
 
 impl Socket {
     fn token(self) -> epoll::EventData {
         epoll::EventData::new_u64(match self {
-            Self::Listener(at) => u64::from(at),
-            Self::Relay(RelayId(id)) => 1 << 32 | u64::from(id),
+            Self::Listener(at) => LISTENER | u64::from(at),
+            Self::Relay(RelayId(id), Generation(generation)) => u64::from(generation) << 32 | u64::from(id),
         })
     }
 
     fn from_token(token: u64) -> Self {
-        if token >> 32 == 0 { Self::Listener(token as u32) } else { Self::Relay(RelayId(token as u32)) }
+        if token & LISTENER != 0 {
+            Self::Listener(token as u32)
+        } else {
+            Self::Relay(RelayId(token as u32), Generation((token >> 32) as u32))
+        }
     }
 }
+
+/// Tells the two kinds of tokens apart; generations stay below it.
+const LISTENER: u64 = 1 << 63;
 
 /// Listeners, relay sockets, and the epoll instance that watches them.
 ///
@@ -44,10 +56,17 @@ impl Socket {
 pub(super) struct Sockets {
     poll: OwnedFd,
     listeners: Vec<UdpSocket>,
-    relays: Vec<Option<UdpSocket>>,
+    relays: Vec<RelaySocket>,
     open: usize,
     reservations: Reservations,
     datapath: datapath::Handle,
+}
+
+/// The place of a relayed address's socket.
+#[derive(Default)]
+struct RelaySocket {
+    socket: Option<UdpSocket>,
+    generation: Generation,
 }
 
 /// How many sockets one call reports at most.
@@ -92,12 +111,20 @@ impl Sockets {
     pub(super) fn fd(&self, socket: Socket) -> Option<BorrowedFd<'_>> {
         match socket {
             Socket::Listener(at) => self.listeners.get(at as usize).map(UdpSocket::as_fd),
-            Socket::Relay(relay) => self.relay(relay).map(UdpSocket::as_fd),
+            Socket::Relay(..) => self.relay(socket).map(UdpSocket::as_fd),
         }
     }
 
-    pub(super) fn relay(&self, RelayId(id): RelayId) -> Option<&UdpSocket> {
-        self.relays.get(id as usize)?.as_ref()
+    /// The socket of a relayed address, unless it was closed.
+    pub(super) fn relay(&self, socket: Socket) -> Option<&UdpSocket> {
+        let Socket::Relay(RelayId(id), generation) = socket else { return None };
+        self.relays.get(id as usize).filter(|relay| relay.generation == generation)?.socket.as_ref()
+    }
+
+    /// The socket that a relayed address has now.
+    pub(super) fn socket_of(&self, relay: RelayId) -> Option<Socket> {
+        let place = self.relays.get(relay.0 as usize)?;
+        place.socket.as_ref().map(|_| Socket::Relay(relay, place.generation))
     }
 
     /// The address at which a datagram reached a listener.
@@ -126,25 +153,28 @@ impl Sockets {
 
     /// Opens the socket of a relayed address.
     pub(super) fn bind(&mut self, relay: RelayId, request: BindRequest) -> Result<RelayedAddr, BindError> {
-        let socket = match request {
-            BindRequest::Port(address) => open(address)?,
+        let (socket, next) = match request {
+            BindRequest::Port(address) => (open(address)?, None),
             BindRequest::Pair(address, token) => {
-                let even = open(address)?;
-                let next = SocketAddr::new(address.ip(), address.port() + 1);
-                self.reservations.keep(token, open(RelayedAddr::new(next))?);
-                even
+                let next = RelayedAddr::new(SocketAddr::new(address.ip(), address.port() + 1));
+                (open(address)?, Some((token, open(next)?)))
             }
-            BindRequest::Reserved(token) => self.reservations.take(token).ok_or(BindError::NoReservation)?,
+            BindRequest::Reserved(token) => (self.reservations.take(token).ok_or(BindError::NoReservation)?, None),
         };
         let local = RelayedAddr::new(socket.local());
-        let RelayId(id) = relay;
-        epoll::add(&self.poll, &socket, Socket::Relay(relay).token(), epoll::EventFlags::IN)
-            .map_err(|_| BindError::Unavailable)?;
-        let at = id as usize;
+        let at = relay.0 as usize;
         if self.relays.len() <= at {
-            self.relays.resize_with(at + 1, || None);
+            self.relays.resize_with(at + 1, RelaySocket::default);
         }
-        self.relays[at] = Some(socket);
+        let place = &mut self.relays[at];
+        place.generation = Generation((place.generation.0 + 1) & (u32::MAX >> 1));
+        let token = Socket::Relay(relay, place.generation).token();
+        epoll::add(&self.poll, &socket, token, epoll::EventFlags::IN).map_err(|_| BindError::Unavailable)?;
+        place.socket = Some(socket);
+        // Last, since whatever fails must leave nothing behind.
+        if let Some((token, next)) = next {
+            self.reservations.keep(token, next);
+        }
         self.open += 1;
         self.datapath.claim_port(local.port(), PortRole::Relayed);
         Ok(local)
@@ -152,7 +182,7 @@ impl Sockets {
 
     /// Closes the socket of a relayed address.
     pub(super) fn close(&mut self, RelayId(id): RelayId) {
-        if let Some(socket) = self.relays.get_mut(id as usize).and_then(Option::take) {
+        if let Some(socket) = self.relays.get_mut(id as usize).and_then(|place| place.socket.take()) {
             self.open -= 1;
             self.datapath.release_port(socket.local().port(), PortRole::Relayed);
         }

@@ -229,6 +229,8 @@ impl Server {
                 if let Some(reservation) = self.reservations.remove(&token) {
                     self.timers.cancel(reservation.expires, Timer::Reservation(token));
                 }
+                // Nor is its owner charged for it any longer, if another user has redeemed it.
+                self.quotas.release(token);
                 Slot::Bound { relay, address }
             }
             (Wanted::Port { address, parity }, Err(error)) => {

@@ -35,7 +35,7 @@ const KNOWN: &[u16] = &[
     ReservationToken::TYPE,
 ];
 
-/// How many types UNKNOWN-ATTRIBUTES lists at most: the answer stays smaller than the request.
+/// How many types UNKNOWN-ATTRIBUTES lists at most: answers to strangers stay short.
 const LISTED: usize = 16;
 
 /// The types of a message's attributes that should be understood and are not, each once.

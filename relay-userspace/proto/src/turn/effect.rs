@@ -217,7 +217,7 @@ pub enum BindRequest {
     Reserved(ReservationToken),
 }
 
-/// Why a socket could not be bound.
+/// Why a socket could not be bound. Nothing is left bound or kept then, of a pair neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindError {
     /// The port is taken: another one may work.

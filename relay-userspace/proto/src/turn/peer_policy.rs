@@ -10,7 +10,7 @@ use crate::address::PeerAddr;
 
 /// What no peer is allowed to be unless the operator says so: addresses that mean this host, its own network, nobody,
 /// or many, and the ranges that translate to IPv4.
-const FORBIDDEN: [&str; 26] = [
+const FORBIDDEN: [&str; 30] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
@@ -32,7 +32,11 @@ const FORBIDDEN: [&str; 26] = [
     "64:ff9b:1::/48",
     "100::/64",
     "2001::/32",
+    "2001:2::/48",
+    "2001:db8::/32",
     "2002::/16",
+    "3fff::/20",
+    "5f00::/16",
     "fc00::/7",
     "fe80::/10",
     "fec0::/10",
@@ -217,7 +221,11 @@ mod tests {
             "64:ff9b:1::1",
             "100::1",
             "2001::1",
+            "2001:2::1",
+            "2001:db8::1",
             "2002:808:808::1",
+            "3fff::1",
+            "5f00::1",
             "fc00::1",
             "fdff::1",
             "fe80::1",
@@ -242,7 +250,8 @@ mod tests {
             "198.20.0.0",
             "223.255.255.255",
             "2001:4860:4860::8888",
-            "2001:db8::1",
+            "2001:3::1",
+            "2001:db7:ffff::1",
             "2a00::1",
             "64:ff9a::1",
             "::ffff:8.8.8.8",

@@ -246,6 +246,21 @@ fn the_next_port_is_kept_for_whoever_brings_the_token() {
 }
 
 #[test]
+fn a_token_that_another_user_redeems_is_charged_to_that_user_alone() {
+    let mut relay = Relay::default();
+    let mut alice = Client::alice(AT);
+    let answer = relay.request(&mut alice, Method::ALLOCATE, |request| request.with(&UDP).with(&PAIR));
+    let token = answer.token().unwrap();
+    assert_eq!(relay.quotas.in_use(), 2);
+    let mut bob = Client::new("203.0.113.7:41001", "bob", "hunter2");
+    let answer = relay.request(&mut bob, Method::ALLOCATE, |request| request.with(&UDP).with(&token));
+    answer.expect_success(&bob);
+    assert_eq!(relay.quotas.in_use(), 2, "one allocation each");
+    relay.shut_down();
+    assert_eq!(relay.quotas.in_use(), 0);
+}
+
+#[test]
 fn a_reserved_port_is_dropped_after_thirty_seconds() {
     let mut relay = Relay::default();
     let mut client = Client::alice(AT);

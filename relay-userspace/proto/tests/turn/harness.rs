@@ -83,6 +83,8 @@ pub(crate) fn config() -> ServerConfig {
         RelayAddress { bind: RELAY_V6.parse().unwrap(), public: RELAY_V6.parse().unwrap() },
     ];
     let mut peer_policy = PeerPolicy::default();
+    // The tests speak of peers in the documentation prefix.
+    peer_policy.allow("2001:db8::/32".parse().unwrap());
     peer_policy.add_own_address(RELAY_V6.parse().unwrap());
     peer_policy.set_relay(relay_addresses.iter().map(|address| address.bind).collect(), 49_152..=65_535);
     ServerConfig {
