@@ -69,6 +69,8 @@ verdicts! {
     NextHop = Pass, "next_hop";
     /// The next hop is behind another interface or VLAN.
     OtherLink = Pass, "other_link";
+    /// The frame was not addressed to the interface's own link-layer address: another host's, seen in passing.
+    OtherHost = Pass, "other_host";
     /// The packet would outgrow the MTU of the next hop's link.
     TooBig = Pass, "too_big";
     /// The driver left no room in front of the packet.

@@ -50,13 +50,18 @@ pub(crate) fn plan<F: Family>(
     if next_hop.interface != frame.interface() || u16::from_ne_bytes(next_hop.vlan) != vlan {
         return Err(Verdict::OtherLink);
     }
+    let addresses = addresses(next_hop);
+    // An interface that listens to all frames hands over those of other hosts too, which the kernel would not take.
+    if !is_for(frame, &addresses) {
+        return Err(Verdict::OtherHost);
+    }
     if F::HEADER_LEN as u32 + udp_length > next_hop.mtu {
         return Err(Verdict::TooBig);
     }
     // An IPv4 sender that computed no checksum has its peer get none.
     let udp_checksum =
         if packet.udp_checksum == 0 { 0 } else { update_udp(packet.udp_checksum, payload.delta(record.delta)) };
-    Ok(Plan { verdict, udp_length: udp_length as u16, udp_checksum, addresses: addresses(next_hop) })
+    Ok(Plan { verdict, udp_length: udp_length as u16, udp_checksum, addresses })
 }
 
 /// Moves the head of the frame to where the new headers end at the payload, which stays, and writes them.
@@ -102,6 +107,14 @@ pub(crate) fn send<F: Family, const TAGGED: bool>(
         frame.store(udp + UDP_LEN, header.to_bytes());
     }
     Ok(Sent { verdict: plan.verdict, bytes: payload.length, allocation: record.allocation })
+}
+
+/// Whether the frame was sent to the address that the reply will come from.
+#[inline(always)]
+fn is_for(frame: &Frame, (first, last): &Addresses) -> bool {
+    // The entry's source address: the last two bytes of the first word, then the four of the second.
+    let [.., high, low] = first.to_ne_bytes();
+    frame.load::<u16>(0) == u16::from_ne_bytes([high, low]) && frame.load::<u32>(2) == *last
 }
 
 /// The link-layer addresses, which stand in the entry as they do in the header.

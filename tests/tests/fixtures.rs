@@ -294,6 +294,20 @@ fn a_checksum_of_zero_is_sent_as_ones() -> Result<()> {
 }
 
 #[test]
+fn a_frame_to_another_host_is_left_to_the_kernel() -> Result<()> {
+    each(|bench, _, direction, packet| {
+        let (own, from) = packet.link;
+        for at in 0..6 {
+            let mut other = own;
+            other[at] ^= 1;
+            let packet = Frame { link: (other, from), ..packet.clone() };
+            bench.expect_passed(&format!("{direction:?}: byte {at} differs"), &packet.bytes(), Verdict::OtherHost)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_vlan_tag_is_kept() -> Result<()> {
     each(|bench, flow, direction, packet| {
         let packet = Frame { vlan: Some(TAG), ..packet };

@@ -104,6 +104,7 @@ fn what_leaves_is_what_a_model_builds() {
         let plain = flow.packet(direction, &data);
         let mut packet = Frame { source: plain.source, destination: plain.destination, ..fields };
         packet.payload = plain.payload;
+        packet.link.0 = next_hop.source;
         packet.checksum |= flow.client.is_ipv6();
         packet.dont_fragment |= flow.client.is_ipv6();
         if direction == Direction::ToPeer {

@@ -7,6 +7,8 @@ use etherparse::{
     SingleVlanHeader, UdpHeader, VlanId, VlanPcp,
 };
 
+use super::bench::NEXT_HOP;
+
 /// A UDP datagram in an Ethernet frame, by its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
@@ -40,7 +42,7 @@ impl Frame {
     /// A plain datagram between two addresses, as a common host sends it.
     pub fn new(source: SocketAddr, destination: SocketAddr, payload: impl Into<Vec<u8>>) -> Self {
         Self {
-            link: ([0x02, 0, 0, 0, 0, 1], [0x02, 0, 0, 0, 0, 2]),
+            link: (NEXT_HOP.source, [0x02, 0, 0, 0, 0, 2]),
             vlan: None,
             source,
             destination,
