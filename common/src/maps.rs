@@ -1,12 +1,9 @@
 //! Keys and values of the BPF maps: the ABI between the daemon, which writes them, and the program, which reads them.
 //!
 //! All addresses, ports and channel numbers are big-endian byte arrays as they stand in the packet. No type has padding.
-//! Any change of a layout here changes [`ABI_VERSION`].
+//! The program is embedded in the daemon that loads it, so both are always of one version.
 
 use crate::checksum::Sum;
-
-/// Version of everything in this module.
-pub const ABI_VERSION: u32 = 2;
 
 /// Name of the array of [`Bucket<4>`](crate::slot::Bucket)s.
 pub const FLOWS4: &str = "FLOWS4";

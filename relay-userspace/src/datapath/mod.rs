@@ -177,6 +177,11 @@ impl Datapath {
         format!("XDP: {}", interfaces.join("; "))
     }
 
+    /// Whether its thread has ended, which only a defect makes it do: removals are no longer carried out then.
+    pub fn has_stopped(&self) -> bool {
+        self.running.as_ref().and_then(|running| running.thread.as_ref()).is_some_and(JoinHandle::is_finished)
+    }
+
     /// Waits until every command that was given before is in the kernel; `false` if that took longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> bool {
         let Some(running) = &self.running else { return true };
