@@ -6,16 +6,21 @@
 //! 2. everything else reaches a socket of a [`shard`], which receives and sends in batches ([`net`]);
 //! 3. the engine of `hairpin-proto` decides, and its effects come back through the shard, to sockets and [`datapath`].
 //!
-//! Around it: [`cli`] reads the command line, [`relay`] builds the parts and takes them down again, [`admin`] and
-//! [`metrics`] show what happens, [`state`] keeps what must survive a restart, [`load`] measures any TURN server.
+//! Around it: [`cli`] reads the command line into a [`config`], [`relay`] builds the parts from it and takes them down
+//! again, [`announce`] says what was started, [`admin`] and [`metrics`] show what happens, [`state`] keeps what must
+//! survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
 
 pub mod admin;
+pub mod announce;
 pub mod cli;
-pub mod credentials;
+pub mod clock;
+pub mod config;
 pub mod datapath;
+pub mod file_limit;
 pub mod load;
 pub mod metrics;
 pub mod net;
+pub mod random;
 pub mod relay;
 pub mod shard;
 pub mod state;

@@ -1,71 +1,20 @@
 //! Builds the relay from its configuration, runs it, and takes it down again.
 
-use std::io::Write;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig};
-use ipnet::IpNet;
-use ring::rand::{SecureRandom, SystemRandom};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{AdminAddr, PortRange, RelayAddr, User};
+use crate::announce::announce;
+use crate::config::{AdminAddr, Authentication, Config, User};
 use crate::datapath::{self, Datapath, XdpMode};
 use crate::net::UdpSocket;
+use crate::random::SystemRandomness;
 use crate::shard::{Parts, Reservations, ShardHandle};
-use crate::{admin, state};
-
-/// A checked configuration.
-#[derive(Debug)]
-pub struct Config {
-    /// Where clients reach the server.
-    pub listeners: Vec<SocketAddr>,
-    /// A listener that is left out when the host cannot have it: the default one of IPv6 on a host without.
-    pub optional_listener: Option<SocketAddr>,
-    /// What relayed addresses are made of.
-    pub relay_addresses: Vec<RelayAddr>,
-    /// The ports of relayed addresses.
-    pub relay_ports: PortRange,
-    /// Realm of the long-term credentials.
-    pub realm: String,
-    /// Who may relay.
-    pub authentication: Authentication,
-    /// Peers that are allowed although a wider rule forbids them.
-    pub allow_peers: Vec<IpNet>,
-    /// Peers that are forbidden.
-    pub deny_peers: Vec<IpNet>,
-    /// Forwarding in the kernel.
-    pub xdp: XdpMode,
-    /// Whose packets are forwarded in the kernel; none: those of the default route.
-    pub interfaces: Vec<String>,
-    /// Where metrics and health are served.
-    pub admin: AdminAddr,
-    /// Number of shards.
-    pub shards: u32,
-}
-
-/// Who may relay.
-#[derive(Debug)]
-pub enum Authentication {
-    /// What the operator said.
-    Given {
-        /// Users with a password each.
-        users: Vec<User>,
-        /// Secrets for credentials that expire.
-        secrets: Vec<String>,
-    },
-    /// Nothing was said: a secret of this relay's own.
-    Generated {
-        /// Where it is kept.
-        state_dir: PathBuf,
-    },
-}
-
-/// How long the credentials are valid that are printed at the start.
-const PRINTED_CREDENTIALS: Duration = Duration::from_secs(24 * 3600);
+use crate::{admin, file_limit, random, state};
 
 /// How many channels the kernel can take, per IP version.
 const KERNEL_FLOWS: u32 = 1 << 17;
@@ -99,7 +48,9 @@ struct Relay {
 
 impl Relay {
     async fn start(config: Config) -> anyhow::Result<Self> {
-        raise_file_limit();
+        let port_capacity = config.relay_ports.count() * config.relay_addresses.len();
+        let few_files = allow_files(&config, port_capacity);
+        let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
         let (listeners, sockets) = open_listeners(&config)?;
         let admin = match config.admin {
@@ -109,17 +60,17 @@ impl Relay {
 
         let per_family =
             |v4: bool| config.relay_addresses.iter().filter(|address| address.bind.is_ipv4() == v4).count();
-        let port_capacity = config.relay_ports.count() * config.relay_addresses.len();
         // One allocation has at most one relayed address of each family.
         let max_allocations = config.relay_ports.count() * per_family(true).max(per_family(false));
+        let allocations_per_user = share_of_one_user(max_allocations);
         let max_allocations = u32::try_from(max_allocations).unwrap_or(u32::MAX).next_multiple_of(config.shards);
 
         let datapath = start_datapath(&config, &listeners, max_allocations)?;
 
         let quotas = Quotas::default();
         let reservations = Reservations::default();
-        let nonce_key = random_key()?;
-        let policy = peer_policy(&config, &listeners);
+        let nonce_key = random::bytes()?;
+        let policy = peer_policy(&config, &listeners, &own_addresses);
         let mut shards = Vec::new();
         for (index, listeners) in (0..config.shards).zip(sockets) {
             let server = Server::new(
@@ -130,21 +81,20 @@ impl Relay {
                     nonce_key,
                     nonce_lifetime: Duration::from_secs(3600),
                     peer_policy: policy.clone(),
-                    relay_addresses: config
-                        .relay_addresses
-                        .iter()
-                        .map(|address| RelayAddress { bind: address.bind, public: address.public })
-                        .collect(),
+                    relay_addresses: config.relay_addresses.clone(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
-                    limits: Limits { allocations: (max_allocations / config.shards) as usize, ..Limits::default() },
+                    limits: Limits {
+                        allocations: (max_allocations / config.shards) as usize,
+                        allocations_per_user,
+                        ..Limits::default()
+                    },
                     quotas: quotas.clone(),
                 },
-                Box::new(SystemRandomness(SystemRandom::new())),
+                Box::new(SystemRandomness::default()),
             );
-            let shards_count = config.shards;
             shards.push(ShardHandle::spawn(Parts {
                 index,
-                shards: shards_count,
+                shards: config.shards,
                 listeners,
                 server,
                 reservations: reservations.clone(),
@@ -162,7 +112,10 @@ impl Relay {
             };
             tokio::spawn(admin::serve(listener, sources));
         }
-        announce(&config, &listeners, &datapath, &authority);
+        if let Some(warning) = few_files {
+            tracing::warn!("{warning}");
+        }
+        announce(&config, &listeners, datapath.summary(), authority.generated());
         Ok(Self { shards, datapath })
     }
 
@@ -189,7 +142,7 @@ impl Relay {
 struct Authority {
     users: Vec<User>,
     secrets: Vec<String>,
-    /// Whether the operator has to be told how to use the relay.
+    /// Whether the only secret is the relay's own.
     generated: bool,
 }
 
@@ -205,6 +158,11 @@ impl Authority {
         })
     }
 
+    /// The relay's own secret: its operator has to be told how to use it.
+    fn generated(&self) -> Option<&str> {
+        self.secrets.first().filter(|_| self.generated).map(String::as_str)
+    }
+
     fn credentials(&self, realm: &str) -> Credentials {
         let mut credentials = Credentials::new(realm);
         for user in &self.users {
@@ -217,26 +175,11 @@ impl Authority {
     }
 }
 
-struct SystemRandomness(SystemRandom);
-
-impl hairpin_proto::turn::Random for SystemRandomness {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        self.0.fill(bytes).expect("getrandom fails only before the kernel has entropy, and start-up has drawn from it");
-    }
-}
-
-fn random_key() -> anyhow::Result<[u8; 32]> {
-    let mut key = [0; 32];
-    SystemRandom::new().fill(&mut key).map_err(|_| anyhow::anyhow!("the system gives no random bytes"))?;
-    Ok(key)
-}
-
-/// Each relayed address has a socket: the soft limit of open files, often 1024, would end it early.
-fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-    }
+/// Asks for as many open files as all relay ports need. Returns what to say when there are fewer.
+fn allow_files(config: &Config, port_capacity: usize) -> Option<String> {
+    let listeners = config.listeners.iter().chain(&config.optional_listener).count();
+    let needed = file_limit::needed(port_capacity, listeners, config.shards);
+    file_limit::warning(file_limit::raise(needed), needed, port_capacity)
 }
 
 /// Opens every listener once for each shard. Returns the addresses, and the sockets by shard.
@@ -278,13 +221,25 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u3
     })?)
 }
 
-fn peer_policy(config: &Config, listeners: &[SocketAddr]) -> PeerPolicy {
+/// How many allocations one user may have: three quarters, so that nobody can take them all.
+fn share_of_one_user(allocations: usize) -> usize {
+    (allocations / 4 * 3 + allocations % 4 * 3 / 4).max(1)
+}
+
+/// The addresses of this host. Without them its own services would be open to whoever may relay, so there is no relay.
+fn own_addresses(found: io::Result<Vec<if_addrs::Interface>>) -> anyhow::Result<Vec<IpAddr>> {
+    let interfaces = found.context(
+        "the addresses of this host, which no peer may have, cannot be listed (does a sandbox forbid AF_NETLINK?)",
+    )?;
+    Ok(interfaces.iter().map(if_addrs::Interface::ip).collect())
+}
+
+fn peer_policy(config: &Config, listeners: &[SocketAddr], own_addresses: &[IpAddr]) -> PeerPolicy {
     let mut policy = PeerPolicy::default();
     // Nobody reaches this host's own services through the relay, on whichever of its addresses they listen.
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let listening = listeners.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
     let relaying = config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]);
-    for ip in interfaces.iter().map(if_addrs::Interface::ip).chain(listening).chain(relaying) {
+    for ip in own_addresses.iter().copied().chain(listening).chain(relaying) {
         policy.add_own_address(ip);
     }
     policy.set_relay(
@@ -296,41 +251,22 @@ fn peer_policy(config: &Config, listeners: &[SocketAddr]) -> PeerPolicy {
     policy
 }
 
-/// Says what was started. The last lines go to standard output: they are made to be pasted.
-fn announce(config: &Config, listeners: &[SocketAddr], datapath: &Datapath, authority: &Authority) {
-    for listener in listeners {
-        tracing::info!("listening on udp {listener}");
-    }
-    for address in &config.relay_addresses {
-        let ports = config.relay_ports;
-        if address.bind == address.public {
-            tracing::info!("relaying from {} ports {ports}", address.bind);
-        } else {
-            tracing::info!("relaying from {} (outside: {}) ports {ports}", address.bind, address.public);
-        }
-    }
-    if let AdminAddr::At(address) = config.admin {
-        tracing::info!("metrics on http://{address}/metrics");
-    }
-    tracing::info!("{}", datapath.summary());
-    if authority.generated
-        && let Some(secret) = authority.secrets.first()
-    {
-        let expires = unix_now() + PRINTED_CREDENTIALS.as_secs();
-        let (username, password) = Credentials::mint(secret, "hairpin", expires);
-        let port = listeners.first().map_or(3478, SocketAddr::port);
-        let mut out = std::io::stdout().lock();
-        // Nobody may be reading: the relay runs all the same.
-        let _ = writeln!(out, "\nA TURN client can use this relay with, for 24 hours:\n");
-        for address in &config.relay_addresses {
-            let host = SocketAddr::new(address.public, port);
-            let _ = writeln!(out, "  turn:{host}?transport=udp");
-        }
-        let _ = writeln!(out, "  username: {username}\n  password: {password}\n");
-        let _ = writeln!(out, "`hairpin credentials` makes more from the secret in the state directory.");
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    #[test]
+    fn no_user_can_take_all_ports_but_each_can_have_one() {
+        let shares = [1, 2, 3, 4, 100, 16_384].map(share_of_one_user);
+        assert_eq!(shares, [1, 1, 2, 3, 75, 12_288]);
+    }
+
+    #[test]
+    fn a_host_that_does_not_know_its_addresses_does_not_relay() {
+        let error = own_addresses(Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT))).unwrap_err();
+        let line = format!("{error:#}");
+        assert!(line.contains("addresses of this host") && line.contains("not supported"), "{line}");
+        let own = own_addresses(if_addrs::get_if_addrs()).unwrap();
+        assert!(own.iter().any(IpAddr::is_loopback), "{own:?}");
+    }
 }

@@ -1,11 +1,11 @@
 //! The state directory: what must survive a restart.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use crate::random::{self, NoRandomness};
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +25,8 @@ pub enum StateError {
     #[error("--state-dir: {0} can be read by other users; run chmod 600 on it, or delete it for a new secret")]
     Exposed(PathBuf),
     /// The system has no random bytes.
-    #[error("the system gives no random bytes")]
-    Random,
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
 }
 
 /// Where state is kept unless `--state-dir` says otherwise.
@@ -38,45 +38,66 @@ pub fn default_directory() -> PathBuf {
     std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).unwrap_or_default().join("hairpin")
 }
 
-/// The secret of this relay: made at the first start, the same ever after.
+/// The secret of this relay: made at the first start, the same ever after. Of two first starts at the same time, one
+/// makes it and both return it.
 pub fn auth_secret(directory: &Path) -> Result<String, StateError> {
-    let path = directory.join("auth-secret");
-    let failed = |source| StateError::Io { path: path.clone(), source };
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|source| StateError::Io { path: directory.to_owned(), source })?;
-    match fs::read_to_string(&path) {
-        Ok(secret) => {
-            let mode = fs::metadata(&path).map_err(failed)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(StateError::Exposed(path));
-            }
-            let secret = secret.trim().to_owned();
-            if secret.is_empty() { Err(StateError::EmptySecret(path)) } else { Ok(secret) }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret = random_secret()?;
-            // Written under another name and renamed, so that a crash leaves no half of a secret.
-            let temporary = directory.join(format!(".auth-secret.{}", std::process::id()));
-            let write = || {
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-                file.write_all(secret.as_bytes())?;
-                file.write_all(b"\n")?;
-                file.sync_all()?;
-                fs::rename(&temporary, &path)
-            };
-            write().map_err(failed)?;
-            Ok(secret)
-        }
-        Err(error) => Err(failed(error)),
+    made.map_err(failed(directory))?;
+    let path = directory.join("auth-secret");
+    if let Some(secret) = read_secret(&path)? {
+        return Ok(secret);
     }
+    write_secret(directory, &path)?;
+    // What is read back is the secret of whoever came first.
+    read_secret(&path)?.ok_or_else(|| failed(&path)(io::ErrorKind::NotFound.into()))
 }
 
-/// 256 random bits in hexadecimal.
-fn random_secret() -> Result<String, StateError> {
-    let mut bytes = [0_u8; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| StateError::Random)?;
+/// The secret that is kept, if any is.
+fn read_secret(path: &Path) -> Result<Option<String>, StateError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(path)(error)),
+    };
+    if file.metadata().map_err(failed(path))?.permissions().mode() & 0o077 != 0 {
+        return Err(StateError::Exposed(path.to_owned()));
+    }
+    let mut secret = String::new();
+    file.read_to_string(&mut secret).map_err(failed(path))?;
+    let secret = secret.trim();
+    if secret.is_empty() { Err(StateError::EmptySecret(path.to_owned())) } else { Ok(Some(secret.to_owned())) }
+}
+
+/// Keeps a new secret at `path`, unless there is one by now.
+fn write_secret(directory: &Path, path: &Path) -> Result<(), StateError> {
+    // Written under another name first, so that a crash leaves no half of a secret. A random name: process ids come
+    // again, in containers at each start.
+    let temporary = directory.join(format!(".auth-secret.{}", hexadecimal(&random::bytes::<8>()?)));
+    let written = write_new(&temporary, &hexadecimal(&random::bytes::<32>()?)).map_err(failed(&temporary));
+    // Unlike renaming, linking never replaces the secret of another start that was faster.
+    let kept = written.and_then(|()| match fs::hard_link(&temporary, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(path)(error)),
+        _ => Ok(()),
+    });
+    // If this fails, so has the rest, which is told; the remainder is readable by its owner only.
+    let _ = fs::remove_file(&temporary);
+    kept
+}
+
+fn write_new(path: &Path, line: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(line.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> StateError {
+    move |source| StateError::Io { path: path.to_owned(), source }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    Ok(digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect())
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 #[cfg(test)]
@@ -123,5 +144,42 @@ mod tests {
         auth_secret(&directory.0).unwrap();
         fs::write(directory.0.join("auth-secret"), "\n").unwrap();
         assert!(matches!(auth_secret(&directory.0), Err(StateError::EmptySecret(_))));
+    }
+
+    #[test]
+    fn what_a_crash_has_left_is_in_nobodys_way() {
+        let directory = Directory::new("crash");
+        fs::create_dir(&directory.0).unwrap();
+        fs::write(directory.0.join(format!(".auth-secret.{}", std::process::id())), "half").unwrap();
+        assert_eq!(auth_secret(&directory.0).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_kept_leaves_nothing_behind() {
+        let directory = Directory::new("dangling");
+        fs::create_dir(&directory.0).unwrap();
+        let path = directory.0.join("auth-secret");
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        let error = auth_secret(&directory.0).unwrap_err();
+        assert!(matches!(&error, StateError::Io { path: named, .. } if *named == path), "{error}");
+        assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1, "the link alone");
+    }
+
+    #[test]
+    fn first_starts_at_the_same_time_agree() {
+        for round in 0..50 {
+            let directory = Directory::new(&format!("race-{round}"));
+            let start = std::sync::Barrier::new(8);
+            let secrets: Vec<String> = std::thread::scope(|scope| {
+                let begin = || {
+                    start.wait();
+                    auth_secret(&directory.0).unwrap()
+                };
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(secrets.iter().all(|secret| *secret == secrets[0]), "{secrets:?}");
+            assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1, "no temporary file is left");
+        }
     }
 }

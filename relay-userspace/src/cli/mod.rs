@@ -1,5 +1,7 @@
 //! The command line.
 
+mod credentials;
+mod log;
 pub mod serve;
 mod value;
 
@@ -7,8 +9,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-pub use self::value::{AdminAddr, PortRange, RelayAddr, User};
-use crate::{credentials, load};
+use crate::load;
 
 /// Bad usage, as for most commands of Unix.
 const USAGE: u8 = 2;

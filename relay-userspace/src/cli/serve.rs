@@ -4,14 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use hairpin_proto::turn::RelayAddress;
 use ipnet::IpNet;
 
-use super::usage_error;
-use super::value::{AdminAddr, PortRange, RelayAddr, User, listen_address, realm, secret};
+use super::value::{admin_address, interface, listen_address, network, port_range, realm, relay_address, secret, user};
+use super::{log, usage_error};
+use crate::config::{AdminAddr, Authentication, Config, PortRange, User};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
-use crate::relay::{self, Authentication, Config};
-use crate::state;
+use crate::{relay, state};
 
 /// The port of STUN and TURN (RFC 8656 section 4).
 const PORT: u16 = 3478;
@@ -25,11 +26,11 @@ pub struct Args {
 
     /// Address that relayed addresses are made of, and, behind a 1:1 NAT, the address it has outside; may be repeated
     /// [default: the addresses that this host reaches the Internet from]
-    #[arg(long, value_name = "IP[=PUBLIC-IP]")]
-    relay_address: Vec<RelayAddr>,
+    #[arg(long, value_name = "IP[=PUBLIC-IP]", value_parser = relay_address)]
+    relay_address: Vec<RelayAddress>,
 
     /// Ports that relayed addresses are made of
-    #[arg(long, value_name = "MIN-MAX", default_value_t = PortRange::DYNAMIC)]
+    #[arg(long, value_name = "MIN-MAX", default_value_t = PortRange::DYNAMIC, value_parser = port_range)]
     relay_ports: PortRange,
 
     /// Realm of the long-term credentials
@@ -37,7 +38,7 @@ pub struct Args {
     realm: String,
 
     /// A user that may always relay; may be repeated
-    #[arg(long, value_name = "NAME:PASSWORD", env = "HAIRPIN_USER", hide_env_values = true)]
+    #[arg(long, value_name = "NAME:PASSWORD", env = "HAIRPIN_USER", hide_env_values = true, value_parser = user)]
     user: Vec<User>,
 
     /// Secret shared with whoever mints credentials that expire; may be repeated, all are valid [default: with no --user
@@ -58,11 +59,11 @@ pub struct Args {
     xdp: XdpMode,
 
     /// Interface whose packets are forwarded in the kernel; may be repeated [default: that of the default route]
-    #[arg(long, value_name = "IF")]
+    #[arg(long, value_name = "IF", value_parser = interface)]
     interface: Vec<String>,
 
     /// Address of metrics and health checks over HTTP, or off
-    #[arg(long, value_name = "ADDR:PORT|off", default_value = "127.0.0.1:9641")]
+    #[arg(long, value_name = "ADDR:PORT|off", default_value = "127.0.0.1:9641", value_parser = admin_address)]
     admin: AdminAddr,
 
     /// Number of threads that serve packets [default: one for each processor]
@@ -74,19 +75,11 @@ pub struct Args {
     state_dir: Option<PathBuf>,
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
-    let single = |text: &str| text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse().ok().or_else(|| single(text)).ok_or_else(|| "ADDR/LENGTH is needed, such as 10.0.0.0/8".to_owned())
-}
-
 /// Runs the relay until it is told to stop.
 pub fn run(args: Args) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("HAIRPIN_LOG").unwrap_or_else(|_| "info".into()))
-        .with_target(false)
-        .init();
+    if let Err(message) = log::start() {
+        return usage_error(&message);
+    }
     let config = match args.into_config() {
         Ok(config) => config,
         Err(message) => return usage_error(&message),
@@ -187,11 +180,11 @@ impl Args {
 
 /// Relayed addresses come from where clients reach the server: a listener's own address, or, for one that listens
 /// everywhere, the address that this host reaches the Internet from.
-fn default_relay_addresses(listeners: &[SocketAddr]) -> Vec<RelayAddr> {
-    let mut found: Vec<RelayAddr> = Vec::new();
+fn default_relay_addresses(listeners: &[SocketAddr]) -> Vec<RelayAddress> {
+    let mut found: Vec<RelayAddress> = Vec::new();
     let mut add = |ip: IpAddr| {
         if !found.iter().any(|known| known.bind == ip) {
-            found.push(RelayAddr { bind: ip, public: ip });
+            found.push(RelayAddress { bind: ip, public: ip });
         }
     };
     // Any address of the Internet would do: nothing is sent there, only the route is asked for.

@@ -1,135 +1,101 @@
-//! Values of options, parsed once into what they mean.
+//! Values of options, parsed once into what they mean. An error says what is wrong with the value; the option is named by
+//! who asks.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
-use std::str::FromStr;
+
+use hairpin_proto::turn::RelayAddress;
+use ipnet::IpNet;
+
+use crate::config::{AdminAddr, PortRange, User};
+
+/// The longest realm, in bytes. RFC 8489 section 14.9 can carry 763, but the realm is in each challenge (401), which
+/// anybody gets for a small request with a source address of somebody else.
+const MAX_REALM: usize = 127;
 
 /// `--relay-address IP[=PUBLIC-IP]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RelayAddr {
-    /// The address of this host that relay sockets are bound to.
-    pub bind: IpAddr,
-    /// The address that clients are told.
-    pub public: IpAddr,
-}
-
-impl FromStr for RelayAddr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (bind, public) = text.split_once('=').unwrap_or((text, text));
-        let parse = |text: &str| {
-            let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
-            if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
-                return Err(format!("`{text}` is not the address of one host"));
-            }
-            Ok(ip.to_canonical())
-        };
-        let (bind, public) = (parse(bind)?, parse(public)?);
-        if bind.is_ipv4() != public.is_ipv4() {
-            return Err("both addresses must be of the same IP version".to_owned());
+pub(super) fn relay_address(text: &str) -> Result<RelayAddress, String> {
+    let (bind, public) = text.split_once('=').unwrap_or((text, text));
+    let parse = |text: &str| {
+        let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
+        if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
+            return Err(format!("`{text}` is not the address of one host"));
         }
-        Ok(Self { bind, public })
+        refuse_link_local(ip)?;
+        Ok(ip.to_canonical())
+    };
+    let (bind, public) = (parse(bind)?, parse(public)?);
+    if bind.is_ipv4() != public.is_ipv4() {
+        return Err("both addresses must be of the same IP version".to_owned());
     }
+    Ok(RelayAddress { bind, public })
 }
 
 /// `--relay-ports MIN-MAX`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    /// The lowest port.
-    pub min: u16,
-    /// The highest port.
-    pub max: u16,
-}
-
-impl PortRange {
-    /// The dynamic ports of RFC 6335, which RFC 8656 section 7.2 suggests.
-    pub const DYNAMIC: Self = Self { min: 49_152, max: 65_535 };
-
-    /// All ports.
-    pub fn range(self) -> RangeInclusive<u16> {
-        self.min..=self.max
-    }
-
-    /// How many ports there are.
-    pub fn count(self) -> usize {
-        self.range().count()
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.min, self.max)
-    }
-}
-
-impl FromStr for PortRange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = |text: &str| match text.parse() {
-            Ok(0) | Err(_) => Err(format!("`{text}` is not a port from 1 to 65535")),
-            Ok(port) => Ok(port),
-        };
-        let (min, max) = text.split_once('-').ok_or("two ports are needed, such as 49152-65535")?;
-        let (min, max) = (parse(min)?, parse(max)?);
-        if min > max { Err(format!("{min} is above {max}")) } else { Ok(Self { min, max }) }
-    }
+pub(super) fn port_range(text: &str) -> Result<PortRange, String> {
+    let parse = |text: &str| match text.parse() {
+        Ok(0) | Err(_) => Err(format!("`{text}` is not a port from 1 to 65535")),
+        Ok(port) => Ok(port),
+    };
+    let (min, max) = text.split_once('-').ok_or("two ports are needed, such as 49152-65535")?;
+    let (min, max) = (parse(min)?, parse(max)?);
+    if min > max { Err(format!("{min} is above {max}")) } else { Ok(PortRange { min, max }) }
 }
 
 /// `--user NAME:PASSWORD`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct User {
-    /// The username.
-    pub name: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+pub(super) fn user(text: &str) -> Result<User, String> {
+    let (name, password) = text.split_once(':').ok_or("a colon must stand between name and password")?;
+    if name.is_empty() || name.len() > 508 {
+        return Err("the name must have 1 to 508 bytes".to_owned());
     }
-}
-
-impl FromStr for User {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, password) = text.split_once(':').ok_or("a colon must stand between name and password")?;
-        if name.is_empty() || name.len() > 508 {
-            return Err("the name must have 1 to 508 bytes".to_owned());
-        }
-        if password.is_empty() {
-            return Err("the password is empty".to_owned());
-        }
-        Ok(Self { name: name.to_owned(), password: password.to_owned() })
+    if password.is_empty() {
+        return Err("the password is empty".to_owned());
     }
+    Ok(User { name: name.to_owned(), password: password.to_owned() })
 }
 
 /// `--admin ADDR:PORT|off`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminAddr {
-    /// No admin interface.
-    Off,
-    /// Where it listens.
-    At(SocketAddr),
-}
-
-impl FromStr for AdminAddr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            return Ok(Self::Off);
-        }
-        listen_address(text).map(Self::At).map_err(|error| format!("{error}, or `off`"))
+pub(super) fn admin_address(text: &str) -> Result<AdminAddr, String> {
+    if text == "off" {
+        return Ok(AdminAddr::Off);
     }
+    socket_address(text).map(AdminAddr::At).map_err(|error| format!("{error}, or `off`"))
 }
 
-/// `ADDR:PORT` of a listener.
+/// `--listen ADDR:PORT`.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let address = socket_address(text)?;
+    refuse_link_local(address.ip())?;
+    Ok(address)
+}
+
+/// `--realm R`.
+pub(super) fn realm(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > MAX_REALM || text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+        return Err(format!(
+            "1 to {MAX_REALM} bytes without quotes, backslashes and control characters are allowed: strangers are told \
+             it, too"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// `--auth-secret S`.
+pub(super) fn secret(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// `--allow-peer CIDR`, `--deny-peer CIDR`; an address alone is a network of one host.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let single = |text: &str| text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse().ok().or_else(|| single(text)).ok_or_else(|| "ADDR/LENGTH is needed, such as 10.0.0.0/8".to_owned())
+}
+
+/// `--interface IF`.
+pub(super) fn interface(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("the name of an interface is needed".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
         text.parse().map_err(|_| "ADDR:PORT is needed, such as 192.0.2.1:3478 or [2001:db8::1]:3478".to_owned())?;
     if address.port() == 0 {
@@ -141,17 +107,14 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// `--realm R`: what RFC 8489 section 14.9 can carry.
-pub(super) fn realm(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 763 || text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
-        return Err("1 to 763 bytes without quotes, backslashes and control characters are allowed".to_owned());
+/// What follows from an address is kept without the scope that makes a link-local one mean something (RFC 4007).
+fn refuse_link_local(ip: IpAddr) -> Result<(), String> {
+    match ip {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Err(format!("{v6} is link-local and means another host on each link: choose an address without scope"))
+        }
+        _ => Ok(()),
     }
-    Ok(text.to_owned())
-}
-
-/// `--auth-secret S`.
-pub(super) fn secret(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 #[cfg(test)]
@@ -160,40 +123,72 @@ mod tests {
 
     #[test]
     fn relay_addresses() {
-        let both = RelayAddr { bind: [10, 0, 0, 1].into(), public: [198, 51, 100, 1].into() };
-        assert_eq!("10.0.0.1=198.51.100.1".parse(), Ok(both));
-        assert_eq!("10.0.0.1".parse(), Ok(RelayAddr { public: both.bind, ..both }));
-        for bad in ["", "10.0.0", "10.0.0.1=", "10.0.0.1=::1", "0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "host"]
-        {
-            assert!(bad.parse::<RelayAddr>().is_err(), "{bad}");
+        let both = RelayAddress { bind: [10, 0, 0, 1].into(), public: [198, 51, 100, 1].into() };
+        assert_eq!(relay_address("10.0.0.1=198.51.100.1"), Ok(both));
+        assert_eq!(relay_address("10.0.0.1"), Ok(RelayAddress { public: both.bind, ..both }));
+        for bad in [
+            "",
+            "10.0.0",
+            "10.0.0.1=",
+            "10.0.0.1=::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "255.255.255.255",
+            "host",
+            "fe80::1",
+        ] {
+            assert!(relay_address(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn port_ranges() {
-        assert_eq!("49152-65535".parse(), Ok(PortRange::DYNAMIC));
-        assert_eq!("5000-5000".parse(), Ok(PortRange { min: 5000, max: 5000 }));
+        assert_eq!(port_range("49152-65535"), Ok(PortRange::DYNAMIC));
+        assert_eq!(port_range("5000-5000"), Ok(PortRange { min: 5000, max: 5000 }));
         for bad in ["", "1", "0-10", "10-9", "1-65536", "a-b", "-", "1-2-3"] {
-            assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+            assert!(port_range(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn users() {
-        let user: User = "alice:a:b".parse().unwrap();
-        assert_eq!((user.name.as_str(), user.password.as_str()), ("alice", "a:b"));
-        assert!(!format!("{user:?}").contains("a:b"), "a password is never printed");
+        let user_with_colons = user("alice:a:b").unwrap();
+        assert_eq!((user_with_colons.name.as_str(), user_with_colons.password.as_str()), ("alice", "a:b"));
         for bad in ["", "alice", "alice:", ":secret"] {
-            assert!(bad.parse::<User>().is_err(), "{bad}");
+            assert!(user(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn admin_addresses() {
-        assert_eq!("off".parse(), Ok(AdminAddr::Off));
-        assert_eq!("[::1]:9641".parse(), Ok(AdminAddr::At("[::1]:9641".parse().unwrap())));
+        assert_eq!(admin_address("off"), Ok(AdminAddr::Off));
+        assert_eq!(admin_address("[::1]:9641"), Ok(AdminAddr::At("[::1]:9641".parse().unwrap())));
         for bad in ["", "on", "9641", "127.0.0.1", "127.0.0.1:0", "224.0.0.1:1"] {
-            assert!(bad.parse::<AdminAddr>().is_err(), "{bad}");
+            assert!(admin_address(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn listeners_have_no_scope() {
+        assert!(listen_address("[2001:db8::1]:3478").is_ok());
+        for bad in ["[fe80::1]:3478", "[fe80::1%2]:3478", "[febf::1]:3478"] {
+            assert!(listen_address(bad).unwrap_err().contains("link-local"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn realms_are_too_short_to_amplify() {
+        assert!(realm(&"r".repeat(127)).is_ok());
+        for bad in ["", "a\"b", "a\\b", "a\nb", &"r".repeat(128)] {
+            assert!(realm(bad).unwrap_err().contains("127"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks() {
+        assert_eq!(network("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+        assert!(network("10.0.0.0/33").is_err());
     }
 }

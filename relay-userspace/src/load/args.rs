@@ -1,13 +1,14 @@
 //! The options of `hairpin load` and `hairpin echo-peer`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use hairpin_client::Credentials;
 use hairpin_proto::address::AddressFamily;
 use serde::Serialize;
 
 use super::stamp::Stamp;
+use crate::clock::unix_seconds;
 
 /// Which way packets go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -135,9 +136,8 @@ impl Args {
         }
         // The command line is not accepted without both of them or a secret.
         let secret = self.auth_secret.as_deref().unwrap_or_default();
-        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         // Long enough for the setup, the run, and clocks that differ.
-        Credentials::mint(secret, self.user.as_deref(), now + self.duration.as_secs() + 3600)
+        Credentials::mint(secret, self.user.as_deref(), unix_seconds() + self.duration.as_secs() + 3600)
     }
 
     /// Checks what no option can check alone. An error is one line that names an option.

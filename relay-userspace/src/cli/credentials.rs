@@ -1,13 +1,16 @@
 //! `hairpin credentials`: mints a username and password that expire.
 
 use std::process::ExitCode;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use hairpin_client::Credentials;
 
+use super::value::secret;
+use crate::clock::unix_seconds;
+
 /// Mint a username and password that expire, from a shared secret.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The secret that the server knows too
     #[arg(long, value_name = "SECRET", env = "HAIRPIN_AUTH_SECRET", hide_env_values = true, value_parser = secret)]
     auth_secret: String,
@@ -26,9 +29,8 @@ pub struct Args {
 }
 
 /// Prints the credential.
-pub fn run(args: &Args) -> ExitCode {
-    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    println!("{}", render(args, now));
+pub(super) fn run(args: &Args) -> ExitCode {
+    println!("{}", render(args, unix_seconds()));
     ExitCode::SUCCESS
 }
 
@@ -42,10 +44,6 @@ fn render(args: &Args, now: u64) -> String {
     } else {
         format!("username: {username}\npassword: {password}")
     }
-}
-
-fn secret(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn name(text: &str) -> Result<String, String> {

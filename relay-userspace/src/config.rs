@@ -1,0 +1,124 @@
+//! What the relay is told, checked and complete. Whoever reads it from somewhere depends on this, and so does what it
+//! is for; this depends on neither.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use hairpin_proto::turn::RelayAddress;
+use ipnet::IpNet;
+
+use crate::datapath::XdpMode;
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Where clients reach the server.
+    pub listeners: Vec<SocketAddr>,
+    /// A listener that is left out when the host cannot have it: the default one of IPv6 on a host without.
+    pub optional_listener: Option<SocketAddr>,
+    /// What relayed addresses are made of.
+    pub relay_addresses: Vec<RelayAddress>,
+    /// The ports of relayed addresses.
+    pub relay_ports: PortRange,
+    /// Realm of the long-term credentials.
+    pub realm: String,
+    /// Who may relay.
+    pub authentication: Authentication,
+    /// Peers that are allowed although a wider rule forbids them.
+    pub allow_peers: Vec<IpNet>,
+    /// Peers that are forbidden.
+    pub deny_peers: Vec<IpNet>,
+    /// Forwarding in the kernel.
+    pub xdp: XdpMode,
+    /// Whose packets are forwarded in the kernel; none: those of the default route.
+    pub interfaces: Vec<String>,
+    /// Where metrics and health are served.
+    pub admin: AdminAddr,
+    /// Number of shards.
+    pub shards: u32,
+}
+
+/// Who may relay.
+#[derive(Debug)]
+pub enum Authentication {
+    /// What the operator said.
+    Given {
+        /// Users with a password each.
+        users: Vec<User>,
+        /// Secrets for credentials that expire.
+        secrets: Vec<String>,
+    },
+    /// Nothing was said: a secret of this relay's own.
+    Generated {
+        /// Where it is kept.
+        state_dir: PathBuf,
+    },
+}
+
+/// A user that may always relay.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// The username.
+    pub name: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The ports that relayed addresses are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port.
+    pub min: u16,
+    /// The highest port.
+    pub max: u16,
+}
+
+impl PortRange {
+    /// The dynamic ports of RFC 6335, which RFC 8656 section 7.2 suggests.
+    pub const DYNAMIC: Self = Self { min: 49_152, max: 65_535 };
+
+    /// All ports.
+    pub fn range(self) -> RangeInclusive<u16> {
+        self.min..=self.max
+    }
+
+    /// How many ports there are.
+    pub fn count(self) -> usize {
+        self.range().count()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.min, self.max)
+    }
+}
+
+/// Where metrics and health are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminAddr {
+    /// Nowhere.
+    Off,
+    /// Where the admin interface listens.
+    At(SocketAddr),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let user = User { name: "alice".to_owned(), password: "opensesame".to_owned() };
+        let printed = format!("{user:?}");
+        assert!(printed.contains("alice") && !printed.contains("opensesame"), "{printed}");
+    }
+}
