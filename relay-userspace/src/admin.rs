@@ -1,7 +1,7 @@
 //! The admin listener: metrics and health over HTTP.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use crate::datapath;
 use crate::metrics::{Exporter, Snapshot};
@@ -35,6 +37,8 @@ pub struct Sources {
 struct Admin {
     sources: Sources,
     exporter: Exporter,
+    /// The last report of each shard: a sum without one that is stuck would look like a restart to Prometheus.
+    last: Mutex<Vec<Option<Report>>>,
 }
 
 /// Why the admin interface cannot be opened.
@@ -52,7 +56,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
 
 /// Serves `/metrics`, `/healthz` and `/readyz` until the task is dropped.
 pub async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<()> {
-    let admin = Arc::new(Admin { sources, exporter: Exporter::new() });
+    let last = Mutex::new(vec![None; sources.shards.len()]);
+    let admin = Arc::new(Admin { sources, exporter: Exporter::new(), last });
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -62,10 +67,13 @@ pub async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<(
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let Some(shards) = admin.reports().await else { return not_ready() };
+    let reports = admin.reports().await;
+    let shards_up = reports.iter().flatten().count();
     let sources = &admin.sources;
     let snapshot = Snapshot {
-        shards,
+        shards: admin.with_last(reports),
+        shards_all: sources.shards.len(),
+        shards_up,
         kernel: sources.datapath.counters(),
         interfaces: sources.interfaces.clone(),
         reserved: sources.reservations.len(),
@@ -77,23 +85,78 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Ready means that every shard answers.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    if admin.reports().await.is_some() { "ready\n".into_response() } else { not_ready() }
-}
-
-fn not_ready() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "a shard does not answer\n").into_response()
+    let silent = admin.reports().await.iter().filter(|report| report.is_none()).count();
+    if silent == 0 {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{silent} of {} shards do not answer\n", admin.sources.shards.len()))
+        .into_response()
 }
 
 impl Admin {
-    /// A report of every shard, or `None` when one does not answer in time.
-    async fn reports(&self) -> Option<Vec<Report>> {
-        let collect = async {
-            let mut reports = Vec::with_capacity(self.sources.shards.len());
-            for shard in &self.sources.shards {
-                reports.push(shard.report().await?);
+    /// A report of every shard that answers in time, by its place.
+    async fn reports(&self) -> Vec<Option<Report>> {
+        let questions = self.sources.shards.iter().map(|shard| {
+            let shard = shard.clone();
+            async move { shard.report().await }
+        });
+        answers(questions, PATIENCE).await
+    }
+
+    /// The latest reports: these, and the last ones of shards that did not answer.
+    fn with_last(&self, reports: Vec<Option<Report>>) -> Vec<Report> {
+        // A panic elsewhere leaves reports that are whole.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for (last, report) in last.iter_mut().zip(reports) {
+            *last = report.or(last.take());
+        }
+        last.iter().flatten().cloned().collect()
+    }
+}
+
+/// The answers that come in time, each at the place of its question; all are waited for at once.
+async fn answers<T, F>(questions: impl IntoIterator<Item = F>, patience: Duration) -> Vec<Option<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = Option<T>> + Send + 'static,
+{
+    let deadline = Instant::now() + patience;
+    let mut asked = JoinSet::new();
+    let mut answers = Vec::new();
+    for (place, question) in questions.into_iter().enumerate() {
+        answers.push(None);
+        asked.spawn(async move { (place, question.await) });
+    }
+    while let Ok(Some(finished)) = timeout_at(deadline, asked.join_next()).await {
+        if let Ok((place, answer)) = finished {
+            answers[place] = answer;
+        }
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_does_not_answer_costs_one_deadline_and_no_other_answer() {
+        let patience = Duration::from_millis(300);
+        let begin = Instant::now();
+        let questions = (0..40).map(|place| async move {
+            match place % 4 {
+                0 => std::future::pending().await,
+                1 => None,
+                _ => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    Some(place)
+                }
             }
-            Some(reports)
-        };
-        tokio::time::timeout(PATIENCE, collect).await.ok().flatten()
+        });
+        let answers = answers(questions, patience).await;
+        let expected: Vec<_> = (0..40).map(|place| (place % 4 > 1).then_some(place)).collect();
+        assert_eq!(answers, expected);
+        let took = begin.elapsed();
+        assert!((patience..patience * 4).contains(&took), "{took:?} for a deadline of {patience:?}");
     }
 }

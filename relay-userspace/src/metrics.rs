@@ -15,8 +15,12 @@ use crate::shard::Report;
 /// Everything that a scrape shows.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// One report of each shard.
+    /// What each shard has reported last; none of one that has never answered.
     pub shards: Vec<Report>,
+    /// How many shards there are.
+    pub shards_all: usize,
+    /// How many of them answered for this scrape.
+    pub shards_up: usize,
     /// What the kernel path has counted; zeros without XDP.
     pub kernel: datapath::Counters,
     /// Where XDP is attached.
@@ -57,6 +61,8 @@ impl Exporter {
 
 fn describe() {
     describe_gauge!("hairpin_build_info", "Constant 1, labelled with the version that runs.");
+    describe_gauge!("hairpin_shards", "Threads that serve packets.");
+    describe_gauge!("hairpin_shards_up", "Those that answered; of the others, what they said last is shown.");
     describe_gauge!("hairpin_allocations", "Live allocations.");
     describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
     describe_counter!("hairpin_relayed_bytes_total", "Application data relayed, in bytes, without any framing.");
@@ -73,6 +79,8 @@ fn describe() {
 
 fn record(snapshot: &Snapshot) {
     gauge!("hairpin_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!("hairpin_shards").set(as_gauge(snapshot.shards_all));
+    gauge!("hairpin_shards_up").set(as_gauge(snapshot.shards_up));
     let shards = &snapshot.shards;
     gauge!("hairpin_allocations").set(as_gauge(shards.iter().map(|shard| shard.allocations).sum()));
     let bound: usize = shards.iter().map(|shard| shard.relays).sum();

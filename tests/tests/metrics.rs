@@ -10,7 +10,9 @@ use hairpin_tests::lab::turn::{Client, Refused};
 use hairpin_tests::lab::{Call, Family, Lab, Metrics, Relay};
 
 /// Families that dashboards and alerts rely on, with their types.
-const FAMILIES: [(&str, &str); 11] = [
+const FAMILIES: [(&str, &str); 13] = [
+    ("hairpin_shards", "gauge"),
+    ("hairpin_shards_up", "gauge"),
     ("hairpin_allocations", "gauge"),
     ("hairpin_relayed_packets_total", "counter"),
     ("hairpin_relayed_bytes_total", "counter"),
@@ -70,6 +72,8 @@ fn every_packet_and_request_is_counted_where_it_belongs() {
     for gauge in ["hairpin_allocations", "hairpin_relay_ports_in_use", "hairpin_flows"] {
         assert_eq!(idle.sum(gauge, &[]), 0, "{gauge}");
     }
+    assert!(idle.sum("hairpin_shards", &[]) > 0);
+    assert_eq!(idle.sum("hairpin_shards_up", &[]), idle.sum("hairpin_shards", &[]), "all answer");
     assert_eq!(idle.sum("hairpin_relay_ports_capacity", &[]), 2 * 16_384, "two addresses with the dynamic ports");
 
     let mut call = Call::in_kernel(&lab, &relay, Family::V4);
