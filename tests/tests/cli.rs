@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hairpin_tests::lab::process::{Finished, run, run_for};
-use hairpin_tests::lab::relay::{PORT, binary};
+use hairpin_tests::lab::relay::{PASSWORD, PORT, USER, binary};
 use hairpin_tests::lab::turn::{Client, Refused};
 use hairpin_tests::lab::{Family, Lab, Namespace, Relay};
 
@@ -19,16 +19,19 @@ const LOOPBACK: [&str; 4] = ["--listen", "127.0.0.1:3478", "--xdp", "off"];
 
 #[test]
 fn a_bad_value_is_refused_in_one_line_that_names_its_option() {
-    let cases: [(&str, &[&str]); 11] = [
+    let long = "r".repeat(128);
+    let cases: [(&str, &[&str]); 13] = [
         ("--listen", &["", "127.0.0.1", "example.org:3478", "127.0.0.1:0", "127.0.0.1:65536", "224.0.0.1:3478"]),
+        ("--listen", &["[fe80::1]:3478", "[fe80::1%1]:3478"]),
         ("--relay-address", &["", "host", "10.0.0.1=", "10.0.0.1=::1", "0.0.0.0", "::", "10.0.0.1/8"]),
         ("--relay-ports", &["", "1", "0-10", "10-9", "1-65536", "a-b", "3000-4000"]),
-        ("--realm", &["", "a\"b"]),
+        ("--realm", &["", "a\"b", &long]),
         ("--user", &["", "alice", ":secret", "alice:"]),
         ("--auth-secret", &[""]),
         ("--allow-peer", &["", "10.0.0.0/33", "::/129", "example.org"]),
         ("--deny-peer", &["", "10.0.0.0/33", "::/129", "example.org"]),
         ("--xdp", &["", "fast", "NATIVE"]),
+        ("--interface", &[""]),
         ("--admin", &["", "on", "9641", "127.0.0.1", "127.0.0.1:0"]),
         ("--shards", &["", "0", "-1", "many", "100000"]),
     ];
@@ -63,6 +66,16 @@ fn other_bad_usage_is_refused_the_same_way() {
     assert!(bare.stderr.contains("serve") && bare.stderr.contains("load"), "{bare}");
     let version = run_for(Command::new(binary()).arg("--version"), AT_ONCE).expect_success();
     assert_eq!(version.trim(), concat!("hairpin ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_log_level_that_is_none_is_refused_in_one_line() {
+    let host = Namespace::new("cli");
+    for level in ["verbose", "info,loud", "hairpin=loud"] {
+        let mut command = host.command(binary());
+        command.env("HAIRPIN_LOG", level).arg("serve").args(LOOPBACK).args(["--user", "a:b"]);
+        expect_one_line(&run_for(&mut command, AT_ONCE), 2, "HAIRPIN_LOG");
+    }
 }
 
 #[test]
@@ -215,6 +228,76 @@ fn a_state_directory_that_cannot_be_written_is_said_in_one_line() {
     let host = Namespace::new("cli");
     let finished = serve(&host, &LOOPBACK, &["--state-dir", "/proc/hairpin"]);
     expect_one_line(&finished, 1, "--state-dir");
+}
+
+#[test]
+fn a_secret_that_cannot_be_written_leaves_nothing_behind() {
+    let host = Namespace::new("cli");
+    let state = TemporaryFolder::new("full");
+    // The shell ignores the signal that would end a program which writes a file of more than 0 blocks: it gets an error.
+    let mut command = host.command("sh");
+    command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]).arg(binary());
+    command.arg("serve").args(LOOPBACK).arg("--state-dir").arg(&state.0);
+    let finished = run_for(&mut command, AT_ONCE);
+    expect_one_line(&finished, 1, "/.auth-secret.");
+    let left: Vec<_> = fs::read_dir(&state.0).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_uri_is_printed_for_what_listens_and_nothing_else() {
+    let host = Namespace::new("cli");
+    host.ip("addr add 10.9.0.1/24 dev lo\naddr add 10.9.0.2/24 dev lo");
+    let state = TemporaryFolder::new("uris");
+    let printed = |options: &[&str]| {
+        let mut command = host.command(binary());
+        command.args(["serve", "--xdp", "off"]).args(options).arg("--state-dir").arg(&state.0);
+        let printed = Relay::start_with(&host, &mut command).stop().stdout;
+        let uris = printed.lines().filter_map(|line| line.trim().strip_prefix("turn:")).map(str::to_owned);
+        uris.collect::<Vec<_>>()
+    };
+    let relaying = ["--relay-address", "10.9.0.1=198.51.100.1", "--relay-address", "::1"];
+    let elsewhere = ["--listen", "127.0.0.1:3478", "--listen", "10.9.0.2:5000"];
+    assert_eq!(
+        printed(&[&relaying[..], &elsewhere].concat()),
+        ["127.0.0.1:3478?transport=udp", "10.9.0.2:5000?transport=udp"]
+    );
+    assert_eq!(
+        printed(&[&relaying[..], &["--listen", "0.0.0.0:3478"]].concat()),
+        ["198.51.100.1:3478?transport=udp"],
+        "nothing listens on IPv6"
+    );
+}
+
+#[test]
+fn one_user_gets_three_quarters_of_the_ports() {
+    let host = Namespace::new("cli");
+    let relay = Relay::start(&host, &[&LOOPBACK[..], &["--relay-ports", "50000-50007", "--shards", "1"]].concat());
+    let mut clients: Vec<Client> =
+        (0..7).map(|_| Client::new(&host, "127.0.0.1:0".parse().unwrap(), server(), USER, PASSWORD)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        match client.allocate() {
+            Ok(_) => assert!(number < 6, "two of eight ports are left for others"),
+            Err(Refused(code, _)) => assert_eq!((number, code), (6, 486)),
+        }
+    }
+    relay.stop();
+}
+
+#[test]
+fn too_few_open_files_are_said_at_the_start_with_figures() {
+    let host = Namespace::new("cli");
+    let complaint = |ports: &str| {
+        let mut command = host.command("setpriv");
+        // Without capabilities, so that the limit cannot be raised.
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "sh", "-c", "ulimit -n 1000; exec \"$@\"", "sh"]);
+        command.arg(binary()).arg("serve").args(LOOPBACK).args(["--user", "a:b", "--relay-ports", ports]);
+        let stderr = Relay::start_with(&host, &mut command).stop().stderr;
+        stderr.lines().find(|line| line.contains("limit of open files")).map(str::to_owned)
+    };
+    let line = complaint("50000-50999").expect("a warning");
+    assert!(line.contains("limit of open files is 1000,") && line.contains("all 1000 relay ports"), "{line}");
+    assert_eq!(complaint("50000-50099"), None);
 }
 
 fn serve(host: &Namespace, first: &[&str], then: &[&str]) -> Finished {
