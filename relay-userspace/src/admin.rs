@@ -107,11 +107,16 @@ impl Admin {
     fn with_last(&self, reports: Vec<Option<Report>>) -> Vec<Report> {
         // A panic elsewhere leaves reports that are whole.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        for (last, report) in last.iter_mut().zip(reports) {
-            *last = report.or(last.take());
-        }
-        last.iter().flatten().cloned().collect()
+        latest(&mut last, reports)
     }
+}
+
+/// Keeps what is new, and returns the newest of each that has ever answered.
+fn latest<T: Clone>(last: &mut [Option<T>], new: Vec<Option<T>>) -> Vec<T> {
+    for (last, new) in last.iter_mut().zip(new) {
+        *last = new.or(last.take());
+    }
+    last.iter().flatten().cloned().collect()
 }
 
 /// The answers that come in time, each at the place of its question; all are waited for at once.
@@ -158,5 +163,13 @@ mod tests {
         assert_eq!(answers, expected);
         let took = begin.elapsed();
         assert!((patience..patience * 4).contains(&took), "{took:?} for a deadline of {patience:?}");
+    }
+
+    #[test]
+    fn what_was_said_last_stands_in_for_silence() {
+        let mut last = vec![None; 3];
+        assert_eq!(latest(&mut last, vec![Some(1), None, Some(3)]), [1, 3]);
+        assert_eq!(latest(&mut last, vec![None, None, Some(4)]), [1, 4]);
+        assert_eq!(latest(&mut last, vec![Some(5), Some(6), None]), [5, 6, 4]);
     }
 }

@@ -152,3 +152,23 @@ fn sum<K: Ord>(counts: impl Iterator<Item = (K, u64)>) -> std::collections::BTre
 fn as_gauge(number: usize) -> f64 {
     number as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_that_do_not_answer_show() {
+        let snapshot = Snapshot {
+            shards: Vec::new(),
+            shards_all: 4,
+            shards_up: 3,
+            kernel: datapath::Counters::default(),
+            interfaces: Vec::new(),
+            reserved: 0,
+            port_capacity: 0,
+        };
+        let text = Exporter::new().render(&snapshot);
+        assert!(text.contains("\nhairpin_shards 4\n") && text.contains("\nhairpin_shards_up 3\n"), "{text}");
+    }
+}
