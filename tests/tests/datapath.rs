@@ -508,12 +508,18 @@ fn counters_are_summed_over_cpus_and_reset_by_allocation() {
 }
 
 #[test]
-fn auto_finds_the_interface_of_the_default_route() {
+fn the_interface_is_that_of_the_default_route_but_auto_leaves_a_veth_alone() {
     let Some(lab) = Lab::new() else { return };
-    let auto = Options { mode: XdpMode::Auto, interfaces: Vec::new(), ..options() };
-    let datapath = lab.start(auto.clone());
+    let datapath = lab.start(Options { mode: XdpMode::Native, interfaces: Vec::new(), ..options() });
     assert_eq!(datapath.status().len(), 1, "{:?}", datapath.status());
     assert_eq!(datapath.summary(), "XDP: native on e0");
+    drop(datapath);
+
+    let auto = Options { mode: XdpMode::Auto, interfaces: Vec::new(), ..options() };
+    let datapath = lab.start(auto.clone());
+    assert!(!datapath.handle().is_active());
+    assert_eq!(datapath.status()[0].mode, AttachedMode::None);
+    assert!(datapath.summary().starts_with("XDP: userspace only: a veth needs"), "{}", datapath.summary());
     drop(datapath);
 
     lab.on_relay("route delete default");

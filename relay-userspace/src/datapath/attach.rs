@@ -6,15 +6,26 @@ use super::{AttachedMode, InterfaceStatus, XdpMode};
 /// What happened on all interfaces.
 pub(super) type Attached = Result<Vec<InterfaceStatus>, ProgramError>;
 
+/// Why `auto` leaves a virtual cable alone. Nothing on this side can tell whether the other end takes what XDP sends: it
+/// needs an XDP program there, and without one every packet is lost. Nor is generic XDP a way out: a sender at the other
+/// end that leaves segmentation to its link hands over several datagrams as one.
+const VETH: &str = "a veth needs an XDP program at its other end; where there is one, ask for --xdp native";
+
 /// Attaches the program to each interface in the mode that was asked for. `auto` tries one after the other and says why
-/// one didn't work; an explicit mode works everywhere or is an error.
-pub(super) fn attach_all(program: &mut Program, mode: XdpMode, interfaces: &[String]) -> Attached {
-    attach_each(mode, interfaces, |interface, mode| program.attach(interface, mode))
+/// one didn't work; an explicit mode works everywhere or is an error. `is_veth` tells the ends of virtual cables.
+pub(super) fn attach_all(
+    program: &mut Program,
+    mode: XdpMode,
+    interfaces: &[String],
+    is_veth: impl Fn(&str) -> bool,
+) -> Attached {
+    attach_each(mode, interfaces, is_veth, |interface, mode| program.attach(interface, mode))
 }
 
 fn attach_each<E: std::fmt::Display>(
     mode: XdpMode,
     interfaces: &[String],
+    is_veth: impl Fn(&str) -> bool,
     mut attach: impl FnMut(&str, AttachMode) -> Result<(), E>,
 ) -> Result<Vec<InterfaceStatus>, E> {
     let mut statuses = Vec::new();
@@ -30,6 +41,7 @@ fn attach_each<E: std::fmt::Display>(
                 attach(interface, AttachMode::Generic)?;
                 status(AttachedMode::Generic, None)
             }
+            XdpMode::Auto if is_veth(interface) => status(AttachedMode::None, Some(VETH.to_owned())),
             XdpMode::Auto => match attach(interface, AttachMode::Native) {
                 Ok(()) => status(AttachedMode::Native, None),
                 Err(native) => match attach(interface, AttachMode::Generic) {
@@ -47,9 +59,14 @@ mod tests {
     use super::*;
 
     fn attach(mode: XdpMode, works: &[AttachMode]) -> Result<Vec<InterfaceStatus>, String> {
-        attach_each(mode, &["eth0".to_owned()], |_, mode| {
-            if works.contains(&mode) { Ok(()) } else { Err(format!("no {mode:?}")) }
-        })
+        attach_each(
+            mode,
+            &["eth0".to_owned()],
+            |_| false,
+            |_, mode| {
+                if works.contains(&mode) { Ok(()) } else { Err(format!("no {mode:?}")) }
+            },
+        )
     }
 
     fn status(mode: AttachedMode, reason: Option<&str>) -> InterfaceStatus {
@@ -63,6 +80,13 @@ mod tests {
         let generic = status(AttachedMode::Generic, Some("no Native"));
         assert_eq!(attach(XdpMode::Auto, &[AttachMode::Generic]), Ok(vec![generic]));
         assert_eq!(attach(XdpMode::Auto, &[]), Ok(vec![status(AttachedMode::None, Some("no Generic"))]));
+    }
+
+    #[test]
+    fn a_virtual_cable_is_for_those_who_ask_for_it() {
+        let attach = |mode| attach_each(mode, &["eth0".to_owned()], |name| name == "eth0", |_, _| Ok::<(), String>(()));
+        assert_eq!(attach(XdpMode::Auto), Ok(vec![status(AttachedMode::None, Some(VETH))]));
+        assert_eq!(attach(XdpMode::Native), Ok(vec![status(AttachedMode::Native, None)]));
     }
 
     #[test]

@@ -216,7 +216,14 @@ impl Datapath {
             }
         }
 
-        let interfaces = attach::attach_all(&mut program, mode, &interfaces)?;
+        let mut veths = Vec::new();
+        for name in &interfaces {
+            if netlink.link_by_name(name).map_err(StartError::Netlink)?.is_some_and(|link| link.is_veth) {
+                veths.push(name.clone());
+            }
+        }
+        let is_veth = |name: &str| veths.iter().any(|veth| veth == name);
+        let interfaces = attach::attach_all(&mut program, mode, &interfaces, is_veth)?;
         if interfaces.iter().all(|status| status.mode == AttachedMode::None) {
             let reasons: Vec<_> = interfaces.iter().filter_map(|status| status.reason.as_deref()).collect();
             return Ok(Self::off(&reasons.join("; "), interfaces.clone()));

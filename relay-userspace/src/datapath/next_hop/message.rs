@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    VlanProtocol,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -169,8 +170,14 @@ pub(super) fn default_route(message: &RouteMessage) -> Option<(u32, Vec<u32>)> {
 
 /// The device in an answer.
 pub(super) fn link(message: &LinkMessage) -> Link {
-    let mut link =
-        Link { index: message.header.index, name: String::new(), mtu: 0, address: None, kind: LinkKind::Plain };
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        address: None,
+        kind: LinkKind::Plain,
+        is_veth: false,
+    };
     let mut parent = None;
     let mut elsewhere = false;
     let mut vlan = None;
@@ -181,7 +188,10 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Address(bytes) => link.address = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
             LinkAttribute::Link(index) => parent = Some(*index),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
-            LinkAttribute::LinkInfo(infos) => vlan = vlan.or_else(|| vlan_of(infos)),
+            LinkAttribute::LinkInfo(infos) => {
+                vlan = vlan.or_else(|| vlan_of(infos));
+                link.is_veth |= infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+            }
             _ => {}
         }
     }

@@ -41,6 +41,8 @@ pub(in crate::datapath) struct Link {
     /// Its link-layer address; `None` unless it is Ethernet with ARP or NDP, which is all that the program can send to.
     pub(in crate::datapath) address: Option<[u8; 6]>,
     pub(in crate::datapath) kind: LinkKind,
+    /// Whether it is one end of a virtual cable.
+    pub(in crate::datapath) is_veth: bool,
 }
 
 /// What matters about the kind of a device.
@@ -122,7 +124,7 @@ pub(in crate::datapath) mod fake {
         /// Device 2 is a NIC, device 3 a VLAN on it, device 4 another NIC, device 5 a tunnel.
         pub(in crate::datapath) fn new() -> Self {
             let link = |index, name: &str, address, kind| {
-                (index, Link { index, name: name.to_owned(), mtu: 1500, address, kind })
+                (index, Link { index, name: name.to_owned(), mtu: 1500, address, kind, is_veth: false })
             };
             Self {
                 links: HashMap::from([
