@@ -17,7 +17,7 @@ use crate::shard::{Parts, Reservations, ShardHandle};
 use crate::{admin, file_limit, random, state};
 
 /// How many channels the kernel can take, per IP version.
-const KERNEL_FLOWS: u32 = 1 << 17;
+const KERNEL_FLOWS: u32 = 1 << 15;
 
 /// How often the threads are looked after.
 const WATCH: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Relay {
         let mut watch = tokio::time::interval(WATCH);
         loop {
             watch.tick().await;
-            if self.shards.iter().any(ShardHandle::has_stopped) {
+            if self.shards.iter().any(ShardHandle::has_stopped) || self.datapath.has_stopped() {
                 return;
             }
         }

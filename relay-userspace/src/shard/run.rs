@@ -1,7 +1,7 @@
 //! The loop of a shard.
 
 use std::io;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
 use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Server};
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::Command;
 use super::report::{Counters, Report};
 use super::sockets::{Socket, Sockets};
+use crate::clock::unix_seconds;
 use crate::datapath;
 use crate::net::{Outbox, Outgoing, ReceiveBatch, Received, SendBatch, watch};
 
@@ -283,9 +284,7 @@ impl State {
 }
 
 fn now() -> Now {
-    // A clock before 1970 makes every credential that expires a valid one for long; it harms nobody else.
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Now { instant: Instant::now(), unix }
+    Now { instant: Instant::now(), unix: unix_seconds() }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
