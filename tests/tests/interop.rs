@@ -2,12 +2,13 @@
 //!
 //! All cases of a test run at the same time against one relay, since coturn's client spends most of its time idle.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hairpin_tests::lab::coturn::{self, EchoPeer, Tally};
-use hairpin_tests::lab::relay::{PASSWORD, USER};
+use hairpin_tests::lab::relay::{PASSWORD, PORT, USER};
+use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Family, Finished, Lab, Namespace, Process, Relay};
 
 /// A shared secret, for credentials that expire.
@@ -168,6 +169,33 @@ fn a_binding_tells_the_client_its_address() {
     relay.stop();
 }
 
+/// It takes half a minute, which is why it is here, where everything takes long: the other tests run meanwhile.
+#[test]
+fn a_reservation_that_nobody_redeems_frees_its_port() {
+    let host = Namespace::new("loopback");
+    let relay = Relay::start(&host, &ON_LOOPBACK);
+    let v4 = localhost(Family::V4);
+    let mut client = Client::new(&host, SocketAddr::new(v4, 0), SocketAddr::new(v4, PORT), USER, PASSWORD);
+    let start = Instant::now();
+    let relayed = client.allocate_pair().expect("two ports are free").port();
+    assert_eq!(relayed % 2, 0, "{relayed}");
+    let bound = || {
+        let in_use = relay.metrics().sum("hairpin_relay_ports_in_use", &[]);
+        (in_use, host.udp_sockets(relayed), host.udp_sockets(relayed + 1))
+    };
+    assert_eq!(bound(), (2, 1, 1));
+    // RFC 8656 section 7.2: a reservation is kept for at least 30 seconds.
+    thread::sleep(Duration::from_secs(29).saturating_sub(start.elapsed()));
+    assert_eq!(bound(), (2, 1, 1), "after {:?}", start.elapsed());
+    thread::sleep(Duration::from_secs(31).saturating_sub(start.elapsed()));
+    let end = Instant::now() + Duration::from_secs(5);
+    while bound() != (1, 1, 0) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(bound(), (1, 1, 0), "nobody came with the token");
+    relay.stop();
+}
+
 /// The judge itself is tried on a server that is known: coturn's own, with a peer that answers and one that does not.
 #[test]
 fn a_loss_does_not_go_unnoticed() {
@@ -176,9 +204,11 @@ fn a_loss_does_not_go_unnoticed() {
     command.args(["-n", "-c", "/dev/null", "--lt-cred-mech", "--user", &format!("{USER}:{PASSWORD}"), "-r", "realm"]);
     command.args(["--allow-loopback-peers", "--no-tls", "--no-dtls", "--no-cli", "-L", "127.0.0.1", "-E", "127.0.0.1"]);
     command.args(["--log-file", "stdout", "--pidfile", "/dev/null"]);
-    let _server = Process::spawn(&mut command);
+    let server = Process::spawn(&mut command);
     let v4 = localhost(Family::V4);
-    while host.udp_sockets(3478) == 0 {
+    let end = Instant::now() + Duration::from_secs(20);
+    while host.udp_sockets(PORT) == 0 {
+        assert!(Instant::now() < end, "turnserver does not listen: {}", server.wait(Duration::ZERO));
         thread::sleep(Duration::from_millis(50));
     }
     let peer = EchoPeer::start(&host, &[v4]);

@@ -1,20 +1,25 @@
 //! The relay in a routed network, with the kernel path: what goes over the wire, and what stays when it goes.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hairpin_tests::lab::call::{CHANNEL, bind, receive};
 use hairpin_tests::lab::datagram::Datagram;
-use hairpin_tests::lab::relay::{self, PORT};
+use hairpin_tests::lab::relay::{self, PASSWORD, PORT, USER};
 use hairpin_tests::lab::topology::ROUTER_LINK;
-use hairpin_tests::lab::turn::channel_data;
+use hairpin_tests::lab::turn::{Client, channel_data};
 use hairpin_tests::lab::wire::Wire;
-use hairpin_tests::lab::{Call, Family, Lab, Relay};
+use hairpin_tests::lab::{Call, Family, Lab, Metrics, Relay};
 use rustix::process::Signal;
 
 const NATIVE: [&str; 2] = ["--xdp", "native"];
 const QUIET: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The type of a Data indication (RFC 8656 section 17).
+const DATA_INDICATION: [u8; 2] = [0x00, 0x17];
+/// What a relay has besides the addresses that its routes prefer.
+const SECOND_ADDRESSES: &str = "addr add 11.3.0.77/24 dev eth0\naddr add 2a0e:11:3::77/64 dev eth0 nodad";
 
 #[test]
 fn what_the_kernel_sends_has_right_checksums_in_both_directions_and_families() {
@@ -84,9 +89,121 @@ fn a_released_allocation_leaves_the_kernel_at_once() {
                 .iter()
                 .all(|gauge| metrics.sum(gauge, &[]) == 0)
         });
-        let before = relay.metrics().relayed("kernel");
+        assert_eq!(lab.relay.udp_sockets(call.relayed.port()), 0, "the relayed port is free");
+        // For the kernel its port is like any other now.
+        let before = relay.metrics();
+        neighbour(&lab, family).send_to(b"too late", call.relayed).expect("the lab has a route");
+        let after =
+            relay.wait_for("the port has no role", |metrics| passed(metrics, "not_ours") > passed(&before, "not_ours"));
+        assert_eq!(passed(&after, "no_flow"), passed(&before, "no_flow"));
         call.expect_silence();
-        assert_eq!(relay.metrics().relayed("kernel"), before);
+        assert_eq!(relay.metrics().relayed("kernel"), before.relayed("kernel"));
+    }
+    relay.stop();
+}
+
+#[test]
+fn answers_and_data_come_from_the_address_that_was_asked() {
+    let lab = Lab::routed();
+    lab.relay.ip(SECOND_ADDRESSES);
+    for xdp in ["off", "native"] {
+        let relay = Relay::start(&lab.relay, &["--xdp", xdp]);
+        for second in ["11.3.0.77", "2a0e:11:3::77"] {
+            // The client's socket is connected: it hears nothing from another address.
+            let mut call = Call::through(&lab, second.parse().expect("an address"), 0, 0);
+            for length in [0, 1, 1000] {
+                call.exchange(&noise(length, 11));
+            }
+            let neighbour = neighbour(&lab, if call.relayed.is_ipv4() { Family::V4 } else { Family::V6 });
+            neighbour.send_to(b"in an indication", call.relayed).expect("the lab has a route");
+            assert!(call.client.receive(PATIENCE).is_some_and(|message| message[..2] == DATA_INDICATION));
+            assert_eq!(call.client.refresh(0), Ok(0));
+        }
+        relay.stop();
+    }
+}
+
+#[test]
+fn dont_fragment_holds_for_one_datagram() {
+    let lab = Lab::routed();
+    let mut relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    let mut call = Call::new(&lab, Family::V4);
+    let peer = call.peer_address();
+    let wire = Wire::open(&lab.router, ROUTER_LINK);
+    // One at a time, then in one batch.
+    for at_once in [false, true] {
+        if at_once {
+            relay.process().signal(Signal::STOP);
+        }
+        for (number, dont_fragment) in [(0, false), (1, true), (2, false)] {
+            call.client.send_indication_with(peer, &[number], dont_fragment);
+            if !at_once {
+                assert_eq!(receive(&call.peer, PATIENCE), Some(vec![number]));
+            }
+        }
+        relay.process().signal(Signal::CONT);
+        let next = || wire.find(PATIENCE, |frame| Datagram::of(frame).filter(|sent| sent.destination == peer));
+        let sent: Vec<_> = (0..3).filter_map(|_| next().map(|sent| (sent.payload, sent.dont_fragment))).collect();
+        assert_eq!(sent, [(vec![0], false), (vec![1], true), (vec![2], false)], "at once: {at_once}");
+    }
+    relay.stop();
+}
+
+#[test]
+fn the_relay_host_and_denied_peers_are_forbidden() {
+    let lab = Lab::routed();
+    lab.relay.ip(SECOND_ADDRESSES);
+    let relay = Relay::start(&lab.relay, &["--deny-peer", "11.2.0.0/24"]);
+    let local = SocketAddr::new(Lab::client_ip(Family::V4, 0), 0);
+    let server = SocketAddr::new(Lab::relay_ip(Family::V4), PORT);
+    let mut client = Client::new(&lab.clients[0], local, server, USER, PASSWORD);
+    client.allocate().expect("the relay has room");
+    let mut answer = |peer: &str| client.permit(peer.parse().expect("an address")).map_err(|refused| refused.0);
+    for forbidden in ["11.3.0.77", "11.2.0.2", "127.0.0.1", "10.0.0.1"] {
+        assert_eq!(answer(forbidden), Err(403), "{forbidden}");
+    }
+    assert_eq!(answer("11.2.1.2"), Ok(()));
+    // Relayed addresses are on the relay's own: clients may meet there.
+    assert_eq!(answer("11.3.0.2"), Ok(()));
+    relay.stop();
+}
+
+#[test]
+fn data_before_a_release_still_arrives() {
+    let lab = Lab::routed();
+    let mut relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    let mut call = Call::new(&lab, Family::V4);
+    let process = relay.process();
+    process.signal(Signal::STOP);
+    call.client.send_on_channel(CHANNEL, b"the last word");
+    thread::scope(|scope| {
+        // Both wait for the relay, which finds them in one batch.
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            process.signal(Signal::CONT);
+        });
+        assert_eq!(call.client.refresh(0), Ok(0));
+    });
+    assert_eq!(receive(&call.peer, PATIENCE).as_deref(), Some(&b"the last word"[..]));
+    relay.stop();
+}
+
+#[test]
+fn a_burst_larger_than_the_link_arrives_in_fragments() {
+    let lab = Lab::routed();
+    let mut relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    for family in Family::ALL {
+        let call = Call::new(&lab, family);
+        let burst: Vec<Vec<u8>> = (0..4).map(|number| noise(1600, number)).collect();
+        relay.process().signal(Signal::STOP);
+        for data in &burst {
+            call.client.send_on_channel(CHANNEL, data);
+        }
+        // A train of datagrams of one length goes through the stack in one trip, which must not be the end of it here.
+        relay.process().signal(Signal::CONT);
+        for data in &burst {
+            assert!(receive(&call.peer, PATIENCE).as_ref() == Some(data), "{family:?}: lost, damaged or out of order");
+        }
     }
     relay.stop();
 }
@@ -101,10 +218,10 @@ fn only_the_peer_of_a_channel_comes_through_it() {
     stranger.send_to(b"stranger", call.relayed).expect("the lab has a route");
     assert_eq!(call.client.receive(QUIET), None);
     // Another port of the same host has the permission, and not the channel: its data comes in an indication.
-    let neighbour = bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(Family::V4, 0), 0));
+    let neighbour = neighbour(&lab, Family::V4);
     neighbour.send_to(b"neighbour", call.relayed).expect("the lab has a route");
-    let indication = call.client.receive(Duration::from_secs(2)).expect("a Data indication");
-    assert_eq!(indication[..2], [0x00, 0x17], "{indication:02x?}");
+    let indication = call.client.receive(PATIENCE).expect("a Data indication");
+    assert_eq!(indication[..2], DATA_INDICATION, "{indication:02x?}");
     assert!(indication.windows(9).any(|window| window == b"neighbour"));
     // A client's ChannelData counts only from its own address.
     let thief = bind(&lab.clients[0], SocketAddr::new(Lab::client_ip(Family::V4, 0), 0));
@@ -186,6 +303,16 @@ fn a_killed_relay_leaves_no_forwarding_in_the_kernel() {
     call.expect_silence();
     drop(relay);
     Call::in_kernel(&lab, &Relay::start(&lab.relay, &NATIVE), Family::V4).exchange(b"and again");
+}
+
+/// Another socket on the host of the peer.
+fn neighbour(lab: &Lab, family: Family) -> UdpSocket {
+    bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(family, 0), 0))
+}
+
+/// How many packets XDP left to the stack for a reason.
+fn passed(metrics: &Metrics, reason: &str) -> u64 {
+    metrics.sum("hairpin_xdp_passed_packets_total", &[("reason", reason)])
 }
 
 /// Bytes without a pattern that a wrong checksum could survive.

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use hairpin_proto::stun::{Class, MessageBuilder, Method, TransactionId};
+use hairpin_tests::lab::call::{CHANNEL, bind};
 use hairpin_tests::lab::process::run;
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER};
-use hairpin_tests::lab::turn::{Client, Refused};
+use hairpin_tests::lab::turn::{Client, Refused, channel_data};
 use hairpin_tests::lab::{Call, Family, Lab, Metrics, Relay};
 
 /// Families that dashboards and alerts rely on, with their types.
@@ -143,6 +145,69 @@ fn nobody_outside_can_make_new_series() {
     let all: usize = after.values().map(BTreeSet::len).sum();
     assert!(all < 150, "{all} series");
     relay.stop();
+}
+
+#[test]
+fn userspace_counts_data_without_framing() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    let call = Call::new(&lab, Family::V4);
+    call.exchange(&[7; 51]);
+    assert_eq!(relayed(&relay.metrics(), "to_peer"), (1, 51));
+    assert_eq!(relayed(&relay.metrics(), "to_client"), (1, 51), "on a channel");
+    let neighbour = bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(Family::V4, 0), 0));
+    neighbour.send_to(&[7; 49], call.relayed).expect("the lab has a route");
+    assert!(call.client.receive(Duration::from_secs(2)).is_some());
+    assert_eq!(relayed(&relay.metrics(), "to_client"), (2, 100), "in an indication");
+    relay.stop();
+}
+
+#[test]
+fn what_cannot_be_sent_is_not_relayed() {
+    let lab = Lab::routed();
+    lab.relay.ip("route add prohibit 11.2.9.9/32");
+    let relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    let mut call = Call::new(&lab, Family::V4);
+    let unreachable = SocketAddr::from(([11, 2, 9, 9], 9));
+    call.client.permit(unreachable.ip()).expect("a peer like any other");
+    call.client.send_indication(unreachable, &[7; 50]);
+    let metrics = relay.wait_for("the failure is counted", |metrics| discarded(metrics, "send_failed") == 1);
+    assert_eq!(relayed(&metrics, "to_peer"), (0, 0));
+    relay.stop();
+}
+
+#[test]
+fn discards_are_counted_by_reason() {
+    let lab = Lab::routed();
+    let relay = Relay::start(&lab.relay, &["--xdp", "off"]);
+    let call = Call::new(&lab, Family::V4);
+    let thief = bind(&lab.clients[0], SocketAddr::new(Lab::client_ip(Family::V4, 0), 0));
+    let server = SocketAddr::new(Lab::relay_ip(Family::V4), PORT);
+    thief.send_to(&channel_data(CHANNEL, b"thief"), server).expect("the lab has a route");
+    relay.wait_for("a client without an allocation", |metrics| discarded(metrics, "no_allocation") == 1);
+    // The router takes one, and the relay would take the last.
+    call.peer.set_ttl(2).expect("a valid TTL");
+    call.peer.send(b"worn out").expect("the lab has a route");
+    relay.wait_for("a packet at its end", |metrics| discarded(metrics, "hop_limit") == 1);
+    // Router, relay and router again: one is left at the end.
+    call.peer.set_ttl(4).expect("a valid TTL");
+    assert!(call.to_client(b"just far enough").is_some());
+    let metrics = relay.metrics();
+    assert_eq!(metrics.sum("hairpin_dropped_packets_total", &[("path", "userspace")]), 2, "nothing else");
+    assert_eq!(relayed(&metrics, "to_client"), (1, 15));
+    relay.stop();
+}
+
+/// What userspace has relayed in a direction: packets and bytes.
+fn relayed(metrics: &Metrics, direction: &str) -> (u64, u64) {
+    let labels = [("path", "userspace"), ("direction", direction)];
+    let sum = |family| metrics.sum(family, &labels);
+    (sum("hairpin_relayed_packets_total"), sum("hairpin_relayed_bytes_total"))
+}
+
+/// What userspace has discarded for a reason.
+fn discarded(metrics: &Metrics, reason: &str) -> u64 {
+    metrics.sum("hairpin_dropped_packets_total", &[("path", "userspace"), ("reason", reason)])
 }
 
 /// The label sets of each family.

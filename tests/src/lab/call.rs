@@ -1,6 +1,6 @@
 //! A client and a peer that reach each other over a channel.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::Namespace;
@@ -34,8 +34,14 @@ impl Call {
 
     /// The same, with ports for the client and the peer.
     pub fn between(lab: &Lab, family: Family, client: u16, peer: u16) -> Self {
+        Self::through(lab, Lab::relay_ip(family), client, peer)
+    }
+
+    /// The same, through any address of the relay.
+    pub fn through(lab: &Lab, relay: IpAddr, client: u16, peer: u16) -> Self {
+        let family = if relay.is_ipv4() { Family::V4 } else { Family::V6 };
         let client = SocketAddr::new(Lab::client_ip(family, 0), client);
-        let server = SocketAddr::new(Lab::relay_ip(family), PORT);
+        let server = SocketAddr::new(relay, PORT);
         let mut client = Client::new(&lab.clients[0], client, server, USER, PASSWORD);
         let relayed = client.allocate().expect("the relay has room");
         let peer = bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(family, 0), peer));

@@ -15,6 +15,8 @@ pub struct Datagram {
     pub destination: SocketAddr,
     /// TTL or hop limit.
     pub hop_limit: u8,
+    /// Whether routers must not fragment it. Over IPv6 none ever does.
+    pub dont_fragment: bool,
     /// What UDP carries.
     pub payload: Vec<u8>,
 }
@@ -41,12 +43,14 @@ impl Datagram {
         // Over IPv4 a sender may leave the checksum out, and it stays out.
         let left_out = header.checksum == 0 && matches!(net, NetSlice::Ipv4(_));
         assert!(left_out || header.checksum == computed, "UDP checksum, should be {computed:#06x}:{}", hex(frame));
-        let (source, destination, hop_limit): (IpAddr, IpAddr, u8) = match net {
+        let (source, destination, hop_limit, dont_fragment): (IpAddr, IpAddr, u8, bool) = match net {
             NetSlice::Ipv4(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.header().ttl())
+                let ip = ip.header();
+                (ip.source_addr().into(), ip.destination_addr().into(), ip.ttl(), ip.dont_fragment())
             }
             NetSlice::Ipv6(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.header().hop_limit())
+                let ip = ip.header();
+                (ip.source_addr().into(), ip.destination_addr().into(), ip.hop_limit(), true)
             }
             NetSlice::Arp(_) => return None,
         };
@@ -54,6 +58,7 @@ impl Datagram {
             source: SocketAddr::new(source, header.source_port),
             destination: SocketAddr::new(destination, header.destination_port),
             hop_limit,
+            dont_fragment,
             payload: udp.payload().to_vec(),
         })
     }

@@ -89,12 +89,11 @@ impl Process {
     /// Waits for its end, or kills it.
     pub fn wait(mut self, limit: Duration) -> Finished {
         let end = Instant::now() + limit;
-        let mut status = None;
+        // At least once: a program that ended by itself was not killed, however little time there is.
+        let mut status = self.child.try_wait().expect("the child is ours");
         while status.is_none() && Instant::now() < end {
+            thread::sleep(POLL);
             status = self.child.try_wait().expect("the child is ours");
-            if status.is_none() {
-                thread::sleep(POLL);
-            }
         }
         if status.is_none() {
             let _ = self.child.kill();

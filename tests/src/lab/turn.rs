@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use hairpin_common::wire::{ChannelDataHeader, Datagram as Kind};
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
-    Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, Lifetime, Nonce, Realm,
-    RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress, XorRelayedAddress,
+    Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime,
+    Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
@@ -61,6 +61,11 @@ impl Client {
         self.socket.local_addr().expect("it is bound")
     }
 
+    /// The realm of the server, once it has asked for credentials.
+    pub fn realm(&self) -> Option<&str> {
+        self.session.as_ref().map(|(realm, _, _)| realm.as_str())
+    }
+
     /// Allocates a relayed address of the family that the client itself has.
     pub fn allocate(&mut self) -> Result<SocketAddr, Refused> {
         self.allocate_with(false)
@@ -73,6 +78,15 @@ impl Client {
         let response = self.request(Method::ALLOCATE, |message| {
             message.with(&RequestedTransport(PROTOCOL_UDP)).with(&family).with_option(dont_fragment.as_ref())
         })?;
+        let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
+        Ok(relayed.expect("an allocation has a relayed address").0)
+    }
+
+    /// Allocates an even port and has the next one reserved for whoever brings a token, which is not kept.
+    pub fn allocate_pair(&mut self) -> Result<SocketAddr, Refused> {
+        let pair = EvenPort { reserve_next: true };
+        let response =
+            self.request(Method::ALLOCATE, |message| message.with(&RequestedTransport(PROTOCOL_UDP)).with(&pair))?;
         let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
         Ok(relayed.expect("an allocation has a relayed address").0)
     }
@@ -105,9 +119,15 @@ impl Client {
 
     /// Sends application data in a Send indication.
     pub fn send_indication(&mut self, peer: SocketAddr, data: &[u8]) {
+        self.send_indication_with(peer, data, false);
+    }
+
+    /// The same, with DONT-FRAGMENT or without.
+    pub fn send_indication_with(&mut self, peer: SocketAddr, data: &[u8], dont_fragment: bool) {
         let mut message = Vec::new();
         MessageBuilder::new(&mut message, Class::Indication, Method::SEND, self.next_id())
             .with(&XorPeerAddress(peer))
+            .with_option(dont_fragment.then_some(DontFragment).as_ref())
             .with(&Data(data))
             .finish(false);
         self.send(&message);
