@@ -300,6 +300,44 @@ fn too_few_open_files_are_said_at_the_start_with_figures() {
     assert_eq!(complaint("50000-50099"), None);
 }
 
+#[test]
+fn options_reach_the_relay() {
+    let lab = Lab::routed();
+    let options =
+        ["--xdp", "off", "--relay-address", "11.3.0.2=198.51.100.7", "--realm", "wonderland", "--shards", "3"];
+    let mut relay = Relay::start(&lab.relay, &options);
+    let local = SocketAddr::new(Lab::client_ip(Family::V4, 0), 0);
+    let mut client =
+        Client::new(&lab.clients[0], local, SocketAddr::new(Lab::relay_ip(Family::V4), PORT), USER, PASSWORD);
+    let relayed = client.allocate().expect("the relay has room");
+    assert_eq!(relayed.ip().to_string(), "198.51.100.7", "what peers see from outside");
+    assert_eq!(client.realm(), Some("wonderland"));
+    let threads = fs::read_dir(format!("/proc/{}/task", relay.process().pid().as_raw_nonzero())).unwrap();
+    let names = threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("shard-")).count(), 3);
+    relay.stop();
+}
+
+#[test]
+fn a_low_soft_file_limit_is_raised() {
+    let host = Namespace::new("cli");
+    let mut command = host.command("prlimit");
+    command.arg("--nofile=64:4096").arg(binary()).arg("serve").args(LOOPBACK);
+    let user = format!("{USER}:{PASSWORD}");
+    // As few ports as the higher limit has room for.
+    command.args(["--user", &user, "--relay-ports", "50000-50999", "--shards", "1"]);
+    let relay = Relay::start_with(&host, &mut command);
+    let clients: Vec<Client> = (0..100)
+        .map(|number| {
+            let mut client = Client::new(&host, "127.0.0.1:0".parse().unwrap(), server(), USER, PASSWORD);
+            client.allocate().unwrap_or_else(|refused| panic!("allocation {number}: {refused:?}"));
+            client
+        })
+        .collect();
+    assert_eq!(relay.metrics().sum("hairpin_allocations", &[]), clients.len() as u64);
+    relay.stop();
+}
+
 fn serve(host: &Namespace, first: &[&str], then: &[&str]) -> Finished {
     run_for(host.command(binary()).arg("serve").args(first).args(then), AT_ONCE)
 }
