@@ -96,9 +96,14 @@ if [ $xdp = yes ] && ! "$here/toolchain.sh"; then
     [ $failed = 1 ] || failed=3
 fi
 
-if ! command -v cargo >/dev/null; then
-    oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/../Cargo.toml")
+# Cargo's version, and the oldest that does.
+oldest=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/../Cargo.toml")
+cargo_version=$(cargo --version 2>/dev/null | sed -n 's/^cargo \([0-9.]*\).*/\1/p')
+if [ -z "$cargo_version" ]; then
     echo "setup: missing: Rust $oldest or later; see https://rustup.rs" >&2
+    failed=1
+elif [ "$(printf '%s\n' "$oldest" "$cargo_version" | sort --version-sort | head -n 1)" != "$oldest" ]; then
+    echo "setup: Rust $cargo_version is too old: $oldest or later is needed; see https://rustup.rs" >&2
     failed=1
 elif [ "$purpose" = test ]; then
     for component in fmt clippy; do
