@@ -338,8 +338,15 @@ fn a_low_soft_file_limit_is_raised() {
     relay.stop();
 }
 
+/// Runs a relay that is to be refused. Should it start after all, it leaves nothing on this host.
 fn serve(host: &Namespace, first: &[&str], then: &[&str]) -> Finished {
-    run_for(host.command(binary()).arg("serve").args(first).args(then), AT_ONCE)
+    let state = TemporaryFolder::new(host.name());
+    let mut command = host.command(binary());
+    command.arg("serve").args(first).args(then);
+    if !then.contains(&"--state-dir") {
+        command.arg("--state-dir").arg(&state.0);
+    }
+    run_for(&mut command, AT_ONCE)
 }
 
 /// An error is one line on standard error with these words in it, and nothing on standard output.

@@ -67,11 +67,14 @@ fn main() -> Result<()> {
     } else {
         println!("CPU per relayed packet of {PAYLOAD} bytes, median of {ROUNDS} rounds in turn:\n");
         for (case, hairpin, coturn, ratio) in rows {
-            let rate = if case.rate == "0" { "as fast as it goes".to_owned() } else { format!("{} packets/s", case.rate) };
+            let rate =
+                if case.rate == "0" { "as fast as it goes".to_owned() } else { format!("{} packets/s", case.rate) };
             let name = format!("{}: {} allocations, {rate}", case.name, case.allocations);
             println!("{name:48} hairpin {hairpin:6.0} ns   coturn {coturn:6.0} ns   ratio {ratio:.2}");
         }
-        println!("\nratio: packets that Hairpin relays for each that coturn relays with the same processor time; the median of the");
+        println!(
+            "\nratio: packets that Hairpin relays for each that coturn relays with the same processor time; the median of the"
+        );
         println!("rounds' ratios, which on a busy machine need not be the ratio of the medians");
     }
     Ok(())
