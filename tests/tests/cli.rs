@@ -137,10 +137,12 @@ fn an_address_that_is_not_of_this_host_is_said_in_one_line() {
 #[test]
 fn without_the_capability_native_xdp_is_refused_and_auto_relays_in_userspace() {
     let lab = Lab::routed();
+    // To a veth `auto` would not attach anyway.
+    lab.relay.ip("tuntap add tap0 mode tap\nlink set tap0 up");
     let weak = |xdp: &str| {
         let mut command = lab.relay.command("setpriv");
         command.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(binary());
-        command.args(["serve", "--user", "alice:in-a-lab", "--xdp", xdp]);
+        command.args(["serve", "--user", "alice:in-a-lab", "--interface", "tap0", "--xdp", xdp]);
         command
     };
     expect_one_line(&run_for(&mut weak("native"), AT_ONCE), 1, "CAP_BPF");
