@@ -26,6 +26,12 @@ pub fn needed(port_capacity: usize, listeners: usize, shards: u32) -> u64 {
     port_capacity as u64 + per_shard * u64::from(shards) + FIXED
 }
 
+/// How many relayed addresses fit, so that the admin interface can still be opened when all are in use.
+pub fn room(limit: Option<u64>, needed: u64, port_capacity: usize) -> usize {
+    let missing = limit.map_or(0, |limit| needed.saturating_sub(limit));
+    port_capacity.saturating_sub(usize::try_from(missing).unwrap_or(usize::MAX)).max(1)
+}
+
 /// What the operator has to know when the limit ends relaying before the ports do.
 pub fn warning(limit: Option<u64>, needed: u64, port_capacity: usize) -> Option<String> {
     let limit = limit.filter(|limit| *limit < needed)?;
@@ -44,6 +50,14 @@ mod tests {
         assert_eq!(needed(32_768, 2, 4) - needed(32_768, 1, 4), 4);
         assert_eq!(needed(1000, 2, 4) - needed(900, 2, 4), 100);
         assert!(needed(1000, 2, 4) > 1008);
+    }
+
+    #[test]
+    fn relaying_leaves_files_for_everything_else() {
+        assert_eq!(room(None, 5000, 4900), 4900);
+        assert_eq!(room(Some(6000), 5000, 4900), 4900);
+        assert_eq!(room(Some(1024), 5000, 4900), 924);
+        assert_eq!(room(Some(50), 5000, 4900), 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::announce::announce;
 use crate::config::{AdminAddr, Authentication, Config, User};
 use crate::datapath::{self, Datapath, XdpMode};
-use crate::net::UdpSocket;
+use crate::net::{SocketError, UdpSocket};
 use crate::random::SystemRandomness;
 use crate::shard::{Parts, Reservations, ShardHandle};
 use crate::{admin, file_limit, random, state};
@@ -29,6 +29,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         // From here on a signal ends the relay in order, also while it starts.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            // Log rotation sends it by habit, and its default would end all calls.
+            while hangup.recv().await.is_some() {
+                tracing::info!("SIGHUP changes nothing: the relay reads its options at start");
+            }
+        });
         let relay = Relay::start(config).await?;
         let stopped = tokio::select! {
             _ = terminate.recv() => Ok(()),
@@ -49,9 +56,10 @@ struct Relay {
 impl Relay {
     async fn start(config: Config) -> anyhow::Result<Self> {
         let port_capacity = config.relay_ports.count() * config.relay_addresses.len();
-        let few_files = allow_files(&config, port_capacity);
+        let (socket_room, few_files) = allow_files(&config, port_capacity);
         let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
+        try_relay_addresses(&config)?;
         let (listeners, sockets) = open_listeners(&config)?;
         let admin = match config.admin {
             AdminAddr::At(address) => Some(admin::bind(address).await?),
@@ -62,6 +70,9 @@ impl Relay {
             |v4: bool| config.relay_addresses.iter().filter(|address| address.bind.is_ipv4() == v4).count();
         // One allocation has at most one relayed address of each family.
         let max_allocations = config.relay_ports.count() * per_family(true).max(per_family(false));
+        // Files that are left over keep metrics reachable when all allocations are taken.
+        let families = [true, false].into_iter().filter(|v4| per_family(*v4) > 0).count().max(1);
+        let max_allocations = max_allocations.min((socket_room / families).max(1));
         let allocations_per_user = share_of_one_user(max_allocations);
         let max_allocations = u32::try_from(max_allocations).unwrap_or(u32::MAX).next_multiple_of(config.shards);
 
@@ -176,10 +187,11 @@ impl Authority {
 }
 
 /// Asks for as many open files as all relay ports need. Returns what to say when there are fewer.
-fn allow_files(config: &Config, port_capacity: usize) -> Option<String> {
+fn allow_files(config: &Config, port_capacity: usize) -> (usize, Option<String>) {
     let listeners = config.listeners.iter().chain(&config.optional_listener).count();
     let needed = file_limit::needed(port_capacity, listeners, config.shards);
-    file_limit::warning(file_limit::raise(needed), needed, port_capacity)
+    let limit = file_limit::raise(needed);
+    (file_limit::room(limit, needed, port_capacity), file_limit::warning(limit, needed, port_capacity))
 }
 
 /// Opens every listener once for each shard. Returns the addresses, and the sockets by shard.
@@ -191,7 +203,8 @@ fn open_listeners(config: &Config) -> anyhow::Result<(Vec<SocketAddr>, Vec<Vec<U
         // Alone first: sharing a port with a stranger that shares it too would go unnoticed.
         match UdpSocket::listener(*address, false) {
             Ok(alone) => drop(alone),
-            Err(error) if optional => {
+            // Only a host without IPv6 goes without this listener.
+            Err(error) if optional && error.is_missing_family() => {
                 tracing::info!(%error, "not listening on IPv6");
                 continue;
             }
@@ -204,6 +217,20 @@ fn open_listeners(config: &Config) -> anyhow::Result<(Vec<SocketAddr>, Vec<Vec<U
         addresses.push(*address);
     }
     Ok((addresses, sockets))
+}
+
+/// A relay address that this host does not have would fail each request for it, one by one.
+fn try_relay_addresses(config: &Config) -> anyhow::Result<()> {
+    for address in &config.relay_addresses {
+        // The lowest port too, since a low one takes a capability; that it is in use at the moment is no harm.
+        for port in [0, config.relay_ports.min] {
+            match UdpSocket::relay(SocketAddr::new(address.bind, port)) {
+                Ok(_) | Err(SocketError::InUse(_)) => {}
+                Err(error) => return Err(error).context(format!("--relay-address {}", address.bind)),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u32) -> anyhow::Result<Datapath> {

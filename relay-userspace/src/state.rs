@@ -1,6 +1,6 @@
 //! The state directory: what must survive a restart.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,9 @@ pub enum StateError {
     /// The file of the secret holds none.
     #[error("--state-dir: {0} is empty; delete it and a new secret will be made")]
     EmptySecret(PathBuf),
+    /// What should be the file of the secret is something else.
+    #[error("--state-dir: {0} is not a file; remove it and a new secret will be made")]
+    NotAFile(PathBuf),
     /// The file of the secret can be read by others.
     #[error("--state-dir: {0} can be read by other users; run chmod 600 on it, or delete it for a new secret")]
     Exposed(PathBuf),
@@ -29,13 +32,14 @@ pub enum StateError {
     Random(#[from] NoRandomness),
 }
 
-/// Where state is kept unless `--state-dir` says otherwise.
-pub fn default_directory() -> PathBuf {
+/// Where state is kept unless `--state-dir` says otherwise. `None` if the environment does not tell.
+pub fn default_directory() -> Option<PathBuf> {
     if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/hairpin");
+        return Some(PathBuf::from("/var/lib/hairpin"));
     }
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(home).unwrap_or_default().join("hairpin")
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    state.map(|state| state.join("hairpin"))
 }
 
 /// The secret of this relay: made at the first start, the same ever after. Of two first starts at the same time, one
@@ -54,12 +58,17 @@ pub fn auth_secret(directory: &Path) -> Result<String, StateError> {
 
 /// The secret that is kept, if any is.
 fn read_secret(path: &Path) -> Result<Option<String>, StateError> {
-    let mut file = match File::open(path) {
+    // Without waiting: a pipe that somebody has put there would keep the relay from starting, and from stopping.
+    let mut file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(path)(error)),
     };
-    if file.metadata().map_err(failed(path))?.permissions().mode() & 0o077 != 0 {
+    let metadata = file.metadata().map_err(failed(path))?;
+    if !metadata.is_file() {
+        return Err(StateError::NotAFile(path.to_owned()));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
         return Err(StateError::Exposed(path.to_owned()));
     }
     let mut secret = String::new();
@@ -181,5 +190,14 @@ mod tests {
             assert!(secrets.iter().all(|secret| *secret == secrets[0]), "{secrets:?}");
             assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1, "no temporary file is left");
         }
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_the_secret_is_refused_at_once() {
+        let directory = Directory::new("pipe");
+        fs::create_dir_all(&directory.0).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(directory.0.join("auth-secret")).status().unwrap();
+        assert!(made.success());
+        assert!(matches!(auth_secret(&directory.0), Err(StateError::NotAFile(_))));
     }
 }

@@ -12,6 +12,7 @@ use hairpin_tests::lab::process::{Finished, run, run_for};
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER, binary};
 use hairpin_tests::lab::turn::{Client, Refused};
 use hairpin_tests::lab::{Family, Lab, Namespace, Relay};
+use rustix::process::Signal;
 
 /// Commands that are to fail do it at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -131,7 +132,25 @@ fn an_unknown_interface_is_said_in_one_line() {
 fn an_address_that_is_not_of_this_host_is_said_in_one_line() {
     let host = Namespace::new("cli");
     let finished = serve(&host, &["--user", "a:b", "--xdp", "off"], &["--listen", "11.9.9.9:3478"]);
-    expect_one_line(&finished, 1, "11.9.9.9");
+    expect_one_line(&finished, 1, "--listen 11.9.9.9");
+    let finished = serve(&host, &LOOPBACK, &["--user", "a:b", "--relay-address", "11.9.9.9"]);
+    expect_one_line(&finished, 1, "--relay-address 11.9.9.9");
+}
+
+#[test]
+fn neither_a_log_that_cannot_be_written_nor_a_hangup_stops_the_relay() {
+    let host = Namespace::new("cli");
+    let mut command = host.command("sh");
+    command.args(["-c", "HAIRPIN_LOG=debug exec \"$0\" serve --user alice:in-a-lab \"$@\" 2>/dev/full"]);
+    command.arg(binary()).args(LOOPBACK);
+    let mut relay = Relay::start_with(&host, &mut command);
+    relay.process().signal(Signal::HUP);
+    let server = SocketAddr::from(([127, 0, 0, 1], PORT));
+    let mut client = Client::new(&host, SocketAddr::from(([127, 0, 0, 1], 0)), server, USER, PASSWORD);
+    client.allocate().expect("an allocation, which is a line of the log");
+    assert_eq!(client.refresh(0), Ok(0));
+    assert!(relay.process().is_running());
+    relay.stop();
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub(super) fn start() -> Result<(), String> {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_target(false)
+        // A log that cannot be written (a full disk, a reader that is gone) is no reason to stop relaying, and the library
+        // would complain of it in a way that ends the thread.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

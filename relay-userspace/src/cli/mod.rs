@@ -50,8 +50,14 @@ pub fn run() -> ExitCode {
 
 /// Ends with one line that says what is wrong with the command line.
 pub fn usage_error(message: &str) -> ExitCode {
-    eprintln!("hairpin: {message}");
+    complain(message);
     ExitCode::from(USAGE)
+}
+
+/// One line on standard error, if anybody reads it.
+pub(crate) fn complain(message: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "hairpin: {message}");
 }
 
 fn explain(error: &clap::Error) -> ExitCode {

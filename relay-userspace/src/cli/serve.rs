@@ -87,7 +87,7 @@ pub fn run(args: Args) -> ExitCode {
     match relay::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hairpin: {error:#}");
+            super::complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -157,7 +157,10 @@ impl Args {
         }
 
         let authentication = if self.user.is_empty() && self.auth_secret.is_empty() {
-            Authentication::Generated { state_dir: self.state_dir.unwrap_or_else(state::default_directory) }
+            let state_dir = self.state_dir.or_else(state::default_directory);
+            let state_dir =
+                state_dir.ok_or("--state-dir is needed: HOME does not say where this user keeps its files")?;
+            Authentication::Generated { state_dir }
         } else {
             Authentication::Given { users: self.user, secrets: self.auth_secret }
         };

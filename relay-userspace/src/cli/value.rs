@@ -101,8 +101,8 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
     if address.port() == 0 {
         return Err("the port must be from 1 to 65535".to_owned());
     }
-    if address.ip().is_multicast() {
-        return Err("a multicast address cannot listen".to_owned());
+    if address.ip().is_multicast() || address.ip() == IpAddr::from([255; 4]) {
+        return Err("a multicast or broadcast address cannot listen".to_owned());
     }
     Ok(address)
 }

@@ -29,6 +29,15 @@ pub enum SocketError {
 }
 
 impl SocketError {
+    /// Whether the host has not got this IP version at all.
+    pub fn is_missing_family(&self) -> bool {
+        match self {
+            Self::NotLocal(_) => true,
+            Self::Other(_, error) => error.raw_os_error() == Some(libc::EAFNOSUPPORT),
+            Self::InUse(_) | Self::Denied(_) | Self::TooManyFiles(_) => false,
+        }
+    }
+
     fn new(address: SocketAddr, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EADDRINUSE) => Self::InUse(address),
