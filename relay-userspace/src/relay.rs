@@ -59,8 +59,8 @@ impl Relay {
         let (socket_room, few_files) = allow_files(&config, port_capacity);
         let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
-        try_relay_addresses(&config)?;
         let (listeners, sockets) = open_listeners(&config)?;
+        try_relay_addresses(&config)?;
         let admin = match config.admin {
             AdminAddr::At(address) => Some(admin::bind(address).await?),
             AdminAddr::Off => None,
