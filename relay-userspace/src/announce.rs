@@ -43,7 +43,8 @@ fn invitation(servers: &[SocketAddr], secret: &str) -> String {
         vec![String::new(), "A TURN client can use this relay with, for 24 hours:".to_owned(), String::new()];
     lines.extend(servers.iter().map(|server| format!("  turn:{server}?transport=udp")));
     lines.push(format!("  username: {username}\n  password: {password}\n"));
-    lines.push("`hairpin credentials` makes more from the secret in the state directory.\n".to_owned());
+    lines.push("`hairpin credentials` mints more, with what the state directory's auth-secret holds in".to_owned());
+    lines.push("HAIRPIN_AUTH_SECRET.\n".to_owned());
     lines.join("\n")
 }
 

@@ -113,6 +113,14 @@ fn a_port_in_use_is_said_in_one_line() {
 }
 
 #[test]
+fn a_default_listener_in_use_is_said_in_one_line_for_ipv6_too() {
+    let host = Namespace::new("cli");
+    let _stranger = host.enter(|| UdpSocket::bind("[::1]:3478").expect("a free port"));
+    let options = ["--user", "a:b", "--xdp", "off", "--admin", "off", "--relay-address", "127.0.0.1"];
+    expect_one_line(&serve(&host, &options, &[]), 1, "--listen [::]:3478");
+}
+
+#[test]
 fn a_second_relay_on_the_same_port_is_refused() {
     let host = Namespace::new("cli");
     let relay = Relay::start(&host, &LOOPBACK);
