@@ -5,13 +5,17 @@
 //!
 //! - [`wire`]: where the fields of a packet are, and what a datagram is by its first byte;
 //! - [`checksum`]: one's complement sums and their incremental update (RFC 1624);
+//! - [`stun`]: the few STUN messages that the program reads and writes, as words;
+//! - [`limit`]: limits of rate;
 //! - [`maps`]: keys and values of the BPF maps, their names and sizes;
 //! - [`slot`]: the table of flows, its hash and the layout of its memory;
 //! - [`verdict`]: what the program did with a packet, and why.
 #![no_std]
 
 pub mod checksum;
+pub mod limit;
 pub mod maps;
 pub mod slot;
+pub mod stun;
 pub mod verdict;
 pub mod wire;

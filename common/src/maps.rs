@@ -3,50 +3,72 @@
 //! All addresses, ports and channel numbers are big-endian byte arrays as they stand in the packet. No type has padding.
 //! The program is embedded in the daemon that loads it, so both are always of one version.
 
-use crate::checksum::Sum;
+use crate::{checksum::Sum, limit::Meter};
 
-/// Name of the array of [`Bucket<4>`](crate::slot::Bucket)s.
-pub const FLOWS4: &str = "FLOWS4";
-/// Name of the array of [`Bucket<16>`](crate::slot::Bucket)s.
-pub const FLOWS6: &str = "FLOWS6";
+/// Name of the array of [`Bucket`](crate::slot::Bucket)s.
+pub const FLOWS: &str = "FLOWS";
 /// Name of the array of packed [`PortRole`]s, see [`PortSlot`].
 pub const PORT_ROLES: &str = "PORT_ROLES";
 /// Name of the array of [`NextHop`]s.
 pub const NEXT_HOPS: &str = "NEXT_HOPS";
+/// Name of the hash from [`Link`] to [`LinkAddress`]: the links whose packets are ours.
+pub const LINKS: &str = "LINKS";
+/// Name of the device map (`BPF_MAP_TYPE_DEVMAP_HASH`) of the interfaces that packets may be redirected to, by index.
+pub const DEVICES: &str = "DEVICES";
 /// Name of the per-CPU array of [`Count`]s by verdict.
 pub const VERDICTS: &str = "VERDICTS";
 /// Name of the array of [`AllocationCount`]s: for each CPU a row of them by [`Rewrite::allocation`].
 pub const ALLOCATIONS: &str = "ALLOCATIONS";
+/// Name of the array of [`AllocationState`]s by [`Rewrite::allocation`].
+pub const ALLOCATION_STATES: &str = "ALLOCATION_STATES";
+/// Name of the array of [`Meter`](crate::limit::Meter)s of sources: [`SOURCE_METERS`] of them.
+pub const SOURCES: &str = "SOURCES";
+/// Name of the array with one [`RelayState`].
+pub const RELAY_STATE: &str = "RELAY_STATE";
 
 /// How many next hops there can be. Index 0 is never valid.
 pub const NEXT_HOP_CAPACITY: u32 = 1024;
+/// How many links packets can come in by.
+pub const LINK_CAPACITY: u32 = 1024;
+/// How many meters there are for sources of unauthenticated traffic. A source is not stored: its hash tells the meter.
+pub const SOURCE_METERS: u32 = 1 << 16;
 
-/// What arrives is looked up by this, in both directions; `N` is 4 for IPv4 and 16 for IPv6.
+/// What arrives is looked up by this.
 ///
-/// From a client: its address, the listener's address, and the channel. From a peer: its address, the relayed address,
-/// and channel 0.
+/// | record | source | destination | channel |
+/// |---|---|---|---|
+/// | channel, from the client | client | server | its number |
+/// | channel, from the peer | peer | relayed address | 0 |
+/// | permission | peer, port 0 | relayed address | 0 |
+/// | Send indications | client | server | IP version of the peer, 4 or 6 |
+/// | a relayed address | all zero | relayed address | 0 |
+/// | a listener | all zero | server | 0 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct FlowKey<const N: usize> {
-    /// Source address of the packet.
-    pub source: [u8; N],
-    /// Destination address of the packet.
-    pub destination: [u8; N],
+pub struct FlowKey {
+    /// Source address of the packet: IPv4 in the first four bytes, the rest zero.
+    pub source: [u8; 16],
+    /// Destination address of the packet, likewise.
+    pub destination: [u8; 16],
     /// UDP source port.
     pub source_port: [u8; 2],
     /// UDP destination port.
     pub destination_port: [u8; 2],
-    /// Channel number of ChannelData; 0 for a datagram without a channel.
+    /// Channel number of ChannelData, or what the table says.
     pub channel: [u8; 2],
+    /// IP version of the packet: 4 or 6.
+    pub family: u8,
     /// Always zero: fills the key up to whole 64-bit words.
-    pub zero: [u8; 2],
+    pub zero: u8,
 }
 
-impl<const N: usize> FlowKey<N> {
-    /// The key as it is in memory, in 64-bit words; those that it does not have are zero.
+impl FlowKey {
+    /// The key as it is in memory, in 64-bit words.
     pub fn words(&self) -> [u64; 5] {
         let mut words = [0_u64; 5];
-        let parts = [&self.source[..], &self.destination, &self.source_port, &self.destination_port, &self.channel];
+        let last = [self.family, self.zero];
+        let parts =
+            [&self.source[..], &self.destination, &self.source_port, &self.destination_port, &self.channel, &last];
         for (index, byte) in parts.into_iter().flatten().enumerate() {
             let mut bytes = words[index / 8].to_ne_bytes();
             bytes[index % 8] = *byte;
@@ -62,35 +84,42 @@ impl<const N: usize> FlowKey<N> {
 pub struct Rewrite {
     /// The first [`tick`] at which the record is no longer valid.
     pub expires: u32,
-    /// Index of the allocation's counters.
+    /// Index of the allocation's counters and state.
     pub allocation: u32,
     /// Source address to send from; IPv4 in the first four bytes, the rest zero.
     pub source: [u8; 16],
-    /// Destination address to send to; IPv4 in the first four bytes, the rest zero.
+    /// Destination address to send to; IPv4 in the first four bytes, the rest zero. Zero for Send indications, which
+    /// bring their own.
     pub destination: [u8; 16],
     /// UDP source port to send from.
     pub source_port: [u8; 2],
     /// UDP destination port to send to.
     pub destination_port: [u8; 2],
-    /// Channel to wrap the payload in; 0 for a plain datagram.
+    /// Channel to wrap the payload in. 0 to a peer, which gets it plain, and to the client of a permission without a
+    /// channel, which gets a Data indication.
     pub channel: [u8; 2],
-    /// Wire word of the difference that addresses, ports and channel number make to the UDP checksum; lengths are not
-    /// in it, see [`flow_delta`].
+    /// Wire word of the difference that addresses and ports make to the UDP checksum, see [`flow_delta`]. A part that the
+    /// record does not know (the port of a permission's peer, the peer of a Send indication) is left out.
     pub delta: [u8; 2],
-    /// Index of the [`NextHop`].
+    /// Index of the [`NextHop`] to `destination`.
     pub next_hop: u16,
-    /// IP version to send: 4 or 6. A slot has room for the addresses of its own version; for the other one, a flag will
-    /// say that they are in an array of their own.
+    /// Of a permission, index of the [`NextHop`] to the peer; else 0.
+    pub peer_next_hop: u16,
+    /// IP version to send: 4 or 6.
     pub family: u8,
-    /// Always zero in this version.
+    /// See [`PEER_IS_RELAYED`].
     pub flags: u8,
 }
 
+/// Set in [`Rewrite::flags`] of a record towards a peer whose IP address relayed addresses of this relay are made of:
+/// the packet may be translated a second time, as if it had arrived there. A permission has it for both ways.
+pub const PEER_IS_RELAYED: u8 = 1;
+
 /// What [`Rewrite::delta`] is made of: the checksum's difference between what arrives and what leaves.
 ///
-/// `taken` and `put` hold source address, destination address, ports and, where there is one, the channel number of
-/// either packet. Addresses may be of different families, since the pseudo headers differ only by them.
-pub fn flow_delta(taken: [&[u8]; 5], put: [&[u8]; 5]) -> [u8; 2] {
+/// `taken` and `put` hold source address, destination address and ports of either packet. Addresses may be of different
+/// families, since the pseudo headers differ only by them.
+pub fn flow_delta(taken: [&[u8]; 4], put: [&[u8]; 4]) -> [u8; 2] {
     let mut sum = Sum::ZERO;
     for bytes in taken {
         sum = sum.sub_bytes(bytes);
@@ -195,24 +224,88 @@ pub struct AllocationCount {
     pub to_client: Count,
 }
 
+/// What the daemon and the program share about one allocation, in a cache line of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct AllocationState {
+    /// Number of the last change that a shard has announced for the allocation's flows.
+    pub announced: u32,
+    /// Number of the last change up to which all are in the kernel. Only while both are equal does the kernel know every
+    /// permission, and may drop what has none.
+    pub installed: u32,
+    /// How much was sent to peers.
+    pub to_peer: Pace,
+    /// How much was sent to the client.
+    pub to_client: Pace,
+    /// Always zero.
+    pub zero: [u64; 3],
+}
+
+/// What limits a direction of an allocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pace {
+    /// By number of datagrams.
+    pub packets: Meter,
+    /// By application data.
+    pub bytes: Meter,
+}
+
+/// What all allocations share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct RelayState {
+    /// Application data that is relayed, both ways and on both paths.
+    pub bytes: Meter,
+    /// Datagrams without an allocation that reach the daemon.
+    pub control: Meter,
+}
+
+/// Where a packet comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Link {
+    /// Index of the interface.
+    pub interface: u32,
+    /// IEEE 802.1Q VLAN id as in the tag, 0 for none.
+    pub vlan: [u8; 2],
+    /// Always zero.
+    pub zero: [u8; 2],
+}
+
+/// The address that packets for this host have on a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LinkAddress {
+    /// The link-layer address.
+    pub address: [u8; 6],
+    /// Always zero.
+    pub zero: [u8; 2],
+}
+
 const _: () = {
-    assert!(size_of::<FlowKey<4>>() == 16);
-    assert!(size_of::<FlowKey<16>>() == 40);
+    assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<NextHop>() == 24);
+    assert!(size_of::<Link>() == 8 && size_of::<LinkAddress>() == 8);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<AllocationCount>() == 32);
+    assert!(size_of::<AllocationState>() == 64 && size_of::<RelayState>() == 64);
 };
 
 #[cfg(feature = "pod")]
 #[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
 mod pod {
-    use super::{AllocationCount, Count, NextHop};
-    use crate::slot::Bucket;
+    use super::{AllocationCount, AllocationState, Count, Link, LinkAddress, NextHop, RelayState};
+    use crate::{limit::Meter, slot::Bucket};
 
-    // What is behind an IPv6 slot's addresses is the kernel's, and never read.
-    unsafe impl aya::Pod for Bucket<4> {}
-    unsafe impl aya::Pod for Bucket<16> {}
+    // What is behind a slot's fields is never read.
+    unsafe impl aya::Pod for Bucket {}
     unsafe impl aya::Pod for AllocationCount {}
+    unsafe impl aya::Pod for AllocationState {}
+    unsafe impl aya::Pod for RelayState {}
+    unsafe impl aya::Pod for Meter {}
+    unsafe impl aya::Pod for Link {}
+    unsafe impl aya::Pod for LinkAddress {}
     unsafe impl aya::Pod for NextHop {}
     unsafe impl aya::Pod for Count {}
 }

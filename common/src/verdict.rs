@@ -39,21 +39,25 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// ChannelData of a client was unwrapped and sent to its peer.
+    /// ChannelData or a Send indication of a client was unwrapped and sent to its peer.
     ToPeer = Transmit, "to_peer";
-    /// A datagram of a peer was wrapped in ChannelData and sent to its client.
+    /// A datagram of a peer was wrapped in ChannelData or a Data indication and sent to its client.
     ToClient = Transmit, "to_client";
+    /// What a client sent to another client's relayed address was sent to that client.
+    RelayToRelay = Transmit, "relay_to_relay";
+    /// A Binding request was answered.
+    Binding = Transmit, "binding";
     /// Not IPv4 or IPv6 with UDP directly behind it, cut short, or with lengths or a header checksum that do not fit.
     NotUdp = Pass, "not_udp";
-    /// UDP to a port that has no role.
+    /// UDP to a port or an address that is not ours.
     NotOurs = Pass, "not_ours";
     /// A fragment; the kernel reassembles it for the socket.
     Fragment = Pass, "fragment";
     /// An IPv4 header with options.
     IpOptions = Pass, "ip_options";
-    /// To a listener, and not ChannelData.
+    /// To a listener, and a message that only the daemon answers, or none at all.
     Control = Pass, "control";
-    /// ChannelData whose length does not fit its datagram.
+    /// ChannelData or an indication whose lengths do not fit its datagram.
     Malformed = Pass, "malformed";
     /// No record for these addresses, ports and channel.
     NoFlow = Pass, "no_flow";
@@ -61,20 +65,30 @@ verdicts! {
     Expired = Pass, "expired";
     /// The record was being replaced while it was read.
     Torn = Pass, "torn";
-    /// The record asks for a translation that this program does not do.
-    Unsupported = Pass, "unsupported";
     /// A hop limit that would leave as zero.
     HopLimit = Pass, "hop_limit";
+    /// IPv4 without a UDP checksum, to be sent as IPv6, which has none without.
+    NoChecksum = Pass, "no_checksum";
     /// The next hop is not known (any more).
     NextHop = Pass, "next_hop";
-    /// The next hop is behind another interface or VLAN.
-    OtherLink = Pass, "other_link";
     /// The frame was not addressed to the interface's own link-layer address: another host's, seen in passing.
     OtherHost = Pass, "other_host";
     /// The packet would outgrow the MTU of the next hop's link.
     TooBig = Pass, "too_big";
-    /// The driver left no room in front of the packet.
-    NoHeadroom = Pass, "no_headroom";
+    /// The driver left no room in front of or behind the packet.
+    NoRoom = Pass, "no_room";
+    /// From a peer that has no permission, to a relayed address.
+    NoPermission = Drop, "no_permission";
+    /// More datagrams of one allocation than its limit.
+    AllocationPacketRate = Drop, "allocation_packet_rate";
+    /// More data of one allocation than its limit.
+    AllocationBitRate = Drop, "allocation_bit_rate";
+    /// More data of all allocations than the relay's limit.
+    RelayBitRate = Drop, "relay_bit_rate";
+    /// More datagrams to a listener from an address without an allocation than one source may send.
+    SourceRate = Drop, "source_rate";
+    /// More datagrams to listeners without an allocation than the daemon is to answer.
+    ControlRate = Drop, "control_rate";
     /// The packet was changed and then could not be finished: a defect of the program.
     Broken = Drop, "broken";
 }
