@@ -296,7 +296,7 @@ const _: () = {
 #[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
 mod pod {
     use super::{AllocationCount, AllocationState, Count, Link, LinkAddress, NextHop, RelayState};
-    use crate::{limit::Meter, slot::Bucket};
+    use crate::{limit::{Limit, Meter}, slot::Bucket};
 
     // What is behind a slot's fields is never read.
     unsafe impl aya::Pod for Bucket {}
@@ -304,6 +304,7 @@ mod pod {
     unsafe impl aya::Pod for AllocationState {}
     unsafe impl aya::Pod for RelayState {}
     unsafe impl aya::Pod for Meter {}
+    unsafe impl aya::Pod for Limit {}
     unsafe impl aya::Pod for Link {}
     unsafe impl aya::Pod for LinkAddress {}
     unsafe impl aya::Pod for NextHop {}

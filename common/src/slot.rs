@@ -199,12 +199,17 @@ impl FlowHash {
     /// Indices of both buckets in a table of this many.
     #[inline(always)]
     pub const fn buckets(self, count: u32) -> [u32; 2] {
-        // The lowest bits of a sum of products are the least random, so the high half is mixed in before and after.
-        let mixed = (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = self.mixed();
         [scale(mixed >> 32, count), scale((mixed ^ mixed >> 39) & 0xffff_ffff, count)]
     }
 
-    /// The same for a key in whole.
+    /// The hash with all of its bits equally random; of the sum of products, the lowest are the least.
+    #[inline(always)]
+    pub const fn mixed(self) -> u64 {
+        (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The hash of a key in whole.
     pub fn of(key: &FlowKey, seed: &Seed) -> Self {
         key.words().iter().zip(seed).fold(Self::EMPTY, |hash, (word, seed)| hash.add(*word, *seed))
     }

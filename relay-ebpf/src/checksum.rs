@@ -13,6 +13,18 @@ impl Sum32 {
     pub(crate) const fn add(self, words: u32) -> Self {
         Self(self.0 + words as u64)
     }
+
+    /// Adds four.
+    #[inline(always)]
+    pub(crate) const fn add_long(self, words: u64) -> Self {
+        Self(self.0 + (words & 0xffff_ffff) + (words >> 32))
+    }
+
+    /// Adds another sum.
+    #[inline(always)]
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
 }
 
 /// The sum as one wire word. Good for a header, whose sum has far fewer than 2^16 carries.

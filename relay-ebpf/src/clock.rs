@@ -1,11 +1,11 @@
-//! The clock that record expiry goes by.
+//! The clock that record expiry and limits go by.
 //!
 //! A call of the kernel's coarse clock costs more than the lookup; reading the kernel's count of timer ticks is one
 //! load. A jiffy is a fixed number of nanoseconds of `CLOCK_MONOTONIC`, so the loader, which can see both clocks, tells
 //! the program how to turn one into the other.
 
 use aya_ebpf::{Global, bindings::xdp_action, helpers::bpf_jiffies64, macros::xdp, programs::XdpContext};
-use hairpin_common::maps::tick;
+use hairpin_common::maps;
 
 use crate::frame::Frame;
 
@@ -17,11 +17,17 @@ static NANOSECONDS_PER_JIFFY: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static MONOTONIC_AT_JIFFY_ZERO: Global<u64> = Global::new(0);
 
-/// The present [`tick`], late by no more than a jiffy, which is at most 10 ms.
+/// `CLOCK_MONOTONIC` in nanoseconds, late by no more than a jiffy, which is at most 10 ms.
 #[inline(always)]
-pub(crate) fn now() -> u32 {
+pub(crate) fn now() -> u64 {
     let elapsed = jiffies().wrapping_mul(NANOSECONDS_PER_JIFFY.load());
-    tick(elapsed.wrapping_add(MONOTONIC_AT_JIFFY_ZERO.load()))
+    elapsed.wrapping_add(MONOTONIC_AT_JIFFY_ZERO.load())
+}
+
+/// The present [`maps::tick`].
+#[inline(always)]
+pub(crate) fn tick() -> u32 {
+    maps::tick(now())
 }
 
 #[inline(always)]
@@ -34,7 +40,7 @@ fn jiffies() -> u64 {
 /// attaches it.
 #[xdp]
 fn clock(context: XdpContext) -> u32 {
-    let frame = Frame::of(&context);
+    let frame = Frame::of(context.ctx);
     if !frame.holds(size_of::<u64>()) {
         return xdp_action::XDP_ABORTED;
     }

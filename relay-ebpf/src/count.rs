@@ -1,42 +1,44 @@
-//! One increment of one counter per packet, and one more for the allocation when it was relayed.
+//! One increment of one counter per packet, and one more for each allocation whose data was relayed.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use hairpin_common::{maps::Count, verdict::Verdict};
+use hairpin_common::{
+    maps::{AllocationCount, Count},
+    verdict::Verdict,
+};
 
-use crate::maps::{ALLOCATIONS, VERDICTS, allocation_count};
+use crate::{
+    maps::{ALLOCATIONS, VERDICTS, allocation_count},
+    transit::Transit,
+};
 
-/// A packet that goes out.
-pub(crate) struct Sent {
-    /// Which way.
-    pub verdict: Verdict,
-    /// Application data in it.
-    pub bytes: u16,
-    /// Whose it is.
-    pub allocation: u32,
-}
-
-/// Counts a packet that goes out.
+/// Counts a packet that goes out, by its application data.
 #[inline(always)]
-pub(crate) fn sent(sent: &Sent) {
-    add(VERDICTS.get_ptr_mut(sent.verdict as u32), u64::from(sent.bytes));
-    let allocations = allocation_count();
-    if sent.allocation >= allocations {
-        return;
-    }
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    if let Some(counts) = ALLOCATIONS.get_ptr_mut(cpu * allocations + sent.allocation) {
-        // SAFETY: the entry is this CPU's own, and the program is not interrupted by itself.
-        let counts = unsafe { &mut *counts };
-        let count = if matches!(sent.verdict, Verdict::ToPeer) { &mut counts.to_peer } else { &mut counts.to_client };
-        add(Some(count), u64::from(sent.bytes));
-    }
+pub(crate) fn sent(transit: &Transit, verdict: Verdict) {
+    let bytes = u64::from(transit.length);
+    add(VERDICTS.get_ptr_mut(verdict as u32), bytes);
+    // SAFETY: a field of an entry that is this CPU's own, as for all counters; the program is not interrupted by itself.
+    add(of_allocation(transit.to_peer).map(|counts| unsafe { &raw mut (*counts).to_peer }), bytes);
+    // SAFETY: as above.
+    add(of_allocation(transit.to_client).map(|counts| unsafe { &raw mut (*counts).to_client }), bytes);
 }
 
 /// Counts a packet that is passed or dropped, with the length of its frame.
 #[inline(always)]
 pub(crate) fn not_sent(verdict: Verdict, frame_length: usize) {
     add(VERDICTS.get_ptr_mut(verdict as u32), frame_length as u64);
+}
+
+/// This CPU's counters of an allocation.
+#[inline(always)]
+fn of_allocation(allocation: u64) -> Option<*mut AllocationCount> {
+    let allocations = allocation_count();
+    // Nobody has a higher number than all.
+    if allocation >= u64::from(allocations) {
+        return None;
+    }
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    ALLOCATIONS.get_ptr_mut(cpu * allocations + allocation as u32)
 }
 
 #[inline(always)]

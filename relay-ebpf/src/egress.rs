@@ -2,119 +2,149 @@
 
 use core::mem::offset_of;
 
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 use hairpin_common::{
-    checksum::update_udp,
-    maps::NextHop,
+    checksum::{Sum, update_udp, word},
+    maps::{Link, NextHop},
+    stun::{
+        ATTRIBUTE_LEN, DATA, DATA_INDICATION, FAMILY_IPV4, FAMILY_IPV6, XOR_PEER_ADDRESS, address_len,
+        data_indication_len, padding,
+    },
     verdict::Verdict,
-    wire::{CHANNEL_DATA_LEN, ChannelDataHeader, ETHERNET_LEN, UDP_LEN},
+    wire::{CHANNEL_DATA_LEN, ETHERNET_LEN, ETHERTYPE_VLAN, MAGIC_COOKIE, STUN_LEN, UDP_LEN, VLAN_TAG_LEN},
 };
 
 use crate::{
-    count::Sent, family::Family, frame::Frame, framing::Payload, lookup::Record, maps::NEXT_HOPS, parse::Packet,
+    checksum::{Sum32, fold},
+    family::{Family, V4, V6},
+    frame::{Context, Frame},
+    limit,
+    maps::{DEVICES, LINKS, NEXT_HOPS},
+    parse::layer3,
+    transit::{NOBODY, Transit},
 };
 
 /// The VLAN id in a tag's last two bytes (IEEE 802.1Q); the rest is priority and drop eligibility.
-const VLAN_ID: u16 = 0x0fff;
+const VLAN_ID: u16 = 0x0fff_u16.to_be();
+
 /// Both link-layer addresses of an Ethernet header, in two words.
 type Addresses = (u64, u32);
 
+/// What is around the application data when it leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// Nothing: to a peer.
+    Plain,
+    /// ChannelData, to a client.
+    Channel,
+    /// A Data indication, to a client.
+    Indication,
+}
+
 /// What is known about the packet to send before the frame is touched.
-pub(crate) struct Plan {
-    verdict: Verdict,
+struct Plan {
+    framing: Framing,
+    /// Bytes between UDP header and data.
+    framing_length: usize,
+    /// Zeros behind the data.
+    padding: u16,
     udp_length: u16,
-    udp_checksum: u16,
     addresses: Addresses,
+    /// The tag's last two bytes, if it is to have one.
+    tag: Option<u16>,
+}
+
+/// Sends the data of a datagram by its record: rewrites the frame, which then only has to leave.
+#[inline(never)]
+pub(crate) fn send(context: Context, transit: &mut Transit) -> Result<(), Verdict> {
+    let frame = Frame::of(context);
+    let plan = plan(&frame, transit)?;
+    let frame = resize(frame, transit, &plan)?;
+    let sum = transit.sum.add(word(plan.udp_length)).add(word(plan.udp_length));
+    let sum = sum.sub(word(transit.udp_length)).sub(word(transit.udp_length));
+    match (transit.record().family == u32::from(V6::VERSION), plan.tag) {
+        (false, None) => write::<V4, false>(&frame, transit, &plan, 0, sum),
+        (false, Some(tag)) => write::<V4, true>(&frame, transit, &plan, tag, sum),
+        (true, None) => write::<V6, false>(&frame, transit, &plan, 0, sum),
+        (true, Some(tag)) => write::<V6, true>(&frame, transit, &plan, tag, sum),
+    }
 }
 
 /// Asks all questions that could still end in passing the packet up.
 #[inline(always)]
-pub(crate) fn plan<F: Family>(
-    frame: &Frame,
-    packet: &Packet,
-    payload: &Payload,
-    record: &Record<F>,
-) -> Result<Plan, Verdict> {
-    let (verdict, udp_length) = match (packet.to_listener, record.channel != 0) {
-        (true, false) => (Verdict::ToPeer, UDP_LEN as u32 + u32::from(payload.length)),
-        (false, true) => (Verdict::ToClient, (UDP_LEN + CHANNEL_DATA_LEN) as u32 + u32::from(payload.length)),
-        _ => return Err(Verdict::Unsupported),
-    };
-    if packet.carried.hop_limit <= 1 {
+fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
+    let record = transit.record();
+    let is_ipv6 = record.family == u32::from(V6::VERSION);
+    if u64::from(transit.carried.hop_limit) <= transit.hops {
         return Err(Verdict::HopLimit);
     }
+    // An IPv4 sender that computed no checksum has its peer get none; IPv6 always has one.
+    if transit.udp_checksum == 0 && is_ipv6 {
+        return Err(Verdict::NoChecksum);
+    }
+    let (framing, framing_length, padding) = if transit.to_client == NOBODY {
+        (Framing::Plain, 0, 0)
+    } else if record.channel != 0 {
+        (Framing::Channel, CHANNEL_DATA_LEN, 0)
+    } else {
+        let length = data_indication_len(transit.key.family() == V6::VERSION);
+        (Framing::Indication, length, padding(transit.length))
+    };
+    let udp_length = (UDP_LEN + framing_length) as u32 + u32::from(transit.length) + u32::from(padding);
+
     let next_hop = NEXT_HOPS.get(u32::from(record.next_hop)).ok_or(Verdict::NextHop)?;
     if next_hop.interface == 0 {
         return Err(Verdict::NextHop);
     }
-    let vlan = if packet.layer3 == ETHERNET_LEN { 0 } else { frame.load::<u16>(ETHERNET_LEN) & VLAN_ID.to_be() };
-    if next_hop.interface != frame.interface() || u16::from_ne_bytes(next_hop.vlan) != vlan {
-        return Err(Verdict::OtherLink);
-    }
-    let addresses = addresses(next_hop);
-    // An interface that listens to all frames hands over those of other hosts too, which the kernel would not take.
-    if !is_for(frame, &addresses) {
-        return Err(Verdict::OtherHost);
-    }
-    if F::HEADER_LEN as u32 + udp_length > next_hop.mtu {
+    let header_length = if is_ipv6 { V6::HEADER_LEN } else { V4::HEADER_LEN };
+    if header_length as u32 + udp_length > next_hop.mtu {
         return Err(Verdict::TooBig);
     }
-    // An IPv4 sender that computed no checksum has its peer get none.
-    let udp_checksum =
-        if packet.udp_checksum == 0 { 0 } else { update_udp(packet.udp_checksum, payload.delta(record.delta)) };
-    Ok(Plan { verdict, udp_length: udp_length as u16, udp_checksum, addresses })
-}
-
-/// Moves the head of the frame to where the new headers end at the payload, which stays, and writes them.
-#[inline(always)]
-pub(crate) fn send<F: Family, const TAGGED: bool>(
-    frame: &Frame,
-    packet: &Packet,
-    payload: &Payload,
-    record: &Record<F>,
-    plan: &Plan,
-) -> Result<Sent, Verdict> {
-    // Ethernet's padding and ChannelData's: neither is for the receiver, and on the next link both would be stale bytes.
-    let trailing =
-        frame.length() - (packet.layer3 + F::HEADER_LEN + packet.udp_length as usize) + payload.padding as usize;
-    let tag: u32 = if TAGGED { frame.load(ETHERNET_LEN - 2) } else { 0 };
-
-    let to_client = payload.channel == 0;
-    let step = CHANNEL_DATA_LEN as i32;
-    let mut frame = frame.move_start(if to_client { -step } else { step }).ok_or(Verdict::NoHeadroom)?;
-    if trailing != 0 {
-        frame = frame.cut_end(trailing as u32).ok_or(Verdict::Broken)?;
+    let addresses = addresses(next_hop);
+    // Known since it was parsed; the verifier has forgotten.
+    if !frame.holds(ETHERNET_LEN) {
+        return Err(Verdict::NotUdp);
     }
-
-    let udp = packet.layer3 + F::HEADER_LEN;
-    if !frame.holds(udp + UDP_LEN) {
-        return Err(Verdict::Broken);
-    }
-    frame.store(0, plan.addresses.0);
-    frame.store(8, plan.addresses.1);
-    if TAGGED {
-        frame.store(ETHERNET_LEN - 2, tag);
-    }
-    frame.store(packet.layer3 - 2, F::ETHERTYPE.to_be());
-    F::write(&frame, packet.layer3, &packet.carried, plan.udp_length, record.addresses);
-    frame.store(udp, record.ports);
-    frame.store(udp + 4, plan.udp_length.to_be());
-    frame.store(udp + 6, plan.udp_checksum);
-    if to_client {
-        if !frame.holds(udp + UDP_LEN + CHANNEL_DATA_LEN) {
-            return Err(Verdict::Broken);
+    let (vlan_in, vlan_out) = (transit.tag & VLAN_ID, u16::from_ne_bytes(next_hop.vlan));
+    let interface = frame.interface();
+    let mut redirect = 0;
+    // An interface that listens to all frames hands over those of other hosts too, which the kernel would not take.
+    if next_hop.interface == interface && vlan_in == vlan_out {
+        // The reply's source address: the last two bytes of the first word, then the four of the second.
+        let [.., high, low] = addresses.0.to_ne_bytes();
+        if frame.load::<u16>(0) != u16::from_ne_bytes([high, low]) || frame.load::<u32>(2) != addresses.1 {
+            return Err(Verdict::OtherHost);
         }
-        let header = ChannelDataHeader { channel: u16::from_be(record.channel), length: payload.length };
-        frame.store(udp + UDP_LEN, header.to_bytes());
+    } else {
+        if !is_for_this_host(frame, vlan_in) {
+            return Err(Verdict::OtherHost);
+        }
+        if next_hop.interface != interface {
+            DEVICES.get_ifindex(next_hop.interface).ok_or(Verdict::NextHop)?;
+            redirect = next_hop.interface;
+        }
     }
-    Ok(Sent { verdict: plan.verdict, bytes: payload.length, allocation: record.allocation })
+    // A tag that stays is kept in whole, with its priority; so is the priority when the VLAN is another one.
+    let tag = if vlan_in == vlan_out && transit.tagged != 0 {
+        Some(transit.tag)
+    } else if vlan_out != 0 {
+        Some(transit.tag & !VLAN_ID | vlan_out)
+    } else {
+        None
+    };
+    transit.redirect = redirect.into();
+    limit::admit(transit)?;
+    Ok(Plan { framing, framing_length, padding, udp_length: udp_length as u16, addresses, tag })
 }
 
-/// Whether the frame was sent to the address that the reply will come from.
+/// Whether a frame was sent to the address that this host has on the link that it came in by; `vlan` is a wire word.
 #[inline(always)]
-fn is_for(frame: &Frame, (first, last): &Addresses) -> bool {
-    // The entry's source address: the last two bytes of the first word, then the four of the second.
-    let [.., high, low] = first.to_ne_bytes();
-    frame.load::<u16>(0) == u16::from_ne_bytes([high, low]) && frame.load::<u32>(2) == *last
+pub(crate) fn is_for_this_host(frame: &Frame, vlan: u16) -> bool {
+    let link = Link { interface: frame.interface(), vlan: vlan.to_ne_bytes(), zero: [0; 2] };
+    // SAFETY: a value that changes meanwhile is compared by bytes, and any outcome is one that just was or will be.
+    let Some(known) = (unsafe { LINKS.get(&link) }) else { return false };
+    let [a, b, c, d, e, f] = known.address;
+    frame.load::<u16>(0) == u16::from_ne_bytes([a, b]) && frame.load::<u32>(2) == u32::from_ne_bytes([c, d, e, f])
 }
 
 /// The link-layer addresses, which stand in the entry as they do in the header.
@@ -126,4 +156,148 @@ fn addresses(next_hop: &NextHop) -> Addresses {
         let start = core::ptr::from_ref(next_hop).cast::<u8>().add(8);
         (start.cast::<u64>().read_unaligned(), start.add(8).cast::<u32>().read_unaligned())
     }
+}
+
+/// Makes the frame as long as it is to be: its head goes to where the new headers end at the data, which stays.
+#[inline(always)]
+fn resize(frame: Frame, transit: &Transit, plan: &Plan) -> Result<Frame, Verdict> {
+    let header_length = if transit.record().family == u32::from(V6::VERSION) { V6::HEADER_LEN } else { V4::HEADER_LEN };
+    let tag_length = if plan.tag.is_some() { VLAN_TAG_LEN } else { 0 };
+    let headers = ETHERNET_LEN + tag_length + header_length + UDP_LEN + plan.framing_length;
+    let cut = transit.data as i32 - headers as i32;
+    // Behind the data there can be padding of ChannelData, of STUN, and of Ethernet: on the next link, stale bytes.
+    let trailing = frame.length() as i32 - transit.data as i32 - i32::from(transit.length);
+    let grow = i32::from(plan.padding) - trailing;
+
+    let mut frame = frame;
+    // First what can fail: nothing has changed then. The end grows by at most three bytes, which no longer count.
+    if grow > 0 {
+        frame = frame.move_end(grow).ok_or(Verdict::NoRoom)?;
+    }
+    if cut != 0 {
+        frame = match frame.move_start(cut) {
+            Some(frame) => frame,
+            None => {
+                if grow > 0 {
+                    frame.move_end(-grow).ok_or(Verdict::Broken)?;
+                }
+                return Err(Verdict::NoRoom);
+            }
+        };
+    }
+    if grow < 0 {
+        frame = frame.move_end(grow).ok_or(Verdict::Broken)?;
+    }
+    for index in 0..3 {
+        if index >= plan.padding {
+            break;
+        }
+        let end = headers + transit.length as usize + index as usize;
+        frame.byte_before(end).ok_or(Verdict::Broken)?.store(1, 0_u8);
+    }
+    Ok(frame)
+}
+
+/// Writes all headers.
+#[inline(always)]
+fn write<F: Family, const TAGGED: bool>(
+    frame: &Frame,
+    transit: &Transit,
+    plan: &Plan,
+    tag: u16,
+    sum: Sum,
+) -> Result<(), Verdict> {
+    let layer3 = layer3::<TAGGED>();
+    let udp = layer3 + F::HEADER_LEN;
+    let data = udp + UDP_LEN;
+    if !frame.holds(data) {
+        return Err(Verdict::Broken);
+    }
+    frame.store(0, plan.addresses.0);
+    frame.store(8, plan.addresses.1);
+    if TAGGED {
+        frame.store(ETHERNET_LEN - 2, ETHERTYPE_VLAN.to_be());
+        frame.store(ETHERNET_LEN, tag);
+    }
+    frame.store(layer3 - 2, F::ETHERTYPE.to_be());
+    let mut carried = transit.carried;
+    carried.hop_limit -= transit.hops as u8;
+    let record = transit.record();
+    F::write(frame, layer3, carried, plan.udp_length, [&record.source, &record.destination]);
+    frame.store(udp, record.ports);
+    frame.store(udp + 4, plan.udp_length.to_be());
+    let put = match plan.framing {
+        Framing::Plain => 0,
+        Framing::Channel => {
+            if !frame.holds(data + CHANNEL_DATA_LEN) {
+                return Err(Verdict::Broken);
+            }
+            frame.store(data, record.channel);
+            frame.store(data + 2, word(transit.length));
+            Sum::ZERO.add(record.channel).add(word(transit.length)).fold()
+        }
+        Framing::Indication => {
+            if !frame.holds(data + data_indication_len(false)) {
+                return Err(Verdict::Broken);
+            }
+            write_indication(frame, data, transit, plan)?
+        }
+    };
+    let checksum = if transit.udp_checksum == 0 { 0 } else { update_udp(transit.udp_checksum, sum.add(put)) };
+    frame.store(udp + 6, checksum);
+    Ok(())
+}
+
+/// Writes what stands before the data in a Data indication (RFC 8656 section 11.3), and returns the sum of it.
+#[inline(always)]
+fn write_indication(frame: &Frame, at: usize, transit: &Transit, plan: &Plan) -> Result<u16, Verdict> {
+    let is_ipv6 = transit.key.family() == V6::VERSION;
+    let message_length = plan.framing_length as u32 - STUN_LEN as u32 + u32::from(transit.length) + u32::from(plan.padding);
+    // SAFETY: the helper has no preconditions.
+    let random = || unsafe { bpf_get_prandom_u32() };
+    let header = [
+        (u32::from(DATA_INDICATION) << 16 | message_length).to_be(),
+        MAGIC_COOKIE.to_be(),
+        random(),
+        random(),
+        random(),
+        attribute(XOR_PEER_ADDRESS, address_len(is_ipv6) as u16),
+    ];
+    let mut sum = Sum32::ZERO;
+    for (index, word) in header.into_iter().enumerate() {
+        frame.store(at + 4 * index, word);
+        sum = sum.add(word);
+    }
+    let value = at + STUN_LEN + ATTRIBUTE_LEN;
+    let family = if is_ipv6 { FAMILY_IPV6 } else { FAMILY_IPV4 };
+    let port = u16::from_be(transit.key.source_port()) ^ (MAGIC_COOKIE >> 16) as u16;
+    let family_and_port = (u32::from(family) << 16 | u32::from(port)).to_be();
+    frame.store(value, family_and_port);
+    sum = sum.add(family_and_port);
+    let address = transit.key.source();
+    let data = attribute(DATA, transit.length);
+    sum = sum.add(data);
+    if is_ipv6 {
+        if !frame.holds(at + data_indication_len(true)) {
+            return Err(Verdict::Broken);
+        }
+        let mask: [u64; 2] = [frame.load(at + 4), frame.load(at + 12)];
+        let masked = [address[0] ^ mask[0], address[1] ^ mask[1]];
+        frame.store(value + 4, masked[0]);
+        frame.store(value + 12, masked[1]);
+        frame.store(value + address_len(true), data);
+        sum = sum.add_long(masked[0]).add_long(masked[1]);
+    } else {
+        let masked = crate::family::word4(&address) ^ MAGIC_COOKIE.to_be();
+        frame.store(value + 4, masked);
+        frame.store(value + address_len(false), data);
+        sum = sum.add(masked);
+    }
+    Ok(fold(sum))
+}
+
+/// The header of an attribute, as a word of the wire.
+#[inline(always)]
+pub(crate) fn attribute(kind: u16, length: u16) -> u32 {
+    (u32::from(kind) << 16 | u32::from(length)).to_be()
 }

@@ -1,11 +1,7 @@
 //! What differs between IPv4 and IPv6.
-//!
-//! Addresses are moved as whole words: an array of bytes would be copied byte by byte.
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use hairpin_common::{
-    maps::FlowKey,
-    slot::{Order, Slot},
     verdict::Verdict,
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_LEN, IPV6_LEN, PROTOCOL_UDP},
 };
@@ -13,7 +9,6 @@ use hairpin_common::{
 use crate::{
     checksum::{Sum32, fold},
     frame::Frame,
-    maps::{FLOWS4, FLOWS6},
 };
 
 /// "Don't fragment" in the second 16-bit word of IPv4's fragmentation fields (RFC 791).
@@ -23,25 +18,28 @@ const FRAGMENT: u16 = 0x3fff;
 /// IPv6's next header value of a fragment (RFC 8200 section 4.5).
 const IPV6_FRAGMENT: u8 = 44;
 
+/// An address as the words of a [`FlowKey`](hairpin_common::maps::FlowKey) have it: IPv4 in the first four bytes, the rest
+/// zero.
+pub(crate) type Address = [u64; 2];
+
 /// What a relayed packet's IP header takes over from the received one (RFC 8656 sections 13 to 16).
+///
+/// One word: on the stack, the kernel allows no access that is not aligned.
 #[derive(Clone, Copy)]
+#[repr(C, align(4))]
 pub(crate) struct Carried {
     /// DSCP and ECN: IPv4's second byte, IPv6's traffic class.
     pub traffic_class: u8,
-    /// TTL or hop limit as received.
+    /// TTL or hop limit to send.
     pub hop_limit: u8,
-    /// IPv4's DF bit; always set for IPv6, which routers never fragment.
+    /// Whether an IPv4 packet is to leave with DF.
     pub dont_fragment: bool,
+    /// Whether it came as IPv6, which routers never fragment.
+    pub from_ipv6: bool,
 }
 
 /// An IP version.
 pub(crate) trait Family {
-    /// Its [`FlowKey`], in 64-bit words.
-    type Key;
-    /// Its [`Slot`].
-    type Slot;
-    /// Source and destination address, as on the wire.
-    type Addresses: Copy;
     /// As in the first four bits of the header.
     const VERSION: u8;
     /// As in the Ethernet header.
@@ -52,73 +50,24 @@ pub(crate) trait Family {
     /// Whether UDP follows directly, all of it.
     fn carries_whole_udp(frame: &Frame, layer3: usize) -> Result<(), Verdict>;
 
-    /// Checks the rest of the header and reads what is to be taken over; `None` when something does not fit.
+    /// Checks the rest of the header and reads what is to be taken over, with the hop limit as it was received; `None`
+    /// when something does not fit.
     fn inherit(frame: &Frame, layer3: usize, udp_length: u16, udp_checksum: u16) -> Option<Carried>;
 
-    /// The key for what was received; `channel` is a wire word.
-    fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key;
+    /// Source and destination.
+    fn addresses(frame: &Frame, layer3: usize) -> [Address; 2];
 
-    /// The words of a key.
-    fn words(key: &Self::Key) -> &[u64];
-
-    /// The first slot of a bucket, of which there are [`BUCKET_SLOTS`](hairpin_common::slot::BUCKET_SLOTS); their memory
-    /// may change at any time.
-    fn bucket(index: u32) -> Option<*const Self::Slot>;
-
-    /// The part of a slot that all IP versions share.
-    ///
-    /// # Safety
-    ///
-    /// The pointer is to a slot.
-    unsafe fn order(slot: *const Self::Slot) -> *const Order;
-
-    /// Whether a slot holds this key now.
-    ///
-    /// # Safety
-    ///
-    /// The pointer is to a slot.
-    unsafe fn is_at(key: &Self::Key, slot: *const Self::Slot) -> bool;
-
-    /// Reads the addresses to send with.
-    ///
-    /// # Safety
-    ///
-    /// The pointer is to a slot.
-    unsafe fn addresses(slot: *const Self::Slot) -> Self::Addresses;
+    /// Whether an address may be answered that nobody has vouched for: one host's, and not this one's.
+    fn is_answerable(address: &Address) -> bool;
 
     /// Writes a header in front of `udp_length` bytes.
-    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses);
-}
-
-/// The last word of a key: ports as they stand in the packet, channel, zero.
-#[inline(always)]
-fn ports_and_channel(ports: u32, channel: u16) -> u64 {
-    let low = if cfg!(target_endian = "little") { [0, 32] } else { [32, 16] };
-    u64::from(ports) << low[0] | u64::from(channel) << low[1]
-}
-
-/// Whether a key stands at this place. All words are read before the answer, which makes one jump of it.
-///
-/// # Safety
-///
-/// As many words can be read there.
-#[inline(always)]
-unsafe fn is_equal<const WORDS: usize>(key: &[u64; WORDS], place: *const u64) -> bool {
-    let mut difference = 0;
-    for (index, word) in key.iter().enumerate() {
-        // SAFETY: by contract.
-        difference |= word ^ unsafe { place.add(index).read_volatile() };
-    }
-    difference == 0
+    fn write(frame: &Frame, layer3: usize, carried: Carried, udp_length: u16, addresses: [&Address; 2]);
 }
 
 /// IPv4 without options (RFC 791).
 pub(crate) struct V4;
 
 impl Family for V4 {
-    type Key = [u64; size_of::<FlowKey<4>>() / 8];
-    type Slot = Slot<4>;
-    type Addresses = [u32; 2];
     const VERSION: u8 = 4;
     const ETHERTYPE: u16 = ETHERTYPE_IPV4;
     const HEADER_LEN: usize = IPV4_LEN;
@@ -153,52 +102,31 @@ impl Family for V4 {
             traffic_class: frame.load(layer3 + 1),
             hop_limit: frame.load(layer3 + 8),
             dont_fragment: frame.load::<u16>(layer3 + 6) & DONT_FRAGMENT.to_be() != 0,
+            from_ipv6: false,
         })
     }
 
     #[inline(always)]
-    fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key {
-        // Both addresses, then both ports: the end of the IP header and the start of the UDP header.
-        [frame.load(layer3 + 12), ports_and_channel(frame.load(layer3 + 20), channel)]
+    fn addresses(frame: &Frame, layer3: usize) -> [Address; 2] {
+        [address4(frame.load(layer3 + 12)), address4(frame.load(layer3 + 16))]
     }
 
     #[inline(always)]
-    fn words(key: &Self::Key) -> &[u64] {
-        key
+    fn is_answerable(address: &Address) -> bool {
+        // Not of 0/8, 127/8, multicast or what is reserved behind it.
+        let [first, ..] = address[0].to_ne_bytes();
+        first != 0 && first != 127 && first < 224
     }
 
     #[inline(always)]
-    fn bucket(index: u32) -> Option<*const Self::Slot> {
-        FLOWS4.get_ptr(index).map(|bucket| bucket.cast())
-    }
-
-    #[inline(always)]
-    unsafe fn order(slot: *const Self::Slot) -> *const Order {
-        // SAFETY: by contract.
-        unsafe { &raw const (*slot).order }
-    }
-
-    #[inline(always)]
-    unsafe fn is_at(key: &Self::Key, slot: *const Self::Slot) -> bool {
-        // SAFETY: by contract; the key is the first of a slot and as long as ours.
-        unsafe { is_equal(key, slot.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn addresses(slot: *const Self::Slot) -> Self::Addresses {
-        // SAFETY: by contract; both fields are aligned for it.
-        unsafe {
-            [(&raw const (*slot).source).cast::<u32>(), (&raw const (*slot).destination).cast::<u32>()]
-                .map(|word| word.read_volatile())
-        }
-    }
-
-    #[inline(always)]
-    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses) {
+    fn write(frame: &Frame, layer3: usize, carried: Carried, udp_length: u16, addresses: [&Address; 2]) {
         let length = IPV4_LEN as u32 + u32::from(udp_length);
+        // RFC 7915 section 5.1: a packet that IPv6 would not fragment is not fragmented here, unless it is so short that
+        // no IPv6 link would have had to.
+        let dont_fragment = carried.dont_fragment || carried.from_ipv6 && length > 1260;
         // RFC 6864: the identification of a packet that cannot be fragmented means nothing and is zero; any other needs
         // one that hardly repeats.
-        let fragmentation = if carried.dont_fragment {
+        let fragmentation = if dont_fragment {
             u32::from(DONT_FRAGMENT)
         } else {
             // SAFETY: the helper has no preconditions.
@@ -207,9 +135,9 @@ impl Family for V4 {
         let words = [
             (u32::from(Self::VERSION) << 28 | 5 << 24 | u32::from(carried.traffic_class) << 16 | length).to_be(),
             fragmentation.to_be(),
-            (u32::from(carried.hop_limit - 1) << 24 | u32::from(PROTOCOL_UDP) << 16).to_be(),
-            addresses[0],
-            addresses[1],
+            (u32::from(carried.hop_limit) << 24 | u32::from(PROTOCOL_UDP) << 16).to_be(),
+            word4(addresses[0]),
+            word4(addresses[1]),
         ];
         let mut sum = Sum32::ZERO;
         for (index, word) in words.into_iter().enumerate() {
@@ -220,13 +148,22 @@ impl Family for V4 {
     }
 }
 
+/// An IPv4 address from its word in a header.
+#[inline(always)]
+pub(crate) fn address4(word: u32) -> Address {
+    [u64::from(word) << if cfg!(target_endian = "little") { 0 } else { 32 }, 0]
+}
+
+/// An IPv4 address as a word of a header.
+#[inline(always)]
+pub(crate) fn word4(address: &Address) -> u32 {
+    (address[0] >> if cfg!(target_endian = "little") { 0 } else { 32 }) as u32
+}
+
 /// IPv6 without extension headers (RFC 8200).
 pub(crate) struct V6;
 
 impl Family for V6 {
-    type Key = [u64; size_of::<FlowKey<16>>() / 8];
-    type Slot = Slot<16>;
-    type Addresses = [u64; 4];
     const VERSION: u8 = 6;
     const ETHERTYPE: u16 = ETHERTYPE_IPV6;
     const HEADER_LEN: usize = IPV6_LEN;
@@ -251,60 +188,38 @@ impl Family for V6 {
             return None;
         }
         let first = u16::from_be(frame.load(layer3));
-        Some(Carried { traffic_class: (first >> 4) as u8, hop_limit: frame.load(layer3 + 7), dont_fragment: true })
+        Some(Carried {
+            traffic_class: (first >> 4) as u8,
+            hop_limit: frame.load(layer3 + 7),
+            dont_fragment: false,
+            from_ipv6: true,
+        })
     }
 
     #[inline(always)]
-    fn key(frame: &Frame, layer3: usize, channel: u16) -> Self::Key {
+    fn addresses(frame: &Frame, layer3: usize) -> [Address; 2] {
         [
-            frame.load(layer3 + 8),
-            frame.load(layer3 + 16),
-            frame.load(layer3 + 24),
-            frame.load(layer3 + 32),
-            ports_and_channel(frame.load(layer3 + 40), channel),
+            [frame.load(layer3 + 8), frame.load(layer3 + 16)],
+            [frame.load(layer3 + 24), frame.load(layer3 + 32)],
         ]
     }
 
     #[inline(always)]
-    fn words(key: &Self::Key) -> &[u64] {
-        key
+    fn is_answerable(address: &Address) -> bool {
+        // Global unicast 2000::/3 and unique local fc00::/7; the rest is a link's, a group's, or nobody's.
+        let [first, ..] = address[0].to_ne_bytes();
+        first >> 5 == 1 || first >> 1 == 0x7e
     }
 
     #[inline(always)]
-    fn bucket(index: u32) -> Option<*const Self::Slot> {
-        FLOWS6.get_ptr(index).map(|bucket| bucket.cast())
-    }
-
-    #[inline(always)]
-    unsafe fn order(slot: *const Self::Slot) -> *const Order {
-        // SAFETY: by contract.
-        unsafe { &raw const (*slot).order }
-    }
-
-    #[inline(always)]
-    unsafe fn is_at(key: &Self::Key, slot: *const Self::Slot) -> bool {
-        // SAFETY: by contract; the key is the first of a slot and as long as ours.
-        unsafe { is_equal(key, slot.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn addresses(slot: *const Self::Slot) -> Self::Addresses {
-        // SAFETY: by contract; both fields are aligned for it.
-        unsafe {
-            let source = (&raw const (*slot).source).cast::<u64>();
-            let destination = (&raw const (*slot).destination).cast::<u64>();
-            [source, source.add(1), destination, destination.add(1)].map(|word| word.read_volatile())
-        }
-    }
-
-    #[inline(always)]
-    fn write(frame: &Frame, layer3: usize, carried: &Carried, udp_length: u16, addresses: Self::Addresses) {
+    fn write(frame: &Frame, layer3: usize, carried: Carried, udp_length: u16, addresses: [&Address; 2]) {
         // RFC 8656 section 14 lets a relay set the flow label to zero: it is not the same flow any more.
         frame.store(layer3, (u32::from(Self::VERSION) << 28 | u32::from(carried.traffic_class) << 20).to_be());
-        let rest = u32::from(udp_length) << 16 | u32::from(PROTOCOL_UDP) << 8 | u32::from(carried.hop_limit - 1);
+        let rest = u32::from(udp_length) << 16 | u32::from(PROTOCOL_UDP) << 8 | u32::from(carried.hop_limit);
         frame.store(layer3 + 4, rest.to_be());
-        for (index, word) in addresses.into_iter().enumerate() {
-            frame.store(layer3 + 8 + 8 * index, word);
+        for (index, address) in addresses.into_iter().enumerate() {
+            frame.store(layer3 + 8 + 16 * index, address[0]);
+            frame.store(layer3 + 16 + 16 * index, address[1]);
         }
     }
 }

@@ -4,31 +4,40 @@
 //! the program is compiled for kernels of machines that allow that.
 
 use aya_ebpf::{
+    bindings::xdp_md,
     helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
-    programs::XdpContext,
 };
 
+/// Where a program's run keeps its packet: what its functions pass on to each other.
+pub(crate) type Context = *mut xdp_md;
+
 /// A packet as the driver has it, from the Ethernet header on.
-pub(crate) struct Frame<'a> {
-    context: &'a XdpContext,
+pub(crate) struct Frame {
+    context: Context,
     start: usize,
     end: usize,
 }
 
-/// What a frame may be read and written as: a word, or four bytes.
+/// What a frame may be read and written as: a word.
 pub(crate) trait Plain: Copy {}
 
 impl Plain for u8 {}
 impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
-impl Plain for [u8; 4] {}
 
-impl<'a> Frame<'a> {
+/// The highest offset that is looked at: the verifier follows one only within 16 bits.
+const MOST_OFFSET: usize = 0x7fff;
+
+impl Frame {
     /// The frame of this run of the program.
     #[inline(always)]
-    pub(crate) fn of(context: &'a XdpContext) -> Self {
-        Self { context, start: context.data(), end: context.data_end() }
+    pub(crate) fn of(context: Context) -> Self {
+        // SAFETY: the context is what this run was given. The reads are volatile, or the compiler would make one function
+        // read them and pass them on to others as numbers, and then they are no addresses any more to the verifier.
+        let (start, end) =
+            unsafe { ((&raw const (*context).data).read_volatile(), (&raw const (*context).data_end).read_volatile()) };
+        Self { context, start: start as usize, end: end as usize }
     }
 
     /// Length in bytes.
@@ -40,7 +49,8 @@ impl<'a> Frame<'a> {
     /// Index of the interface it came in by.
     #[inline(always)]
     pub(crate) fn interface(&self) -> u32 {
-        self.context.ingress_ifindex() as u32
+        // SAFETY: as in `of`.
+        unsafe { (*self.context).ingress_ifindex }
     }
 
     /// Whether there are at least `length` bytes. The verifier wants this asked before any load or store.
@@ -56,17 +66,18 @@ impl<'a> Frame<'a> {
         unsafe { ((self.start + at) as *const T).read_unaligned() }
     }
 
-    /// Reads one byte at an offset the compiler does not know, `place` bytes behind `base`.
+    /// The rest of the frame from an offset that the compiler does not know.
     #[inline(always)]
-    pub(crate) fn byte(&self, base: usize, place: usize) -> Option<u8> {
-        // The verifier follows an offset only within 16 bits.
-        let place = place & 0x7fff;
-        let byte = self.start + base + place;
-        if byte + 1 > self.end {
-            return None;
-        }
-        // SAFETY: just checked, and the verifier checks that.
-        Some(unsafe { (byte as *const u8).read() })
+    pub(crate) fn from(&self, at: usize) -> Self {
+        Self { context: self.context, start: self.start + (at & MOST_OFFSET), end: self.end }
+    }
+
+    /// The frame from one byte before an offset that the compiler does not know, if there is a byte at the offset; it
+    /// stands at 1 then. The verifier learns nothing from the question for one byte at 0.
+    #[inline(always)]
+    pub(crate) fn byte_before(&self, at: usize) -> Option<Self> {
+        let rest = self.from(at - 1);
+        rest.holds(2).then_some(rest)
     }
 
     /// Writes at an offset that [`Frame::holds`] was asked about.
@@ -81,15 +92,16 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     pub(crate) fn move_start(&self, by: i32) -> Option<Self> {
         // SAFETY: the context is the one this run was given.
-        let result = unsafe { bpf_xdp_adjust_head(self.context.ctx, by) };
+        let result = unsafe { bpf_xdp_adjust_head(self.context, by) };
         (result == 0).then(|| Self::of(self.context))
     }
 
-    /// Cuts bytes off the end.
+    /// Moves the end of the frame: down to cut bytes off, up to add zeros; `None` when there is no room, and then nothing
+    /// has changed.
     #[inline(always)]
-    pub(crate) fn cut_end(&self, by: u32) -> Option<Self> {
+    pub(crate) fn move_end(&self, by: i32) -> Option<Self> {
         // SAFETY: as in `move_start`.
-        let result = unsafe { bpf_xdp_adjust_tail(self.context.ctx, -(by as i32)) };
+        let result = unsafe { bpf_xdp_adjust_tail(self.context, by) };
         (result == 0).then(|| Self::of(self.context))
     }
 }

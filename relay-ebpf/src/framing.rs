@@ -1,85 +1,167 @@
-//! Where the application data is: plain in UDP, or in ChannelData (RFC 8656 section 12.4).
+//! Where a client's application data is: in ChannelData (RFC 8656 section 12.4) or in a Send indication (section 11.1).
 
 use hairpin_common::{
     checksum::{Sum, word},
+    stun::{
+        ATTRIBUTE_LEN, DATA, DONT_FRAGMENT, FAMILY_IPV4, FAMILY_IPV6, SEND_INDICATION, XOR_PEER_ADDRESS, address_len,
+        padding,
+    },
     verdict::Verdict,
-    wire::{CHANNEL_DATA_LEN, ChannelDataHeader, Datagram, UDP_LEN},
+    wire::{CHANNEL_DATA_LEN, ChannelDataHeader, MAGIC_COOKIE, STUN_LEN, UDP_LEN},
 };
 
-use crate::{family::Family, frame::Frame, parse::Packet};
+use crate::{
+    checksum::{Sum32, fold},
+    family::{Address, address4},
+    frame::{Context, Frame},
+    transit::Transit,
+};
 
 /// ChannelData over UDP may be padded to a multiple of four bytes (RFC 8656 section 12.5), not more.
 const MAX_PADDING: u16 = 3;
+/// The attributes that a Send indication can have, each once.
+const MAX_ATTRIBUTES: usize = 3;
 
-/// The application data of a datagram.
-pub(crate) struct Payload {
-    /// Its channel, as a wire word; 0 in a plain datagram.
-    pub channel: u16,
-    /// Its length in bytes.
-    pub length: u16,
-    /// How many bytes follow it that are not to be relayed.
-    pub padding: u16,
-    /// The padding's part of the UDP checksum.
-    padding_sum: Sum,
-}
-
-impl Payload {
-    /// Finds it.
-    #[inline(always)]
-    pub(crate) fn find<F: Family>(frame: &Frame, packet: &Packet) -> Result<Self, Verdict> {
-        let length = packet.udp_length - UDP_LEN as u16;
-        if !packet.to_listener {
-            return Ok(Self { channel: 0, length, padding: 0, padding_sum: Sum::ZERO });
-        }
-
-        let start = packet.layer3 + F::HEADER_LEN + UDP_LEN;
-        if length < CHANNEL_DATA_LEN as u16 || !frame.holds(start + CHANNEL_DATA_LEN) {
-            return Err(Verdict::Control);
-        }
-        let bytes: [u8; CHANNEL_DATA_LEN] = frame.load(start);
-        if Datagram::of(bytes[0]) != Datagram::ChannelData {
-            return Err(Verdict::Control);
-        }
-        let header = ChannelDataHeader::parse(bytes);
-        let Some(padding @ 0..=MAX_PADDING) = (length - CHANNEL_DATA_LEN as u16).checked_sub(header.length) else {
-            return Err(Verdict::Malformed);
-        };
-        let mut payload =
-            Self { channel: word(header.channel), length: header.length, padding, padding_sum: Sum::ZERO };
-        if padding != 0 {
-            payload.padding_sum = sum_padding(frame, start + CHANNEL_DATA_LEN, header.length, padding)?;
-        }
-        Ok(payload)
-    }
-
-    /// What leaving the old framing and entering the new one adds to the UDP checksum, besides the record's own `delta`.
-    #[inline(always)]
-    pub(crate) fn delta(&self, delta: u16) -> Sum {
-        // A change of the UDP length counts twice: it is in the header and in the pseudo header.
-        let sum = Sum::ZERO.add(delta);
-        if self.channel == 0 {
-            sum.add(word(2 * CHANNEL_DATA_LEN as u16)).add(word(self.length))
-        } else {
-            let sum = sum.sub(word(2 * CHANNEL_DATA_LEN as u16)).sub(word(self.length));
-            if self.padding == 0 {
-                return sum;
-            }
-            sum.sub(word(2 * self.padding)).sub(self.padding_sum.fold())
-        }
-    }
-}
-
-/// Sums up to three bytes behind `length` bytes of data. A byte at an odd place counts as the low half of its word.
+/// Finds the data of ChannelData that starts at `start`, and returns its channel, as a wire word.
 #[inline(always)]
-fn sum_padding(frame: &Frame, data: usize, length: u16, padding: u16) -> Result<Sum, Verdict> {
+pub(crate) fn channel_data(frame: &Frame, transit: &mut Transit, start: usize) -> Result<u16, Verdict> {
+    let bytes: u32 = frame.load(start);
+    let header = ChannelDataHeader::parse(bytes.to_ne_bytes());
+    let all = transit.udp_length - (UDP_LEN + CHANNEL_DATA_LEN) as u16;
+    let Some(padding @ 0..=MAX_PADDING) = all.checked_sub(header.length) else {
+        return Err(Verdict::Malformed);
+    };
+    transit.data = start + CHANNEL_DATA_LEN;
+    transit.length = header.length;
+    transit.sum = transit.sum.sub(word(header.channel)).sub(word(header.length));
+    if padding != 0 {
+        let sum = sum_padding(frame, transit.data + header.length as usize, padding)?;
+        transit.sum = transit.sum.sub(sum.fold());
+    }
+    Ok(word(header.channel))
+}
+
+/// A peer in a Send indication.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub address: Address,
+    /// Its port, as a wire word.
+    pub port: u16,
+    /// Its IP version; 0 while there is none.
+    pub family: u8,
+}
+
+/// Finds the data of a Send indication that starts at `start`. What is not as simple as they usually are is
+/// [`Verdict::Control`]: for the daemon to look at.
+#[inline(never)]
+pub(crate) fn send_indication(
+    context: Context,
+    transit: &mut Transit,
+    start: usize,
+    peer: &mut Peer,
+) -> Result<(), Verdict> {
+    let frame = Frame::of(context);
+    let message = frame.from(start);
+    if !message.holds(STUN_LEN) {
+        return Err(Verdict::Control);
+    }
+    let head: u32 = message.load(0);
+    let [kind_high, kind_low, length_high, length_low] = head.to_ne_bytes();
+    let length = u16::from_be_bytes([length_high, length_low]);
+    if u16::from_be_bytes([kind_high, kind_low]) != SEND_INDICATION
+        || message.load::<u32>(4) != MAGIC_COOKIE.to_be()
+        || u32::from(transit.udp_length) != (UDP_LEN + STUN_LEN) as u32 + u32::from(length)
+    {
+        return Err(Verdict::Control);
+    }
+    let mask: [u64; 2] = [message.load(4), message.load(12)];
+    let mut taken = Sum32::ZERO.add(head);
+    for index in 1..STUN_LEN / 4 {
+        taken = taken.add(message.load(4 * index));
+    }
+
+    let end = start + STUN_LEN + length as usize;
+    let mut at = start + STUN_LEN;
+    let mut data = 0;
+    let mut odd_bytes = Sum::ZERO;
+    let mut dont_fragment = false;
+    for _ in 0..MAX_ATTRIBUTES {
+        if at >= end {
+            break;
+        }
+        let attribute = frame.from(at);
+        if !attribute.holds(ATTRIBUTE_LEN) {
+            return Err(Verdict::Control);
+        }
+        let head: u32 = attribute.load(0);
+        let [kind_high, kind_low, length_high, length_low] = head.to_ne_bytes();
+        let length = u16::from_be_bytes([length_high, length_low]);
+        let padding = padding(length);
+        taken = taken.add(head);
+        match u16::from_be_bytes([kind_high, kind_low]) {
+            XOR_PEER_ADDRESS if peer.family == 0 => taken = taken.plus(xor_peer_address(&attribute, length, mask, peer)?),
+            DATA if data == 0 => {
+                data = at + ATTRIBUTE_LEN;
+                transit.length = length;
+                if padding != 0 {
+                    odd_bytes = sum_padding(&frame, data + length as usize, padding)?;
+                }
+            }
+            DONT_FRAGMENT if length == 0 && !dont_fragment => dont_fragment = true,
+            _ => return Err(Verdict::Control),
+        }
+        at += ATTRIBUTE_LEN + length as usize + padding as usize;
+    }
+    if at != end || data == 0 || peer.family == 0 || peer.port == 0 {
+        return Err(Verdict::Control);
+    }
+    transit.data = data;
+    transit.carried.dont_fragment |= dont_fragment;
+    transit.sum = transit.sum.sub(fold(taken)).sub(odd_bytes.fold());
+    Ok(())
+}
+
+/// Reads the value of XOR-PEER-ADDRESS, and returns the sum of it. `mask` is the message's magic cookie and transaction
+/// id.
+#[inline(always)]
+fn xor_peer_address(attribute: &Frame, length: u16, mask: [u64; 2], peer: &mut Peer) -> Result<Sum32, Verdict> {
+    let value = ATTRIBUTE_LEN;
+    if !attribute.holds(value + address_len(false)) {
+        return Err(Verdict::Control);
+    }
+    let head: u32 = attribute.load(value);
+    let [_, family, port_high, port_low] = head.to_ne_bytes();
+    let [cookie_high, cookie_low, ..] = MAGIC_COOKIE.to_be_bytes();
+    peer.port = u16::from_ne_bytes([port_high ^ cookie_high, port_low ^ cookie_low]);
+    let sum = Sum32::ZERO.add(head);
+    if family == FAMILY_IPV4 && length as usize == address_len(false) {
+        let address: u32 = attribute.load(value + 4);
+        peer.address = address4(address ^ MAGIC_COOKIE.to_be());
+        peer.family = 4;
+        Ok(sum.add(address))
+    } else if family == FAMILY_IPV6 && length as usize == address_len(true) && attribute.holds(value + address_len(true)) {
+        let address: Address = [attribute.load(value + 4), attribute.load(value + 12)];
+        peer.address = [address[0] ^ mask[0], address[1] ^ mask[1]];
+        peer.family = 6;
+        Ok(sum.add_long(address[0]).add_long(address[1]))
+    } else {
+        Err(Verdict::Control)
+    }
+}
+
+/// Sums up to three bytes. A byte at an odd place counts as the low half of its word; headers are of even length, so a
+/// place in the frame is as odd as it is in the datagram.
+#[inline(always)]
+fn sum_padding(frame: &Frame, at: usize, padding: u16) -> Result<Sum, Verdict> {
     let mut sum = Sum::ZERO;
     for index in 0..MAX_PADDING {
         if index >= padding {
             break;
         }
-        let place = length as usize + index as usize;
+        let place = at + index as usize;
         // Known to be there since the lengths were checked; the verifier cannot follow that.
-        let Some(byte) = frame.byte(data, place) else { return Err(Verdict::Malformed) };
+        let byte: u8 = frame.byte_before(place).ok_or(Verdict::Malformed)?.load(1);
         sum = sum.add(u16::from_ne_bytes(if place & 1 == 0 { [byte, 0] } else { [0, byte] }));
     }
     Ok(sum)

@@ -1,71 +1,98 @@
-//! The one lookup: from addresses, ports and channel to the record that says what to send.
+//! The lookup: from a key to the record that says what to send.
 
-use core::arch::asm;
+use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::Global;
 use hairpin_common::{
-    slot::{BUCKET_SLOTS, Order},
+    maps::FlowKey,
+    slot::{BUCKET_SLOTS, Order, Slot},
     verdict::Verdict,
 };
 
-use crate::{clock, family::Family, maps};
+use crate::{clock, family::Address, key::Key, maps};
 
 /// Whether this machine may reorder loads: 0 on x86, whose loads happen in order. Set by the loader.
 #[unsafe(no_mangle)]
 static WEAKLY_ORDERED: Global<u32> = Global::new(1);
 
 /// What this program needs of a record, in wire words.
-pub(crate) struct Record<F: Family> {
-    /// Index of the allocation's counters.
-    pub allocation: u32,
-    /// Source and destination to send with.
-    pub addresses: F::Addresses,
+///
+/// Without gaps: the kernel allows only aligned access to the stack, and the compiler fills gaps with less.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct Record {
+    /// Source address to send from.
+    pub source: Address,
+    /// Destination address to send to.
+    pub destination: Address,
     /// Source and destination port, as in the UDP header.
     pub ports: u32,
-    /// Channel to send in, or 0.
-    pub channel: u16,
-    /// Difference to the UDP checksum, lengths aside.
-    pub delta: u16,
+    /// Index of the allocation's counters.
+    pub allocation: u32,
     /// Index of the next hop.
     pub next_hop: u16,
+    /// Of a permission, index of the next hop to the peer.
+    pub peer_next_hop: u16,
+    /// Channel to send in, or 0.
+    pub channel: u16,
+    /// Difference to the UDP checksum that addresses and ports make.
+    pub delta: u16,
+    /// IP version to send.
+    pub family: u32,
+    /// See [`PEER_IS_RELAYED`](hairpin_common::maps::PEER_IS_RELAYED).
+    pub flags: u32,
 }
 
-/// The record for this key that is whole, in force, and asks for nothing this program cannot do.
-#[inline(always)]
-pub(crate) fn lookup<F: Family>(key: &F::Key) -> Result<Record<F>, Verdict> {
-    let slot = find::<F>(key).ok_or(Verdict::NoFlow)?;
+/// The record for this key, if it is whole and in force. On an error the record is not to be used.
+#[inline(never)]
+pub(crate) fn lookup(key: &Key, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
+    let found = find(key).ok_or(Verdict::NoFlow)?;
     // SAFETY: it is in the table.
-    unsafe { read::<F>(slot) }
+    unsafe { read(&found, record) }
 }
 
 /// A slot with this key, whose memory may change at any time.
-struct Found<F: Family> {
-    slot: *const F::Slot,
+struct Found {
+    slot: *const Slot,
     /// Its generation before the key was read.
     generation: u32,
 }
 
 /// Finds the slot that holds a key. A key that is being written may be overlooked, or found in a slot that is odd.
 #[inline(always)]
-fn find<F: Family>(key: &F::Key) -> Option<Found<F>> {
-    for index in maps::buckets(F::words(key)) {
-        let bucket = F::bucket(index)?;
+fn find(key: &Key) -> Option<Found> {
+    for index in maps::buckets(&key.0) {
+        let bucket: *const Slot = maps::FLOWS.get_ptr(index)?.cast();
         for place in 0..BUCKET_SLOTS {
-            // SAFETY: within its bucket.
-            let (slot, order) = unsafe {
+            // SAFETY: within its bucket, in the table, and aligned.
+            let (slot, generation) = unsafe {
                 let slot = bucket.add(place);
-                (slot, F::order(slot))
+                (slot, (&raw const (*slot).order.generation).read_volatile())
             };
-            // SAFETY: in the table, and aligned.
-            let generation = unsafe { (&raw const (*order).generation).read_volatile() };
             load_fence();
             // SAFETY: in the table.
-            if unsafe { F::is_at(key, slot) } {
+            if unsafe { is_at(key, slot) } {
                 return Some(Found { slot, generation });
             }
         }
     }
     None
+}
+
+/// Whether a slot holds this key now. All words are read before the answer, which makes one jump of it.
+///
+/// # Safety
+///
+/// The slot is in the table.
+#[inline(always)]
+unsafe fn is_at(key: &Key, slot: *const Slot) -> bool {
+    let place: *const u64 = slot.cast();
+    let mut difference = 0;
+    for index in 0..size_of::<FlowKey>() / 8 {
+        // SAFETY: the key is the first of a slot.
+        difference |= key.0[index] ^ unsafe { place.add(index).read_volatile() };
+    }
+    difference == 0
 }
 
 /// Copies a record that the daemon may be writing right now: every field once, the generation last.
@@ -74,33 +101,43 @@ fn find<F: Family>(key: &F::Key) -> Option<Found<F>> {
 ///
 /// The slot is in the table.
 #[inline(always)]
-unsafe fn read<F: Family>(Found { slot, generation }: Found<F>) -> Result<Record<F>, Verdict> {
+unsafe fn read(Found { slot, generation }: &Found, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
     // SAFETY: a pair of fields that is read as one word is aligned for it. The reads are volatile, so the compiler keeps
     // each of them, and their order; what the daemon changes in between shows in the generation.
     unsafe {
-        let order: *const Order = F::order(slot);
+        let slot = *slot;
+        let record = record.assume_init_mut();
+        let order: *const Order = &raw const (*slot).order;
         let expires = (&raw const (*order).expires).read_volatile();
-        let record = Record {
-            allocation: (&raw const (*order).allocation).read_volatile(),
-            addresses: F::addresses(slot),
-            ports: (&raw const (*order).source_port).cast::<u32>().read_volatile(),
-            channel: (&raw const (*order).channel).cast::<u16>().read_volatile(),
-            delta: (&raw const (*order).delta).cast::<u16>().read_volatile(),
-            next_hop: (&raw const (*order).next_hop).read_volatile(),
-        };
-        let family_and_flags = (&raw const (*order).family).cast::<u16>().read_volatile();
+        record.allocation = (&raw const (*order).allocation).read_volatile();
+        record.source = address(&raw const (*slot).source);
+        record.destination = address(&raw const (*slot).destination);
+        record.ports = (&raw const (*order).source_port).cast::<u32>().read_volatile();
+        record.channel = (&raw const (*order).channel).cast::<u16>().read_volatile();
+        record.delta = (&raw const (*order).delta).cast::<u16>().read_volatile();
+        record.next_hop = (&raw const (*order).next_hop).read_volatile();
+        record.peer_next_hop = (&raw const (*slot).peer_next_hop).read_volatile();
+        record.family = (&raw const (*order).family).read_volatile().into();
+        record.flags = (&raw const (*order).flags).read_volatile().into();
         load_fence();
-        if generation & 1 != 0 || (&raw const (*order).generation).read_volatile() != generation {
+        if generation & 1 != 0 || (&raw const (*order).generation).read_volatile() != *generation {
             return Err(Verdict::Torn);
         }
-        if clock::now() >= expires {
+        if clock::tick() >= expires {
             return Err(Verdict::Expired);
         }
-        if family_and_flags != u16::from_ne_bytes([F::VERSION, 0]) {
-            return Err(Verdict::Unsupported);
-        }
-        Ok(record)
+        Ok(())
     }
+}
+
+/// # Safety
+///
+/// The address is in the table.
+#[inline(always)]
+unsafe fn address(place: *const [u8; 16]) -> Address {
+    let place: *const u64 = place.cast();
+    // SAFETY: by contract; it is aligned for it.
+    unsafe { [place.read_volatile(), place.add(1).read_volatile()] }
 }
 
 /// Keeps loads before it before those behind it.

@@ -5,22 +5,27 @@
 //!
 //! 1. [`frame`] is the packet's memory;
 //! 2. [`parse`] finds UDP to a port with a role, and [`family`] knows what differs between IPv4 and IPv6;
-//! 3. [`framing`] finds the application data, in ChannelData or plain;
-//! 4. [`lookup`] finds the one record that says what to send, and asks [`clock`] whether it is still in force;
-//! 5. [`egress`] asks whether the next hop can take it, moves the head of the frame, and writes the new headers, for
-//!    which [`checksum`] has the sums;
-//! 6. [`count`] counts the verdict.
+//! 3. [`route`] finds what to send: [`framing`] takes a client's data out of ChannelData or a Send indication, [`lookup`]
+//!    finds the record for a [`key`] and asks [`clock`] whether it is still in force. What goes to a relayed address of
+//!    another client is routed a second time;
+//! 4. [`egress`] asks whether the next hop can take it, and [`limit`] whether it is too much, moves the head of the frame,
+//!    and writes the new headers, for which [`checksum`] has the sums;
+//! 5. [`count`] counts the verdict.
 //!
-//! All of it is generic over the IP version and the VLAN tag, and becomes straight code for each.
+//! [`binding`] answers requests that ask for nothing but an address. A datagram to a listener that nobody answers here and
+//! that no allocation vouches for has to pass [`limit`] on its way up.
+//!
+//! Between the stages a packet is a [`transit`]: the same for all framings, IP versions and VLANs, in any mixture.
 //!
 //! Memory is safe because the kernel's verifier proves it of the compiled program. What it cannot prove is kept here:
 //! a passed packet is never changed, because every check comes before the head is moved; and no record is trusted that
 //! another CPU may have been writing.
 #![no_std]
 #![no_main]
-// For the one barrier in `lookup`: the core library has no atomic exchange for this target.
+// For the barrier in `lookup` and the exchange in `limit`: the core library has no atomic operations for this target.
 #![feature(asm_experimental_arch)]
 
+mod binding;
 mod checksum;
 mod clock;
 mod count;
@@ -28,9 +33,13 @@ mod egress;
 mod family;
 mod frame;
 mod framing;
+mod key;
+mod limit;
 mod lookup;
 mod maps;
 mod parse;
+mod route;
+mod transit;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use hairpin_common::{
@@ -39,59 +48,70 @@ use hairpin_common::{
 };
 
 use crate::{
-    count::Sent,
     family::{Family, V4, V6},
-    frame::Frame,
-    framing::Payload,
+    frame::{Context, Frame},
+    parse::To,
+    route::Route,
+    transit::NOBODY,
 };
 
 /// The program's entry.
 #[xdp]
 fn hairpin(context: XdpContext) -> u32 {
-    let frame = Frame::of(&context);
-    let verdict = match relay_any(&frame) {
-        Ok(sent) => {
-            count::sent(&sent);
-            sent.verdict
-        }
+    match relay_any(context.ctx) {
+        Ok(action) => action,
         Err(verdict) => {
-            count::not_sent(verdict, frame.length());
-            verdict
+            count::not_sent(verdict, Frame::of(context.ctx).length());
+            match verdict.action() {
+                Action::Pass => xdp_action::XDP_PASS,
+                Action::Drop | Action::Transmit => xdp_action::XDP_DROP,
+            }
         }
-    };
-    match verdict.action() {
-        Action::Transmit => xdp_action::XDP_TX,
-        Action::Pass => xdp_action::XDP_PASS,
-        Action::Drop => xdp_action::XDP_DROP,
     }
 }
 
 /// Finds out what the frame carries.
 #[inline(always)]
-fn relay_any(frame: &Frame) -> Result<Sent, Verdict> {
+fn relay_any(context: Context) -> Result<u32, Verdict> {
+    let frame = Frame::of(context);
     if !frame.holds(ETHERNET_LEN + VLAN_TAG_LEN) {
         return Err(Verdict::NotUdp);
     }
     match u16::from_be(frame.load(ETHERNET_LEN - 2)) {
-        ETHERTYPE_IPV4 => relay::<V4, false>(frame),
-        ETHERTYPE_IPV6 => relay::<V6, false>(frame),
+        ETHERTYPE_IPV4 => relay::<V4, false>(&frame, context),
+        ETHERTYPE_IPV6 => relay::<V6, false>(&frame, context),
         ETHERTYPE_VLAN => match u16::from_be(frame.load(ETHERNET_LEN + VLAN_TAG_LEN - 2)) {
-            ETHERTYPE_IPV4 => relay::<V4, true>(frame),
-            ETHERTYPE_IPV6 => relay::<V6, true>(frame),
+            ETHERTYPE_IPV4 => relay::<V4, true>(&frame, context),
+            ETHERTYPE_IPV6 => relay::<V6, true>(&frame, context),
             _ => Err(Verdict::NotUdp),
         },
         _ => Err(Verdict::NotUdp),
     }
 }
 
-/// The whole way of a packet of one IP version, with or without a VLAN tag.
+/// The whole way of a packet of one IP version, with or without a VLAN tag. The answer is what the driver is to do.
 #[inline(always)]
-fn relay<F: Family, const TAGGED: bool>(frame: &Frame) -> Result<Sent, Verdict> {
-    let packet = parse::parse::<F, TAGGED>(frame)?;
-    let payload = Payload::find::<F>(frame, &packet)?;
-    let record = lookup::lookup::<F>(&F::key(frame, packet.layer3, payload.channel))?;
-    let plan = egress::plan::<F>(frame, &packet, &payload, &record)?;
-    egress::send::<F, TAGGED>(frame, &packet, &payload, &record, &plan)
+fn relay<F: Family, const TAGGED: bool>(frame: &Frame, context: Context) -> Result<u32, Verdict> {
+    let (to, mut transit) = parse::parse::<F, TAGGED>(frame)?;
+    let route = match to {
+        To::Relayed => route::from_peer(&mut transit).map(|()| Route::Relay),
+        To::Listener => match route::from_client::<F, TAGGED>(frame, context, &mut transit) {
+            Err(verdict @ (Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired))
+                if transit.to_peer == NOBODY =>
+            {
+                Err(limit::admit_unknown(&transit.key, verdict))
+            }
+            other => other,
+        },
+    }?;
+    if let Route::Relay = route {
+        egress::send(context, &mut transit)?;
+    }
+    count::sent(&transit, transit.verdict());
+    Ok(match transit.redirect {
+        0 => xdp_action::XDP_TX,
+        interface => maps::DEVICES.redirect(interface as u32, u64::from(xdp_action::XDP_DROP)).unwrap_or_else(|action| action),
+    })
 }
 
 #[panic_handler]

@@ -4,27 +4,27 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray},
 };
 use hairpin_common::{
-    maps::{AllocationCount, Count, NEXT_HOP_CAPACITY, NextHop, PortSlot},
+    limit::{Limit, Meter},
+    maps::{
+        AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop, PortSlot,
+        RelayState, SOURCE_METERS,
+    },
     slot::{Bucket, FlowHash, Seed},
     verdict::Verdict,
 };
 
-/// Records by IPv4 flow.
+/// Records by flow.
 #[map]
-pub(crate) static FLOWS4: Array<Bucket<4>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Records by IPv6 flow.
-#[map]
-pub(crate) static FLOWS6: Array<Bucket<16>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Number of buckets in each of the two, less one; set by the loader.
+/// Number of buckets in it; set by the loader.
 #[unsafe(no_mangle)]
-static BUCKET_MASK: Global<u32> = Global::new(0);
+static BUCKET_COUNT: Global<u32> = Global::new(1);
 
-/// What the hash of both is seeded with; set by the loader, anew each time.
+/// What its hash is seeded with; set by the loader, anew each time.
 #[unsafe(no_mangle)]
 static FLOW_SEED: [Global<u64>; size_of::<Seed>() / 8] = [const { Global::new(0) }; size_of::<Seed>() / 8];
 
@@ -36,6 +36,14 @@ pub(crate) static PORT_ROLES: Array<u64> = Array::with_max_entries(PortSlot::ENT
 #[map]
 pub(crate) static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(NEXT_HOP_CAPACITY, 0);
 
+/// The links whose packets are ours.
+#[map]
+pub(crate) static LINKS: HashMap<Link, LinkAddress> = HashMap::with_max_entries(LINK_CAPACITY, 0);
+
+/// The interfaces that packets may be redirected to.
+#[map]
+pub(crate) static DEVICES: DevMapHash = DevMapHash::with_max_entries(LINK_CAPACITY, 0);
+
 /// Packets and bytes by [`Verdict`].
 #[map]
 pub(crate) static VERDICTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Verdict::COUNT as u32, 0);
@@ -46,18 +54,56 @@ pub(crate) static VERDICTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(V
 #[map]
 pub(crate) static ALLOCATIONS: Array<AllocationCount> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// What the daemon and all CPUs share about an allocation.
+#[map]
+pub(crate) static ALLOCATION_STATES: Array<AllocationState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// Number of allocations with counters; set by the loader.
 #[unsafe(no_mangle)]
 static ALLOCATION_COUNT: Global<u32> = Global::new(0);
 
+/// Meters of sources without an allocation, by a hash of their address.
+#[map]
+pub(crate) static SOURCES: Array<Meter> = Array::with_max_entries(SOURCE_METERS, BPF_F_MMAPABLE);
+
+/// What all allocations share.
+#[map]
+pub(crate) static RELAY_STATE: Array<RelayState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Datagrams of one allocation, each direction; set by the loader, like all limits.
+#[unsafe(no_mangle)]
+pub(crate) static ALLOCATION_PACKETS: Global<Limit> = Global::new(Limit::NONE);
+
+/// Bytes of application data of one allocation, each direction.
+#[unsafe(no_mangle)]
+pub(crate) static ALLOCATION_BYTES: Global<Limit> = Global::new(Limit::NONE);
+
+/// Bytes of application data of all allocations, both directions.
+#[unsafe(no_mangle)]
+pub(crate) static RELAY_BYTES: Global<Limit> = Global::new(Limit::NONE);
+
+/// Datagrams to listeners of one source without an allocation.
+#[unsafe(no_mangle)]
+pub(crate) static SOURCE_PACKETS: Global<Limit> = Global::new(Limit::NONE);
+
+/// Datagrams to listeners of all sources without an allocation that go up to the daemon.
+#[unsafe(no_mangle)]
+pub(crate) static CONTROL_PACKETS: Global<Limit> = Global::new(Limit::NONE);
+
 /// Indices of both buckets of a key.
 #[inline(always)]
 pub(crate) fn buckets(key: &[u64]) -> [u32; 2] {
+    hash(key).buckets(BUCKET_COUNT.load())
+}
+
+/// The seeded hash of some words.
+#[inline(always)]
+pub(crate) fn hash(words: &[u64]) -> FlowHash {
     let mut hash = FlowHash::EMPTY;
-    for (word, seed) in key.iter().zip(&FLOW_SEED) {
+    for (word, seed) in words.iter().zip(&FLOW_SEED) {
         hash = hash.add(*word, seed.load());
     }
-    hash.buckets(BUCKET_MASK.load())
+    hash
 }
 
 /// Number of allocations with counters.

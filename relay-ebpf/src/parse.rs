@@ -1,44 +1,44 @@
 //! From a frame to a UDP datagram that is for a port of ours.
 
+use core::mem::MaybeUninit;
+
 use hairpin_common::{
+    checksum::Sum,
     maps::{PortRole, PortSlot},
     verdict::Verdict,
     wire::{ETHERNET_LEN, UDP_LEN, VLAN_TAG_LEN},
 };
 
 use crate::{
-    family::{Carried, Family},
+    family::Family,
     frame::Frame,
+    key::Key,
     maps::PORT_ROLES,
+    transit::{NOBODY, Transit},
 };
 
-/// A datagram to a port of ours, with all lengths known to fit.
-pub(crate) struct Packet {
-    /// Where the IP header is.
-    pub layer3: usize,
-    /// What the new IP header inherits.
-    pub carried: Carried,
-    /// The role of the destination port: [`PortRole::Listener`] or not.
-    pub to_listener: bool,
-    /// The UDP length: header and payload.
-    pub udp_length: u16,
-    /// The UDP checksum, as a wire word.
-    pub udp_checksum: u16,
+/// What a datagram is sent to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    /// A listener, by a client.
+    Listener,
+    /// A relayed address, by a peer.
+    Relayed,
 }
 
 /// Checks everything up to the end of the UDP header, cheapest question first for packets that are not ours.
 #[inline(always)]
-pub(crate) fn parse<F: Family, const TAGGED: bool>(frame: &Frame) -> Result<Packet, Verdict> {
-    let layer3 = if TAGGED { ETHERNET_LEN + VLAN_TAG_LEN } else { ETHERNET_LEN };
+pub(crate) fn parse<F: Family, const TAGGED: bool>(frame: &Frame) -> Result<(To, Transit), Verdict> {
+    let layer3 = layer3::<TAGGED>();
     let udp = layer3 + F::HEADER_LEN;
     if !frame.holds(udp + UDP_LEN) {
         return Err(Verdict::NotUdp);
     }
     F::carries_whole_udp(frame, layer3)?;
-    let to_listener = match role(u16::from_be(frame.load(udp + 2))) {
+    let to = match role(u16::from_be(frame.load(udp + 2))) {
         PortRole::None => return Err(Verdict::NotOurs),
-        PortRole::Listener => true,
-        PortRole::Relayed => false,
+        PortRole::Listener => To::Listener,
+        PortRole::Relayed => To::Relayed,
     };
 
     let udp_length = u16::from_be(frame.load(udp + 4));
@@ -48,7 +48,34 @@ pub(crate) fn parse<F: Family, const TAGGED: bool>(frame: &Frame) -> Result<Pack
     if (udp_length as usize) < UDP_LEN || frame.length() < udp + udp_length as usize {
         return Err(Verdict::NotUdp);
     }
-    Ok(Packet { layer3, carried, to_listener, udp_length, udp_checksum })
+    let key = Key::new(F::addresses(frame, layer3), frame.load(udp), F::VERSION);
+    // Nobody can be answered at port 0, and in keys it stands for any port.
+    if key.source_port() == 0 {
+        return Err(Verdict::NotOurs);
+    }
+    let transit = Transit {
+        key,
+        record: MaybeUninit::uninit(),
+        data: udp + UDP_LEN,
+        length: udp_length - UDP_LEN as u16,
+        udp_length,
+        udp_checksum,
+        sum: Sum::ZERO,
+        carried,
+        hops: 1,
+        tagged: TAGGED.into(),
+        tag: if TAGGED { frame.load(ETHERNET_LEN) } else { 0 },
+        to_peer: NOBODY,
+        to_client: NOBODY,
+        redirect: 0,
+    };
+    Ok((to, transit))
+}
+
+/// Where the IP header is.
+#[inline(always)]
+pub(crate) const fn layer3<const TAGGED: bool>() -> usize {
+    if TAGGED { ETHERNET_LEN + VLAN_TAG_LEN } else { ETHERNET_LEN }
 }
 
 #[inline(always)]

@@ -1,0 +1,160 @@
+//! Limits: what is asked before a packet is sent, or goes up to the daemon without an allocation to vouch for it.
+//!
+//! A limit that is off costs nothing: the loader's constants are known to the verifier, which removes the question.
+
+use core::{arch::asm, mem::MaybeUninit};
+
+use hairpin_common::{
+    limit::{Limit, Meter},
+    maps::{Pace, SOURCE_METERS},
+    slot::scale,
+    verdict::Verdict,
+};
+
+use crate::{
+    clock,
+    key::Key,
+    lookup::lookup,
+    maps::{
+        ALLOCATION_BYTES, ALLOCATION_PACKETS, ALLOCATION_STATES, CONTROL_PACKETS, RELAY_BYTES, RELAY_STATE, SOURCE_PACKETS,
+        SOURCES, hash,
+    },
+    transit::{NOBODY, Transit},
+};
+
+/// How often to try to move a meter that other CPUs move, too.
+const ATTEMPTS: usize = 2;
+
+/// Whether the data may be sent, by all limits it counts for.
+#[inline(always)]
+pub(crate) fn admit(transit: &Transit) -> Result<(), Verdict> {
+    let (packets, bytes) = (ALLOCATION_PACKETS.load(), ALLOCATION_BYTES.load());
+    if packets.is_set() || bytes.is_set() {
+        // SAFETY: fields of an entry.
+        admit_one(transit.to_peer, transit.length, |state| unsafe { &raw mut (*state).to_peer })?;
+        // SAFETY: as above.
+        admit_one(transit.to_client, transit.length, |state| unsafe { &raw mut (*state).to_client })?;
+    }
+    let bytes = RELAY_BYTES.load();
+    if bytes.is_set()
+        && let Some(state) = RELAY_STATE.get_ptr_mut(0)
+        // SAFETY: a field of the entry.
+        && !pass(unsafe { &raw mut (*state).bytes }, bytes, u64::from(transit.length))
+    {
+        return Err(Verdict::RelayBitRate);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn admit_one(
+    allocation: u64,
+    length: u16,
+    pace: impl Fn(*mut hairpin_common::maps::AllocationState) -> *mut Pace,
+) -> Result<(), Verdict> {
+    if allocation == NOBODY {
+        return Ok(());
+    }
+    let Some(state) = ALLOCATION_STATES.get_ptr_mut(allocation as u32) else { return Ok(()) };
+    let pace = pace(state);
+    let (packets, bytes) = (ALLOCATION_PACKETS.load(), ALLOCATION_BYTES.load());
+    // SAFETY: fields of an entry.
+    if packets.is_set() && !pass(unsafe { &raw mut (*pace).packets }, packets, 1) {
+        return Err(Verdict::AllocationPacketRate);
+    }
+    // SAFETY: as above.
+    if bytes.is_set() && !pass(unsafe { &raw mut (*pace).bytes }, bytes, u64::from(length)) {
+        return Err(Verdict::AllocationBitRate);
+    }
+    Ok(())
+}
+
+/// What becomes of a datagram to a listener that is not relayed, for which `verdict` is the reason: up to the daemon, or
+/// nowhere, when nobody vouches for it and there are too many.
+#[inline(never)]
+pub(crate) fn admit_unknown(key: &Key, verdict: Verdict) -> Verdict {
+    if !SOURCE_PACKETS.load().is_set() && !CONTROL_PACKETS.load().is_set() {
+        return verdict;
+    }
+    let mut record = MaybeUninit::uninit();
+    for family in [4_u16, 6] {
+        if lookup(&key.with_channel(family.to_be()), &mut record).is_ok() {
+            return verdict;
+        }
+    }
+    // A host may forward packets to the listener port of another.
+    if lookup(&key.of_destination(), &mut record).is_err() {
+        return verdict;
+    }
+    if !admit_source(key) {
+        return Verdict::SourceRate;
+    }
+    let packets = CONTROL_PACKETS.load();
+    if packets.is_set()
+        && let Some(state) = RELAY_STATE.get_ptr_mut(0)
+        // SAFETY: a field of the entry.
+        && !pass(unsafe { &raw mut (*state).control }, packets, 1)
+    {
+        return Verdict::ControlRate;
+    }
+    verdict
+}
+
+/// Whether the source of a datagram keeps to its limit: an IPv4 address, or 64 bits of an IPv6 address.
+#[inline(always)]
+pub(crate) fn admit_source(key: &Key) -> bool {
+    let packets = SOURCE_PACKETS.load();
+    if !packets.is_set() {
+        return true;
+    }
+    let [prefix, _] = key.source();
+    let meter = scale(hash(&[prefix, u64::from(key.family())]).mixed() >> 32, SOURCE_METERS);
+    SOURCES.get_ptr_mut(meter).is_none_or(|meter| pass(meter, packets, 1))
+}
+
+/// Whether every permission and channel of an allocation is in the kernel.
+#[inline(always)]
+pub(crate) fn knows_all_flows(allocation: u32) -> bool {
+    let Some(state) = ALLOCATION_STATES.get_ptr(allocation) else { return false };
+    // SAFETY: an entry, whose memory the daemon may change at any time.
+    let (announced, installed) =
+        unsafe { ((&raw const (*state).announced).read_volatile(), (&raw const (*state).installed).read_volatile()) };
+    announced == installed
+}
+
+/// Moves a meter by so many units, if the limit lets them pass.
+#[inline(always)]
+fn pass(meter: *mut Meter, limit: Limit, units: u64) -> bool {
+    let now = clock::now();
+    for _ in 0..ATTEMPTS {
+        // SAFETY: the meter is in a map.
+        let before = unsafe { meter.read_volatile() };
+        let Some(after) = limit.admit(before, now, units) else { return false };
+        // SAFETY: as above.
+        if unsafe { compare_exchange(meter, before, after) } {
+            return true;
+        }
+    }
+    // Others were faster each time, and have paid; this one passes free.
+    true
+}
+
+/// Replaces a meter's value, unless another CPU has changed it.
+///
+/// # Safety
+///
+/// The meter is in a map.
+#[inline(always)]
+unsafe fn compare_exchange(meter: *mut Meter, Meter(before): Meter, Meter(after): Meter) -> bool {
+    let found: u64;
+    // SAFETY: by contract; the core library has no atomic operations for this target.
+    unsafe {
+        asm!(
+            "r0 = cmpxchg_64({meter} + 0, r0, {after})",
+            meter = in(reg) meter,
+            after = in(reg) after,
+            inout("r0") before => found,
+        );
+    }
+    found == before
+}

@@ -1,0 +1,66 @@
+//! A datagram on its way through the program: what it arrived with, and what is known about how it leaves.
+
+use core::mem::MaybeUninit;
+
+use hairpin_common::{checksum::Sum, verdict::Verdict};
+
+use crate::{family::Carried, key::Key, lookup::Record};
+
+/// No allocation.
+pub(crate) const NOBODY: u64 = u64::MAX;
+
+/// All that one stage of the program leaves to the next.
+///
+/// The kernel allows only aligned access to the stack, and the compiler likes to write neighbours that start as constants
+/// at once; so those are all of eight bytes.
+#[repr(C, align(8))]
+pub(crate) struct Transit {
+    /// What it arrived with. Between two relayed addresses: what it would arrive with at the second.
+    pub key: Key,
+    /// What to send; nothing before it is found.
+    pub record: MaybeUninit<Record>,
+    /// Where its application data is in the frame.
+    pub data: usize,
+    /// Whose data it is on the way to a peer, if it is.
+    pub to_peer: u64,
+    /// Whose data it is on the way to a client, if it is.
+    pub to_client: u64,
+    /// The interface to send from, unless it is the one it came in by: then 0.
+    pub redirect: u64,
+    /// How many relays it has passed.
+    pub hops: u64,
+    /// Whether it has an IEEE 802.1Q tag.
+    pub tagged: u64,
+    /// What the new IP header inherits, with the hop limit as it was received.
+    pub carried: Carried,
+    /// What has been taken from and put into what the UDP checksum covers, lengths aside.
+    pub sum: Sum,
+    /// Length of the application data.
+    pub length: u16,
+    /// The UDP length as it was received: header and payload.
+    pub udp_length: u16,
+    /// The UDP checksum as it was received, a wire word.
+    pub udp_checksum: u16,
+    /// The tag's last two bytes, a wire word.
+    pub tag: u16,
+}
+
+impl Transit {
+    /// The record, once it was found.
+    #[inline(always)]
+    pub(crate) fn record(&self) -> &Record {
+        // SAFETY: what is read of it is only asked for after a lookup has filled it.
+        unsafe { self.record.assume_init_ref() }
+    }
+
+    /// What is done with it when it is sent.
+    #[inline(always)]
+    pub(crate) fn verdict(&self) -> Verdict {
+        match (self.to_peer != NOBODY, self.to_client != NOBODY) {
+            (true, true) => Verdict::RelayToRelay,
+            (true, false) => Verdict::ToPeer,
+            (false, true) => Verdict::ToClient,
+            (false, false) => Verdict::Binding,
+        }
+    }
+}
