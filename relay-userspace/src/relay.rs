@@ -16,8 +16,9 @@ use crate::random::SystemRandomness;
 use crate::shard::{Parts, Reservations, ShardHandle};
 use crate::{admin, file_limit, random, state};
 
-/// How many channels the kernel can take, per IP version.
-const KERNEL_FLOWS: u32 = 1 << 15;
+/// How many records the kernel has room for, for each allocation: two of its relayed address, and those of two peers with
+/// a permission and a channel each.
+const RECORDS_PER_ALLOCATION: u32 = 8;
 
 /// How often the threads are looked after.
 const WATCH: Duration = Duration::from_secs(1);
@@ -234,18 +235,21 @@ fn try_relay_addresses(config: &Config) -> anyhow::Result<()> {
 }
 
 fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u32) -> anyhow::Result<Datapath> {
-    let local = listeners.iter().all(|listener| listener.ip().is_loopback());
-    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
-        // The interface of the default route would see none of its packets.
-        return Ok(Datapath::none("only this host can reach the relay"));
-    }
-    Ok(Datapath::start(datapath::Options {
+    let options = datapath::Options {
         mode: config.xdp,
         interfaces: config.interfaces.clone(),
         max_allocations,
-        flows: KERNEL_FLOWS,
-        listener_ports: listeners.iter().map(SocketAddr::port).collect(),
-    })?)
+        records: max_allocations.saturating_mul(RECORDS_PER_ALLOCATION),
+        limits: datapath::program::Limits::default(),
+        listeners: listeners.to_vec(),
+        relay_addresses: config.relay_addresses.iter().map(|address| address.bind).collect(),
+    };
+    let local = listeners.iter().all(|listener| listener.ip().is_loopback());
+    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
+        // The interface of the default route would see none of its packets.
+        return Ok(Datapath::none("only this host can reach the relay", &options)?);
+    }
+    Ok(Datapath::start(options)?)
 }
 
 /// How many allocations one user may have: three quarters, so that nobody can take them all.

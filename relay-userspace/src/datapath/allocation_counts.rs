@@ -21,8 +21,8 @@ pub struct AllocationCounts {
 impl AllocationCounts {
     /// Counters in the memory of an array that has a value for each allocation on each CPU.
     pub(super) fn new(array: impl AsFd, cpus: u32, allocations: u32) -> io::Result<Self> {
-        let bytes = cpus as usize * allocations as usize * size_of::<AllocationCount>();
-        Ok(Self { memory: SharedMemory::of_array(array, bytes)?, allocations })
+        let words = cpus as usize * allocations as usize * WORDS;
+        Ok(Self { memory: SharedMemory::of_array(array, words)?, allocations })
     }
 
     /// What was relayed for an allocation, on all CPUs; zero for an index out of range.

@@ -1,85 +1,108 @@
-//! What the relay asks the kernel to forward: both directions between one client and one peer, over one channel.
+//! What the relay asks the kernel to forward.
 
 use std::net::{IpAddr, SocketAddr};
 
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 
-/// One channel binding in use (RFC 8656 section 12), as the datapath sees it.
-///
-/// It becomes two records: ChannelData of the client leaves as plain datagrams of the relayed address, and datagrams of
-/// the peer leave as ChannelData of the listener.
+/// A part of an allocation's traffic that may pass for a time of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// The client's address, as the server sees it.
     pub client: SocketAddr,
     /// The local address the client sends to; never a wildcard.
     pub server: SocketAddr,
-    /// The channel number.
-    pub channel: u16,
     /// The local address that the relayed transport address is bound to (behind a NAT not the one the peer sees).
     pub relayed: SocketAddr,
-    /// The peer's address.
-    pub peer: SocketAddr,
-    /// Index of the allocation's counters, less than `max_allocations`.
+    /// Index of the allocation's counters and state, less than `max_allocations`.
     pub allocation: u32,
+    /// Which part.
+    pub scope: Scope,
 }
 
-/// Which way a packet goes.
+/// Which part of an allocation's traffic a flow is.
+///
+/// A relay is installed before any of its permissions, and a permission before its channels: the kernel does not ask
+/// whether what a flow rests on is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The relayed transport address itself. On its own it lets nothing through, but the kernel knows whose it is.
+    Relay,
+    /// A permission (RFC 8656 section 9): datagrams of this IP address, whatever the port, as Data indications, and Send
+    /// indications to it.
+    Permission {
+        /// The peer's address, of the relayed address's family.
+        peer: IpAddr,
+    },
+    /// A channel binding (RFC 8656 section 12): ChannelData, both ways.
+    Channel {
+        /// The channel number.
+        channel: u16,
+        /// The peer's address, of the relayed address's family.
+        peer: SocketAddr,
+    },
+}
+
+/// Which way a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub enum Direction {
+    /// From the client to a peer.
     ToPeer,
+    /// From a peer to the client.
     ToClient,
-}
-
-impl Direction {
-    pub(super) const BOTH: [Self; 2] = [Self::ToPeer, Self::ToClient];
-}
-
-/// Addresses of a packet as it is on the wire: where from, where to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Path {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
 }
 
 impl Flow {
     /// The same flow with IPv4-mapped IPv6 addresses written as IPv4, which is what a dual-stack socket's packets are.
     #[must_use]
     pub(super) fn canonical(mut self) -> Self {
-        for address in [&mut self.client, &mut self.server, &mut self.relayed, &mut self.peer] {
-            *address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let addresses = [&mut self.client, &mut self.server, &mut self.relayed];
+        match &mut self.scope {
+            Scope::Relay => {}
+            Scope::Permission { peer } => *peer = peer.to_canonical(),
+            Scope::Channel { peer, .. } => *peer = canonical(*peer),
+        }
+        for address in addresses {
+            *address = canonical(*address);
         }
         self
     }
 
-    /// Whether this version of the program can forward it at all. What it can't, the userspace path does.
+    /// Whether the program can forward it at all. What it can't, the userspace path does.
     pub(super) fn is_supported(&self) -> bool {
-        let addresses = [self.client, self.server, self.relayed, self.peer];
-        // The program does not translate between families yet.
-        let one_family = addresses.iter().all(|address| address.is_ipv4() == self.client.is_ipv4());
-        let exact = addresses.iter().all(|address| address.port() != 0 && is_unicast(address.ip()));
-        one_family && exact && (CHANNEL_MIN..=CHANNEL_MAX).contains(&self.channel)
+        let exact = [self.client, self.server, self.relayed].iter().all(is_exact);
+        let peer = match self.scope {
+            Scope::Relay => true,
+            Scope::Permission { peer } => is_unicast(peer),
+            Scope::Channel { channel, peer } => is_exact(&peer) && (CHANNEL_MIN..=CHANNEL_MAX).contains(&channel),
+        };
+        // Each leg is of one family; the two may differ.
+        let legs = self.client.is_ipv4() == self.server.is_ipv4()
+            && self.peer().is_none_or(|peer| peer.is_ipv4() == self.relayed.is_ipv4());
+        exact && peer && legs
     }
 
-    /// How the packet of a direction arrives.
-    pub(super) fn arrives(&self, direction: Direction) -> Path {
-        match direction {
-            Direction::ToPeer => Path { source: self.client, destination: self.server },
-            Direction::ToClient => Path { source: self.peer, destination: self.relayed },
-        }
-    }
-
-    /// How the packet of a direction leaves.
-    pub(super) fn leaves(&self, direction: Direction) -> Path {
-        match direction {
-            Direction::ToPeer => Path { source: self.relayed, destination: self.peer },
-            Direction::ToClient => Path { source: self.server, destination: self.client },
+    /// Whom the flow is with, if it is with anyone.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        match self.scope {
+            Scope::Relay => None,
+            Scope::Permission { peer } => Some(peer),
+            Scope::Channel { peer, .. } => Some(peer.ip()),
         }
     }
 }
 
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn is_exact(address: &SocketAddr) -> bool {
+    address.port() != 0 && is_unicast(address.ip())
+}
+
+/// Whether packets from and to an address can be the program's.
+///
 /// Link-local IPv6 addresses are left out too: they name a host only together with a link, and the key has no link.
-fn is_unicast(address: IpAddr) -> bool {
+pub(super) fn is_unicast(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_broadcast()),
         IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local()),
@@ -90,46 +113,78 @@ fn is_unicast(address: IpAddr) -> bool {
 pub(super) mod tests {
     use super::*;
 
+    /// A channel over IPv4.
     pub(in crate::datapath) fn flow4() -> Flow {
         Flow {
             client: "192.0.2.10:40000".parse().unwrap(),
             server: "192.0.2.1:3478".parse().unwrap(),
-            channel: 0x4001,
             relayed: "192.0.2.1:50000".parse().unwrap(),
-            peer: "198.51.100.7:6000".parse().unwrap(),
             allocation: 3,
+            scope: channel("198.51.100.7:6000"),
         }
     }
 
+    /// A channel over IPv6.
     pub(in crate::datapath) fn flow6() -> Flow {
         Flow {
             client: "[2001:db8::10]:40000".parse().unwrap(),
             server: "[2001:db8::1]:3478".parse().unwrap(),
-            channel: 0x4001,
             relayed: "[2001:db8::1]:50000".parse().unwrap(),
-            peer: "[2001:db8:1::7]:6000".parse().unwrap(),
             allocation: 3,
+            scope: channel("[2001:db8:1::7]:6000"),
+        }
+    }
+
+    /// The client of one flow, and the relayed address and peer of another.
+    pub(in crate::datapath) fn crossed(client: Flow, peer: Flow) -> Flow {
+        Flow { relayed: peer.relayed, scope: peer.scope, ..client }
+    }
+
+    /// Channel 0x4001 to a peer.
+    pub(in crate::datapath) fn channel(peer: &str) -> Scope {
+        Scope::Channel { channel: 0x4001, peer: peer.parse().unwrap() }
+    }
+
+    /// The same allocation's flow of another scope, with the same peer where there is one.
+    pub(in crate::datapath) fn scopes(flow: Flow) -> [Flow; 3] {
+        let peer = flow.peer().unwrap();
+        [Scope::Relay, Scope::Permission { peer }, flow.scope].map(|scope| Flow { scope, ..flow })
+    }
+
+    #[test]
+    fn each_leg_may_be_of_either_family() {
+        for client in [flow4(), flow6()] {
+            for peer in [flow4(), flow6()] {
+                for flow in scopes(crossed(client, peer)) {
+                    assert!(flow.is_supported(), "{flow:?}");
+                }
+            }
         }
     }
 
     #[test]
-    fn flows_of_one_family_are_supported() {
-        assert!(flow4().is_supported());
-        assert!(flow6().is_supported());
-    }
-
-    #[test]
     fn what_the_program_cannot_forward_is_refused() {
+        let to = |peer| Flow { scope: channel(peer), ..flow4() };
+        let in_channel = |channel| {
+            let Scope::Channel { peer, .. } = flow4().scope else { panic!("a channel") };
+            Flow { scope: Scope::Channel { channel, peer }, ..flow4() }
+        };
+        let permission = |peer: &str| Flow { scope: Scope::Permission { peer: peer.parse().unwrap() }, ..flow4() };
         let refused = [
-            ("cross-family", Flow { peer: flow6().peer, relayed: flow6().relayed, ..flow4() }),
-            ("channel 0", Flow { channel: 0, ..flow4() }),
-            ("channel 0x8000", Flow { channel: 0x8000, ..flow4() }),
+            ("a leg of two families", Flow { server: flow6().server, ..flow4() }),
+            ("a peer of another family", to("[2001:db8:1::7]:6000")),
+            ("a permission of another family", permission("2001:db8:1::7")),
+            ("channel 0", in_channel(0)),
+            ("channel 0x8000", in_channel(0x8000)),
             ("wildcard server", Flow { server: "0.0.0.0:3478".parse().unwrap(), ..flow4() }),
-            ("multicast peer", Flow { peer: "224.0.0.1:6000".parse().unwrap(), ..flow4() }),
-            ("broadcast peer", Flow { peer: "255.255.255.255:6000".parse().unwrap(), ..flow4() }),
+            ("wildcard relay", Flow { relayed: "0.0.0.0:50000".parse().unwrap(), scope: Scope::Relay, ..flow4() }),
+            ("multicast peer", to("224.0.0.1:6000")),
+            ("multicast permission", permission("224.0.0.1")),
+            ("broadcast peer", to("255.255.255.255:6000")),
+            ("loopback permission", permission("127.0.0.1")),
             ("loopback client", Flow { client: "127.0.0.1:40000".parse().unwrap(), ..flow4() }),
-            ("link-local peer", Flow { peer: "[fe80::1]:6000".parse().unwrap(), ..flow6() }),
-            ("peer port 0", Flow { peer: "198.51.100.7:0".parse().unwrap(), ..flow4() }),
+            ("link-local peer", Flow { scope: channel("[fe80::1]:6000"), ..flow6() }),
+            ("peer port 0", to("198.51.100.7:0")),
         ];
         for (why, flow) in refused {
             assert!(!flow.is_supported(), "{why}: {flow:?}");
@@ -141,8 +196,13 @@ pub(super) mod tests {
         let mapped = Flow {
             client: "[::ffff:192.0.2.10]:40000".parse().unwrap(),
             server: "[::ffff:192.0.2.1]:3478".parse().unwrap(),
+            relayed: "[::ffff:192.0.2.1]:50000".parse().unwrap(),
+            scope: channel("[::ffff:198.51.100.7]:6000"),
             ..flow4()
         };
         assert_eq!(mapped.canonical(), flow4());
+        let peer = "::ffff:198.51.100.7".parse().unwrap();
+        let [_, permission, _] = scopes(flow4());
+        assert_eq!(Flow { scope: Scope::Permission { peer }, ..mapped }.canonical(), permission);
     }
 }

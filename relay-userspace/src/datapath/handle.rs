@@ -1,5 +1,6 @@
 //! The way of a command from any thread to the writer.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, fence};
@@ -7,10 +8,12 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 use hairpin_common::maps::{AllocationCount, PortRole};
+use hairpin_common::verdict::Verdict;
 use rustix::event::EventfdFlags;
 
 use super::counters::{CounterMaps, Counters};
-use super::flow::Flow;
+use super::flow::{Direction, Flow};
+use super::shared_state::SharedState;
 
 /// Most commands that may wait before installs are refused.
 ///
@@ -21,15 +24,17 @@ const MAX_QUEUE: usize = 65_536;
 
 /// What the relay's threads tell the datapath. Cheap to clone; no method waits for anything.
 ///
-/// Of a datapath that is off, every method returns at once, counters are zero.
+/// Of a datapath that is off, every method returns at once, counters are zero; limits hold all the same.
 #[derive(Clone, Debug, Default)]
 pub struct Handle {
     shared: Option<Arc<Shared>>,
+    /// None where it would be of no use: without the program and without limits.
+    state: Option<Arc<SharedState>>,
 }
 
 impl Handle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared: Some(shared) }
+    pub(super) fn new(shared: Option<Arc<Shared>>, state: Option<Arc<SharedState>>) -> Self {
+        Self { shared, state }
     }
 
     /// Whether the kernel forwards at all. Where it doesn't, a caller can spare itself the work of describing flows.
@@ -37,14 +42,17 @@ impl Handle {
         self.shared.is_some()
     }
 
-    /// Has the kernel forward a flow until `expires`, or until a later call extends it. A flow that has another one's
-    /// addresses and channel, or peer and relayed address, takes its place.
+    /// Has the kernel forward a flow until `expires`, or until a later call extends it. A flow that a packet could not
+    /// tell from another one takes its place.
     ///
     /// A flow that can't be forwarded stays in userspace, and nobody needs to know; see [`Counters::insert_failures`].
+    /// The kernel drops nothing of the allocation for lack of a permission from now on until the flow is there. So this
+    /// comes before the response that tells the client, and all flows of an allocation come from one thread.
     pub fn install(&self, flow: Flow, expires: Instant) {
-        let Some(shared) = &self.shared else { return };
+        let (Some(shared), Some(state)) = (&self.shared, &self.state) else { return };
+        let change = state.announce(flow.allocation);
         if shared.commands.len() < MAX_QUEUE {
-            shared.send(Command::Install { flow, expires });
+            shared.send(Command::Install { flow, expires, change });
         } else {
             shared.counters.count_insert_failures(1);
         }
@@ -68,10 +76,26 @@ impl Handle {
         self.send(Command::ReleasePort(port, role));
     }
 
-    /// Sets an allocation's counters to zero. To be called between the removal of the last flow of the allocation that
-    /// had the index, and the first install for the one that gets it.
+    /// Sets an allocation's counters and meters to zero. To be called between the removal of the last flow of the
+    /// allocation that had the index, and the first install for the one that gets it, by the thread that calls these.
     pub fn reset_allocation(&self, index: u32) {
-        self.send(Command::ResetAllocation(index));
+        let Some(state) = &self.state else { return };
+        state.rest(index);
+        if let Some(shared) = &self.shared {
+            shared.send(Command::ResetAllocation { index, change: state.announce(index) });
+        }
+    }
+
+    /// Whether a datagram of an allocation may be sent on, see [`SharedState::admit`]. Without limits it costs a branch.
+    #[inline]
+    pub fn admit(&self, allocation: u32, direction: Direction, bytes: usize, now: u64) -> Result<(), Verdict> {
+        self.state.as_ref().map_or(Ok(()), |state| state.admit(allocation, direction, bytes, now))
+    }
+
+    /// Whether a datagram from a source without an allocation may be looked at, see [`SharedState::admit_source`].
+    #[inline]
+    pub fn admit_source(&self, source: IpAddr, now: u64) -> Result<(), Verdict> {
+        self.state.as_ref().map_or(Ok(()), |state| state.admit_source(source, now))
     }
 
     /// What was counted so far: one system call for each [`Verdict`](hairpin_common::verdict::Verdict).
@@ -97,11 +121,16 @@ pub(super) enum Command {
     Install {
         flow: Flow,
         expires: Instant,
+        /// The number it was announced with.
+        change: u32,
     },
     Remove(Flow),
     ClaimPort(u16, PortRole),
     ReleasePort(u16, PortRole),
-    ResetAllocation(u32),
+    ResetAllocation {
+        index: u32,
+        change: u32,
+    },
     /// To be answered (by dropping it) when everything before is done.
     Flush(Sender<()>),
     Stop,
@@ -196,5 +225,8 @@ mod tests {
         assert!(!handle.is_active());
         assert_eq!(handle.counters(), Counters::default());
         assert_eq!(handle.allocation_count(0), AllocationCount::default());
+        handle.reset_allocation(0);
+        assert_eq!(handle.admit(0, Direction::ToPeer, 1000, 0), Ok(()));
+        assert_eq!(handle.admit_source(flow4().client.ip(), 0), Ok(()));
     }
 }

@@ -1,34 +1,32 @@
 //! The BPF maps of the loaded program, as the writer sees them.
 
-use aya::maps::{Array, MapData};
-use hairpin_common::maps::{NextHop, Rewrite};
+use std::sync::Arc;
+
+use aya::maps::{Array, DevMapHash, HashMap, MapData, MapError};
+use hairpin_common::maps::{FlowKey, Link, LinkAddress, NextHop, Rewrite};
 
 use super::flow_map::{FlowMap, MapFull};
 use super::maps::WriteMaps;
 use super::port_roles::EntryChange;
-use super::record::Key;
+use super::shared_state::SharedState;
 
 /// The maps that the writer owns; those with counters are elsewhere, see [`super::counters`].
 pub(super) struct KernelMaps {
-    pub(super) flows4: FlowMap<4>,
-    pub(super) flows6: FlowMap<16>,
+    pub(super) flows: FlowMap,
     pub(super) port_roles: Array<MapData, u64>,
     pub(super) next_hops: Array<MapData, NextHop>,
+    pub(super) links: HashMap<MapData, Link, LinkAddress>,
+    pub(super) devices: DevMapHash<MapData>,
+    pub(super) state: Arc<SharedState>,
 }
 
 impl WriteMaps for KernelMaps {
-    fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> Result<(), MapFull> {
-        match key {
-            Key::V4(key) => self.flows4.insert(*key, rewrite),
-            Key::V6(key) => self.flows6.insert(*key, rewrite),
-        }
+    fn insert(&mut self, key: &FlowKey, rewrite: &Rewrite) -> Result<(), MapFull> {
+        self.flows.insert(*key, rewrite)
     }
 
-    fn remove(&mut self, key: &Key) {
-        match key {
-            Key::V4(key) => self.flows4.remove(key),
-            Key::V6(key) => self.flows6.remove(key),
-        };
+    fn remove(&mut self, key: &FlowKey) {
+        self.flows.remove(key);
     }
 
     fn set_next_hop(&mut self, index: u16, next_hop: &NextHop) {
@@ -42,5 +40,39 @@ impl WriteMaps for KernelMaps {
         if let Err(error) = self.port_roles.set(index, entry, 0) {
             tracing::error!(index, %error, "a port role could not be written to the kernel");
         }
+    }
+
+    fn set_link(&mut self, link: Link, address: Option<LinkAddress>) {
+        let changed = match address {
+            Some(address) => self.links.insert(link, address, 0),
+            None => without_missing(self.links.remove(&link)),
+        };
+        if let Err(error) = changed {
+            tracing::warn!(?link, %error, "a link could not be written to the kernel: its packets stay in userspace");
+        }
+    }
+
+    fn set_device(&mut self, interface: u32, is_there: bool) {
+        if !is_there {
+            // The kernel takes an interface that goes away out of the map by itself.
+            if let Err(error) = without_missing(self.devices.remove(interface)) {
+                tracing::debug!(interface, %error, "an interface could not be taken out of the device map");
+            }
+        } else if let Err(error) = self.devices.insert(interface, interface, None, 0) {
+            tracing::warn!(interface, %error, "no packets can be redirected to an interface: they stay in userspace");
+        }
+    }
+
+    fn state(&self) -> &SharedState {
+        &self.state
+    }
+}
+
+/// What was not there need not be removed.
+fn without_missing(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
     }
 }

@@ -1,50 +1,71 @@
 //! What the writer does to the kernel's maps, as one trait, so that everything above it is tested without a kernel.
 
-use hairpin_common::maps::{NextHop, Rewrite};
+use hairpin_common::maps::{FlowKey, Link, LinkAddress, NextHop, Rewrite};
 
 use super::flow_map::MapFull;
 use super::port_roles::EntryChange;
-use super::record::Key;
+use super::shared_state::SharedState;
 
 /// The kernel's tables, for writing. Only the writer thread has them.
 pub(super) trait WriteMaps {
     /// Adds or overwrites a record.
-    fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> Result<(), MapFull>;
+    fn insert(&mut self, key: &FlowKey, rewrite: &Rewrite) -> Result<(), MapFull>;
 
     /// Removes a record; one that is not there is not an error.
-    fn remove(&mut self, key: &Key);
+    fn remove(&mut self, key: &FlowKey);
 
     /// Overwrites a next hop.
     fn set_next_hop(&mut self, index: u16, next_hop: &NextHop);
 
     /// Overwrites an entry of the port roles.
     fn set_port_roles(&mut self, change: EntryChange);
+
+    /// Adds or overwrites a link whose packets are ours, or takes it away.
+    fn set_link(&mut self, link: Link, address: Option<LinkAddress>);
+
+    /// Adds an interface that packets may be redirected to, or takes it away.
+    fn set_device(&mut self, interface: u32, is_there: bool);
+
+    /// Where to say what of an allocation is in the kernel.
+    fn state(&self) -> &SharedState;
 }
 
 #[cfg(test)]
 pub(super) mod fake {
     use hairpin_common::maps::NextHop;
-    use hashbrown::HashMap;
+    use hashbrown::{HashMap, HashSet};
 
+    use super::super::program::Limits;
     use super::*;
 
     /// Maps in memory, with a capacity for records and a history of next hop writes.
     #[derive(Debug)]
     pub(in crate::datapath) struct FakeMaps {
         pub(in crate::datapath) capacity: usize,
-        pub(in crate::datapath) records: HashMap<Key, Rewrite>,
+        pub(in crate::datapath) records: HashMap<FlowKey, Rewrite>,
         pub(in crate::datapath) next_hops: HashMap<u16, NextHop>,
         pub(in crate::datapath) next_hop_writes: Vec<(u16, NextHop)>,
+        pub(in crate::datapath) links: HashMap<Link, LinkAddress>,
+        pub(in crate::datapath) devices: HashSet<u32>,
+        pub(in crate::datapath) state: SharedState,
     }
 
     impl Default for FakeMaps {
         fn default() -> Self {
-            Self { capacity: 1000, records: HashMap::new(), next_hops: HashMap::new(), next_hop_writes: Vec::new() }
+            Self {
+                capacity: 1000,
+                records: HashMap::new(),
+                next_hops: HashMap::new(),
+                next_hop_writes: Vec::new(),
+                links: HashMap::new(),
+                devices: HashSet::new(),
+                state: SharedState::alone(8, Limits::default(), [0; 5]).expect("a page of memory"),
+            }
         }
     }
 
     impl WriteMaps for FakeMaps {
-        fn insert(&mut self, key: &Key, rewrite: &Rewrite) -> Result<(), MapFull> {
+        fn insert(&mut self, key: &FlowKey, rewrite: &Rewrite) -> Result<(), MapFull> {
             if self.records.len() == self.capacity && !self.records.contains_key(key) {
                 return Err(MapFull);
             }
@@ -52,7 +73,7 @@ pub(super) mod fake {
             Ok(())
         }
 
-        fn remove(&mut self, key: &Key) {
+        fn remove(&mut self, key: &FlowKey) {
             self.records.remove(key);
         }
 
@@ -63,5 +84,24 @@ pub(super) mod fake {
         }
 
         fn set_port_roles(&mut self, _: EntryChange) {}
+
+        fn set_link(&mut self, link: Link, address: Option<LinkAddress>) {
+            match address {
+                Some(address) => self.links.insert(link, address),
+                None => self.links.remove(&link),
+            };
+        }
+
+        fn set_device(&mut self, interface: u32, is_there: bool) {
+            if is_there {
+                self.devices.insert(interface);
+            } else {
+                self.devices.remove(&interface);
+            }
+        }
+
+        fn state(&self) -> &SharedState {
+            &self.state
+        }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! From the outside in: `handle` (commands and their queue) → `writer` (the thread) → `table` (which flows, which
 //! records) → `record` (a record's bytes) and `next_hop` (routes, links, neighbours) → `maps` (the kernel's tables).
+//! Beside them is `shared_state`, the memory that shards and program share.
 
 mod allocation_counts;
 mod attach;
@@ -15,16 +16,19 @@ mod flow;
 pub mod flow_map;
 mod handle;
 mod kernel_maps;
+mod listeners;
 mod maps;
 mod next_hop;
 mod port_roles;
 pub mod program;
 mod record;
 mod shared_memory;
+mod shared_state;
 mod table;
 mod writer;
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,15 +37,17 @@ use hairpin_common::maps::PortRole;
 
 use self::counters::CounterMaps;
 pub use self::counters::Counters;
-pub use self::flow::Flow;
+pub use self::flow::{Direction, Flow, Scope};
 pub use self::handle::Handle;
 use self::handle::{Command, Shared};
 use self::kernel_maps::KernelMaps;
+use self::listeners::Listeners;
 use self::maps::WriteMaps as _;
 use self::next_hop::netlink::Netlink;
 use self::port_roles::PortRoles;
-use self::program::{Capacities, Maps, Program, ProgramError};
-use self::writer::Writer;
+use self::program::{Capacities, Limits, Maps, Program, ProgramError};
+pub use self::shared_state::SharedState;
+use self::writer::{Parts, Writer};
 
 /// How the operator wants XDP to be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -64,13 +70,16 @@ pub struct Options {
     pub mode: XdpMode,
     /// Interfaces to attach to; none for those of the default routes.
     pub interfaces: Vec<String>,
-    /// Allocations that have counters of their own: [`Flow::allocation`] is less than this.
+    /// Allocations that have counters and limits of their own: [`Flow::allocation`] is less than this.
     pub max_allocations: u32,
-    /// Flows of each IP version that the kernel has room for. The memory is taken at once: 1 to 2 KB for one of each
-    /// version, since the tables grow in powers of two.
-    pub flows: u32,
-    /// Ports where clients reach the server, as often as there are sockets.
-    pub listener_ports: Vec<u16>,
+    /// Records that the kernel has room for, see [`Capacities::records`]. The memory is taken at once: 256 bytes for each.
+    pub records: u32,
+    /// Limits of rate. They hold without XDP, too.
+    pub limits: Limits,
+    /// Where clients reach the server, as often as there are sockets; an unspecified address is every local one.
+    pub listeners: Vec<SocketAddr>,
+    /// Local addresses that relayed addresses are bound to: a peer at one of them may be another client of this relay.
+    pub relay_addresses: Vec<IpAddr>,
 }
 
 /// Why there is no kernel fast path, although it was asked for. The text is meant for the operator.
@@ -89,6 +98,9 @@ pub enum StartError {
     /// The kernel does not say what its interfaces and routes are.
     #[error("XDP: cannot ask the kernel for interfaces and routes: {0}")]
     Netlink(io::Error),
+    /// There is no memory to count limits in.
+    #[error("cannot get memory for limits of rate: {0}")]
+    Memory(io::Error),
     /// The writer's thread, or what it needs, can't be made.
     #[error("XDP: cannot start the thread that serves it: {0}")]
     Thread(io::Error),
@@ -120,6 +132,8 @@ pub struct InterfaceStatus {
 #[derive(Debug)]
 pub struct Datapath {
     running: Option<Running>,
+    /// What shards share with the program; with each other, where there is none but limits.
+    state: Option<Arc<SharedState>>,
     interfaces: Vec<InterfaceStatus>,
     /// Why nothing is attached.
     off: Option<String>,
@@ -131,6 +145,7 @@ struct Running {
     program: Option<Program>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    map_bytes: u64,
 }
 
 impl Datapath {
@@ -140,27 +155,31 @@ impl Datapath {
     /// datapath that does nothing, and [`Datapath::summary`] says why.
     pub fn start(options: Options) -> Result<Self, StartError> {
         if options.mode == XdpMode::Off {
-            return Ok(Self::off("--xdp off", Vec::new()));
+            return Self::none("--xdp off", &options);
         }
-        let mode = options.mode;
-        match Self::start_attached(options) {
+        match Self::start_attached(&options) {
             Err(error @ StartError::UnknownInterface(_)) => Err(error),
-            Err(error) if mode == XdpMode::Auto => {
+            Err(error) if options.mode == XdpMode::Auto => {
                 let text = error.to_string();
-                Ok(Self::off(text.strip_prefix("XDP: ").unwrap_or(&text), Vec::new()))
+                Self::none(text.strip_prefix("XDP: ").unwrap_or(&text), &options)
             }
             other => other,
         }
     }
 
-    /// A datapath that is not there, and why.
-    pub fn none(reason: &str) -> Self {
-        Self::off(reason, Vec::new())
+    /// A datapath without the program, and why. It only knows the limits.
+    pub fn none(reason: &str, options: &Options) -> Result<Self, StartError> {
+        Self::off(reason, Vec::new(), options)
     }
 
     /// The way to tell it what to forward.
     pub fn handle(&self) -> Handle {
-        self.running.as_ref().map(|running| Handle::new(Arc::clone(&running.shared))).unwrap_or_default()
+        Handle::new(self.running.as_ref().map(|running| Arc::clone(&running.shared)), self.state.clone())
+    }
+
+    /// Bytes of memory that the kernel's maps take, see [`Capacities::bytes`]; 0 without the program.
+    pub fn map_bytes(&self) -> u64 {
+        self.running.as_ref().map_or(0, |running| running.map_bytes)
     }
 
     /// Every interface that was considered.
@@ -196,22 +215,29 @@ impl Datapath {
         drop(self);
     }
 
-    fn off(reason: &str, interfaces: Vec<InterfaceStatus>) -> Self {
-        Self { running: None, interfaces, off: Some(reason.to_owned()) }
+    fn off(reason: &str, interfaces: Vec<InterfaceStatus>, options: &Options) -> Result<Self, StartError> {
+        let state = if options.limits.are_set() {
+            let seed = program::random_seed()?;
+            let state = SharedState::alone(options.max_allocations, options.limits, seed);
+            Some(Arc::new(state.map_err(StartError::Memory)?))
+        } else {
+            None
+        };
+        Ok(Self { running: None, state, interfaces, off: Some(reason.to_owned()) })
     }
 
-    fn start_attached(options: Options) -> Result<Self, StartError> {
-        let Options { mode, interfaces, max_allocations, flows, listener_ports } = options;
+    fn start_attached(options: &Options) -> Result<Self, StartError> {
+        let Options { mode, max_allocations, records, limits, .. } = *options;
         let mut netlink = Netlink::open().map_err(StartError::Netlink)?;
-        let interfaces = choose_interfaces(&mut netlink, interfaces)?;
-        // Each flow is two records.
-        let capacities = Capacities { flows: flows.saturating_mul(2), allocations: max_allocations };
-        let mut program = Program::load(capacities)?;
-        let Maps { flows4, flows6, port_roles, next_hops, verdicts, allocations } = program.take_maps()?;
-        let mut maps = KernelMaps { flows4, flows6, port_roles, next_hops };
+        let interfaces = choose_interfaces(&mut netlink, options.interfaces.clone())?;
+        let mut program = Program::load(Capacities { records, allocations: max_allocations }, limits)?;
+        let map_bytes = program.map_bytes();
+        let Maps { flows, port_roles, next_hops, links, devices, verdicts, allocations, state } = program.take_maps()?;
+        let state = Arc::new(state);
+        let mut maps = KernelMaps { flows, port_roles, next_hops, links, devices, state: Arc::clone(&state) };
         let mut ports = PortRoles::default();
-        for port in listener_ports {
-            if let Some(change) = ports.claim(port, PortRole::Listener) {
+        for listener in &options.listeners {
+            if let Some(change) = ports.claim(listener.port(), PortRole::Listener) {
                 maps.set_port_roles(change);
             }
         }
@@ -226,17 +252,19 @@ impl Datapath {
         let interfaces = attach::attach_all(&mut program, mode, &interfaces, is_veth)?;
         if interfaces.iter().all(|status| status.mode == AttachedMode::None) {
             let reasons: Vec<_> = interfaces.iter().filter_map(|status| status.reason.as_deref()).collect();
-            return Ok(Self::off(&reasons.join("; "), interfaces.clone()));
+            return Self::off(&reasons.join("; "), interfaces.clone(), options);
         }
 
         let (shared, queue) = Shared::new(CounterMaps::new(verdicts, allocations)).map_err(StartError::Thread)?;
-        let writer = Writer::new(maps, netlink, ports, queue);
+        let listeners = Listeners::new(options.listeners.clone());
+        let relay_addresses = options.relay_addresses.clone();
+        let writer = Writer::new(Parts { maps, netlink, ports, listeners, relay_addresses, queue });
         let thread = std::thread::Builder::new()
             .name("datapath".to_owned())
             .spawn(move || writer.run())
             .map_err(StartError::Thread)?;
-        let running = Running { program: Some(program), shared, thread: Some(thread) };
-        Ok(Self { running: Some(running), interfaces, off: None })
+        let running = Running { program: Some(program), shared, thread: Some(thread), map_bytes };
+        Ok(Self { running: Some(running), state: Some(state), interfaces, off: None })
     }
 }
 

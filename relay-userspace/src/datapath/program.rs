@@ -11,16 +11,23 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, PerCpuArray},
     programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode},
 };
-use hairpin_common::maps::{ALLOCATIONS, Count, FLOWS4, FLOWS6, NEXT_HOPS, NextHop, PORT_ROLES, VERDICTS};
-use hairpin_common::slot::{Seed, buckets_for};
+use hairpin_common::limit::{Limit, Meter};
+use hairpin_common::maps::{
+    ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
+    Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_STATE, RelayState,
+    SOURCE_METERS, SOURCES, VERDICTS,
+};
+use hairpin_common::slot::{Bucket, Seed, buckets_for};
+use hairpin_common::verdict::Verdict;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
 
 use super::allocation_counts::AllocationCounts;
 use super::flow_map::FlowMap;
+use super::shared_state::SharedState;
 
 /// Names of the programs in the object: the one that relays, and the one that reads the kernel's jiffies.
 const NAME: &str = "hairpin";
@@ -29,18 +36,71 @@ const CLOCK: &str = "clock";
 const NANOSECONDS_PER_JIFFY: &str = "NANOSECONDS_PER_JIFFY";
 const MONOTONIC_AT_JIFFY_ZERO: &str = "MONOTONIC_AT_JIFFY_ZERO";
 /// Names of what else the loader tells it.
-const BUCKET_MASK: &str = "BUCKET_MASK";
+const BUCKET_COUNT: &str = "BUCKET_COUNT";
 const FLOW_SEED: &str = "FLOW_SEED";
 const ALLOCATION_COUNT: &str = "ALLOCATION_COUNT";
 const WEAKLY_ORDERED: &str = "WEAKLY_ORDERED";
 
+/// Names of the limits.
+const ALLOCATION_PACKETS: &str = "ALLOCATION_PACKETS";
+const ALLOCATION_BYTES: &str = "ALLOCATION_BYTES";
+const RELAY_BYTES: &str = "RELAY_BYTES";
+const SOURCE_PACKETS: &str = "SOURCE_PACKETS";
+const CONTROL_PACKETS: &str = "CONTROL_PACKETS";
+
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacities {
-    /// Records per IP version: two for every channel of every allocation.
-    pub flows: u32,
-    /// Allocations that have counters of their own.
+    /// Records: two for each relayed address, one for each permission, two for each channel, one for each listener.
+    pub records: u32,
+    /// Allocations that have counters and limits of their own.
     pub allocations: u32,
+}
+
+impl Capacities {
+    /// Bytes that the values of all maps take on a host with this many CPUs, without the kernel's own bookkeeping.
+    pub fn bytes(self, cpus: u32) -> u64 {
+        let Self { records, allocations } = self.at_least_one();
+        let maps: [(u32, u32, usize); 9] = [
+            (1, buckets_for(records), size_of::<Bucket>()),
+            (1, PortSlot::ENTRIES, size_of::<u64>()),
+            (1, NEXT_HOP_CAPACITY, size_of::<NextHop>()),
+            (1, LINK_CAPACITY, size_of::<Link>() + size_of::<LinkAddress>()),
+            (cpus, Verdict::COUNT as u32, size_of::<Count>()),
+            (cpus, allocations, size_of::<AllocationCount>()),
+            (1, allocations, size_of::<AllocationState>()),
+            (1, SOURCE_METERS, size_of::<Meter>()),
+            (1, 1, size_of::<RelayState>()),
+        ];
+        maps.iter().map(|(copies, values, bytes)| u64::from(*copies) * u64::from(*values) * *bytes as u64).sum()
+    }
+
+    /// No map can be empty.
+    fn at_least_one(self) -> Self {
+        Self { records: self.records.max(1), allocations: self.allocations.max(1) }
+    }
+}
+
+/// Limits of rate, see [`hairpin_common::limit`]; none unless set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Datagrams of one allocation, in each direction.
+    pub allocation_packets: Limit,
+    /// Bytes of application data of one allocation, in each direction.
+    pub allocation_bytes: Limit,
+    /// Bytes of application data of all allocations, in both directions.
+    pub relay_bytes: Limit,
+    /// Datagrams that one source without an allocation sends to listeners.
+    pub source_packets: Limit,
+    /// Datagrams that all sources without an allocation send to listeners, as far as the daemon has to look at them.
+    pub control_packets: Limit,
+}
+
+impl Limits {
+    /// Whether any of them is set.
+    pub fn are_set(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// Where on its way in a packet meets the program.
@@ -112,18 +172,22 @@ pub enum ProgramError {
 
 /// The maps of a loaded program, each with the types of [`hairpin_common::maps`].
 pub struct Maps {
-    /// Records by IPv4 flow.
-    pub flows4: FlowMap<4>,
-    /// Records by IPv6 flow.
-    pub flows6: FlowMap<16>,
+    /// Records by key.
+    pub flows: FlowMap,
     /// Port roles, packed as [`hairpin_common::maps::PortSlot`] says.
     pub port_roles: Array<MapData, u64>,
     /// Next hops by their index in records.
     pub next_hops: Array<MapData, NextHop>,
+    /// The links whose packets are ours.
+    pub links: HashMap<MapData, Link, LinkAddress>,
+    /// The interfaces that packets may be redirected to: keys and values are their indices.
+    pub devices: DevMapHash<MapData>,
     /// Packets by [`hairpin_common::verdict::Verdict`].
     pub verdicts: PerCpuArray<MapData, Count>,
     /// Packets by allocation.
     pub allocations: AllocationCounts,
+    /// The states of allocations, sources and the relay.
+    pub state: SharedState,
 }
 
 /// The XDP program, loaded into the kernel.
@@ -135,10 +199,10 @@ pub struct Program {
 
 impl Program {
     /// Loads the program that is built into this binary, and makes its maps, all empty.
-    pub fn load(capacities: Capacities) -> Result<Self, ProgramError> {
+    pub fn load(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
         let object = object()?;
         let calibration = Calibration::measure(object)?;
-        let setting = Setting::draw(capacities)?;
+        let setting = Setting::draw(capacities, limits)?;
         let mut ebpf = load_object(object, &setting, calibration)?;
         program_mut(&mut ebpf, NAME)?.load().map_err(refused)?;
         Ok(Self { ebpf, setting })
@@ -146,16 +210,25 @@ impl Program {
 
     /// The maps, once.
     pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
-        let Setting { flows, allocations, cpus, seed } = self.setting;
+        let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed } = self.setting;
+        let [flows, counts, states, sources, relay_state] =
+            [FLOWS, ALLOCATIONS, ALLOCATION_STATES, SOURCES, RELAY_STATE].map(|name| self.take_array(name));
+        let state = SharedState::of_arrays(states?.fd(), sources?.fd(), relay_state?.fd(), allocations, limits, seed);
         Ok(Maps {
-            flows4: FlowMap::new(self.take_array(FLOWS4)?.fd(), flows, seed).map_err(ProgramError::NoMemory)?,
-            flows6: FlowMap::new(self.take_array(FLOWS6)?.fd(), flows, seed).map_err(ProgramError::NoMemory)?,
+            flows: FlowMap::new(flows?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,
             next_hops: self.take(NEXT_HOPS)?,
+            links: self.take(LINKS)?,
+            devices: self.take(DEVICES)?,
             verdicts: self.take(VERDICTS)?,
-            allocations: AllocationCounts::new(self.take_array(ALLOCATIONS)?.fd(), cpus, allocations)
-                .map_err(ProgramError::NoMemory)?,
+            allocations: AllocationCounts::new(counts?.fd(), cpus, allocations).map_err(ProgramError::NoMemory)?,
+            state: state.map_err(ProgramError::NoMemory)?,
         })
+    }
+
+    /// Bytes that the maps take, see [`Capacities::bytes`].
+    pub fn map_bytes(&self) -> u64 {
+        self.setting.capacities.bytes(self.setting.cpus)
     }
 
     /// Attaches the program to an interface, until the program is dropped.
@@ -211,20 +284,25 @@ fn object() -> Result<&'static [u8], ProgramError> {
 }
 
 fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Result<Ebpf, ProgramError> {
-    let Setting { flows, allocations, cpus, seed } = setting;
-    let buckets = buckets_for(*flows);
+    let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed } = setting;
+    let buckets = buckets_for(*records);
     // The bound for loads in order is x86's; any other machine is taken for one that may reorder them.
     let weakly_ordered = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
     aya::EbpfLoader::new()
         .override_global(NANOSECONDS_PER_JIFFY, &calibration.nanoseconds_per_jiffy, true)
         .override_global(MONOTONIC_AT_JIFFY_ZERO, &calibration.monotonic_at_jiffy_zero, true)
-        .override_global(BUCKET_MASK, &(buckets - 1), true)
+        .override_global(BUCKET_COUNT, &buckets, true)
         .override_global(FLOW_SEED, seed, true)
         .override_global(ALLOCATION_COUNT, allocations, true)
         .override_global(WEAKLY_ORDERED, &weakly_ordered, true)
-        .map_max_entries(FLOWS4, buckets)
-        .map_max_entries(FLOWS6, buckets)
+        .override_global(ALLOCATION_PACKETS, &limits.allocation_packets, true)
+        .override_global(ALLOCATION_BYTES, &limits.allocation_bytes, true)
+        .override_global(RELAY_BYTES, &limits.relay_bytes, true)
+        .override_global(SOURCE_PACKETS, &limits.source_packets, true)
+        .override_global(CONTROL_PACKETS, &limits.control_packets, true)
+        .map_max_entries(FLOWS, buckets)
         .map_max_entries(ALLOCATIONS, cpus.saturating_mul(*allocations))
+        .map_max_entries(ALLOCATION_STATES, *allocations)
         .load(object)
         .map_err(refused)
 }
@@ -237,24 +315,28 @@ fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp
 /// What a program is loaded with.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
-    flows: u32,
-    allocations: u32,
+    capacities: Capacities,
+    limits: Limits,
     cpus: u32,
     seed: Seed,
 }
 
 impl Setting {
-    fn draw(capacities: Capacities) -> Result<Self, ProgramError> {
+    fn draw(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProgramError::Cpus(error))?;
-        let mut seed = Seed::default();
-        for word in &mut seed {
-            let mut bytes = [0; 8];
-            SystemRandom::new().fill(&mut bytes).map_err(|_| ProgramError::Random)?;
-            *word = u64::from_ne_bytes(bytes);
-        }
-        let (flows, allocations) = (capacities.flows.max(1), capacities.allocations.max(1));
-        Ok(Self { flows, allocations, cpus: cpus as u32, seed })
+        Ok(Self { capacities: capacities.at_least_one(), limits, cpus: cpus as u32, seed: random_seed()? })
     }
+}
+
+/// A seed that nobody can guess.
+pub(super) fn random_seed() -> Result<Seed, ProgramError> {
+    let mut seed = Seed::default();
+    for word in &mut seed {
+        let mut bytes = [0; 8];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| ProgramError::Random)?;
+        *word = u64::from_ne_bytes(bytes);
+    }
+    Ok(seed)
 }
 
 /// How the program turns jiffies, the only clock it can read for nothing, into `CLOCK_MONOTONIC`.
@@ -270,7 +352,8 @@ struct Calibration {
 
 impl Calibration {
     fn measure(object: &[u8]) -> Result<Self, ProgramError> {
-        let least = Setting { flows: 1, allocations: 1, cpus: 1, seed: Seed::default() };
+        let capacities = Capacities { records: 1, allocations: 1 };
+        let least = Setting { capacities, limits: Limits::default(), cpus: 1, seed: Seed::default() };
         let mut ebpf = load_object(object, &least, Self::default())?;
         let clock = program_mut(&mut ebpf, CLOCK)?;
         clock.load().map_err(refused)?;
@@ -394,6 +477,15 @@ fn summary(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_size_of_the_maps_grows_with_what_is_configured() {
+        let bytes = |records, allocations, cpus| Capacities { records, allocations }.bytes(cpus);
+        let base = bytes(1000, 100, 2);
+        assert_eq!(bytes(2000, 100, 2) - base, 1000 * 256, "two slots of two cache lines for each record");
+        assert_eq!(bytes(1000, 200, 2) - base, 100 * (2 * 32 + 64), "counters on both CPUs, and a state");
+        assert!(bytes(1000, 100, 3) > base && bytes(0, 0, 1) > 0);
+    }
 
     #[derive(Debug, Error)]
     #[error("{0}")]

@@ -1,96 +1,148 @@
-//! From a flow to the key and the rewrite record of each direction. Pure: no map, no clock, no route.
+//! From a flow to the keys and the rewrite records that make it up. Pure: no map, no clock, no route.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hairpin_common::maps::{FlowKey, Rewrite, flow_delta};
+use hairpin_common::maps::{FlowKey, PEER_IS_RELAYED, Rewrite, flow_delta};
 
-use super::flow::{Direction, Flow, Path};
+use super::flow::{Flow, Scope};
 
-/// The key of one direction, for the map of its IP version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    V4(FlowKey<4>),
-    V6(FlowKey<16>),
+/// A record, and what a packet has to arrive with to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) key: FlowKey,
+    pub(super) rewrite: Rewrite,
 }
 
-/// What a record holds besides the flow itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What records hold besides the flow itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Index of the next hop.
-    pub(super) next_hop: u16,
     /// First tick at which the record is not valid any more.
     pub(super) expires: u32,
+    /// Index of the next hop to the peer; 0 where the program is told by something else.
+    pub(super) to_peer: u16,
+    /// Index of the next hop to the client.
+    pub(super) to_client: u16,
+    /// Whether the peer has one of the addresses that relayed addresses are made of.
+    pub(super) peer_is_relayed: bool,
 }
 
-impl Key {
-    /// The key under which packets of a direction arrive; `None` if its two addresses are of different families.
-    pub(super) fn of(flow: &Flow, direction: Direction) -> Option<Self> {
-        let Path { source, destination } = flow.arrives(direction);
-        let channel = match direction {
-            Direction::ToPeer => flow.channel,
-            Direction::ToClient => 0,
-        };
-        match (source.ip(), destination.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => Some(Self::V4(FlowKey {
-                source: from.octets(),
-                destination: to.octets(),
-                source_port: source.port().to_be_bytes(),
-                destination_port: destination.port().to_be_bytes(),
-                channel: channel.to_be_bytes(),
-                zero: [0; 2],
-            })),
-            (IpAddr::V6(from), IpAddr::V6(to)) => Some(Self::V6(FlowKey {
-                source: from.octets(),
-                destination: to.octets(),
-                source_port: source.port().to_be_bytes(),
-                destination_port: destination.port().to_be_bytes(),
-                channel: channel.to_be_bytes(),
-                zero: [0; 2],
-            })),
-            _ => None,
+/// Where a packet comes from and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Path {
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+/// The records of a flow: one or two, see [`FlowKey`]. Their keys, and how many there are, do not depend on the stamp.
+pub(super) fn records(flow: &Flow, stamp: &Stamp) -> impl Iterator<Item = Record> + use<> {
+    let (first, second) = match flow.scope {
+        Scope::Relay => (to_any_peer(flow, stamp), Some(mark(flow.relayed, flow.allocation, stamp.expires))),
+        Scope::Permission { peer } => (from_any_port(flow, peer, stamp), None),
+        Scope::Channel { channel, peer } => {
+            (to_peer(flow, channel, peer, stamp), Some(to_client(flow, channel, peer, stamp)))
         }
+    };
+    std::iter::once(first).chain(second)
+}
+
+/// The keys of a flow's records. The first tells the flow from all others that can be there at the same time.
+pub(super) fn keys(flow: &Flow) -> impl Iterator<Item = FlowKey> + use<> {
+    records(flow, &Stamp::default()).map(|record| record.key)
+}
+
+/// The record of a listener. It belongs to no allocation and is never over.
+pub(super) fn listener(server: SocketAddr) -> Record {
+    mark(server, u32::MAX, u32::MAX)
+}
+
+/// ChannelData from the client.
+fn to_peer(flow: &Flow, channel: u16, peer: SocketAddr, stamp: &Stamp) -> Record {
+    let arrives = Path { source: flow.client, destination: flow.server };
+    let leaves = Path { source: flow.relayed, destination: peer };
+    let flags = if stamp.peer_is_relayed { PEER_IS_RELAYED } else { 0 };
+    let rewrite = rewrite(flow, arrives, leaves, stamp.expires);
+    Record { key: key(arrives, channel), rewrite: Rewrite { next_hop: stamp.to_peer, flags, ..rewrite } }
+}
+
+/// Datagrams of a peer, for the client, in a channel.
+fn to_client(flow: &Flow, channel: u16, peer: SocketAddr, stamp: &Stamp) -> Record {
+    let arrives = Path { source: peer, destination: flow.relayed };
+    let leaves = Path { source: flow.server, destination: flow.client };
+    let rewrite = rewrite(flow, arrives, leaves, stamp.expires);
+    let rewrite = Rewrite { channel: channel.to_be_bytes(), next_hop: stamp.to_client, ..rewrite };
+    Record { key: key(arrives, 0), rewrite }
+}
+
+/// Datagrams of an IP address that has a permission. The port, which is not known, counts as 0 and so adds nothing to
+/// the delta.
+fn from_any_port(flow: &Flow, peer: IpAddr, stamp: &Stamp) -> Record {
+    let record = to_client(flow, 0, SocketAddr::new(peer, 0), stamp);
+    let flags = if stamp.peer_is_relayed { PEER_IS_RELAYED } else { 0 };
+    Record { rewrite: Rewrite { peer_next_hop: stamp.to_peer, flags, ..record.rewrite }, ..record }
+}
+
+/// Send indications from the client to peers of the relayed address's family. Which peer is not known, so it counts as
+/// all zeros.
+fn to_any_peer(flow: &Flow, stamp: &Stamp) -> Record {
+    let version = u16::from(version(flow.relayed.ip()));
+    to_peer(flow, version, unspecified(flow.relayed.ip()), &Stamp { expires: stamp.expires, ..Stamp::default() })
+}
+
+/// A record that forwards nothing: it says that an address is ours, and whose.
+fn mark(address: SocketAddr, allocation: u32, expires: u32) -> Record {
+    let arrives = Path { source: unspecified(address.ip()), destination: address };
+    let rewrite = Rewrite {
+        expires,
+        allocation,
+        source: [0; 16],
+        destination: [0; 16],
+        source_port: [0; 2],
+        destination_port: [0; 2],
+        channel: [0; 2],
+        delta: [0; 2],
+        next_hop: 0,
+        peer_next_hop: 0,
+        family: version(address.ip()),
+        flags: 0,
+    };
+    Record { key: key(arrives, 0), rewrite }
+}
+
+fn key(Path { source, destination }: Path, channel: u16) -> FlowKey {
+    FlowKey {
+        source: octets(source),
+        destination: octets(destination),
+        source_port: source.port().to_be_bytes(),
+        destination_port: destination.port().to_be_bytes(),
+        channel: channel.to_be_bytes(),
+        family: version(destination.ip()),
+        zero: 0,
     }
 }
 
-/// The finished record of a direction.
-pub(super) fn rewrite(flow: &Flow, direction: Direction, stamp: Stamp) -> Rewrite {
-    let (arrives, leaves) = (flow.arrives(direction), flow.leaves(direction));
-    let (taken_channel, put_channel) = match direction {
-        Direction::ToPeer => (flow.channel, 0),
-        Direction::ToClient => (0, flow.channel),
-    };
+fn rewrite(flow: &Flow, arrives: Path, leaves: Path, expires: u32) -> Rewrite {
     Rewrite {
-        expires: stamp.expires,
+        expires,
         allocation: flow.allocation,
         source: octets(leaves.source),
         destination: octets(leaves.destination),
         source_port: leaves.source.port().to_be_bytes(),
         destination_port: leaves.destination.port().to_be_bytes(),
-        channel: put_channel.to_be_bytes(),
-        delta: delta(arrives, taken_channel, leaves, put_channel),
-        next_hop: stamp.next_hop,
-        family: if leaves.destination.is_ipv4() { 4 } else { 6 },
+        channel: [0; 2],
+        delta: delta(arrives, leaves),
+        next_hop: 0,
+        peer_next_hop: 0,
+        family: version(leaves.destination.ip()),
         flags: 0,
     }
 }
 
-/// A missing channel is summed as 0, which changes no one's complement sum.
-fn delta(arrives: Path, taken_channel: u16, leaves: Path, put_channel: u16) -> [u8; 2] {
+fn delta(arrives: Path, leaves: Path) -> [u8; 2] {
+    let ports = |path: Path| (path.source.port().to_be_bytes(), path.destination.port().to_be_bytes());
+    let ((taken_source, taken_destination), (put_source, put_destination)) = (ports(arrives), ports(leaves));
     flow_delta(
-        [
-            &octets(arrives.source),
-            &octets(arrives.destination),
-            &arrives.source.port().to_be_bytes(),
-            &arrives.destination.port().to_be_bytes(),
-            &taken_channel.to_be_bytes(),
-        ],
-        [
-            &octets(leaves.source),
-            &octets(leaves.destination),
-            &leaves.source.port().to_be_bytes(),
-            &leaves.destination.port().to_be_bytes(),
-            &put_channel.to_be_bytes(),
-        ],
+        [&octets(arrives.source), &octets(arrives.destination), &taken_source, &taken_destination],
+        [&octets(leaves.source), &octets(leaves.destination), &put_source, &put_destination],
     )
 }
 
@@ -105,26 +157,50 @@ fn octets(address: SocketAddr) -> [u8; 16] {
     }
 }
 
+fn version(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 4 } else { 6 }
+}
+
+/// All zeros, of the same family.
+fn unspecified(like: IpAddr) -> SocketAddr {
+    let any = if like.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    SocketAddr::new(any, 0)
+}
+
 #[cfg(test)]
 mod tests {
     use hairpin_common::checksum::{Sum, update_udp, word};
     use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader, PROTOCOL_UDP, UDP_LEN};
 
-    use super::super::flow::tests::{flow4, flow6};
+    use super::super::flow::tests::{crossed, flow4, flow6, scopes};
     use super::*;
 
-    const STAMP: Stamp = Stamp { next_hop: 5, expires: 1000 };
+    const STAMP: Stamp = Stamp { expires: 1000, to_peer: 5, to_client: 6, peer_is_relayed: false };
+
+    fn of(flow: &Flow, stamp: &Stamp) -> Vec<Record> {
+        records(flow, stamp).collect()
+    }
+
+    /// Channels of all four pairs of families.
+    fn pairs() -> [Flow; 4] {
+        [flow4(), flow6(), crossed(flow4(), flow6()), crossed(flow6(), flow4())]
+    }
+
+    fn channel_of(flow: &Flow) -> (u16, SocketAddr) {
+        let Scope::Channel { channel, peer } = flow.scope else { panic!("not a channel: {flow:?}") };
+        (channel, peer)
+    }
 
     /// The checksum field of a UDP datagram, computed over everything (RFC 768, RFC 8200 section 8.1).
-    fn full_checksum(path: Path, body: &[u8]) -> u16 {
+    fn full_checksum(source: SocketAddr, destination: SocketAddr, body: &[u8]) -> u16 {
         let length = u16::try_from(UDP_LEN + body.len()).unwrap();
         let sum = Sum::ZERO
-            .add_bytes(&octets(path.source))
-            .add_bytes(&octets(path.destination))
+            .add_bytes(&octets(source))
+            .add_bytes(&octets(destination))
             .add(word(u16::from(PROTOCOL_UDP)))
             .add(word(length))
-            .add_bytes(&path.source.port().to_be_bytes())
-            .add_bytes(&path.destination.port().to_be_bytes())
+            .add_bytes(&source.port().to_be_bytes())
+            .add_bytes(&destination.port().to_be_bytes())
             .add(word(length))
             .add_bytes(body);
         match sum.checksum() {
@@ -133,88 +209,141 @@ mod tests {
         }
     }
 
-    fn framed(channel: u16, payload: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(payload.len()).unwrap();
-        [&ChannelDataHeader { channel, length }.to_bytes(), payload].concat()
+    /// What the program does: the record's delta, what the record leaves out, and what framing comes and goes; lengths
+    /// count twice, in the header and in the pseudo header.
+    fn incremental(old: u16, record: &Record, left_out: Sum, taken: &[u8], put: &[u8], payload: usize) -> u16 {
+        let length = |framing: &[u8]| word(u16::try_from(UDP_LEN + framing.len() + payload).unwrap());
+        let delta = left_out.add(u16::from_ne_bytes(record.rewrite.delta)).sub_bytes(taken).add_bytes(put);
+        update_udp(old, delta.sub(length(taken)).sub(length(taken)).add(length(put)).add(length(put)))
     }
 
-    /// What the program does: the record's delta, and the lengths (UDP length twice, in the header and in the pseudo
-    /// header, and the ChannelData length once).
-    fn incremental(old: u16, record: &Rewrite, direction: Direction, payload: usize) -> u16 {
-        let short = word(u16::try_from(UDP_LEN + payload).unwrap());
-        let long = word(u16::try_from(UDP_LEN + CHANNEL_DATA_LEN + payload).unwrap());
-        let framing = word(u16::try_from(payload).unwrap());
-        let delta = Sum::ZERO.add(u16::from_ne_bytes(record.delta));
-        let delta = match direction {
-            Direction::ToPeer => delta.sub(long).sub(long).sub(framing).add(short).add(short),
-            Direction::ToClient => delta.sub(short).sub(short).add(long).add(long).add(framing),
-        };
-        update_udp(old, delta)
+    fn payloads() -> Vec<Vec<u8>> {
+        let long: Vec<u8> = (0..1200).map(|byte| byte as u8).collect();
+        vec![vec![], b"x".to_vec(), b"hello".to_vec(), b"an even number of bytes!".to_vec(), vec![0xff; 1200], long]
     }
 
     #[test]
     fn the_delta_gives_the_checksum_of_the_rewritten_packet() {
-        for flow in [flow4(), flow6()] {
-            for payload in [&b""[..], b"x", b"hello", b"an even number of bytes!", &[0xff; 1200]] {
-                for direction in Direction::BOTH {
-                    let record = rewrite(&flow, direction, STAMP);
-                    let with_channel = framed(flow.channel, payload);
-                    let (before, after) = match direction {
-                        Direction::ToPeer => (&with_channel[..], payload),
-                        Direction::ToClient => (payload, &with_channel[..]),
-                    };
-                    let old = full_checksum(flow.arrives(direction), before);
-                    let new = full_checksum(flow.leaves(direction), after);
-                    assert_eq!(
-                        incremental(old, &record, direction, payload.len()),
-                        new,
-                        "{direction:?} {flow:?} with {} bytes",
-                        payload.len()
-                    );
-                }
+        for flow in pairs() {
+            let (channel, peer) = channel_of(&flow);
+            let [from_client, from_peer] = of(&flow, &STAMP)[..] else { panic!("a channel is two records") };
+            for payload in payloads() {
+                let length = u16::try_from(payload.len()).unwrap();
+                let framing = ChannelDataHeader { channel, length }.to_bytes();
+                assert_eq!(framing.len(), CHANNEL_DATA_LEN);
+                let framed = [&framing, &payload[..]].concat();
+                let inside = full_checksum(flow.client, flow.server, &framed);
+                let outside = full_checksum(flow.relayed, peer, &payload);
+                let new = incremental(inside, &from_client, Sum::ZERO, &framing, &[], payload.len());
+                assert_eq!(new, outside, "{flow:?} to the peer with {} bytes", payload.len());
+
+                let inside = full_checksum(flow.server, flow.client, &framed);
+                let outside = full_checksum(peer, flow.relayed, &payload);
+                let new = incremental(outside, &from_peer, Sum::ZERO, &[], &framing, payload.len());
+                assert_eq!(new, inside, "{flow:?} to the client with {} bytes", payload.len());
             }
         }
     }
 
     #[test]
-    fn a_client_is_known_by_its_channel_and_a_peer_without() {
-        let flow = flow4();
-        let expected = FlowKey {
-            source: [192, 0, 2, 10],
-            destination: [192, 0, 2, 1],
-            source_port: 40_000_u16.to_be_bytes(),
-            destination_port: 3478_u16.to_be_bytes(),
-            channel: [0x40, 0x01],
-            zero: [0; 2],
-        };
-        assert_eq!(Key::of(&flow, Direction::ToPeer), Some(Key::V4(expected)));
-        let expected = FlowKey {
-            source: [198, 51, 100, 7],
-            destination: [192, 0, 2, 1],
-            source_port: 6000_u16.to_be_bytes(),
-            destination_port: 50_000_u16.to_be_bytes(),
-            channel: [0; 2],
-            zero: [0; 2],
-        };
-        assert_eq!(Key::of(&flow, Direction::ToClient), Some(Key::V4(expected)));
+    fn what_a_record_leaves_out_is_what_the_program_adds() {
+        for flow in pairs() {
+            let (_, peer) = channel_of(&flow);
+            let [relay, permission, _] = scopes(flow);
+            let (send, data) = (of(&relay, &STAMP)[0], of(&permission, &STAMP)[0]);
+            for payload in payloads() {
+                // Any framing will do: the program sums what it takes away and puts there.
+                let framing = [0x5a; 36];
+                let framed = [&framing, &payload[..]].concat();
+                let inside = full_checksum(flow.client, flow.server, &framed);
+                let outside = full_checksum(flow.relayed, peer, &payload);
+                let add_peer = Sum::ZERO.add_bytes(&octets(peer)).add_bytes(&peer.port().to_be_bytes());
+                let new = incremental(inside, &send, add_peer, &framing, &[], payload.len());
+                assert_eq!(new, outside, "{flow:?} to the peer with {} bytes", payload.len());
+
+                let inside = full_checksum(flow.server, flow.client, &framed);
+                let outside = full_checksum(peer, flow.relayed, &payload);
+                let take_port = Sum::ZERO.sub_bytes(&peer.port().to_be_bytes());
+                let new = incremental(outside, &data, take_port, &[], &framing, payload.len());
+                assert_eq!(new, inside, "{flow:?} to the client with {} bytes", payload.len());
+            }
+        }
+    }
+
+    const CLIENT: [u8; 16] = [192, 0, 2, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const SERVER: [u8; 16] = [192, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const PEER: [u8; 16] = [198, 51, 100, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    /// The key of a packet with these addresses; ports 0 for all zeros.
+    fn key_of(source: [u8; 16], source_port: u16, destination_port: u16, channel: u16) -> FlowKey {
+        FlowKey {
+            source,
+            destination: SERVER,
+            source_port: source_port.to_be_bytes(),
+            destination_port: destination_port.to_be_bytes(),
+            channel: channel.to_be_bytes(),
+            family: 4,
+            zero: 0,
+        }
     }
 
     #[test]
-    fn a_record_says_what_to_send() {
-        let flow = flow6();
-        let record = rewrite(&flow, Direction::ToClient, STAMP);
-        assert_eq!(record.source, octets(flow.server));
-        assert_eq!(record.destination, octets(flow.client));
-        assert_eq!(record.source_port, 3478_u16.to_be_bytes());
-        assert_eq!(record.destination_port, 40_000_u16.to_be_bytes());
-        assert_eq!(record.channel, [0x40, 0x01]);
-        assert_eq!((record.next_hop, record.expires), (5, 1000));
-        assert_eq!((record.family, record.allocation, record.flags), (6, 3, 0));
+    fn each_scope_has_the_keys_of_its_packets() {
+        let [relay, permission, channel] = scopes(flow4()).map(|flow| keys(&flow).collect::<Vec<_>>());
+        assert_eq!(relay, [key_of(CLIENT, 40_000, 3478, 4), key_of([0; 16], 0, 50_000, 0)]);
+        assert_eq!(permission, [key_of(PEER, 0, 50_000, 0)]);
+        assert_eq!(channel, [key_of(CLIENT, 40_000, 3478, 0x4001), key_of(PEER, 6000, 50_000, 0)]);
+        assert_eq!(listener(flow4().server).key, key_of([0; 16], 0, 3478, 0));
+    }
 
-        let record = rewrite(&flow4(), Direction::ToPeer, STAMP);
-        assert_eq!(record.source[..4], [192, 0, 2, 1]);
-        assert_eq!(record.destination[..4], [198, 51, 100, 7]);
-        assert_eq!((record.channel, record.family), ([0; 2], 4));
-        assert_eq!(record.source[4..], [0; 12]);
+    #[test]
+    fn a_key_has_the_family_of_the_packet_that_arrives_and_a_send_record_that_of_its_peers() {
+        let [relay, permission, channel] =
+            scopes(crossed(flow4(), flow6())).map(|flow| keys(&flow).map(|key| key.family).collect::<Vec<_>>());
+        assert_eq!((relay, permission, channel), (vec![4, 6], vec![6], vec![4, 6]));
+        let [relay, ..] = scopes(crossed(flow4(), flow6()));
+        let send = of(&relay, &STAMP)[0];
+        assert_eq!((send.key.channel, send.rewrite.family, send.rewrite.channel), ([0, 6], 6, [0; 2]));
+    }
+
+    #[test]
+    fn a_channel_says_what_to_send_both_ways() {
+        let [to_peer, to_client] = of(&crossed(flow6(), flow4()), &STAMP)[..] else { panic!("two records") };
+        let rewrite = to_peer.rewrite;
+        assert_eq!((rewrite.source, rewrite.destination), (SERVER, PEER));
+        assert_eq!((rewrite.source_port, rewrite.destination_port), (50_000_u16.to_be_bytes(), 6000_u16.to_be_bytes()));
+        assert_eq!((rewrite.channel, rewrite.family, rewrite.flags), ([0; 2], 4, 0));
+        assert_eq!((rewrite.expires, rewrite.allocation), (1000, 3));
+        assert_eq!((rewrite.next_hop, rewrite.peer_next_hop), (5, 0));
+
+        let rewrite = to_client.rewrite;
+        assert_eq!((rewrite.source, rewrite.destination), (octets(flow6().server), octets(flow6().client)));
+        assert_eq!((rewrite.source_port, rewrite.destination_port), (3478_u16.to_be_bytes(), 40_000_u16.to_be_bytes()));
+        assert_eq!((rewrite.channel, rewrite.family, rewrite.flags), ([0x40, 0x01], 6, 0));
+        assert_eq!((rewrite.next_hop, rewrite.peer_next_hop), (6, 0));
+    }
+
+    #[test]
+    fn a_permission_knows_both_ways_and_a_relay_neither() {
+        let [relay, permission, _] = scopes(flow4());
+        let data = of(&permission, &STAMP)[0].rewrite;
+        assert_eq!((data.source, data.destination), (SERVER, CLIENT));
+        assert_eq!((data.next_hop, data.peer_next_hop, data.channel), (6, 5, [0; 2]));
+
+        let [send, mark] = of(&relay, &STAMP)[..] else { panic!("two records") };
+        assert_eq!((send.rewrite.source, send.rewrite.source_port), (SERVER, 50_000_u16.to_be_bytes()));
+        assert_eq!((send.rewrite.destination, send.rewrite.destination_port), ([0; 16], [0; 2]));
+        assert_eq!((send.rewrite.next_hop, send.rewrite.peer_next_hop), (0, 0));
+        assert_eq!((mark.rewrite.allocation, mark.rewrite.expires), (3, 1000));
+        let listener = listener(flow4().server).rewrite;
+        assert_eq!(listener, Rewrite { allocation: u32::MAX, expires: u32::MAX, ..mark.rewrite });
+    }
+
+    #[test]
+    fn a_peer_behind_this_relay_is_marked_where_packets_go_to_it() {
+        let stamp = Stamp { peer_is_relayed: true, ..STAMP };
+        let flags = |flow| records(&flow, &stamp).map(|record| record.rewrite.flags).collect::<Vec<_>>();
+        let [relay, permission, channel] = scopes(flow4()).map(flags);
+        assert_eq!((relay, permission, channel), (vec![0, 0], vec![PEER_IS_RELAYED], vec![PEER_IS_RELAYED, 0]));
     }
 }

@@ -1,19 +1,23 @@
 //! The flows that are (to be) in the kernel: the truth of which the maps are a copy.
 //!
-//! Either both records of a flow are in the kernel or none: half a flow would save nobody the userspace path, but take
+//! Either all records of a flow are in the kernel or none: half a flow would save nobody the userspace path, but take
 //! room in the map and let packets of one direction overtake those of the other.
+//!
+//! For each allocation the table says how much of it is in the kernel, see [`shared_state`](super::shared_state).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::IpAddr;
 
+use hairpin_common::maps::FlowKey;
 use hashbrown::HashMap;
 
-use super::flow::{Direction, Flow};
+use super::flow::Flow;
 use super::flow_map::MapFull;
 use super::maps::WriteMaps;
 use super::next_hop::rib::Rib;
 use super::next_hop::{Destination, NextHops};
-use super::record::{self, Key, Stamp};
+use super::record::{self, Stamp};
 
 /// How long a record stays in the kernel after its expiry, in ticks (about a second). The program does not use it any
 /// more, and a refresh that comes a little late then overwrites it instead of adding it anew.
@@ -34,11 +38,13 @@ pub(super) enum InsertError {
 #[derive(Debug)]
 pub(super) struct FlowTable<R> {
     next_hops: NextHops<R>,
+    /// What relayed addresses are made of. A peer with one of these is this relay's own.
+    relay_addresses: Vec<IpAddr>,
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
     /// Which entry owns a key. Two flows can claim one key only for a moment, when a peer is bound to another channel;
     /// then the later one has it.
-    owners: HashMap<Key, u32>,
+    owners: HashMap<FlowKey, u32>,
     /// Expiry tick, entry and its serial: one for each entry, moved on when its time comes and it was refreshed since.
     expiries: BinaryHeap<Reverse<(u32, u32, u32)>>,
     serial: u32,
@@ -51,15 +57,27 @@ struct Entry {
     expires: u32,
     /// Tells apart the flows that had the same place one after the other.
     serial: u32,
-    /// Next hops as its records in the kernel have them, in the order of [`Direction::BOTH`]; `None` when it has no
-    /// records, because a destination is not for the program.
-    written: Option<[u16; 2]>,
+    /// Next hops as its records in the kernel have them; `None` when it has no records, because a destination is not for
+    /// the program.
+    written: Option<Hops>,
+}
+
+/// Next hops to peer and client; 0 where a flow needs none.
+type Hops = [u16; 2];
+
+/// A flow to be in the kernel until the tick `expires`, and the number that this change was announced with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Install {
+    pub(super) flow: Flow,
+    pub(super) expires: u32,
+    pub(super) change: u32,
 }
 
 impl<R: Rib> FlowTable<R> {
-    pub(super) fn new(next_hops: NextHops<R>) -> Self {
+    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: Vec<IpAddr>) -> Self {
         Self {
             next_hops,
+            relay_addresses: relay_addresses.iter().map(IpAddr::to_canonical).collect(),
             entries: Vec::new(),
             vacant: Vec::new(),
             owners: HashMap::new(),
@@ -83,32 +101,39 @@ impl<R: Rib> FlowTable<R> {
         self.owners.is_empty()
     }
 
-    /// Adds a flow, or gives it a new expiry. One that this version can't forward is left to userspace without an error.
+    /// Adds a flow, or gives it a new expiry. One that the program can't forward is left to userspace without an error.
     pub(super) fn install(
         &mut self,
-        flow: Flow,
-        expires: u32,
+        Install { flow, expires, change }: Install,
         now: u32,
         maps: &mut impl WriteMaps,
     ) -> Result<(), InsertError> {
         let flow = flow.canonical();
-        let Some(keys) = keys_of(&flow) else { return Ok(()) };
+        if !flow.is_supported() {
+            return Ok(());
+        }
         if expires <= now {
+            // Userspace may let it through for the rest of a tick, so this is not confirmed.
             self.remove(flow, maps);
             return Ok(());
         }
-        if let Some(id) = self.id_of(&flow) {
+        let is_written = if let Some(id) = self.id_of(&flow) {
             if let Some(entry) = self.entry_mut(id) {
                 entry.expires = expires;
             }
-            return self.write_or_drop(id, maps);
-        }
-        for key in keys {
-            if let Some(&displaced) = self.owners.get(&key) {
-                self.drop_entry(displaced, maps);
+            self.write_or_drop(id, maps)
+        } else {
+            for key in record::keys(&flow) {
+                if let Some(&displaced) = self.owners.get(&key) {
+                    self.drop_entry(displaced, maps);
+                }
             }
+            self.add(flow, expires, maps)
+        }?;
+        if is_written {
+            maps.state().confirm(flow.allocation, change);
         }
-        self.add(flow, keys, expires, maps)
+        Ok(())
     }
 
     /// Removes a flow, if it is there.
@@ -150,12 +175,14 @@ impl<R: Rib> FlowTable<R> {
         failures
     }
 
-    fn add(&mut self, flow: Flow, keys: [Key; 2], expires: u32, maps: &mut impl WriteMaps) -> Result<(), InsertError> {
-        let [first, second] = destinations_of(&flow);
-        self.next_hops.acquire(first, maps).map_err(|_| InsertError::NextHopsFull)?;
-        if self.next_hops.acquire(second, maps).is_err() {
-            self.next_hops.release(first, maps);
-            return Err(InsertError::NextHopsFull);
+    fn add(&mut self, flow: Flow, expires: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
+        let mut acquired = Vec::new();
+        for destination in self.destinations_of(&flow).into_iter().flatten() {
+            if self.next_hops.acquire(destination, maps).is_err() {
+                acquired.into_iter().for_each(|destination| self.next_hops.release(destination, maps));
+                return Err(InsertError::NextHopsFull);
+            }
+            acquired.push(destination);
         }
         self.serial = self.serial.wrapping_add(1);
         let entry = Entry { flow, expires, serial: self.serial, written: None };
@@ -167,36 +194,36 @@ impl<R: Rib> FlowTable<R> {
             self.entries.len() as u32 - 1
         };
         self.expiries.push(Reverse((expires, id, self.serial)));
-        for key in keys {
+        for key in record::keys(&flow) {
             self.owners.insert(key, id);
         }
         self.write_or_drop(id, maps)
     }
 
     /// Brings the kernel's records of a flow up to date: written, or absent if a destination is not for the program.
-    fn write_or_drop(&mut self, id: u32, maps: &mut impl WriteMaps) -> Result<(), InsertError> {
+    /// Returns which.
+    fn write_or_drop(&mut self, id: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
         let written = self.write(id, maps);
         if written.is_err() {
+            self.take_out(id, maps);
             self.drop_entry(id, maps);
         }
         written
     }
 
-    fn write(&mut self, id: u32, maps: &mut impl WriteMaps) -> Result<(), InsertError> {
-        let Some(entry) = self.entry(id) else { return Ok(()) };
+    fn write(&mut self, id: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
+        let Some(entry) = self.entry(id) else { return Ok(false) };
         let (flow, expires) = (entry.flow, entry.expires);
         let Some(next_hops) = self.next_hops_of(&flow) else {
-            self.erase(id, maps);
-            return Ok(());
+            self.take_out(id, maps);
+            return Ok(false);
         };
-        for (direction, next_hop) in Direction::BOTH.into_iter().zip(next_hops) {
-            let Some(key) = Key::of(&flow, direction) else { continue };
-            let stamp = Stamp { next_hop, expires };
-            if let Err(error) = maps.insert(&key, &record::rewrite(&flow, direction, stamp)) {
-                // The other direction may be written already, or be there from before.
-                for key in keys_of(&flow).into_iter().flatten() {
-                    maps.remove(&key);
-                }
+        let [to_peer, to_client] = next_hops;
+        let stamp = Stamp { expires, to_peer, to_client, peer_is_relayed: self.is_own(&flow) };
+        for record in record::records(&flow, &stamp) {
+            if let Err(error) = maps.insert(&record.key, &record.rewrite) {
+                // The other record may be written already, or be there from before.
+                record::keys(&flow).for_each(|key| maps.remove(&key));
                 return Err(InsertError::from(error));
             }
         }
@@ -204,29 +231,35 @@ impl<R: Rib> FlowTable<R> {
             let before = entry.written.replace(next_hops);
             self.resident += usize::from(before.is_none());
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Takes a flow's records out of the kernel, but keeps the flow.
-    fn erase(&mut self, id: u32, maps: &mut impl WriteMaps) {
-        let Some(entry) = self.entry_mut(id) else { return };
-        let flow = entry.flow;
-        if entry.written.take().is_some() {
-            self.resident -= 1;
-            for key in keys_of(&flow).into_iter().flatten() {
-                maps.remove(&key);
-            }
+    /// Takes the records of a flow that is still valid out of the kernel.
+    fn take_out(&mut self, id: u32, maps: &mut impl WriteMaps) {
+        if let Some(flow) = self.erase(id, maps) {
+            maps.state().revoke(flow.allocation);
         }
     }
 
+    /// Removes a flow's records, but keeps the flow. Returns it if it had any.
+    fn erase(&mut self, id: u32, maps: &mut impl WriteMaps) -> Option<Flow> {
+        let entry = self.entry_mut(id)?;
+        let flow = entry.flow;
+        entry.written.take()?;
+        self.resident -= 1;
+        record::keys(&flow).for_each(|key| maps.remove(&key));
+        Some(flow)
+    }
+
+    /// Ends a flow.
     fn drop_entry(&mut self, id: u32, maps: &mut impl WriteMaps) {
         self.erase(id, maps);
         let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else { return };
         self.vacant.push(id);
-        for key in keys_of(&entry.flow).into_iter().flatten() {
+        for key in record::keys(&entry.flow) {
             self.owners.remove(&key);
         }
-        for destination in destinations_of(&entry.flow) {
+        for destination in self.destinations_of(&entry.flow).into_iter().flatten() {
             self.next_hops.release(destination, maps);
         }
     }
@@ -235,13 +268,29 @@ impl<R: Rib> FlowTable<R> {
         self.entry(id).is_some_and(|entry| entry.written != self.next_hops_of(&entry.flow))
     }
 
-    fn next_hops_of(&self, flow: &Flow) -> Option<[u16; 2]> {
-        let [first, second] = destinations_of(flow);
-        Some([self.next_hops.of(first)?, self.next_hops.of(second)?])
+    /// `None` if one of the destinations is not for the program.
+    fn next_hops_of(&self, flow: &Flow) -> Option<Hops> {
+        let [to_peer, to_client] = self.destinations_of(flow);
+        let of = |destination: Option<Destination>| destination.map_or(Some(0), |known| self.next_hops.of(known));
+        Some([of(to_peer)?, of(to_client)?])
+    }
+
+    /// Where packets of a flow go, to the peer and to the client, as far as routes have to be known for it. A peer that is
+    /// this host is reached through another client's records, and Send indications through those of their permission.
+    fn destinations_of(&self, flow: &Flow) -> [Option<Destination>; 2] {
+        let Some(peer) = flow.peer() else { return [None, None] };
+        let to_peer = Destination { source: flow.relayed.ip(), destination: peer };
+        let to_client = Destination { source: flow.server.ip(), destination: flow.client.ip() };
+        [(!self.is_own(flow)).then_some(to_peer), Some(to_client)]
+    }
+
+    /// Whether the peer may be a client of this relay, behind its relayed address.
+    fn is_own(&self, flow: &Flow) -> bool {
+        flow.peer().is_some_and(|peer| self.relay_addresses.contains(&peer))
     }
 
     fn id_of(&self, flow: &Flow) -> Option<u32> {
-        let id = *self.owners.get(&Key::of(flow, Direction::ToPeer)?)?;
+        let id = *self.owners.get(&record::keys(flow).next()?)?;
         (self.entry(id)?.flow == *flow).then_some(id)
     }
 
@@ -260,171 +309,308 @@ impl From<MapFull> for InsertError {
     }
 }
 
-/// Both keys in the order of [`Direction::BOTH`]; `None` for a flow that is not for the program.
-fn keys_of(flow: &Flow) -> Option<[Key; 2]> {
-    if !flow.is_supported() {
-        return None;
-    }
-    Some([Key::of(flow, Direction::ToPeer)?, Key::of(flow, Direction::ToClient)?])
-}
-
-fn destinations_of(flow: &Flow) -> [Destination; 2] {
-    Direction::BOTH.map(|direction| {
-        let path = flow.leaves(direction);
-        Destination { source: path.source.ip(), destination: path.destination.ip() }
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::flow::tests::{flow4, flow6};
+    use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite};
+
+    use super::super::flow::Scope;
+    use super::super::flow::tests::{channel, crossed, flow4, flow6, scopes};
     use super::super::maps::fake::FakeMaps;
     use super::super::next_hop::rib::fake::FakeRib;
     use super::*;
 
     const NOW: u32 = 1000;
 
-    /// Clients and peers of `flow4` and `flow6` behind gateways on device 2.
-    fn table() -> (FlowTable<FakeRib>, FakeMaps) {
-        let mut rib = FakeRib::new();
-        for flow in [flow4(), flow6()] {
-            for address in [flow.client.ip(), flow.peer.ip()] {
-                rib.route_to(address, 2, "192.0.2.254");
-            }
-        }
-        rib.learn(2, "192.0.2.254", 0xaa);
-        rib.learn(4, "203.0.113.254", 0xbb);
-        (FlowTable::new(NextHops::new(rib)), FakeMaps::default())
+    /// A table and its maps, as one thread would use them.
+    struct Lab {
+        table: FlowTable<FakeRib>,
+        maps: FakeMaps,
     }
 
-    fn key(flow: &Flow, direction: Direction) -> Key {
-        Key::of(flow, direction).unwrap()
+    impl Lab {
+        /// Clients and peers of `flow4` and `flow6` behind gateways on device 2. Relayed addresses are on theirs.
+        fn new() -> Self {
+            let mut rib = FakeRib::new();
+            for flow in [flow4(), flow6()] {
+                for address in [flow.client.ip(), flow.peer().unwrap()] {
+                    rib.route_to(address, 2, "192.0.2.254");
+                }
+            }
+            rib.learn(2, "192.0.2.254", 0xaa);
+            rib.learn(4, "203.0.113.254", 0xbb);
+            let relay_addresses = vec![flow4().relayed.ip(), flow6().relayed.ip()];
+            Self { table: FlowTable::new(NextHops::new(rib), relay_addresses), maps: FakeMaps::default() }
+        }
+
+        /// Installs as a shard and the writer do it.
+        fn install(&mut self, flow: Flow, expires: u32) -> Result<(), InsertError> {
+            self.install_at(flow, expires, NOW)
+        }
+
+        fn install_at(&mut self, flow: Flow, expires: u32, now: u32) -> Result<(), InsertError> {
+            let change = self.maps.state.announce(flow.allocation);
+            self.table.install(Install { flow, expires, change }, now, &mut self.maps)
+        }
+
+        fn remove(&mut self, flow: Flow) {
+            self.table.remove(flow, &mut self.maps);
+        }
+
+        fn reset(&mut self, allocation: u32) {
+            let change = self.maps.state.announce(allocation);
+            self.maps.state.settle(allocation, change);
+        }
+
+        fn is_complete(&self, flow: Flow) -> bool {
+            self.maps.state.is_complete(flow.allocation)
+        }
+
+        fn rib(&mut self) -> &mut FakeRib {
+            self.table.next_hops().rib_mut()
+        }
+
+        /// The records of a flow that are there.
+        fn records(&self, flow: Flow) -> Vec<Rewrite> {
+            record::keys(&flow).filter_map(|key| self.maps.records.get(&key).copied()).collect()
+        }
+
+        /// How many flows and records there are.
+        fn count(&self) -> (usize, usize) {
+            (self.table.resident(), self.maps.records.len())
+        }
+    }
+
+    fn peer(flow: Flow) -> IpAddr {
+        flow.peer().expect("a flow with a peer")
     }
 
     #[test]
-    fn a_flow_is_two_records_until_it_is_removed() {
-        let (mut table, mut maps) = table();
-        for flow in [flow4(), flow6()] {
-            table.install(flow, NOW + 100, NOW, &mut maps).unwrap();
-            for direction in Direction::BOTH {
-                let record = maps.records[&key(&flow, direction)];
-                assert_eq!((record.expires, record.next_hop), (NOW + 100, 1));
-            }
+    fn a_channel_is_two_records_until_it_is_removed() {
+        let mut lab = Lab::new();
+        let flows = [flow4(), Flow { allocation: 4, ..flow6() }];
+        for flow in flows {
+            lab.install(flow, NOW + 100).unwrap();
+            let found: Vec<_> = lab.records(flow).iter().map(|record| (record.expires, record.next_hop)).collect();
+            assert_eq!(found, [(NOW + 100, 1); 2]);
         }
-        assert_eq!((table.resident(), maps.records.len()), (2, 4));
-        table.remove(flow4(), &mut maps);
-        table.remove(flow6(), &mut maps);
-        assert_eq!((table.resident(), maps.records.len()), (0, 0));
-        assert!(table.is_empty() && table.next_hops().is_idle());
+        assert_eq!(lab.count(), (2, 4));
+        flows.map(|flow| lab.remove(flow));
+        assert_eq!(lab.count(), (0, 0));
+        assert!(lab.table.is_empty() && lab.table.next_hops().is_idle());
+    }
+
+    #[test]
+    fn each_scope_comes_and_goes_on_its_own_for_all_pairs_of_families() {
+        for flow in [flow4(), flow6(), crossed(flow4(), flow6()), crossed(flow6(), flow4())] {
+            let mut lab = Lab::new();
+            let counts = scopes(flow).map(|flow| {
+                lab.install(flow, NOW + 100).unwrap();
+                lab.records(flow).len()
+            });
+            assert_eq!((counts, lab.count()), ([2, 1, 2], (3, 5)), "{flow:?}");
+            let [_, permission, _] = scopes(flow);
+            let [data] = lab.records(permission)[..] else { panic!("one record") };
+            assert_eq!((data.next_hop, data.peer_next_hop), (1, 1));
+            for (left, flow) in [3, 2, 0].into_iter().zip(scopes(flow)) {
+                lab.remove(flow);
+                assert_eq!(lab.maps.records.len(), left, "after {flow:?}");
+            }
+            assert!(lab.table.is_empty() && lab.table.next_hops().is_idle());
+        }
+    }
+
+    #[test]
+    fn a_peer_of_this_relay_needs_no_route() {
+        let mut lab = Lab::new();
+        let own = Flow { scope: channel("192.0.2.1:50002"), ..flow4() };
+        for flow in scopes(own) {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        assert_eq!(lab.count(), (3, 5));
+        let [_, permission, channel] = scopes(own);
+        let [data] = lab.records(permission)[..] else { panic!("one record") };
+        assert_eq!((data.next_hop, data.peer_next_hop, data.flags), (1, 0, PEER_IS_RELAYED));
+        let [to_peer, to_client] = lab.records(channel)[..] else { panic!("two records") };
+        assert_eq!((to_peer.next_hop, to_peer.flags, to_client.next_hop, to_client.flags), (0, PEER_IS_RELAYED, 1, 0));
+        assert!(lab.is_complete(own));
+        assert_eq!(lab.table.reroute(&mut lab.maps), 0);
+        assert_eq!(lab.count(), (3, 5));
+        scopes(own).map(|flow| lab.remove(flow));
+        assert!(lab.table.is_empty() && lab.table.next_hops().is_idle());
     }
 
     #[test]
     fn a_refresh_overwrites_both_records() {
-        let (mut table, mut maps) = table();
+        let mut lab = Lab::new();
         for expires in [NOW + 100, NOW + 200] {
-            table.install(flow4(), expires, NOW, &mut maps).unwrap();
-            let found: Vec<_> = maps.records.values().map(|record| record.expires).collect();
+            lab.install(flow4(), expires).unwrap();
+            let found: Vec<_> = lab.maps.records.values().map(|record| record.expires).collect();
             assert_eq!(found, [expires; 2]);
         }
+        assert!(lab.is_complete(flow4()));
     }
 
     #[test]
     fn a_peer_bound_to_another_channel_keeps_its_new_record() {
-        let (mut table, mut maps) = table();
+        let mut lab = Lab::new();
         let old = flow4();
-        let new = Flow { channel: 0x4002, ..old };
-        table.install(old, NOW + 100, NOW, &mut maps).unwrap();
-        table.install(new, NOW + 100, NOW, &mut maps).unwrap();
-        assert!(!maps.records.contains_key(&key(&old, Direction::ToPeer)));
-        table.remove(old, &mut maps);
-        assert_eq!(maps.records[&key(&new, Direction::ToClient)].channel, [0x40, 0x02]);
-        assert_eq!((table.resident(), maps.records.len()), (1, 2));
+        let Scope::Channel { peer, .. } = old.scope else { panic!("a channel") };
+        let new = Flow { scope: Scope::Channel { channel: 0x4002, peer }, ..old };
+        lab.install(old, NOW + 100).unwrap();
+        lab.install(new, NOW + 100).unwrap();
+        assert!(lab.is_complete(new));
+        lab.remove(old);
+        assert_eq!(lab.count(), (1, 2));
+        assert_eq!(lab.records(new)[1].channel, [0x40, 0x02]);
     }
 
     #[test]
     fn a_full_map_leaves_no_half_flow_and_loses_no_other() {
-        let (mut table, mut maps) = table();
-        maps.capacity = 3;
-        table.install(flow4(), NOW + 100, NOW, &mut maps).unwrap();
-        let refused = table.install(flow6(), NOW + 100, NOW, &mut maps);
+        let mut lab = Lab::new();
+        lab.maps.capacity = 3;
+        lab.install(flow4(), NOW + 100).unwrap();
+        let refused = lab.install(flow6(), NOW + 100);
         assert!(matches!(refused, Err(InsertError::MapFull)), "{refused:?}");
-        assert_eq!((table.resident(), maps.records.len()), (1, 2));
-        table.install(flow4(), NOW + 200, NOW, &mut maps).expect("a refresh needs no room");
-        table.remove(flow4(), &mut maps);
-        table.install(flow6(), NOW + 100, NOW, &mut maps).expect("there is room again");
-        table.remove(flow6(), &mut maps);
-        assert!(table.next_hops().is_idle());
+        assert_eq!(lab.count(), (1, 2));
+        lab.install(flow4(), NOW + 200).expect("a refresh needs no room");
+        lab.remove(flow4());
+        lab.install(flow6(), NOW + 100).expect("there is room again");
+        lab.remove(flow6());
+        assert!(lab.table.next_hops().is_idle());
     }
 
     #[test]
     fn expired_flows_are_swept_after_a_grace_unless_they_were_refreshed() {
-        let (mut table, mut maps) = table();
-        table.install(flow4(), NOW + 10, NOW, &mut maps).unwrap();
-        table.install(flow6(), NOW + 10, NOW, &mut maps).unwrap();
-        table.install(flow6(), NOW + 50, NOW, &mut maps).unwrap();
-        table.sweep(NOW + 10 + GRACE - 1, &mut maps);
-        assert_eq!(table.resident(), 2);
-        table.sweep(NOW + 10 + GRACE, &mut maps);
-        assert_eq!(table.resident(), 1);
-        assert!(maps.records.contains_key(&key(&flow6(), Direction::ToPeer)));
-        table.sweep(NOW + 50 + GRACE, &mut maps);
-        assert!(table.is_empty() && maps.records.is_empty() && table.expiries.is_empty());
+        let mut lab = Lab::new();
+        lab.install(flow4(), NOW + 10).unwrap();
+        lab.install(flow6(), NOW + 10).unwrap();
+        lab.install(flow6(), NOW + 50).unwrap();
+        lab.table.sweep(NOW + 10 + GRACE - 1, &mut lab.maps);
+        assert_eq!(lab.table.resident(), 2);
+        lab.table.sweep(NOW + 10 + GRACE, &mut lab.maps);
+        assert_eq!(lab.table.resident(), 1);
+        assert_eq!(lab.records(flow6()).len(), 2);
+        lab.table.sweep(NOW + 50 + GRACE, &mut lab.maps);
+        assert!(lab.table.is_empty() && lab.maps.records.is_empty() && lab.table.expiries.is_empty());
+        assert!(lab.is_complete(flow4()), "what is over by itself leaves no gap");
     }
 
     #[test]
     fn a_place_that_was_reused_is_not_swept_for_its_former_flow() {
-        let (mut table, mut maps) = table();
-        table.install(flow4(), NOW + 10, NOW, &mut maps).unwrap();
-        table.remove(flow4(), &mut maps);
-        table.install(flow6(), NOW + 500, NOW, &mut maps).unwrap();
-        table.sweep(NOW + 100, &mut maps);
-        assert_eq!(table.resident(), 1);
+        let mut lab = Lab::new();
+        lab.install(flow4(), NOW + 10).unwrap();
+        lab.remove(flow4());
+        lab.install(flow6(), NOW + 500).unwrap();
+        lab.table.sweep(NOW + 100, &mut lab.maps);
+        assert_eq!(lab.table.resident(), 1);
     }
 
     #[test]
-    fn an_install_that_comes_too_late_removes() {
-        let (mut table, mut maps) = table();
-        table.install(flow4(), NOW + 10, NOW, &mut maps).unwrap();
-        table.install(flow4(), NOW + 10, NOW + 10, &mut maps).unwrap();
-        assert!(maps.records.is_empty() && table.is_empty());
+    fn an_install_that_comes_too_late_removes_and_is_not_confirmed() {
+        let mut lab = Lab::new();
+        lab.install(flow4(), NOW + 10).unwrap();
+        lab.install_at(flow4(), NOW + 10, NOW + 10).unwrap();
+        assert!(lab.maps.records.is_empty() && lab.table.is_empty());
+        assert!(!lab.is_complete(flow4()));
     }
 
     #[test]
     fn a_destination_that_is_not_for_the_program_keeps_the_flow_out_until_a_route_changes() {
-        let (mut table, mut maps) = table();
-        let route = table.next_hops().rib_mut().routes.remove(&flow4().peer.ip()).unwrap();
-        table.install(flow4(), NOW + 100, NOW, &mut maps).unwrap();
-        assert_eq!((table.resident(), maps.records.len()), (0, 0));
+        let mut lab = Lab::new();
+        let route = lab.rib().routes.remove(&peer(flow4())).unwrap();
+        lab.install(flow4(), NOW + 100).unwrap();
+        assert_eq!(lab.count(), (0, 0));
 
-        table.next_hops().rib_mut().routes.insert(flow4().peer.ip(), route);
-        assert_eq!(table.reroute(&mut maps), 0);
-        assert_eq!((table.resident(), maps.records.len()), (1, 2));
+        lab.rib().routes.insert(peer(flow4()), route);
+        assert_eq!(lab.table.reroute(&mut lab.maps), 0);
+        assert_eq!(lab.count(), (1, 2));
 
-        table.next_hops().rib_mut().routes.remove(&flow4().client.ip());
-        assert_eq!(table.reroute(&mut maps), 0);
-        assert_eq!((table.resident(), maps.records.len()), (0, 0));
+        lab.rib().routes.remove(&flow4().client.ip());
+        assert_eq!(lab.table.reroute(&mut lab.maps), 0);
+        assert_eq!(lab.count(), (0, 0));
     }
 
     #[test]
     fn records_follow_a_moved_route() {
-        let (mut table, mut maps) = table();
-        table.install(flow4(), NOW + 100, NOW, &mut maps).unwrap();
-        table.install(flow6(), NOW + 100, NOW, &mut maps).unwrap();
-        table.next_hops().rib_mut().route_to(flow4().peer.ip(), 4, "203.0.113.254");
-        let untouched = maps.records[&key(&flow6(), Direction::ToPeer)];
-        table.reroute(&mut maps);
-        let moved = maps.records[&key(&flow4(), Direction::ToPeer)];
-        assert_eq!(maps.next_hops[&moved.next_hop].interface, 4);
-        assert_eq!(maps.records[&key(&flow4(), Direction::ToClient)].next_hop, 1);
-        assert_eq!(maps.records[&key(&flow6(), Direction::ToPeer)], untouched);
+        let mut lab = Lab::new();
+        lab.install(flow4(), NOW + 100).unwrap();
+        lab.install(flow6(), NOW + 100).unwrap();
+        lab.rib().route_to(peer(flow4()), 4, "203.0.113.254");
+        let untouched = lab.records(flow6());
+        lab.table.reroute(&mut lab.maps);
+        let [to_peer, to_client] = lab.records(flow4())[..] else { panic!("two records") };
+        assert_eq!(lab.maps.next_hops[&to_peer.next_hop].interface, 4);
+        assert_eq!(to_client.next_hop, 1);
+        assert_eq!(lab.records(flow6()), untouched);
+        assert!(lab.is_complete(flow4()), "it was never out of the kernel");
     }
 
     #[test]
-    fn an_unsupported_flow_is_neither_installed_nor_a_failure() {
-        let (mut table, mut maps) = table();
-        let cross_family = Flow { relayed: flow6().relayed, peer: flow6().peer, ..flow4() };
-        table.install(cross_family, NOW + 100, NOW, &mut maps).unwrap();
-        table.remove(cross_family, &mut maps);
-        assert!(table.is_empty() && maps.records.is_empty());
+    fn an_unsupported_flow_is_neither_installed_nor_a_failure_but_leaves_a_gap() {
+        let mut lab = Lab::new();
+        let loopback = Flow { scope: Scope::Permission { peer: [127, 0, 0, 1].into() }, ..flow4() };
+        lab.install(loopback, NOW + 100).unwrap();
+        lab.remove(loopback);
+        assert!(lab.table.is_empty() && lab.maps.records.is_empty());
+        assert!(!lab.is_complete(loopback));
+    }
+
+    #[test]
+    fn an_allocation_is_complete_while_all_of_it_is_in_the_kernel() {
+        let mut lab = Lab::new();
+        let [relay, permission, channel] = scopes(flow4());
+        for flow in [relay, permission, channel] {
+            let change = lab.maps.state.announce(flow.allocation);
+            assert!(!lab.is_complete(flow), "{flow:?} is under way");
+            lab.table.install(Install { flow, expires: NOW + 100, change }, NOW, &mut lab.maps).unwrap();
+            assert!(lab.is_complete(flow), "{flow:?} is there");
+        }
+        lab.remove(channel);
+        assert!(lab.is_complete(relay), "a removal is a gap to nobody");
+    }
+
+    #[test]
+    fn what_finds_no_room_leaves_a_gap_until_the_index_is_reset() {
+        let mut lab = Lab::new();
+        let [relay, permission, channel] = scopes(flow4());
+        lab.maps.capacity = 2;
+        lab.install(relay, NOW + 100).unwrap();
+        lab.install(permission, NOW + 100).unwrap_err();
+        assert!(!lab.is_complete(relay));
+        lab.maps.capacity = 5;
+        lab.install(permission, NOW + 100).unwrap();
+        lab.install(channel, NOW + 100).unwrap();
+        assert!(!lab.is_complete(relay), "later ones do not close it");
+        lab.reset(relay.allocation);
+        lab.install(relay, NOW + 200).unwrap();
+        assert!(lab.is_complete(relay));
+    }
+
+    #[test]
+    fn a_flow_that_a_route_takes_out_of_the_kernel_leaves_a_gap_even_when_it_comes_back() {
+        let mut lab = Lab::new();
+        let [relay, permission, _] = scopes(flow4());
+        lab.install(relay, NOW + 100).unwrap();
+        lab.install(permission, NOW + 100).unwrap();
+        assert!(lab.is_complete(relay));
+        let route = lab.rib().routes.remove(&peer(permission)).unwrap();
+        lab.table.reroute(&mut lab.maps);
+        assert_eq!(lab.count(), (1, 2));
+        assert!(!lab.is_complete(relay));
+        lab.rib().routes.insert(peer(permission), route);
+        lab.table.reroute(&mut lab.maps);
+        lab.install(permission, NOW + 200).unwrap();
+        assert_eq!(lab.count(), (2, 3));
+        assert!(!lab.is_complete(relay));
+    }
+
+    #[test]
+    fn another_allocations_gap_is_its_own() {
+        let mut lab = Lab::new();
+        let other = Flow { allocation: 4, ..flow6() };
+        lab.maps.capacity = 2;
+        lab.install(flow4(), NOW + 100).unwrap();
+        lab.install(other, NOW + 100).unwrap_err();
+        assert!(lab.is_complete(flow4()) && !lab.is_complete(other));
     }
 }

@@ -14,12 +14,13 @@ use rustix::time::ClockId;
 
 use super::handle::{Command, Queue};
 use super::kernel_maps::KernelMaps;
+use super::listeners::Listeners;
 use super::maps::WriteMaps as _;
 use super::next_hop::message::Event;
 use super::next_hop::netlink::Netlink;
 use super::next_hop::{NextHops, USE_INTERVAL};
 use super::port_roles::PortRoles;
-use super::table::{FlowTable, InsertError};
+use super::table::{FlowTable, InsertError, Install};
 
 /// Commands taken before the loop looks at events and timers again.
 const BATCH: usize = 1024;
@@ -39,6 +40,7 @@ pub(super) struct Writer {
     maps: KernelMaps,
     table: FlowTable<Netlink>,
     ports: PortRoles,
+    listeners: Listeners,
     queue: Queue,
     timers: Timers,
     warned: Warned,
@@ -58,19 +60,33 @@ struct Timers {
 struct Warned {
     map_full: bool,
     next_hops_full: bool,
+    listeners: bool,
+}
+
+/// What a writer begins with.
+pub(super) struct Parts {
+    pub(super) maps: KernelMaps,
+    pub(super) netlink: Netlink,
+    pub(super) ports: PortRoles,
+    pub(super) listeners: Listeners,
+    pub(super) relay_addresses: Vec<IpAddr>,
+    pub(super) queue: Queue,
 }
 
 impl Writer {
-    pub(super) fn new(maps: KernelMaps, netlink: Netlink, ports: PortRoles, queue: Queue) -> Self {
+    pub(super) fn new(Parts { maps, netlink, ports, listeners, relay_addresses, queue }: Parts) -> Self {
         let now = Instant::now();
-        Self {
+        let mut writer = Self {
             maps,
-            table: FlowTable::new(NextHops::new(netlink)),
+            table: FlowTable::new(NextHops::new(netlink), relay_addresses),
             ports,
+            listeners,
             queue,
             timers: Timers { sweep: now, report_use: now, reroute: None, earliest_reroute: now },
             warned: Warned::default(),
-        }
+        };
+        writer.follow_addresses();
+        writer
     }
 
     /// Works until it is told to stop.
@@ -92,10 +108,10 @@ impl Writer {
         for _ in 0..BATCH {
             let Some(command) = self.queue.try_next() else { break };
             match command {
-                Command::Install { flow, expires } => {
+                Command::Install { flow, expires, change } => {
                     let (now, monotonic) = (Instant::now(), monotonic_ns());
-                    let expires = expiry_tick(expires, now, monotonic);
-                    let installed = self.table.install(flow, expires, tick(monotonic), &mut self.maps);
+                    let install = Install { flow, expires: expiry_tick(expires, now, monotonic), change };
+                    let installed = self.table.install(install, tick(monotonic), &mut self.maps);
                     self.note(installed);
                 }
                 Command::Remove(flow) => self.table.remove(flow, &mut self.maps),
@@ -109,7 +125,10 @@ impl Writer {
                         self.maps.set_port_roles(change);
                     }
                 }
-                Command::ResetAllocation(index) => self.queue.counters().zero_allocation(index),
+                Command::ResetAllocation { index, change } => {
+                    self.queue.counters().zero_allocation(index);
+                    self.maps.state().settle(index, change);
+                }
                 Command::Flush(answer) => {
                     self.publish();
                     drop(answer);
@@ -145,6 +164,7 @@ impl Writer {
             self.timers.reroute = None;
             let failures = self.table.reroute(&mut self.maps);
             self.queue.counters().count_insert_failures(failures);
+            self.follow_addresses();
             self.timers.earliest_reroute = Instant::now() + now.elapsed() * REROUTE_REST;
         }
         if self.timers.report_use <= now {
@@ -154,6 +174,21 @@ impl Writer {
         if self.timers.sweep <= now {
             self.timers.sweep = now + SWEEP_INTERVAL;
             self.table.sweep(tick(monotonic_ns()), &mut self.maps);
+        }
+    }
+
+    /// Listeners that listen everywhere are where this host's addresses are.
+    fn follow_addresses(&mut self) {
+        let local: Vec<_> = match if_addrs::get_if_addrs() {
+            Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "the addresses of this host cannot be listed");
+                return;
+            }
+        };
+        let is_full = self.listeners.follow(&local, &mut self.maps).is_err();
+        if is_full && !std::mem::replace(&mut self.warned.listeners, true) {
+            tracing::warn!("XDP: the flow map has no room for all listeners; some are served by userspace");
         }
     }
 

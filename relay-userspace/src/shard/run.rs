@@ -261,10 +261,9 @@ impl State {
         datapath::Flow {
             client: flow.five_tuple.client.socket(),
             server: flow.five_tuple.server.socket(),
-            channel: flow.channel,
             relayed: flow.relayed.socket(),
-            peer: flow.peer.socket(),
             allocation: self.kernel_index(flow.allocation),
+            scope: datapath::Scope::Channel { channel: flow.channel, peer: flow.peer.socket() },
         }
     }
 
