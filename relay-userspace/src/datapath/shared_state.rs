@@ -247,9 +247,10 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
+    const SEED: Seed = [0x9f86_d081_884c_7d65, 0x9a2f_eaa0_c55a_d015, 3, 4, 5];
 
     fn state(limits: Limits) -> SharedState {
-        SharedState::alone(4, limits, [1, 2, 3, 4, 5]).unwrap()
+        SharedState::alone(4, limits, SEED).unwrap()
     }
 
     #[test]
