@@ -249,7 +249,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u3
         // The interface of the default route would see none of its packets.
         return Ok(Datapath::none("only this host can reach the relay", &options)?);
     }
-    Ok(Datapath::start(options)?)
+    Ok(Datapath::start(&options)?)
 }
 
 /// How many allocations one user may have: three quarters, so that nobody can take them all.

@@ -153,15 +153,15 @@ impl Datapath {
     ///
     /// With [`XdpMode::Auto`], only an interface that does not exist is an error: everything else that fails leaves a
     /// datapath that does nothing, and [`Datapath::summary`] says why.
-    pub fn start(options: Options) -> Result<Self, StartError> {
+    pub fn start(options: &Options) -> Result<Self, StartError> {
         if options.mode == XdpMode::Off {
-            return Self::none("--xdp off", &options);
+            return Self::none("--xdp off", options);
         }
-        match Self::start_attached(&options) {
+        match Self::start_attached(options) {
             Err(error @ StartError::UnknownInterface(_)) => Err(error),
             Err(error) if options.mode == XdpMode::Auto => {
                 let text = error.to_string();
-                Self::none(text.strip_prefix("XDP: ").unwrap_or(&text), &options)
+                Self::none(text.strip_prefix("XDP: ").unwrap_or(&text), options)
             }
             other => other,
         }

@@ -218,7 +218,7 @@ mod tests {
     }
 
     fn payloads() -> Vec<Vec<u8>> {
-        let long: Vec<u8> = (0..1200).map(|byte| byte as u8).collect();
+        let long: Vec<u8> = (0..=255).cycle().take(1201).collect();
         vec![vec![], b"x".to_vec(), b"hello".to_vec(), b"an even number of bytes!".to_vec(), vec![0xff; 1200], long]
     }
 

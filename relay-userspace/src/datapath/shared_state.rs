@@ -211,14 +211,15 @@ impl SharedState {
 
     /// The meter of a source, by the hash that the program uses too.
     fn source_index(&self, source: IpAddr) -> usize {
-        let (prefix, version) = match source.to_canonical() {
+        let mut prefix = [0; 8];
+        let version = match source.to_canonical() {
             IpAddr::V4(v4) => {
-                let [a, b, c, d] = v4.octets();
-                ([a, b, c, d, 0, 0, 0, 0], 4)
+                prefix[..4].copy_from_slice(&v4.octets());
+                4
             }
             IpAddr::V6(v6) => {
-                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
-                ([a, b, c, d, e, f, g, h], 6)
+                prefix.copy_from_slice(&v6.octets()[..8]);
+                6
             }
         };
         let [first, second, ..] = self.seed;

@@ -74,7 +74,7 @@ pub(super) struct Install {
 }
 
 impl<R: Rib> FlowTable<R> {
-    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: Vec<IpAddr>) -> Self {
+    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: &[IpAddr]) -> Self {
         Self {
             next_hops,
             relay_addresses: relay_addresses.iter().map(IpAddr::to_canonical).collect(),
@@ -179,7 +179,9 @@ impl<R: Rib> FlowTable<R> {
         let mut acquired = Vec::new();
         for destination in self.destinations_of(&flow).into_iter().flatten() {
             if self.next_hops.acquire(destination, maps).is_err() {
-                acquired.into_iter().for_each(|destination| self.next_hops.release(destination, maps));
+                for destination in acquired {
+                    self.next_hops.release(destination, maps);
+                }
                 return Err(InsertError::NextHopsFull);
             }
             acquired.push(destination);
@@ -338,8 +340,8 @@ mod tests {
             }
             rib.learn(2, "192.0.2.254", 0xaa);
             rib.learn(4, "203.0.113.254", 0xbb);
-            let relay_addresses = vec![flow4().relayed.ip(), flow6().relayed.ip()];
-            Self { table: FlowTable::new(NextHops::new(rib), relay_addresses), maps: FakeMaps::default() }
+            let relay_addresses = [flow4().relayed.ip(), flow6().relayed.ip()];
+            Self { table: FlowTable::new(NextHops::new(rib), &relay_addresses), maps: FakeMaps::default() }
         }
 
         /// Installs as a shard and the writer do it.
@@ -394,7 +396,9 @@ mod tests {
             assert_eq!(found, [(NOW + 100, 1); 2]);
         }
         assert_eq!(lab.count(), (2, 4));
-        flows.map(|flow| lab.remove(flow));
+        for flow in flows {
+            lab.remove(flow);
+        }
         assert_eq!(lab.count(), (0, 0));
         assert!(lab.table.is_empty() && lab.table.next_hops().is_idle());
     }
@@ -435,7 +439,9 @@ mod tests {
         assert!(lab.is_complete(own));
         assert_eq!(lab.table.reroute(&mut lab.maps), 0);
         assert_eq!(lab.count(), (3, 5));
-        scopes(own).map(|flow| lab.remove(flow));
+        for flow in scopes(own) {
+            lab.remove(flow);
+        }
         assert!(lab.table.is_empty() && lab.table.next_hops().is_idle());
     }
 

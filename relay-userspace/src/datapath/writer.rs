@@ -78,7 +78,7 @@ impl Writer {
         let now = Instant::now();
         let mut writer = Self {
             maps,
-            table: FlowTable::new(NextHops::new(netlink), relay_addresses),
+            table: FlowTable::new(NextHops::new(netlink), &relay_addresses),
             ports,
             listeners,
             queue,
