@@ -296,7 +296,10 @@ const _: () = {
 #[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
 mod pod {
     use super::{AllocationCount, AllocationState, Count, Link, LinkAddress, NextHop, RelayState};
-    use crate::{limit::{Limit, Meter}, slot::Bucket};
+    use crate::{
+        limit::{Limit, Meter},
+        slot::Bucket,
+    };
 
     // What is behind a slot's fields is never read.
     unsafe impl aya::Pod for Bucket {}

@@ -3,8 +3,8 @@
 use hairpin_common::{
     checksum::{update_udp, word},
     stun::{
-        ATTRIBUTE_LEN, BINDING_REQUEST, BINDING_SUCCESS, CRC_TABLES, Crc, CrcTables, FAMILY_IPV4, FAMILY_IPV6, FINGERPRINT,
-        FINGERPRINT_LEN, XOR_MAPPED_ADDRESS, address_len,
+        ATTRIBUTE_LEN, BINDING_REQUEST, BINDING_SUCCESS, CRC_TABLES, Crc, CrcTables, FAMILY_IPV4, FAMILY_IPV6,
+        FINGERPRINT, FINGERPRINT_LEN, XOR_MAPPED_ADDRESS, address_len,
     },
     verdict::Verdict,
     wire::{MAGIC_COOKIE, STUN_LEN, UDP_LEN},
@@ -100,8 +100,10 @@ pub(crate) fn answer<F: Family, const TAGGED: bool>(context: Context, transit: &
     let value = start + STUN_LEN + ATTRIBUTE_LEN;
     let family = if F::VERSION == V6::VERSION { FAMILY_IPV6 } else { FAMILY_IPV4 };
     let port = u16::from_be(transit.key.source_port()) ^ (MAGIC_COOKIE >> 16) as u16;
-    let words =
-        [attribute(XOR_MAPPED_ADDRESS, (mapped - ATTRIBUTE_LEN) as u16), (u32::from(family) << 16 | u32::from(port)).to_be()];
+    let words = [
+        attribute(XOR_MAPPED_ADDRESS, (mapped - ATTRIBUTE_LEN) as u16),
+        (u32::from(family) << 16 | u32::from(port)).to_be(),
+    ];
     frame.store(value - ATTRIBUTE_LEN, words[0]);
     frame.store(value, words[1]);
     let mut put = Sum32::ZERO.add(head).add(words[0]).add(words[1]);

@@ -167,33 +167,30 @@ fn resize(frame: Frame, transit: &Transit, plan: &Plan) -> Result<Frame, Verdict
     let cut = transit.data as i32 - headers as i32;
     // Behind the data there can be padding of ChannelData, of STUN, and of Ethernet: on the next link, stale bytes.
     let trailing = frame.length() as i32 - transit.data as i32 - i32::from(transit.length);
-    let grow = i32::from(plan.padding) - trailing;
+    let padding = i32::from(plan.padding);
 
     let mut frame = frame;
-    // First what can fail: nothing has changed then. The end grows by at most three bytes, which no longer count.
-    if grow > 0 {
-        frame = frame.move_end(grow).ok_or(Verdict::NoRoom)?;
+    // First what can fail: nothing has changed then, but for zeros behind a packet that says how long it is.
+    if padding != 0 {
+        frame = frame.move_end(padding).ok_or(Verdict::NoRoom)?;
     }
     if cut != 0 {
         frame = match frame.move_start(cut) {
             Some(frame) => frame,
             None => {
-                if grow > 0 {
-                    frame.move_end(-grow).ok_or(Verdict::Broken)?;
+                if padding != 0 {
+                    frame.move_end(-padding).ok_or(Verdict::Broken)?;
                 }
                 return Err(Verdict::NoRoom);
             }
         };
     }
-    if grow < 0 {
-        frame = frame.move_end(grow).ok_or(Verdict::Broken)?;
-    }
-    for index in 0..3 {
-        if index >= plan.padding {
-            break;
+    if trailing != 0 {
+        frame = frame.move_end(-trailing - padding).ok_or(Verdict::Broken)?;
+        if padding != 0 {
+            // What the kernel adds is zeros, and there was room for more.
+            frame = frame.move_end(padding).ok_or(Verdict::Broken)?;
         }
-        let end = headers + transit.length as usize + index as usize;
-        frame.byte_before(end).ok_or(Verdict::Broken)?.store(1, 0_u8);
     }
     Ok(frame)
 }
@@ -252,7 +249,8 @@ fn write<F: Family, const TAGGED: bool>(
 #[inline(always)]
 fn write_indication(frame: &Frame, at: usize, transit: &Transit, plan: &Plan) -> Result<u16, Verdict> {
     let is_ipv6 = transit.key.family() == V6::VERSION;
-    let message_length = plan.framing_length as u32 - STUN_LEN as u32 + u32::from(transit.length) + u32::from(plan.padding);
+    let message_length =
+        plan.framing_length as u32 - STUN_LEN as u32 + u32::from(transit.length) + u32::from(plan.padding);
     // SAFETY: the helper has no preconditions.
     let random = || unsafe { bpf_get_prandom_u32() };
     let header = [

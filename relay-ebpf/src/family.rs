@@ -198,10 +198,7 @@ impl Family for V6 {
 
     #[inline(always)]
     fn addresses(frame: &Frame, layer3: usize) -> [Address; 2] {
-        [
-            [frame.load(layer3 + 8), frame.load(layer3 + 16)],
-            [frame.load(layer3 + 24), frame.load(layer3 + 32)],
-        ]
+        [[frame.load(layer3 + 8), frame.load(layer3 + 16)], [frame.load(layer3 + 24), frame.load(layer3 + 32)]]
     }
 
     #[inline(always)]

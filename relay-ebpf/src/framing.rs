@@ -19,6 +19,8 @@ use crate::{
 
 /// ChannelData over UDP may be padded to a multiple of four bytes (RFC 8656 section 12.5), not more.
 const MAX_PADDING: u16 = 3;
+/// The highest offset that a datagram can start at; it tells the verifier that sums of offsets are small.
+const MOST_START: usize = 0x7f;
 /// The attributes that a Send indication can have, each once.
 const MAX_ATTRIBUTES: usize = 3;
 
@@ -31,11 +33,11 @@ pub(crate) fn channel_data(frame: &Frame, transit: &mut Transit, start: usize) -
     let Some(padding @ 0..=MAX_PADDING) = all.checked_sub(header.length) else {
         return Err(Verdict::Malformed);
     };
-    transit.data = start + CHANNEL_DATA_LEN;
+    transit.data = (start + CHANNEL_DATA_LEN) as u64;
     transit.length = header.length;
     transit.sum = transit.sum.sub(word(header.channel)).sub(word(header.length));
     if padding != 0 {
-        let sum = sum_padding(frame, transit.data + header.length as usize, padding)?;
+        let sum = sum_padding(frame, start + CHANNEL_DATA_LEN + header.length as usize, padding)?;
         transit.sum = transit.sum.sub(sum.fold());
     }
     Ok(word(header.channel))
@@ -52,16 +54,12 @@ pub(crate) struct Peer {
     pub family: u8,
 }
 
-/// Finds the data of a Send indication that starts at `start`. What is not as simple as they usually are is
+/// Finds the data of a Send indication, and its peer. What is not as simple as they usually are is
 /// [`Verdict::Control`]: for the daemon to look at.
 #[inline(never)]
-pub(crate) fn send_indication(
-    context: Context,
-    transit: &mut Transit,
-    start: usize,
-    peer: &mut Peer,
-) -> Result<(), Verdict> {
+pub(crate) fn send_indication(context: Context, transit: &mut Transit, peer: &mut Peer) -> Result<(), Verdict> {
     let frame = Frame::of(context);
+    let start = transit.data as usize & MOST_START;
     let message = frame.from(start);
     if !message.holds(STUN_LEN) {
         return Err(Verdict::Control);
@@ -100,7 +98,9 @@ pub(crate) fn send_indication(
         let padding = padding(length);
         taken = taken.add(head);
         match u16::from_be_bytes([kind_high, kind_low]) {
-            XOR_PEER_ADDRESS if peer.family == 0 => taken = taken.plus(xor_peer_address(&attribute, length, mask, peer)?),
+            XOR_PEER_ADDRESS if peer.family == 0 => {
+                taken = taken.plus(xor_peer_address(&attribute, length, mask, peer)?)
+            }
             DATA if data == 0 => {
                 data = at + ATTRIBUTE_LEN;
                 transit.length = length;
@@ -116,7 +116,7 @@ pub(crate) fn send_indication(
     if at != end || data == 0 || peer.family == 0 || peer.port == 0 {
         return Err(Verdict::Control);
     }
-    transit.data = data;
+    transit.data = data as u64;
     transit.carried.dont_fragment |= dont_fragment;
     transit.sum = transit.sum.sub(fold(taken)).sub(odd_bytes.fold());
     Ok(())
@@ -140,7 +140,10 @@ fn xor_peer_address(attribute: &Frame, length: u16, mask: [u64; 2], peer: &mut P
         peer.address = address4(address ^ MAGIC_COOKIE.to_be());
         peer.family = 4;
         Ok(sum.add(address))
-    } else if family == FAMILY_IPV6 && length as usize == address_len(true) && attribute.holds(value + address_len(true)) {
+    } else if family == FAMILY_IPV6
+        && length as usize == address_len(true)
+        && attribute.holds(value + address_len(true))
+    {
         let address: Address = [attribute.load(value + 4), attribute.load(value + 12)];
         peer.address = [address[0] ^ mask[0], address[1] ^ mask[1]];
         peer.family = 6;

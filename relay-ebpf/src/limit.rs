@@ -6,7 +6,7 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use hairpin_common::{
     limit::{Limit, Meter},
-    maps::{Pace, SOURCE_METERS},
+    maps::{AllocationState, Pace, SOURCE_METERS},
     slot::scale,
     verdict::Verdict,
 };
@@ -16,8 +16,8 @@ use crate::{
     key::Key,
     lookup::lookup,
     maps::{
-        ALLOCATION_BYTES, ALLOCATION_PACKETS, ALLOCATION_STATES, CONTROL_PACKETS, RELAY_BYTES, RELAY_STATE, SOURCE_PACKETS,
-        SOURCES, hash,
+        ALLOCATION_BYTES, ALLOCATION_PACKETS, ALLOCATION_STATES, CONTROL_PACKETS, RELAY_BYTES, RELAY_STATE,
+        SOURCE_PACKETS, SOURCES, hash,
     },
     transit::{NOBODY, Transit},
 };
@@ -26,7 +26,7 @@ use crate::{
 const ATTEMPTS: usize = 2;
 
 /// Whether the data may be sent, by all limits it counts for.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn admit(transit: &Transit) -> Result<(), Verdict> {
     let (packets, bytes) = (ALLOCATION_PACKETS.load(), ALLOCATION_BYTES.load());
     if packets.is_set() || bytes.is_set() {
@@ -47,11 +47,7 @@ pub(crate) fn admit(transit: &Transit) -> Result<(), Verdict> {
 }
 
 #[inline(always)]
-fn admit_one(
-    allocation: u64,
-    length: u16,
-    pace: impl Fn(*mut hairpin_common::maps::AllocationState) -> *mut Pace,
-) -> Result<(), Verdict> {
+fn admit_one(allocation: u64, length: u16, pace: impl Fn(*mut AllocationState) -> *mut Pace) -> Result<(), Verdict> {
     if allocation == NOBODY {
         return Ok(());
     }
@@ -123,8 +119,9 @@ pub(crate) fn knows_all_flows(allocation: u32) -> bool {
 }
 
 /// Moves a meter by so many units, if the limit lets them pass.
-#[inline(always)]
-fn pass(meter: *mut Meter, limit: Limit, units: u64) -> bool {
+#[inline(never)]
+fn pass(meter: *mut Meter, Limit { cost, burst }: Limit, units: u64) -> bool {
+    let limit = Limit { cost, burst };
     let now = clock::now();
     for _ in 0..ATTEMPTS {
         // SAFETY: the meter is in a map.

@@ -41,6 +41,8 @@ mod parse;
 mod route;
 mod transit;
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use hairpin_common::{
     verdict::{Action, Verdict},
@@ -51,14 +53,14 @@ use crate::{
     family::{Family, V4, V6},
     frame::{Context, Frame},
     parse::To,
-    route::Route,
-    transit::NOBODY,
+    route::Next,
+    transit::Transit,
 };
 
 /// The program's entry.
 #[xdp]
 fn hairpin(context: XdpContext) -> u32 {
-    match relay_any(context.ctx) {
+    match relay(context.ctx) {
         Ok(action) => action,
         Err(verdict) => {
             count::not_sent(verdict, Frame::of(context.ctx).length());
@@ -70,48 +72,78 @@ fn hairpin(context: XdpContext) -> u32 {
     }
 }
 
+/// The whole way of a packet. The answer is what the driver is to do.
+#[inline(always)]
+fn relay(context: Context) -> Result<u32, Verdict> {
+    let mut transit = MaybeUninit::uninit();
+    let mut next = receive_any(context, &mut transit)?;
+    // SAFETY: what was received is written there.
+    let transit = unsafe { transit.assume_init_mut() };
+    transit.forget();
+    if let Next::Indication = next {
+        next = match route::from_indication(context, transit) {
+            Ok(next) => next,
+            Err(verdict) => Next::Unknown(verdict),
+        }
+    }
+    if let Next::Unknown(verdict) = next {
+        return Err(limit::admit_unknown(&transit.key, verdict));
+    }
+    if let Next::FromPeer = next {
+        route::from_peer(transit)?;
+        next = Next::Send;
+    }
+    if let Next::Send = next {
+        transit.forget();
+        egress::send(context, transit)?;
+    }
+    count::sent(transit, transit.verdict());
+    Ok(match transit.redirect {
+        0 => xdp_action::XDP_TX,
+        interface => {
+            let flags = u64::from(xdp_action::XDP_DROP);
+            maps::DEVICES.redirect(interface as u32, flags).unwrap_or_else(|action| action)
+        }
+    })
+}
+
 /// Finds out what the frame carries.
 #[inline(always)]
-fn relay_any(context: Context) -> Result<u32, Verdict> {
+fn receive_any(context: Context, transit: &mut MaybeUninit<Transit>) -> Result<Next, Verdict> {
     let frame = Frame::of(context);
     if !frame.holds(ETHERNET_LEN + VLAN_TAG_LEN) {
         return Err(Verdict::NotUdp);
     }
     match u16::from_be(frame.load(ETHERNET_LEN - 2)) {
-        ETHERTYPE_IPV4 => relay::<V4, false>(&frame, context),
-        ETHERTYPE_IPV6 => relay::<V6, false>(&frame, context),
+        ETHERTYPE_IPV4 => receive::<V4, false>(&frame, context, transit),
+        ETHERTYPE_IPV6 => receive::<V6, false>(&frame, context, transit),
         ETHERTYPE_VLAN => match u16::from_be(frame.load(ETHERNET_LEN + VLAN_TAG_LEN - 2)) {
-            ETHERTYPE_IPV4 => relay::<V4, true>(&frame, context),
-            ETHERTYPE_IPV6 => relay::<V6, true>(&frame, context),
+            ETHERTYPE_IPV4 => receive::<V4, true>(&frame, context, transit),
+            ETHERTYPE_IPV6 => receive::<V6, true>(&frame, context, transit),
             _ => Err(Verdict::NotUdp),
         },
         _ => Err(Verdict::NotUdp),
     }
 }
 
-/// The whole way of a packet of one IP version, with or without a VLAN tag. The answer is what the driver is to do.
+/// What depends on the IP version and the VLAN tag that a packet came with.
 #[inline(always)]
-fn relay<F: Family, const TAGGED: bool>(frame: &Frame, context: Context) -> Result<u32, Verdict> {
-    let (to, mut transit) = parse::parse::<F, TAGGED>(frame)?;
-    let route = match to {
-        To::Relayed => route::from_peer(&mut transit).map(|()| Route::Relay),
-        To::Listener => match route::from_client::<F, TAGGED>(frame, context, &mut transit) {
-            Err(verdict @ (Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired))
-                if transit.to_peer == NOBODY =>
-            {
-                Err(limit::admit_unknown(&transit.key, verdict))
+fn receive<F: Family, const TAGGED: bool>(
+    frame: &Frame,
+    context: Context,
+    transit: &mut MaybeUninit<Transit>,
+) -> Result<Next, Verdict> {
+    let (to, parsed) = parse::parse::<F, TAGGED>(frame)?;
+    let transit = transit.write(parsed);
+    match to {
+        To::Relayed => Ok(Next::FromPeer),
+        To::Listener => match route::from_client::<F, TAGGED>(frame, context, transit) {
+            Err(verdict @ (Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired)) => {
+                Ok(Next::Unknown(verdict))
             }
             other => other,
         },
-    }?;
-    if let Route::Relay = route {
-        egress::send(context, &mut transit)?;
     }
-    count::sent(&transit, transit.verdict());
-    Ok(match transit.redirect {
-        0 => xdp_action::XDP_TX,
-        interface => maps::DEVICES.redirect(interface as u32, u64::from(xdp_action::XDP_DROP)).unwrap_or_else(|action| action),
-    })
 }
 
 #[panic_handler]

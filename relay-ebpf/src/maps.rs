@@ -9,8 +9,8 @@ use aya_ebpf::{
 use hairpin_common::{
     limit::{Limit, Meter},
     maps::{
-        AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop, PortSlot,
-        RelayState, SOURCE_METERS,
+        AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop,
+        PortSlot, RelayState, SOURCE_METERS,
     },
     slot::{Bucket, FlowHash, Seed},
     verdict::Verdict,

@@ -56,7 +56,7 @@ pub(crate) fn parse<F: Family, const TAGGED: bool>(frame: &Frame) -> Result<(To,
     let transit = Transit {
         key,
         record: MaybeUninit::uninit(),
-        data: udp + UDP_LEN,
+        data: (udp + UDP_LEN) as u64,
         length: udp_length - UDP_LEN as u16,
         udp_length,
         udp_checksum,

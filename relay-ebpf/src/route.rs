@@ -20,22 +20,29 @@ use crate::{
     transit::Transit,
 };
 
-/// What becomes of a datagram.
-pub(crate) enum Route {
+/// What is to be done with a datagram next.
+#[derive(Clone, Copy)]
+pub(crate) enum Next {
+    /// It may be a Send indication, at a listener.
+    Indication,
+    /// To a listener, and nothing that is forwarded or answered here, for this reason.
+    Unknown(Verdict),
+    /// It is at a relayed address.
+    FromPeer,
     /// Its data is to be sent on.
-    Relay,
+    Send,
     /// It was turned into its own answer.
     Answered,
 }
 
-/// A client's datagram to a listener (RFC 8656 sections 11.2 and 12.5, RFC 8489 section 6).
+/// A client's datagram to a listener (RFC 8656 section 12.5, RFC 8489 section 6).
 #[inline(always)]
 pub(crate) fn from_client<F: Family, const TAGGED: bool>(
     frame: &Frame,
     context: Context,
     transit: &mut Transit,
-) -> Result<Route, Verdict> {
-    let start = transit.data;
+) -> Result<Next, Verdict> {
+    let start = transit.data as usize;
     if (transit.udp_length as usize) < UDP_LEN + CHANNEL_DATA_LEN || !frame.holds(start + CHANNEL_DATA_LEN) {
         return Err(Verdict::Control);
     }
@@ -48,16 +55,20 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
         // The second byte tells Binding requests from indications, the two that can end here.
         Datagram::Stun if frame.load::<u8>(start + 1) == 1 && transit.udp_length as usize >= UDP_LEN + STUN_LEN => {
             binding::answer::<F, TAGGED>(context, transit)?;
-            Ok(Route::Answered)
+            Ok(Next::Answered)
         }
-        Datagram::Stun => {
-            let mut peer = Peer::default();
-            send_indication(context, transit, start, &mut peer)?;
-            find_permission(transit, &peer)?;
-            to_peer(transit)
-        }
+        Datagram::Stun => Ok(Next::Indication),
         Datagram::Other => Err(Verdict::Control),
     }
+}
+
+/// A Send indication of a client, if it is one (RFC 8656 section 11.2).
+#[inline(always)]
+pub(crate) fn from_indication(context: Context, transit: &mut Transit) -> Result<Next, Verdict> {
+    let mut peer = Peer::default();
+    send_indication(context, transit, &mut peer)?;
+    find_permission(transit, &peer)?;
+    to_peer(transit)
 }
 
 /// The record of a Send indication: from one that knows the client, and one that knows the peer.
@@ -86,16 +97,16 @@ fn find_permission(transit: &mut Transit, peer: &Peer) -> Result<(), Verdict> {
 
 /// The record is one towards a peer, which may be the relayed address of another client.
 #[inline(always)]
-fn to_peer(transit: &mut Transit) -> Result<Route, Verdict> {
+fn to_peer(transit: &mut Transit) -> Result<Next, Verdict> {
     let Record { source, destination, ports, allocation, delta, family, flags, .. } = *transit.record();
     transit.sum = transit.sum.add(delta);
     transit.to_peer = allocation.into();
     if flags & u32::from(PEER_IS_RELAYED) != 0 {
         transit.key = Key::new([source, destination], ports, family as u8);
         transit.hops = 2;
-        from_peer(transit)?;
+        return Ok(Next::FromPeer);
     }
-    Ok(Route::Relay)
+    Ok(Next::Send)
 }
 
 /// A datagram to a relayed address (RFC 8656 sections 11.3 and 12.6).

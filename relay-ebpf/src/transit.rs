@@ -1,6 +1,6 @@
 //! A datagram on its way through the program: what it arrived with, and what is known about how it leaves.
 
-use core::mem::MaybeUninit;
+use core::{arch::asm, mem::MaybeUninit};
 
 use hairpin_common::{checksum::Sum, verdict::Verdict};
 
@@ -19,8 +19,8 @@ pub(crate) struct Transit {
     pub key: Key,
     /// What to send; nothing before it is found.
     pub record: MaybeUninit<Record>,
-    /// Where its application data is in the frame.
-    pub data: usize,
+    /// Where its application data is in the frame; until that is known, the payload of the UDP datagram.
+    pub data: u64,
     /// Whose data it is on the way to a peer, if it is.
     pub to_peer: u64,
     /// Whose data it is on the way to a client, if it is.
@@ -46,6 +46,19 @@ pub(crate) struct Transit {
 }
 
 impl Transit {
+    /// Has the kernel's verifier forget which way this datagram has come, so that it looks at what follows once, and not
+    /// once for each mixture of IP versions, tags and framings. For the processor nothing changes.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self) {
+        let unknown = u64::from(self.udp_checksum);
+        for field in [&mut self.to_peer, &mut self.to_client, &mut self.hops, &mut self.tagged, &mut self.data] {
+            // SAFETY: arithmetic only; the second undoes the first.
+            unsafe {
+                asm!("{field} ^= {unknown}", "{field} ^= {unknown}", field = inout(reg) *field, unknown = in(reg) unknown);
+            }
+        }
+    }
+
     /// The record, once it was found.
     #[inline(always)]
     pub(crate) fn record(&self) -> &Record {
