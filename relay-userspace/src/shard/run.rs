@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Server};
+use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Scope, Server};
 use tokio::sync::mpsc;
 
 use super::Command;
@@ -234,8 +234,16 @@ impl State {
                 }
                 Effect::Close { relay } => self.sockets.close(relay),
                 Effect::DropReservation { token } => self.sockets.drop_reservation(token),
-                Effect::InstallFlow { flow, expires } => self.datapath.install(self.kernel_flow(&flow), expires),
-                Effect::RemoveFlow { flow } => self.datapath.remove(self.kernel_flow(&flow)),
+                Effect::InstallFlow { flow, expires } => {
+                    if let Some(flow) = self.kernel_flow(&flow) {
+                        self.datapath.install(flow, expires);
+                    }
+                }
+                Effect::RemoveFlow { flow } => {
+                    if let Some(flow) = self.kernel_flow(&flow) {
+                        self.datapath.remove(flow);
+                    }
+                }
                 Effect::Allocated { allocation } => {
                     tracing::debug!(allocation = self.kernel_index(allocation), "allocation made");
                 }
@@ -257,15 +265,17 @@ impl State {
         }
     }
 
-    fn kernel_flow(&self, flow: &Flow) -> datapath::Flow {
-        datapath::Flow {
+    /// A flow as the kernel knows it: it forwards channels only.
+    fn kernel_flow(&self, flow: &Flow) -> Option<datapath::Flow> {
+        let Scope::Channel { channel, peer } = flow.scope else { return None };
+        Some(datapath::Flow {
             client: flow.five_tuple.client.socket(),
             server: flow.five_tuple.server.socket(),
-            channel: flow.channel,
+            channel,
             relayed: flow.relayed.socket(),
-            peer: flow.peer.socket(),
+            peer: peer.socket(),
             allocation: self.kernel_index(flow.allocation),
-        }
+        })
     }
 
     /// The engine numbers the allocations of its shard, the kernel those of all shards.
