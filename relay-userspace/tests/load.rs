@@ -113,7 +113,7 @@ fn is_whole(value: &Value, payload: u64) {
 
 #[test]
 fn each_mode_and_method_works_in_each_family() {
-    for (ip, family) in [("127.0.0.1", "v4"), ("::1", "v6")] {
+    for (ip, family) in [("127.0.0.1", "ipv4"), ("::1", "ipv6")] {
         let Some(coturn) = Coturn::start(ip) else { return };
         for mode in ["echo", "pair"] {
             for method in ["channel", "send"] {
@@ -199,7 +199,8 @@ fn bad_usage_is_told_in_words_and_ends_with_2() {
         (&["--allocations", "0"], "--allocations"),
         (&["--allocations", "3", "--mode", "pair"], "--allocations must be even"),
         (&["--mode", "pair", "--peer", "127.0.0.1:9"], "--peer"),
-        (&["--peer", "[::1]:9"], "--family"),
+        (&["--family", "ipv4", "--peer", "[::1]:9"], "--family ipv4 cannot be with --peer [::1]:9: only ipv6"),
+        (&["--transport", "tls"], "'tls' for '--transport <TRANSPORT>' [possible values: udp]"),
         (&["--family", "v6", "--peer-address", "127.0.0.1"], "--family"),
     ] {
         let output = hairpin(&[&server[..], &user, arguments].concat());

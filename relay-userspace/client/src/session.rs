@@ -203,6 +203,11 @@ impl Session {
         retransmission.into_iter().chain(self.renewals.next()).min()
     }
 
+    /// Whether no request is under way, neither a caller's nor a renewal.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// The last response that belonged to a request of this session, as received; empty if there was none.
     pub fn last_response(&self) -> &[u8] {
         &self.last_response

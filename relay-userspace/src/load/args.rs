@@ -32,12 +32,37 @@ pub enum Carrier {
 
 /// IP version of relayed addresses and peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4
+    #[serde(rename = "ipv4")]
+    #[value(name = "ipv4", alias = "v4")]
     V4,
     /// IPv6
+    #[serde(rename = "ipv6")]
+    #[value(name = "ipv6", alias = "v6")]
     V6,
+}
+
+/// How clients reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// UDP
+    Udp,
+}
+
+impl Family {
+    fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// As it is written on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
 }
 
 impl From<Family> for AddressFamily {
@@ -98,9 +123,13 @@ pub struct Args {
     #[arg(long, value_name = "METHOD", value_enum, default_value_t = Carrier::Channel)]
     pub(super) method: Carrier,
 
-    /// IP version of the relayed addresses [default: that of the server]
+    /// IP version of the relayed addresses and the peer [default: that of the peer if one is named, else the server's]
     #[arg(long, value_name = "FAMILY", value_enum)]
     family: Option<Family>,
+
+    /// How clients reach the server
+    #[arg(long, value_name = "TRANSPORT", value_enum, default_value_t = Transport::Udp)]
+    pub(super) transport: Transport,
 
     /// Address of this host where the echoing peer is opened [default: the one this host reaches the relay from]
     #[arg(long, value_name = "IP", conflicts_with = "peer")]
@@ -126,7 +155,10 @@ pub struct EchoPeerArgs {
 impl Args {
     /// The family of relayed addresses.
     pub(super) fn family(&self) -> Family {
-        self.family.unwrap_or(if self.server.is_ipv4() { Family::V4 } else { Family::V6 })
+        self.family.unwrap_or_else(|| {
+            let peer = self.peer.map(|peer| peer.ip()).or(self.peer_address);
+            Family::of(peer.unwrap_or_else(|| self.server.ip()))
+        })
     }
 
     /// Who the clients are.
@@ -150,13 +182,15 @@ impl Args {
                 return Err("--peer and --peer-address have no meaning with --mode pair".to_owned());
             }
         }
-        let other_family = |ip: IpAddr| ip.is_ipv4() != (self.family() == Family::V4);
-        let conflict = |option| Err(format!("{option} is not of the IP version of the relayed addresses (--family)"));
-        if self.peer.is_some_and(|peer| other_family(peer.ip())) {
-            return conflict("--peer");
-        }
-        if self.peer_address.is_some_and(other_family) {
-            return conflict("--peer-address");
+        let peer = self.peer.map(|peer| ("--peer", peer.to_string(), peer.ip()));
+        let peer_address = self.peer_address.map(|ip| ("--peer-address", ip.to_string(), ip));
+        for (option, value, ip) in peer.into_iter().chain(peer_address) {
+            let (is, asked) = (Family::of(ip).name(), self.family().name());
+            if is != asked {
+                return Err(format!(
+                    "--family {asked} cannot be with {option} {value}: only {is} is allowed for that peer"
+                ));
+            }
         }
         Ok(())
     }
@@ -180,5 +214,56 @@ fn duration(text: &str) -> Result<Duration, String> {
         Ok(duration) if duration > Duration::from_secs(7 * 86_400) => Err("at most 7 days are allowed".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it like 10s or 1m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(arguments: &str) -> Result<Args, String> {
+        let common = "load --server 192.0.2.1:3478 --user a --password b";
+        let line = Line::try_parse_from(common.split(' ').chain(arguments.split_whitespace()));
+        let args = line.map_err(|error| error.to_string())?.args;
+        args.check().map(|()| args)
+    }
+
+    #[test]
+    fn the_family_is_the_one_that_is_named_or_the_peers_or_the_servers() {
+        for (arguments, family) in [
+            ("", Family::V4),
+            ("--family ipv6", Family::V6),
+            ("--family v6", Family::V6),
+            ("--peer [2001:db8::1]:9", Family::V6),
+            ("--peer-address 2001:db8::1", Family::V6),
+            ("--peer-address 203.0.113.1 --family ipv4", Family::V4),
+            ("--mode pair --family ipv6", Family::V6),
+        ] {
+            assert_eq!(parse(arguments).unwrap().family(), family, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_the_family_is_named_with_its_value_and_what_is_allowed() {
+        for (arguments, words) in [
+            ("--family ipv4 --peer [2001:db8::1]:9", ["--family ipv4", "--peer [2001:db8::1]:9", "only ipv6"]),
+            ("--family ipv6 --peer 203.0.113.1:9", ["--family ipv6", "--peer 203.0.113.1:9", "only ipv4"]),
+            ("--family v6 --peer-address 203.0.113.1", ["--family ipv6", "--peer-address 203.0.113.1", "only ipv4"]),
+            ("--family ipx", ["ipx", "--family", "ipv4, ipv6"]),
+            ("--transport tcp", ["tcp", "--transport", "possible values: udp"]),
+            ("--method both", ["both", "--method", "channel, send"]),
+        ] {
+            let error = parse(arguments).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{arguments}: {error}");
+        }
+        assert_eq!(parse("--transport udp").unwrap().transport, Transport::Udp);
     }
 }

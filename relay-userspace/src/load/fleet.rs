@@ -19,6 +19,9 @@ const CONCURRENCY: usize = 64;
 const MOVES: usize = 3;
 /// How often the timers of all sessions are looked at; the shortest of them is 500 ms.
 const TIMER_PACE: Duration = Duration::from_millis(20);
+/// How long allocations that are ended at the end have to be answered, in all, and further for each of them.
+const RELEASE: Duration = Duration::from_secs(1);
+const RELEASE_EACH: Duration = Duration::from_millis(1);
 /// How many ready sockets the kernel reports at once.
 const READY: usize = 256;
 
@@ -29,6 +32,8 @@ pub(super) struct Flow {
     session: Session,
     /// Its relayed address, once it has one.
     pub(super) relayed: Option<SocketAddr>,
+    /// Whether the server keeps an allocation for it.
+    is_allocated: bool,
 }
 
 impl Flow {
@@ -36,7 +41,7 @@ impl Flow {
         let socket = UdpSocket::listener(SocketAddr::new(local, 0), false)?;
         let data = epoll::EventData::new_u64(index as u64);
         epoll::add(epoll, &socket, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
-        Ok(Self { socket, session: Session::new(settings.clone(), random_ids()), relayed: None })
+        Ok(Self { socket, session: Session::new(settings.clone(), random_ids()), relayed: None, is_allocated: false })
     }
 }
 
@@ -130,15 +135,24 @@ impl Fleet {
         self.settle(flow);
     }
 
-    /// Ends all allocations, without insisting: those that are not ended expire.
-    pub(super) fn release(&mut self, patience: Duration) {
-        let end = Instant::now() + patience;
+    /// Ends all allocations, also those that are only being made, without insisting: those that are not ended expire.
+    pub(super) fn release(&mut self) {
+        // What is asked for in pieces ends in pieces.
+        let end = Instant::now() + RELEASE + RELEASE_EACH * self.flows.len() as u32;
+        // A request that is still under way may make an allocation yet.
+        let settled = Instant::now() + RELEASE / 2;
+        while Instant::now() < settled && !self.flows.iter().all(|flow| flow.session.is_idle()) {
+            if self.turn(TIMER_PACE, &mut |_, _, _| {}).is_err() {
+                return;
+            }
+        }
         self.events.clear();
+        let allocated: Vec<usize> = (0..self.flows.len()).filter(|flow| self.flows[*flow].is_allocated).collect();
         let release = Request::Refresh { lifetime: Some(Duration::ZERO), family: None };
         let (mut started, mut finished) = (0, 0);
-        while finished < self.flows.len() && Instant::now() < end {
-            while started < self.flows.len() && started - finished < CONCURRENCY {
-                self.request(started, release.clone());
+        while finished < allocated.len() && Instant::now() < end {
+            while started < allocated.len() && started - finished < CONCURRENCY {
+                self.request(allocated[started], release.clone());
                 started += 1;
             }
             if self.turn(TIMER_PACE, &mut |_, _, _| {}).is_err() {
@@ -146,6 +160,30 @@ impl Fleet {
             }
             finished += self.events.drain(..).filter(|(_, event)| matches!(event, Event::Done(..))).count();
         }
+    }
+
+    /// Asks the server whether it still knows the first client; [`Fleet::is_forgotten`] has the answer later.
+    pub(super) fn ask_whether_known(&mut self) {
+        self.request(0, Request::Refresh { lifetime: None, family: None });
+    }
+
+    /// Whether the server has said that it knows nothing of an allocation that it has given (437).
+    ///
+    /// Forgets all other events, and counts what was lost.
+    pub(super) fn is_forgotten(&mut self) -> bool {
+        let mut forgotten = false;
+        for (_, event) in self.events.drain(..) {
+            let error = match event {
+                Event::RenewalFailed(_, error) => {
+                    self.lost_renewals += 1;
+                    error
+                }
+                Event::Done(_, Err(error)) => error,
+                Event::Done(_, Ok(_)) => continue,
+            };
+            forgotten |= error.code() == Some(ErrorCode::ALLOCATION_MISMATCH);
+        }
+        forgotten
     }
 
     /// Waits for packets, at most so long, and takes all that are there.
@@ -180,12 +218,6 @@ impl Fleet {
         Ok(())
     }
 
-    /// Forgets events between two phases, counting what was lost.
-    pub(super) fn count_lost_renewals(&mut self) {
-        let lost = self.events.drain(..).filter(|(_, event)| matches!(event, Event::RenewalFailed(..))).count();
-        self.lost_renewals += lost as u64;
-    }
-
     fn take(&mut self, sink: &mut impl Sink) {
         if self.batch.is_empty() {
             return;
@@ -214,6 +246,7 @@ fn settle(flow: &mut Flow, index: usize, server: SocketAddr, events: &mut VecDeq
         let _ = send_one(&flow.socket, None, server, &datagram);
     }
     while let Some(event) = flow.session.poll_event() {
+        flow.is_allocated |= matches!(event, Event::Done(_, Ok(Outcome::Allocated(_))));
         events.push_back((index, event));
     }
 }
@@ -281,6 +314,28 @@ mod tests {
         assert!(ports[0] != ports[1] && ports[1] != ports[2], "{ports:?}");
         assert_eq!(fleet.flows[0].relayed, Some(address));
         assert_eq!(fleet.flows[0].socket.local(), ports[2]);
+    }
+
+    #[test]
+    fn a_server_that_was_started_anew_knows_nobody() {
+        let socket = StdSocket::bind("127.0.0.1:0").unwrap();
+        let mut fleet =
+            Fleet::open(socket.local_addr().unwrap(), [127, 0, 0, 1].into(), 1, &Settings::default()).unwrap();
+        for (code, forgotten) in [(None, false), (Some(ErrorCode::ALLOCATION_MISMATCH), true)] {
+            fleet.ask_whether_known();
+            let mut buffer = [0; 500];
+            let (length, source) = socket.recv_from(&mut buffer).unwrap();
+            let id = Message::parse(&buffer[..length]).unwrap().transaction_id();
+            let mut answer = Vec::new();
+            match code {
+                None => MessageBuilder::new(&mut answer, Class::Success, Method::REFRESH, id).with(&Lifetime(600)),
+                Some(code) => MessageBuilder::error(&mut answer, Method::REFRESH, id, code),
+            }
+            .finish(false);
+            socket.send_to(&answer, source).unwrap();
+            fleet.turn(Duration::from_secs(5), &mut |_, _, _| {}).unwrap();
+            assert_eq!(fleet.is_forgotten(), forgotten, "{code:?}");
+        }
     }
 
     #[test]

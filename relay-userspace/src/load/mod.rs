@@ -14,6 +14,7 @@ mod interrupt;
 mod meter;
 mod pacer;
 mod progress;
+mod pulse;
 mod report;
 mod setup;
 mod stamp;
@@ -29,14 +30,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-pub use self::args::{Args, Carrier, EchoPeerArgs, Family, Mode};
+pub use self::args::{Args, Carrier, EchoPeerArgs, Family, Mode, Transport};
 use self::drops::receive_buffer_drops;
-pub use self::report::{Latency, Report};
+pub use self::pulse::Lost;
+pub use self::report::{Latency, Report, ServerLost};
 use crate::cli::usage_error;
 use crate::net::{SocketError, UdpSocket};
-
-/// How long allocations that are ended at the end have to be answered.
-const RELEASE: Duration = Duration::from_secs(1);
 
 /// Why a run could not take place.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +73,7 @@ pub enum LoadError {
     Io(#[from] io::Error),
 }
 
-/// Measures a server and prints the result. Fails when nothing came back.
+/// Measures a server and prints the result. Fails when nothing came back, or when the server was lost on the way.
 pub fn run(args: &Args) -> ExitCode {
     if let Err(message) = args.check() {
         return usage_error(&message);
@@ -90,6 +89,9 @@ pub fn run(args: &Args) -> ExitCode {
         }
     } else {
         println!("{report}");
+    }
+    if let Some(lost) = report.server_lost {
+        return failure(&format!("the server {} was lost {lost}", report.server));
     }
     if report.packets_received == 0 {
         return failure(&"nothing came back");
@@ -120,12 +122,20 @@ pub fn measure(args: &Args) -> Result<Report, LoadError> {
     allow_many_files();
     let mut ready = setup::prepare(args)?;
     let before = processor_time();
-    let traffic = traffic::run(args, &mut ready, random_run())?;
+    let traffic = match traffic::run(args, &mut ready, random_run()) {
+        Ok(traffic) => traffic,
+        Err(error) => {
+            ready.fleet.release();
+            return Err(error.into());
+        }
+    };
     let cpu = processor_time().saturating_sub(before);
 
     let sockets = ready.fleet.flows.iter().map(|flow| &flow.socket);
     let receive_buffer_drops = receive_buffer_drops(sockets.chain(ready.reflector.iter().map(echo::Reflector::socket)));
-    ready.fleet.release(RELEASE);
+    if traffic.lost.is_none() {
+        ready.fleet.release();
+    }
     Ok(report_of(args, &ready, &traffic, &Measured { cpu, receive_buffer_drops }))
 }
 
@@ -148,8 +158,10 @@ fn report_of(args: &Args, ready: &setup::Ready, traffic: &traffic::Traffic, meas
         mode: args.mode,
         method: args.method,
         family: args.family(),
+        transport: args.transport,
         allocations: args.allocations,
         allocations_per_second: f64::from(args.allocations) / ready.allocating.as_secs_f64(),
+        server_lost: traffic.lost,
         lost_renewals: ready.fleet.lost_renewals,
         payload_bytes: args.payload,
         rate: args.rate,

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::args::{Carrier, Family, Mode};
+use super::args::{Carrier, Family, Mode, Transport};
+use super::pulse::Lost;
 
 /// The result of a run. The names of the fields are those of the JSON and don't change; new ones may come.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,12 +18,16 @@ pub struct Report {
     pub mode: Mode,
     /// `channel` or `send`.
     pub method: Carrier,
-    /// `v4` or `v6`: the family of the relayed addresses.
+    /// `ipv4` or `ipv6`: the family of the relayed addresses.
     pub family: Family,
+    /// `udp`: how the clients reached the server.
+    pub transport: Transport,
     /// How many allocations there were.
     pub allocations: u32,
     /// Allocations a second, while they were made (with authentication, 64 at a time).
     pub allocations_per_second: f64,
+    /// How and when the server was lost during the run, which then ended early; null if it was there to the end.
+    pub server_lost: Option<ServerLost>,
     /// Permissions, channels and allocations that the server did not renew during the run.
     pub lost_renewals: u64,
     /// Application data in each packet, in bytes.
@@ -65,6 +70,21 @@ pub struct Report {
     pub cpu_seconds: f64,
 }
 
+/// A server that died while packets flowed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ServerLost {
+    /// `gone`, `silent` or `restarted`.
+    pub how: Lost,
+    /// When it was noticed, in seconds since the first packet.
+    pub after_seconds: f64,
+}
+
+impl fmt::Display for ServerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "after {:.1} s: {}", self.after_seconds, self.how)
+    }
+}
+
 /// Percentiles of the latency.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Latency {
@@ -96,6 +116,9 @@ impl fmt::Display for Report {
         rate(f, "sent", self.packets_sent, self.sent_packets_per_second, self.sent_bits_per_second)?;
         rate(f, "received", self.packets_received, self.received_packets_per_second, self.received_bits_per_second)?;
         writeln!(f, "{:<10}{:>12} packets {:>12.4} %", "lost", self.packets_lost, self.loss * 100.0)?;
+        if let Some(lost) = self.server_lost {
+            writeln!(f, "the server was lost {lost}")?;
+        }
         writeln!(f, "{:<10}{:>12} packets", "reordered", self.packets_reordered)?;
         for (label, count) in [
             ("duplicated", Some(self.packets_duplicated)),
@@ -129,8 +152,10 @@ mod tests {
             mode: Mode::Echo,
             method: Carrier::Channel,
             family: Family::V4,
+            transport: Transport::Udp,
             allocations: 10,
             allocations_per_second: 1234.5,
+            server_lost: None,
             lost_renewals: 0,
             payload_bytes: 160,
             rate: 1000,
@@ -157,7 +182,7 @@ mod tests {
     #[test]
     fn people_read_what_matters() {
         let expected = "\
-10 allocations on 192.0.2.1:3478 (echo, channel, v4), 1234 allocations/s
+10 allocations on 192.0.2.1:3478 (echo, channel, ipv4), 1234 allocations/s
 sent             10000 packets         1000 packets/s       1.28 Mbit/s
 received          9990 packets          999 packets/s       1.28 Mbit/s
 lost                10 packets       0.1000 %
@@ -202,10 +227,16 @@ generator 0.25 s of processor time in 10.00 s";
                 "sent_bits_per_second",
                 "sent_packets_per_second",
                 "server",
+                "server_lost",
+                "transport",
             ]
         );
         assert_eq!(value["mode"], "echo");
         assert_eq!(value["latency_microseconds"]["p99"], 300.7);
         assert!(value["receive_buffer_drops"].is_null());
+        assert_eq!((&value["family"], &value["transport"]), (&"ipv4".into(), &"udp".into()));
+        let lost = Some(ServerLost { how: Lost::Restarted, after_seconds: 1.5 });
+        let value = serde_json::to_value(Report { server_lost: lost, ..report() }).unwrap();
+        assert_eq!(value["server_lost"], serde_json::json!({ "how": "restarted", "after_seconds": 1.5 }));
     }
 }

@@ -39,7 +39,17 @@ pub(super) fn prepare(args: &Args) -> Result<Ready, LoadError> {
         ..Settings::default()
     };
     let mut fleet = Fleet::open(args.server, local, args.allocations as usize, &settings)?;
+    match set_up(args, &mut fleet) {
+        Ok((targets, reflector, allocating)) => Ok(Ready { fleet, targets, reflector, allocating }),
+        Err(error) => {
+            // What was made before must not stand in the way of the next run for ten minutes.
+            fleet.release();
+            Err(error)
+        }
+    }
+}
 
+fn set_up(args: &Args, fleet: &mut Fleet) -> Result<(Vec<SocketAddr>, Option<Reflector>, Duration), LoadError> {
     let start = Instant::now();
     let options = AllocateOptions { family: Some(args.family().into()), ..AllocateOptions::default() };
     fleet.request_all(
@@ -70,7 +80,7 @@ pub(super) fn prepare(args: &Args) -> Result<Ready, LoadError> {
         },
         |_, _| {},
     )?;
-    Ok(Ready { fleet, targets, reflector, allocating })
+    Ok((targets, reflector, allocating))
 }
 
 /// The flow at the other end of a pair.
@@ -112,7 +122,7 @@ fn probe(server: SocketAddr) -> Result<IpAddr, LoadError> {
     Err(LoadError::NoAnswer(server))
 }
 
-fn refusal(server: SocketAddr, error: io::Error) -> LoadError {
+pub(super) fn refusal(server: SocketAddr, error: io::Error) -> LoadError {
     if error.kind() == ErrorKind::ConnectionRefused {
         LoadError::NoServer(server)
     } else {

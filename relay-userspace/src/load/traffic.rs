@@ -14,6 +14,8 @@ use super::interrupt;
 use super::meter::Meter;
 use super::pacer::Pacer;
 use super::progress::Progress;
+use super::pulse::{Lost, Pulse};
+use super::report::ServerLost;
 use super::setup::{CHANNEL, Ready, partner};
 use super::stamp::Stamp;
 use crate::net::{BATCH, IpFields, Outgoing, SendBatch};
@@ -23,6 +25,9 @@ const TICK: Duration = Duration::from_millis(1);
 /// After the last packet was sent, late ones may still come for so long.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// After so long without data the server is asked whether it still knows its clients.
+const STALL: Duration = Duration::from_secs(1);
+
 /// What happened.
 pub(super) struct Traffic {
     pub(super) meter: Meter,
@@ -31,9 +36,11 @@ pub(super) struct Traffic {
     pub(super) skipped: u64,
     /// How long packets were sent.
     pub(super) duration: Duration,
+    /// How the server was lost on the way, if it was.
+    pub(super) lost: Option<ServerLost>,
 }
 
-/// Sends for the time that was asked for, or until Ctrl-C, and waits for late packets.
+/// Sends for the time that was asked for, until Ctrl-C, or until the server is lost, and waits for late packets.
 pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffic> {
     let Ready { fleet, targets, .. } = ready;
     let interrupted = interrupt::requested();
@@ -43,23 +50,54 @@ pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffi
     let mut sender = Sender::new(args, targets, run, start);
     let mut receiver = Receiver { args, run, start, meter: Meter::new(targets.len()) };
     let mut pacer = Pacer::new(args.rate, targets.len(), start);
+    let mut watch = Watch { pulse: Pulse::new(args.server, start)?, received: 0, stalled: start };
+    let mut lost = None;
 
     let mut now = start;
-    while now < end && !interrupted.load(Ordering::Relaxed) {
+    while now < end && lost.is_none() && !interrupted.load(Ordering::Relaxed) {
         sender.send(fleet, pacer.due(sender.sent, receiver.meter.received, now));
         receiver.turn(fleet, TICK)?;
         progress.show(sender.sent, receiver.meter.received, start);
         now = Instant::now();
+        lost = watch.look(fleet, receiver.meter.received, now);
     }
     let duration = start.elapsed();
     let end = Instant::now() + DRAIN;
-    while Instant::now() < end && receiver.meter.received < sender.sent {
+    while Instant::now() < end && lost.is_none() && receiver.meter.received < sender.sent {
         receiver.turn(fleet, 10 * TICK)?;
     }
     progress.clear();
-    fleet.count_lost_renewals();
+    if fleet.is_forgotten() {
+        lost = lost.or(Some(Lost::Restarted));
+    }
+    // It may have died too late for anybody to notice.
+    if receiver.meter.received < sender.sent {
+        lost = lost.or_else(|| watch.pulse.is_lost());
+    }
+    let lost = lost.map(|how| ServerLost { how, after_seconds: duration.as_secs_f64() });
     let Sender { sent, refused, .. } = sender;
-    Ok(Traffic { meter: receiver.meter, sent, refused, skipped: pacer.skipped(), duration })
+    Ok(Traffic { meter: receiver.meter, sent, refused, skipped: pacer.skipped(), duration, lost })
+}
+
+/// Notices when the server is no longer the one that it was at the start.
+struct Watch {
+    pulse: Pulse,
+    received: u64,
+    /// Since when nothing has come, or when the server was last asked about that.
+    stalled: Instant,
+}
+
+impl Watch {
+    fn look(&mut self, fleet: &mut Fleet, received: u64, now: Instant) -> Option<Lost> {
+        if received > self.received {
+            (self.received, self.stalled) = (received, now);
+        } else if now.duration_since(self.stalled) > STALL {
+            self.stalled = now;
+            fleet.ask_whether_known();
+        }
+        let forgotten = fleet.is_forgotten().then_some(Lost::Restarted);
+        forgotten.or_else(|| self.pulse.beat(received, now))
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {

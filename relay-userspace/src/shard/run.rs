@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Server};
+use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Scope, Server};
 use tokio::sync::mpsc;
 
 use super::Command;
@@ -263,7 +263,11 @@ impl State {
             server: flow.five_tuple.server.socket(),
             relayed: flow.relayed.socket(),
             allocation: self.kernel_index(flow.allocation),
-            scope: datapath::Scope::Channel { channel: flow.channel, peer: flow.peer.socket() },
+            scope: match flow.scope {
+                Scope::Relay => datapath::Scope::Relay,
+                Scope::Permission { peer } => datapath::Scope::Permission { peer },
+                Scope::Channel { channel, peer } => datapath::Scope::Channel { channel, peer: peer.socket() },
+            },
         }
     }
 

@@ -10,6 +10,7 @@ use super::allocation::{Allocation, FAMILIES, Relay, RelayOwner};
 use super::attributes::{MOBILITY_TICKET, Unknown};
 use super::config::Limits;
 use super::effect::{BindError, BindRequest, Effect, RelayId};
+use super::flow::{Base, Installed};
 use super::port_pool::{Parity, next_port};
 use super::quota::Lease;
 use super::request::{ReplyTo, Request};
@@ -269,15 +270,22 @@ impl Server {
         let expires = now + lifetime;
         let mut allocation = Allocation::new(reply.five_tuple, username, lease);
         for (id, address) in slots.iter().filter_map(bound) {
-            allocation.set_relay(AddressFamily::of(address.ip()), Relay { id, address, expires });
+            let relay = Relay { id, address, expires, installed: Installed::default() };
+            allocation.set_relay(AddressFamily::of(address.ip()), relay);
             self.timers.set(expires, Timer::Relay(id));
         }
+        let families: Vec<_> = allocation.families().collect();
         let allocation = self.allocations.insert(allocation);
         for (relay, address) in slots.iter().filter_map(bound) {
             let owner = RelayOwner::Allocation(allocation, AddressFamily::of(address.ip()));
             self.allocations.set_relay_owner(relay, owner);
         }
         self.outbox.push(Effect::Allocated { allocation });
+        for family in families {
+            if let Some(made) = self.allocations.find_mut(allocation) {
+                made.update_flows(allocation, Base::Relay(family), now, &mut self.outbox);
+            }
+        }
         if let Some(token) = token {
             let expires = now + RESERVATION_LIFETIME;
             self.reservations.insert(token, Reservation { expires, address: next_port(first) });

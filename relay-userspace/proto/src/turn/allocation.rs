@@ -8,8 +8,8 @@ use std::time::Instant;
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 use hashbrown::HashMap;
 
-use super::effect::{AllocationId, Effect, Flow, RelayId};
-use super::outbox::Outbox;
+use super::effect::{AllocationId, RelayId};
+use super::flow::Installed;
 use super::quota::Lease;
 use super::slab::Slab;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
@@ -35,8 +35,7 @@ pub(super) struct Allocation {
     /// Who made it; only this user may change it.
     pub(super) username: Box<str>,
     relays: [Option<Relay>; 2],
-    /// When each permission ends.
-    pub(super) permissions: HashMap<IpAddr, Instant>,
+    pub(super) permissions: HashMap<IpAddr, Permission>,
     pub(super) channels: HashMap<ChannelNumber, Channel>,
     /// Ordered, so that the channels to one IP address stand together.
     channels_by_peer: BTreeMap<PeerAddr, ChannelNumber>,
@@ -50,6 +49,14 @@ pub(super) struct Relay {
     pub(super) id: RelayId,
     pub(super) address: RelayedAddr,
     pub(super) expires: Instant,
+    pub(super) installed: Installed,
+}
+
+/// A permission (RFC 8656 section 9).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permission {
+    pub(super) expires: Instant,
+    pub(super) installed: Installed,
 }
 
 /// A channel binding (RFC 8656 section 12), live or kept from being bound anew too early.
@@ -60,8 +67,7 @@ pub(super) struct Channel {
     pub(super) expires: Instant,
     /// Which deadline is set for it.
     pub(super) timer: Instant,
-    /// The end that was given with the last `InstallFlow`, unless `RemoveFlow` came after it.
-    installed: Option<Instant>,
+    pub(super) installed: Installed,
 }
 
 impl Allocation {
@@ -109,7 +115,7 @@ impl Allocation {
     }
 
     pub(super) fn permits(&self, peer: IpAddr, now: Instant) -> bool {
-        self.permissions.get(&peer).is_some_and(|expires| now < *expires)
+        self.permissions.get(&peer).is_some_and(|permission| now < permission.expires)
     }
 
     /// The peer that a channel is bound to now.
@@ -133,7 +139,7 @@ impl Allocation {
     pub(super) fn bind(&mut self, number: ChannelNumber, peer: PeerAddr, expires: Instant) -> Option<Instant> {
         self.channels_by_peer.insert(peer, number);
         let before = self.channels.get(&number).copied();
-        let installed = before.and_then(|channel| channel.installed);
+        let installed = before.map_or(Installed::default(), |channel| channel.installed);
         self.channels.insert(number, Channel { peer, expires, timer: expires, installed });
         before.map(|channel| channel.timer)
     }
@@ -146,50 +152,36 @@ impl Allocation {
         Some(channel)
     }
 
-    /// The channels to an IP address.
-    pub(super) fn channels_of(&self, peer: IpAddr) -> impl Iterator<Item = ChannelNumber> {
+    /// Gives a permission, or gives it again. Returns the end that it had before.
+    pub(super) fn permit(&mut self, peer: IpAddr, expires: Instant) -> Option<Instant> {
+        let before = self.permissions.get(&peer).copied();
+        let installed = before.map_or(Installed::default(), |permission| permission.installed);
+        self.permissions.insert(peer, Permission { expires, installed });
+        before.map(|permission| permission.expires)
+    }
+
+    /// Forgets a permission whose flow is no longer installed.
+    pub(super) fn revoke(&mut self, peer: IpAddr) -> Option<Permission> {
+        let permission = self.permissions.remove(&peer)?;
+        debug_assert!(permission.installed.is_none(), "the permission for {peer} is forgotten with its flow installed");
+        Some(permission)
+    }
+
+    /// The channels to an IP address, each with its peer.
+    pub(super) fn channels_of(&self, peer: IpAddr) -> impl Iterator<Item = (ChannelNumber, PeerAddr)> {
         let all_ports: RangeInclusive<PeerAddr> =
             PeerAddr::new((peer, 0).into())..=PeerAddr::new((peer, u16::MAX).into());
-        self.channels_by_peer.range(all_ports).map(|(_, number)| *number)
+        self.channels_by_peer.range(all_ports).map(|(peer, number)| (*number, *peer))
     }
 
-    /// Tells the driver if the end of a channel's flow has changed: the flow lives as long as channel, permission and
-    /// relayed transport address all do.
-    pub(super) fn update_flow(&mut self, id: AllocationId, number: ChannelNumber, now: Instant, outbox: &mut Outbox) {
-        let Some(channel) = self.channels.get(&number).copied() else { return };
-        let ip = channel.peer.ip();
-        let Some(relay) = self.relays[index(AddressFamily::of(ip))] else { return };
-        let end = self.permissions.get(&ip).map(|permission| channel.expires.min(*permission).min(relay.expires));
-        self.set_flow(id, number, relay.address, end.filter(|end| now < *end), outbox);
+    /// The binding of a channel to this peer, live or not.
+    pub(super) fn channel_at(&self, peer: PeerAddr) -> Option<&Channel> {
+        self.channels.get(self.channels_by_peer.get(&peer)?)
     }
 
-    /// Tells the driver that a channel's flow has ended.
-    pub(super) fn remove_flow(
-        &mut self,
-        id: AllocationId,
-        number: ChannelNumber,
-        relayed: RelayedAddr,
-        outbox: &mut Outbox,
-    ) {
-        self.set_flow(id, number, relayed, None, outbox);
-    }
-
-    fn set_flow(
-        &mut self,
-        id: AllocationId,
-        number: ChannelNumber,
-        relayed: RelayedAddr,
-        end: Option<Instant>,
-        outbox: &mut Outbox,
-    ) {
-        let Some(channel) = self.channels.get_mut(&number).filter(|channel| channel.installed != end) else { return };
-        channel.installed = end;
-        let (peer, five_tuple) = (channel.peer, self.five_tuple);
-        let flow = Flow { allocation: id, five_tuple, channel: number.get(), relayed, peer };
-        outbox.push(match end {
-            Some(expires) => Effect::InstallFlow { flow, expires },
-            None => Effect::RemoveFlow { flow },
-        });
+    /// See [`Allocation::channel_at`].
+    pub(super) fn channel_at_mut(&mut self, peer: PeerAddr) -> Option<&mut Channel> {
+        self.channels.get_mut(self.channels_by_peer.get(&peer)?)
     }
 }
 

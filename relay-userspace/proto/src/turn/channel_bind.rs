@@ -53,7 +53,7 @@ impl Server {
             self.timers.cancel(before, timer);
         }
         self.timers.set(expires, timer);
-        // A binding gives its peer a permission, and that in turn installs the flow.
+        // A binding gives its peer a permission, and that in turn installs the flows.
         self.permit(now.instant, id, peer.ip());
         Ok(Outcome::Done)
     }

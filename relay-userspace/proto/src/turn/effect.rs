@@ -1,10 +1,11 @@
 //! What goes into the state machine and what comes out of it.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use hairpin_common::wire::STUN_LEN;
 
-use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
+use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
 use crate::stun::attribute::ReservationToken;
 
 /// The time of an input, on both clocks.
@@ -182,16 +183,20 @@ pub enum Effect<'s> {
         /// Its token.
         token: ReservationToken,
     },
-    /// Traffic of this channel may be forwarded without asking, until `expires`. Given again at each refresh.
+    /// Traffic of this flow may be forwarded without asking, until `expires`. Given again whenever that changes, and
+    /// before the response to the request that has changed it.
+    ///
+    /// A channel's flow comes after its permission's, and that after the one of its relayed address.
     InstallFlow {
-        /// The channel.
+        /// The flow.
         flow: Flow,
-        /// When the first of allocation, permission and channel binding ends.
+        /// When the first ends of all that it rests on: relayed address, permission, channel binding.
         expires: Instant,
     },
-    /// Traffic of this channel may no longer be forwarded without asking.
+    /// Traffic of this flow may no longer be forwarded without asking. Comes for every flow that was installed, also for
+    /// one that has expired, and in the opposite order.
     RemoveFlow {
-        /// The channel.
+        /// The flow.
         flow: Flow,
     },
     /// An allocation was made.
@@ -231,24 +236,36 @@ pub enum BindError {
     NoReservation,
 }
 
-/// One channel of one allocation, both directions: all that a fast path must know.
+/// Traffic of an allocation, both directions: all that a fast path must know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// Whose traffic it is.
     pub allocation: AllocationId,
     /// The client's side.
     pub five_tuple: FiveTuple,
-    /// The channel number on the client's side.
-    pub channel: u16,
     /// The address that the peer sees, as bound.
     pub relayed: RelayedAddr,
-    /// The peer.
-    pub peer: PeerAddr,
+    /// How much of the allocation's traffic.
+    pub scope: Scope,
 }
 
-impl Flow {
-    /// IP version between relay and peer.
-    pub fn peer_family(&self) -> AddressFamily {
-        AddressFamily::of(self.peer.ip())
-    }
+/// How much of an allocation's traffic a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// None by itself: the relayed address is there, and others send to it in vain without a permission. Each relayed
+    /// address of an allocation has one such flow.
+    Relay,
+    /// All that the permission for this IP address lets through, on every port, by Send and Data indications (RFC 8656
+    /// section 9). What comes from a peer with a channel is that channel's.
+    Permission {
+        /// The peer's IP address.
+        peer: IpAddr,
+    },
+    /// What goes over one channel (RFC 8656 section 12).
+    Channel {
+        /// The channel number on the client's side.
+        channel: u16,
+        /// The peer.
+        peer: PeerAddr,
+    },
 }

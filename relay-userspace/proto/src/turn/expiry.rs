@@ -1,10 +1,12 @@
 //! The end of things: by time, by request, by the loss of a socket, by shutdown.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::allocation::{Allocation, ChannelNumber, RelayOwner};
 use super::channel_bind::CHANNEL_COOLDOWN;
 use super::effect::{AllocationId, Effect};
+use super::flow::Base;
 use super::server::Server;
 use super::timer::Timer;
 use crate::address::AddressFamily;
@@ -22,11 +24,8 @@ impl Server {
                 }
                 Timer::Permission(id, peer) => {
                     let Some(allocation) = self.allocations.find_mut(id) else { continue };
-                    allocation.permissions.remove(&peer);
-                    let channels: Vec<_> = allocation.channels_of(peer).collect();
-                    for channel in channels {
-                        allocation.update_flow(id, channel, now, &mut self.outbox);
-                    }
+                    allocation.update_flows(id, Base::Permission(peer), now, &mut self.outbox);
+                    allocation.revoke(peer);
                 }
                 Timer::Channel(id, number) => self.channel_expired(now, id, number),
                 Timer::Reservation(token) => self.reservation_expired(token),
@@ -37,7 +36,8 @@ impl Server {
 
     fn channel_expired(&mut self, now: Instant, id: AllocationId, number: ChannelNumber) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
-        allocation.update_flow(id, number, now, &mut self.outbox);
+        let Some(peer) = allocation.channels.get(&number).map(|channel| channel.peer) else { return };
+        allocation.update_flows(id, Base::Permission(peer.ip()), now, &mut self.outbox);
         let Some(channel) = allocation.channels.get_mut(&number) else { return };
         channel.timer = channel.expires + CHANNEL_COOLDOWN;
         if now < channel.timer {
@@ -67,20 +67,18 @@ impl Server {
     /// family; and with the last one the allocation.
     fn remove_relay(&mut self, id: AllocationId, family: AddressFamily) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
+        allocation.end_flows(id, family, &mut self.outbox);
         let Some(relay) = allocation.take_relay(family) else { return };
         for number in channels_in(allocation, family) {
-            allocation.remove_flow(id, number, relay.address, &mut self.outbox);
             if let Some(channel) = allocation.unbind(number) {
                 self.timers.cancel(channel.timer, Timer::Channel(id, number));
             }
         }
-        allocation.permissions.retain(|peer, expires| {
-            let ends = AddressFamily::of(*peer) == family;
-            if ends {
-                self.timers.cancel(*expires, Timer::Permission(id, *peer));
+        for peer in permissions_in(allocation, family) {
+            if let Some(permission) = allocation.revoke(peer) {
+                self.timers.cancel(permission.expires, Timer::Permission(id, peer));
             }
-            !ends
-        });
+        }
         let was_last = allocation.families().next().is_none();
         self.ports.release(relay.address);
         self.allocations.remove_relay(relay.id);
@@ -114,4 +112,8 @@ impl Server {
 fn channels_in(allocation: &Allocation, family: AddressFamily) -> Vec<ChannelNumber> {
     let of_family = allocation.channels.iter().filter(|(_, channel)| AddressFamily::of(channel.peer.ip()) == family);
     of_family.map(|(number, _)| *number).collect()
+}
+
+fn permissions_in(allocation: &Allocation, family: AddressFamily) -> Vec<IpAddr> {
+    allocation.permissions.keys().copied().filter(|peer| AddressFamily::of(*peer) == family).collect()
 }

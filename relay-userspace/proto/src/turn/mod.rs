@@ -2,7 +2,8 @@
 //!
 //! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`), and `relaying` moves application data. What they all work on is in `allocation`.
+//! `channel_bind`), and `relaying` moves application data. What they all work on is in `allocation`; `flow` tells the
+//! driver what of it may be forwarded without asking.
 
 mod allocate;
 mod allocation;
@@ -13,6 +14,7 @@ mod config;
 mod credentials;
 mod effect;
 mod expiry;
+mod flow;
 mod message_counts;
 mod nonce;
 mod outbox;
@@ -32,7 +34,7 @@ mod timer;
 pub use config::{Limits, RelayAddress, ServerConfig};
 pub use credentials::Credentials;
 pub use effect::{
-    AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, Now, RelayId,
+    AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, Now, RelayId, Scope,
 };
 pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;

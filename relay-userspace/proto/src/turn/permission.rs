@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::allocation::Allocation;
 use super::effect::{AllocationId, Now};
+use super::flow::Base;
 use super::request::Request;
 use super::server::{Outcome, Server};
 use super::timer::Timer;
@@ -53,18 +54,15 @@ impl Server {
         allocation.permissions.len() + new <= self.limits.permissions
     }
 
-    /// Installs or refreshes a permission, and with it the flows of the channels that it was wanting for.
+    /// Installs or refreshes a permission, and with it the flows that rest on it.
     pub(super) fn permit(&mut self, now: Instant, id: AllocationId, peer: IpAddr) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
         let expires = now + PERMISSION_LIFETIME;
         let timer = Timer::Permission(id, peer);
-        if let Some(before) = allocation.permissions.insert(peer, expires) {
+        if let Some(before) = allocation.permit(peer, expires) {
             self.timers.cancel(before, timer);
         }
         self.timers.set(expires, timer);
-        let channels: Vec<_> = allocation.channels_of(peer).collect();
-        for channel in channels {
-            allocation.update_flow(id, channel, now, &mut self.outbox);
-        }
+        allocation.update_flows(id, Base::Permission(peer), now, &mut self.outbox);
     }
 }

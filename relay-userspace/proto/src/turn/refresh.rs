@@ -3,6 +3,7 @@
 use super::allocate::granted;
 use super::attributes::MOBILITY_TICKET;
 use super::effect::Now;
+use super::flow::Base;
 use super::request::Request;
 use super::server::{Outcome, Server};
 use super::timer::Timer;
@@ -34,10 +35,7 @@ impl Server {
                 self.timers.set(expires, Timer::Relay(relay.id));
                 relay.expires = expires;
             }
-        }
-        let channels: Vec<_> = allocation.channels.keys().copied().collect();
-        for channel in channels {
-            allocation.update_flow(id, channel, now.instant, &mut self.outbox);
+            allocation.update_flows(id, Base::Relay(*family), now.instant, &mut self.outbox);
         }
         Ok(Outcome::Lifetime(Lifetime(lifetime.as_secs() as u32)))
     }

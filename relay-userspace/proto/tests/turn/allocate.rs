@@ -8,7 +8,7 @@ use hairpin_proto::stun::attribute::{
     RequestedTransport, ReservationToken, Software, XorMappedAddress,
 };
 use hairpin_proto::stun::{Method, TransactionId};
-use hairpin_proto::turn::{BindRequest, PortStripe};
+use hairpin_proto::turn::{BindRequest, PortStripe, Scope};
 
 use crate::harness::{Client, Event, PUBLIC_V4, RELAY_V4, RELAY_V6, Relay, UDP, config, socket};
 
@@ -25,9 +25,11 @@ fn an_allocation_is_told_with_its_public_address() {
     let mut client = Client::alice(AT);
     let answer = relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
     answer.expect_success(&client);
-    let [Event::Bind(id, BindRequest::Port(bound)), Event::Allocated(_)] = answer.events[..] else {
+    let [Event::Bind(id, BindRequest::Port(bound)), Event::Allocated(_), Event::Install(flow, end)] = answer.events[..]
+    else {
         panic!("{answer:?}");
     };
+    assert_eq!((flow, end), (relay.flow(&client, id, Scope::Relay), relay.at(600)));
     assert_eq!(relay.sockets[&id], bound);
     assert_eq!(bound.ip().to_string(), RELAY_V4);
     assert!(bound.port() >= 49_152);
@@ -226,7 +228,9 @@ fn the_next_port_is_kept_for_whoever_brings_the_token() {
     answer.expect_success(&rtp);
     let token = answer.token().expect("a port is reserved");
     let even = relay.sockets[&answer.bound()];
-    let [Event::Bind(_, BindRequest::Pair(asked, asked_token)), Event::Allocated(_)] = answer.events[..] else {
+    let [Event::Bind(_, BindRequest::Pair(asked, asked_token)), Event::Allocated(_), Event::Install(..)] =
+        answer.events[..]
+    else {
         panic!("{answer:?}");
     };
     assert_eq!((asked, asked_token), (even, token));
@@ -374,7 +378,7 @@ fn an_allocation_ends_with_its_lifetime() {
     let id = relay.allocate(&mut client);
     assert_eq!(relay.pass(599), []);
     let events = relay.pass(1);
-    let [Event::Close(closed), Event::Freed(_)] = events[..] else { panic!("{events:?}") };
+    let [Event::Remove(_), Event::Close(closed), Event::Freed(_)] = events[..] else { panic!("{events:?}") };
     assert_eq!(closed, id);
     client.nonce.clear();
     relay.refresh(&mut client, 600).expect_error(&client, 437);
@@ -389,5 +393,5 @@ fn a_request_finds_nothing_that_is_over_even_if_the_timer_is_late() {
     relay.now.instant += Duration::from_secs(600);
     let answer = relay.refresh(&mut client, 600);
     assert_eq!(answer.code(), 437);
-    assert_eq!(answer.events[0], Event::Close(id));
+    assert_eq!(answer.events[1], Event::Close(id));
 }

@@ -1,10 +1,13 @@
 //! ChannelBind (RFC 8656 section 12), and the flows that follow from it.
 
+use hairpin_proto::address::PeerAddr;
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
 use hairpin_proto::turn::{Discard, Disposition, Flow, Forward, RelayId};
 
-use crate::harness::{Client, Event, RELAY_V4, Relay, channel_data, config, delivered, dropped, framed, socket};
+use crate::harness::{
+    Client, Event, RELAY_V4, Relay, channel, channel_data, config, delivered, dropped, framed, permission, socket,
+};
 
 const AT: &str = "203.0.113.7:41000";
 const PEER: &str = "8.8.8.8:53";
@@ -18,14 +21,9 @@ fn allocated() -> (Relay, Client, RelayId) {
     (relay, client, id)
 }
 
-fn flow(relay: &Relay, client: &Client, id: RelayId, channel: u16, peer: &str) -> Flow {
-    Flow {
-        allocation: *relay.allocations.first().unwrap(),
-        five_tuple: client.five_tuple,
-        channel,
-        relayed: relay.sockets[&id],
-        peer: hairpin_proto::address::PeerAddr::new(socket(peer)),
-    }
+/// The flows of a channel and of its permission.
+fn flows(relay: &Relay, client: &Client, id: RelayId, number: u16, peer: &str) -> [Flow; 2] {
+    [permission(peer), channel(number, peer)].map(|scope| relay.flow(client, id, scope))
 }
 
 #[test]
@@ -33,13 +31,14 @@ fn a_channel_carries_data_both_ways() {
     let (mut relay, mut client, id) = allocated();
     let answer = relay.bind_channel(&mut client, 0x4000, PEER);
     answer.expect_success(&client);
-    let flow = flow(&relay, &client, id, 0x4000, PEER);
-    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))], "the permission ends first");
+    let [permission, channel] = flows(&relay, &client, id, 0x4000, PEER);
+    let end = relay.at(300);
+    assert_eq!(answer.events, [Event::Install(permission, end), Event::Install(channel, end)], "not 600");
 
     let datagram = channel_data(0x4000, b"out");
     let disposition = relay.client_sends(&client, &datagram);
-    let allocation = flow.allocation;
-    let expected = Forward::ToPeer { allocation, relay: id, peer: flow.peer, payload: b"out", dont_fragment: false };
+    let (allocation, peer) = (channel.allocation, PeerAddr::new(socket(PEER)));
+    let expected = Forward::ToPeer { allocation, relay: id, peer, payload: b"out", dont_fragment: false };
     assert_eq!(disposition, Disposition::Forward(expected));
 
     assert_eq!(framed(relay.peer_sends(id, PEER, b"in")), channel_data(0x4000, b"in"), "without padding over UDP");
@@ -137,37 +136,38 @@ fn channels_are_limited() {
 fn a_channel_lasts_ten_minutes_and_needs_its_permission() {
     let (mut relay, mut client, id) = allocated();
     relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
-    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    let [permission, channel] = flows(&relay, &client, id, 0x4000, PEER);
     relay.sleep(299);
     delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
     relay.sleep(1);
     assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoPermission));
     assert_eq!(relay.peer_sends(id, PEER, b""), dropped(Discard::NoPermission));
-    assert_eq!(relay.pass(0), [Event::Remove(flow)]);
+    assert_eq!(relay.pass(0), [Event::Remove(channel), Event::Remove(permission)]);
 
     relay.pass(100);
     let answer = relay.permit(&mut client, &["8.8.8.8:0"]);
-    assert_eq!(answer.events, [Event::Install(flow, relay.at(200))], "the channel still lives, and ends first");
+    let expected = [Event::Install(permission, relay.at(300)), Event::Install(channel, relay.at(200))];
+    assert_eq!(answer.events, expected, "the channel still lives, and ends first");
     relay.sleep(199);
     delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
     relay.sleep(1);
     assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoChannel));
     assert_eq!(framed(relay.peer_sends(id, PEER, b""))[..2], [0x00, 0x17], "the permission lives on");
-    assert_eq!(relay.pass(0), [Event::Remove(flow)]);
+    assert_eq!(relay.pass(0), [Event::Remove(channel)]);
 }
 
 #[test]
 fn binding_again_prolongs_channel_permission_and_flow() {
     let (mut relay, mut client, id) = allocated();
     relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
-    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    let flows = flows(&relay, &client, id, 0x4000, PEER);
     relay.pass(240);
     let answer = relay.bind_channel(&mut client, 0x4000, PEER);
     answer.expect_success(&client);
-    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))]);
+    assert_eq!(answer.events, flows.map(|flow| Event::Install(flow, relay.at(300))));
     relay.pass(299);
     delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
-    assert_eq!(relay.permit(&mut client, &[PEER]).events, [Event::Install(flow, relay.at(300))]);
+    assert_eq!(relay.permit(&mut client, &[PEER]).events, flows.map(|flow| Event::Install(flow, relay.at(300))));
     relay.pass(290);
     relay.permit(&mut client, &[PEER]).expect_success(&client);
     relay.sleep(10);
@@ -180,9 +180,8 @@ fn binding_again_prolongs_channel_permission_and_flow() {
 fn channel_and_peer_cool_down_for_five_minutes_before_they_are_bound_to_others() {
     let (mut relay, mut client, id) = allocated();
     relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
-    relay.pass(600);
-    let flow = flow(&relay, &client, id, 0x4000, PEER);
-    relay.pass(299);
+    let [_, flow] = flows(&relay, &client, id, 0x4000, PEER);
+    relay.pass(899);
     relay.bind_channel(&mut client, 0x4000, "8.8.8.8:54").expect_error(&client, 400);
     relay.bind_channel(&mut client, 0x4001, PEER).expect_error(&client, 400);
     relay.pass(1);
@@ -196,12 +195,12 @@ fn channel_and_peer_cool_down_for_five_minutes_before_they_are_bound_to_others()
 fn the_same_pair_may_be_bound_again_while_it_cools_down() {
     let (mut relay, mut client, id) = allocated();
     relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
-    let flow = flow(&relay, &client, id, 0x4000, PEER);
+    let flows = flows(&relay, &client, id, 0x4000, PEER);
     relay.pass(700);
     assert_eq!(relay.client_sends(&client, &channel_data(0x4000, b"")), dropped(Discard::NoChannel));
     let answer = relay.bind_channel(&mut client, 0x4000, PEER);
     answer.expect_success(&client);
-    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))]);
+    assert_eq!(answer.events, flows.map(|flow| Event::Install(flow, relay.at(300))));
     delivered(relay.client_sends(&client, &channel_data(0x4000, b"")));
     relay.shut_down();
 }
@@ -214,10 +213,9 @@ fn several_channels_to_one_address_share_its_permission() {
     }
     relay.pass(100);
     let answer = relay.permit(&mut client, &["8.8.8.8:0"]);
-    let end = relay.at(300);
-    let [one, two] =
-        [(0x4000, "8.8.8.8:1"), (0x4001, "8.8.8.8:2")].map(|(number, peer)| flow(&relay, &client, id, number, peer));
-    assert_eq!(answer.events, [Event::Install(one, end), Event::Install(two, end)], "and no other");
-    let removed = relay.pass(200);
-    assert_eq!(removed, [Event::Remove(flow(&relay, &client, id, 0x4002, "8.8.4.4:1"))]);
+    let scopes = [permission("8.8.8.8:0"), channel(0x4000, "8.8.8.8:1"), channel(0x4001, "8.8.8.8:2")];
+    let expected = scopes.map(|scope| Event::Install(relay.flow(&client, id, scope), relay.at(300)));
+    assert_eq!(answer.events, expected, "and no other");
+    let [permission, channel] = flows(&relay, &client, id, 0x4002, "8.8.4.4:1");
+    assert_eq!(relay.pass(200), [Event::Remove(channel), Event::Remove(permission)]);
 }

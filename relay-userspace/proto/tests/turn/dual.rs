@@ -5,10 +5,11 @@ use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, RequestedAddressFamily,
 };
 use hairpin_proto::stun::{ErrorCode, Method};
-use hairpin_proto::turn::{Discard, RelayId};
+use hairpin_proto::turn::{Discard, RelayId, Scope};
 
 use crate::harness::{
-    Answer, Client, Event, PUBLIC_V4, RELAY_V4, RELAY_V6, Relay, UDP, channel_data, config, delivered, dropped,
+    Answer, Client, Event, PUBLIC_V4, RELAY_V4, RELAY_V6, Relay, UDP, channel, channel_data, config, delivered,
+    dropped, permission,
 };
 
 const AT: &str = "203.0.113.7:41000";
@@ -111,11 +112,14 @@ fn each_family_has_its_own_way() {
 #[test]
 fn deleting_one_family_leaves_the_other_untouched() {
     let (mut relay, mut client, v4, v6) = two_channels();
+    let flow = |scope| relay.flow(&client, v6, scope);
+    let scopes = [channel(0x4001, PEER_V6), permission(PEER_V6), Scope::Relay];
+    let mut expected: Vec<_> = scopes.map(|scope| Event::Remove(flow(scope))).to_vec();
+    expected.push(Event::Close(v6));
     let answer = relay.request(&mut client, Method::REFRESH, |request| request.with(&Lifetime(0)).with(&V6));
     answer.expect_success(&client);
     assert_eq!(answer.lifetime(), 0);
-    let [Event::Remove(flow), Event::Close(closed)] = answer.events[..] else { panic!("{answer:?}") };
-    assert_eq!((flow.channel, closed), (0x4001, v6));
+    assert_eq!(answer.events, expected, "the last first");
 
     assert_eq!(delivered(relay.client_sends(&client, &channel_data(0x4000, b"4"))).0, v4);
     assert_eq!(relay.client_sends(&client, &channel_data(0x4001, b"6")), dropped(Discard::NoChannel));
@@ -123,7 +127,8 @@ fn deleting_one_family_leaves_the_other_untouched() {
     relay.request(&mut client, Method::REFRESH, |request| request.with(&V6)).expect_error(&client, 443);
 
     let answer = relay.request(&mut client, Method::REFRESH, |request| request.with(&Lifetime(0)).with(&V4));
-    assert!(matches!(answer.events[..], [Event::Remove(_), Event::Close(_), Event::Freed(_)]), "{answer:?}");
+    assert!(matches!(answer.events[..], [Event::Remove(_), .., Event::Close(_), Event::Freed(_)]), "{answer:?}");
+    assert!(relay.flows.is_empty());
     relay.refresh(&mut client, 600).expect_error(&client, 437);
     relay.shut_down();
 }

@@ -12,7 +12,7 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
     AllocationId, BindError, BindRequest, Credentials, Discard, Disposition, Effect, Flow, Forward, Limits, Now,
-    PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Server, ServerConfig,
+    PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Scope, Server, ServerConfig,
 };
 
 pub(crate) const REALM: &str = "example.org";
@@ -44,7 +44,7 @@ pub(crate) struct Relay {
     /// Open sockets.
     pub(crate) sockets: BTreeMap<RelayId, RelayedAddr>,
     pub(crate) reserved: BTreeMap<ReservationToken, RelayedAddr>,
-    pub(crate) flows: BTreeMap<(FiveTuplePorts, u16), (Flow, Instant)>,
+    pub(crate) flows: BTreeMap<Place, (Flow, Instant)>,
     pub(crate) allocations: BTreeSet<AllocationId>,
     /// Ports that somebody else has bound.
     pub(crate) taken: BTreeSet<u16>,
@@ -57,7 +57,34 @@ pub(crate) struct Relay {
     transaction: u64,
 }
 
-type FiveTuplePorts = (SocketAddr, SocketAddr);
+/// What no two flows share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Relay(RelayedAddr),
+    Permission(RelayedAddr, IpAddr),
+    Channel(ClientAddr, ServerAddr, u16),
+}
+
+impl Place {
+    fn of(flow: &Flow) -> Self {
+        let FiveTuple { client, server } = flow.five_tuple;
+        match flow.scope {
+            Scope::Relay => Self::Relay(flow.relayed),
+            Scope::Permission { peer } => Self::Permission(flow.relayed, peer),
+            Scope::Channel { channel, .. } => Self::Channel(client, server, channel),
+        }
+    }
+}
+
+/// The flow that this one rests on.
+fn base(flow: &Flow) -> Option<Flow> {
+    let scope = match flow.scope {
+        Scope::Relay => return None,
+        Scope::Permission { .. } => Scope::Relay,
+        Scope::Channel { peer, .. } => Scope::Permission { peer: peer.ip() },
+    };
+    Some(Flow { scope, ..*flow })
+}
 
 /// Not random at all, but different every time.
 pub(crate) struct Seeded(pub(crate) u64);
@@ -172,7 +199,6 @@ impl Relay {
     }
 
     fn carry_out(&mut self, event: &Event) {
-        let key = |flow: &Flow| ((flow.five_tuple.client.socket(), flow.five_tuple.server.socket()), flow.channel);
         match event {
             Event::Response(_) => {}
             Event::Bind(relay, request) => {
@@ -185,7 +211,9 @@ impl Relay {
                 }
             }
             Event::Close(relay) => {
-                self.sockets.remove(relay);
+                let closed = self.sockets.remove(relay);
+                let left = self.flows.values().find(|(flow, _)| Some(flow.relayed) == closed);
+                assert_eq!(left, None, "a flow outlives its socket");
             }
             Event::DropReservation(token) => {
                 self.reserved.remove(token);
@@ -193,13 +221,20 @@ impl Relay {
             Event::Install(flow, expires) => {
                 assert!(*expires > self.now.instant, "a flow that has ended is installed: {flow:?}");
                 assert!(self.allocations.contains(&flow.allocation), "a flow of nobody is installed: {flow:?}");
-                if let Some((before, _)) = self.flows.insert(key(flow), (*flow, *expires)) {
+                if let Some(base) = base(flow) {
+                    assert!(self.flows.values().any(|(flow, _)| *flow == base), "{flow:?} rests on nothing");
+                }
+                assert!(self.sockets.values().any(|bound| *bound == flow.relayed), "{flow:?} has no socket");
+                if let Some((before, end)) = self.flows.insert(Place::of(flow), (*flow, *expires)) {
                     assert_eq!(before, *flow, "a flow is installed over another one");
+                    assert_ne!(end, *expires, "a flow is installed again and nothing is new");
                 }
             }
             Event::Remove(flow) => {
-                let installed = self.flows.remove(&key(flow)).map(|(flow, _)| flow);
+                let installed = self.flows.remove(&Place::of(flow)).map(|(flow, _)| flow);
                 assert_eq!(installed, Some(*flow), "a flow is removed that was not installed");
+                let left = self.flows.values().find(|(left, _)| base(left) == Some(*flow));
+                assert_eq!(left, None, "a flow outlives what it rests on");
             }
             Event::Allocated(allocation) => {
                 assert!(self.allocations.insert(*allocation), "{allocation:?} is in use");
@@ -305,6 +340,7 @@ impl Relay {
         let at = events.iter().position(|event| matches!(event, Event::Response(_))).expect("no answer");
         assert_eq!(events.remove(at), Event::Response(client.five_tuple.client));
         assert!(!events.iter().any(|event| matches!(event, Event::Response(_))), "two answers");
+        assert_eq!(events[at..], [], "what a request has changed is told before its answer");
         let answer = Answer { bytes: self.responses.pop().expect("there was a response"), events };
         let request = Message::parse(datagram).unwrap();
         let response = answer.message();
@@ -336,6 +372,14 @@ impl Relay {
 
     pub(crate) fn refresh(&mut self, client: &mut Client, seconds: u32) -> Answer {
         self.request(client, Method::REFRESH, |request| request.with(&Lifetime(seconds)))
+    }
+
+    /// The flow of a relayed address's allocation, by scope.
+    pub(crate) fn flow(&self, client: &Client, relay: RelayId, scope: Scope) -> Flow {
+        let relayed = self.sockets[&relay];
+        let mut installed = self.flows.values().map(|(flow, _)| flow);
+        let known = installed.find(|flow| flow.relayed == relayed).expect("the relayed address has a flow");
+        Flow { allocation: known.allocation, five_tuple: client.five_tuple, relayed, scope }
     }
 
     pub(crate) fn at(&self, seconds: u64) -> Instant {
@@ -451,6 +495,16 @@ impl Answer {
 
 pub(crate) fn socket(text: &str) -> SocketAddr {
     text.parse().unwrap_or_else(|_| panic!("{text} is not an address"))
+}
+
+/// The scope of a permission, by any of the peer's transport addresses.
+pub(crate) fn permission(peer: &str) -> Scope {
+    Scope::Permission { peer: socket(peer).ip() }
+}
+
+/// The scope of a channel.
+pub(crate) fn channel(channel: u16, peer: &str) -> Scope {
+    Scope::Channel { channel, peer: PeerAddr::new(socket(peer)) }
 }
 
 /// A ChannelData message without padding.

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hairpin_proto::address::{AddressFamily, RelayedAddr};
+use hairpin_proto::address::{AddressFamily, PeerAddr, RelayedAddr};
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, ChannelNumberAttribute, EvenPort, Lifetime, RequestedAddressFamily, ReservationToken,
     XorPeerAddress,
 };
-use hairpin_proto::turn::{Disposition, Forward, PortStripe};
+use hairpin_proto::turn::{Disposition, Forward, PortStripe, Scope};
 use proptest::prelude::*;
 
 use crate::harness::{Answer, Client, Relay, UDP, channel_data, config, send_indication, socket};
@@ -329,6 +329,7 @@ impl World {
         for client in 0..CLIENTS {
             self.rights[client].tidy(now);
             self.probe_client(client, now);
+            self.probe_flows(client, now);
         }
         let sockets: Vec<_> = self.relay.sockets.iter().map(|(id, address)| (*id, *address)).collect();
         for (id, address) in sockets {
@@ -351,6 +352,41 @@ impl World {
         }
     }
 
+    /// What a fast path forwards until it is told otherwise, and until when, is what the client has a right to.
+    fn probe_flows(&self, client: usize, now: Instant) {
+        let (rights, five_tuple) = (&self.rights[client], self.clients[client].five_tuple);
+        let installed = self.relay.flows.values().filter(|(flow, end)| flow.five_tuple == five_tuple && now < *end);
+        let installed: HashMap<_, _> = installed.map(|(flow, end)| ((flow.relayed, flow.scope), *end)).collect();
+        let mut expected = HashMap::new();
+        for (family, relay_end) in &rights.families {
+            let relayed = self.relayed(client, *family);
+            let mut expect = |scope, end: Instant| {
+                if now < end {
+                    expected.insert((relayed, scope), end);
+                }
+            };
+            expect(Scope::Relay, *relay_end);
+            for (ip, end) in rights.permissions.iter().filter(|(ip, _)| AddressFamily::of(**ip) == *family) {
+                expect(Scope::Permission { peer: *ip }, *end.min(relay_end));
+            }
+            for (number, (peer, end)) in &rights.channels {
+                let peer = PeerAddr::new(socket(PEERS[*peer]));
+                let permission = rights.permissions.get(&peer.ip()).filter(|_| AddressFamily::of(peer.ip()) == *family);
+                if let Some(permission) = permission {
+                    expect(Scope::Channel { channel: *number, peer }, *end.min(permission).min(relay_end));
+                }
+            }
+        }
+        assert_eq!(installed, expected, "the flows of client {client}");
+    }
+
+    /// The socket behind the relayed address that a client was told.
+    fn relayed(&self, client: usize, family: AddressFamily) -> RelayedAddr {
+        let told = self.told[client].iter().find(|told| AddressFamily::of(told.ip()) == family).expect("it was told");
+        let bound = |address: &&RelayedAddr| AddressFamily::of(address.ip()) == family && address.port() == told.port();
+        *self.relay.sockets.values().find(bound).expect("a socket is open")
+    }
+
     fn probe_client(&mut self, client: usize, now: Instant) {
         let rights = &self.rights[client];
         for (peer, name) in PEERS.iter().enumerate() {
@@ -367,11 +403,6 @@ impl World {
                 _ => None,
             };
             assert_eq!(reached, expected, "client {client}, channel 0x{number:04x}");
-            // What a fast path does until it is told otherwise is what this path does.
-            let five_tuple = self.clients[client].five_tuple;
-            let flow = self.relay.flows.get(&((five_tuple.client.socket(), five_tuple.server.socket()), number));
-            let fast = flow.filter(|(_, end)| now < *end).map(|(flow, _)| flow.peer.socket());
-            assert_eq!(fast, reached, "the flow of client {client}, channel 0x{number:04x}");
         }
     }
 }

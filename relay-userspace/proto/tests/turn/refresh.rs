@@ -3,8 +3,9 @@
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{Lifetime, RequestedAddressFamily};
+use hairpin_proto::turn::Scope;
 
-use crate::harness::{Client, Event, Relay, UDP};
+use crate::harness::{Client, Event, Relay, UDP, channel, permission};
 
 const AT: &str = "203.0.113.7:41000";
 
@@ -33,10 +34,14 @@ fn a_lifetime_of_zero_frees_everything_at_once() {
     let answer = relay.refresh(&mut client, 0);
     answer.expect_success(&client);
     assert_eq!(answer.lifetime(), 0);
-    let [Event::Remove(flow), Event::Close(closed), Event::Freed(allocation)] = answer.events[..] else {
+    let [Event::Remove(first), .., Event::Remove(last), Event::Close(closed), Event::Freed(allocation)] =
+        answer.events[..]
+    else {
         panic!("{answer:?}");
     };
-    assert_eq!((flow.channel, flow.allocation, closed), (0x4000, allocation, id));
+    assert_eq!((first.scope, last.scope), (channel(0x4000, "8.8.8.8:53"), Scope::Relay));
+    assert_eq!((last.allocation, closed), (allocation, id));
+    assert_eq!((answer.events.len(), relay.flows.len()), (6, 0), "a channel, two permissions, a relayed address");
     assert_eq!(relay.server.poll_timeout(), None);
     assert_eq!(relay.quotas.in_use(), 0);
 }
@@ -70,13 +75,19 @@ fn a_family_that_the_allocation_has_not_is_a_mismatch() {
 fn every_refresh_tells_the_fast_path_its_new_end() {
     let mut relay = Relay::default();
     let mut client = Client::alice(AT);
-    relay.allocate(&mut client);
+    let id = relay.allocate(&mut client);
     relay.pass(400);
     let answer = relay.bind_channel(&mut client, 0x4000, "8.8.8.8:53");
-    let [Event::Install(flow, end)] = answer.events[..] else { panic!("{answer:?}") };
-    assert_eq!(end, relay.at(200), "the allocation ends first");
+    let [relayed, permission, channel] = [Scope::Relay, permission("8.8.8.8:53"), channel(0x4000, "8.8.8.8:53")]
+        .map(|scope| relay.flow(&client, id, scope));
+    let end = relay.at(200);
+    let expected = [Event::Install(permission, end), Event::Install(channel, end)];
+    assert_eq!(answer.events, expected, "the allocation ends first");
     let answer = relay.refresh(&mut client, 600);
-    assert_eq!(answer.events, [Event::Install(flow, relay.at(300))], "now the permission does");
+    let (of_relay, end) = (relay.at(600), relay.at(300));
+    let expected = [Event::Install(relayed, of_relay), Event::Install(permission, end), Event::Install(channel, end)];
+    assert_eq!(answer.events, expected, "now the permission does");
     relay.pass(100);
-    assert_eq!(relay.refresh(&mut client, 600).events, [], "it still does");
+    let expected = [Event::Install(relayed, relay.at(600))];
+    assert_eq!(relay.refresh(&mut client, 600).events, expected, "it still does");
 }

@@ -3,7 +3,7 @@
 use hairpin_proto::address::RelayedAddr;
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::EvenPort;
-use hairpin_proto::turn::{BindError, BindRequest, Discard, PortStripe, RelayId};
+use hairpin_proto::turn::{BindError, BindRequest, Discard, PortStripe, RelayId, Scope};
 
 use crate::harness::{Client, Event, RELAY_V4, Relay, UDP, config, dropped};
 
@@ -91,9 +91,10 @@ fn an_answer_that_comes_later_makes_the_allocation_then() {
     relay.refresh(&mut client, 600).expect_error(&client, 437);
 
     relay.sleep(1);
+    relay.sockets.insert(id, address);
     relay.server.relay_bound(relay.now, id, Ok(address));
     let events = relay.drain();
-    assert!(matches!(events[..], [Event::Allocated(_), Event::Response(_)]), "{events:?}");
+    assert!(matches!(events[..], [Event::Allocated(_), Event::Install(..), Event::Response(_)]), "{events:?}");
     assert_eq!(relay.server.poll_timeout(), Some(relay.at(600)), "its life begins now");
     relay.refresh(&mut client, 600).expect_success(&client);
     relay.shut_down();
@@ -137,10 +138,11 @@ fn an_allocation_ends_when_its_socket_is_lost() {
     relay.bind_channel(&mut client, 0x4000, "8.8.8.8:53").expect_success(&client);
     relay.server.relay_failed(relay.now, id);
     let events = relay.drain();
-    assert!(
-        matches!(events[..], [Event::Remove(_), Event::Close(closed), Event::Freed(_)] if closed == id),
-        "{events:?}"
-    );
+    let [Event::Remove(_), Event::Remove(_), Event::Remove(last), Event::Close(closed), Event::Freed(_)] = events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!((last.scope, closed), (Scope::Relay, id), "channel, permission, relayed address");
     relay.refresh(&mut client, 600).expect_error(&client, 437);
     relay.shut_down();
 }
