@@ -249,7 +249,12 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u3
         // The interface of the default route would see none of its packets.
         return Ok(Datapath::none("only this host can reach the relay", &options)?);
     }
-    Ok(Datapath::start(&options)?)
+    let datapath = Datapath::start(&options)?;
+    if datapath.handle().is_active() {
+        let megabytes = datapath.map_bytes().div_ceil(1 << 20);
+        tracing::info!("room for {} records in the kernel, whose maps take {megabytes} MiB", options.records);
+    }
+    Ok(datapath)
 }
 
 /// How many allocations one user may have: three quarters, so that nobody can take them all.

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use aya::programs::loaded_programs;
-use hairpin::datapath::{AttachedMode, Datapath, Flow, Options, XdpMode};
+use hairpin::datapath::program::Limits;
+use hairpin::datapath::{AttachedMode, Datapath, Direction, Flow, Options, Scope, XdpMode};
+use hairpin_common::limit::Limit;
 use hairpin_common::maps::{
-    ALLOCATIONS, AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NEXT_HOPS, NextHop, PORT_ROLES, PortRole, PortSlot,
-    Rewrite, VERDICTS,
+    ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, FLOWS, FlowKey, NEXT_HOPS, NextHop,
+    PEER_IS_RELAYED, PORT_ROLES, PortRole, PortSlot, Rewrite, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, Slot};
 use hairpin_common::verdict::Verdict;
@@ -80,7 +82,7 @@ impl Lab {
 
     /// Starts a datapath in the relay's namespace.
     fn start(&self, options: Options) -> Datapath {
-        self.inside(move || Datapath::start(options).expect("the program attaches to a veth"))
+        self.inside(move || Datapath::start(&options).expect("the program attaches to a veth"))
     }
 
     /// Runs a function in a thread that is in the relay's namespace.
@@ -108,17 +110,19 @@ impl Lab {
         let program = loaded_programs().flatten().find(|info| u64::from(info.id()) == program).expect("it is loaded");
         let ids = program.map_ids().unwrap().expect("the kernel knows the maps of a program");
         let open = |name: &str| {
-            let is_named = |id: &u32| MapInfo::from_id(*id).unwrap().name_as_str() == Some(name);
+            // The kernel keeps no more of a name.
+            let kept = &name[..name.len().min(15)];
+            let is_named = |id: &u32| MapInfo::from_id(*id).unwrap().name_as_str() == Some(kept);
             let id = ids.iter().copied().find(is_named).unwrap_or_else(|| panic!("no map {name}"));
             Map::from_map_data(MapData::from_id(id).unwrap()).unwrap()
         };
         Maps {
-            flows4: open(FLOWS4).try_into().unwrap(),
-            flows6: open(FLOWS6).try_into().unwrap(),
+            flows: open(FLOWS).try_into().unwrap(),
             next_hops: open(NEXT_HOPS).try_into().unwrap(),
             port_roles: open(PORT_ROLES).try_into().unwrap(),
             verdicts: open(VERDICTS).try_into().unwrap(),
             allocations: open(ALLOCATIONS).try_into().unwrap(),
+            states: open(ALLOCATION_STATES).try_into().unwrap(),
         }
     }
 }
@@ -134,39 +138,43 @@ impl Drop for Lab {
 
 /// The kernel's tables, read behind the datapath's back.
 struct Maps {
-    flows4: Array<MapData, Bucket<4>>,
-    flows6: Array<MapData, Bucket<16>>,
+    flows: Array<MapData, Bucket>,
     next_hops: Array<MapData, NextHop>,
     port_roles: Array<MapData, u64>,
     verdicts: PerCpuArray<MapData, Count>,
     allocations: Array<MapData, AllocationCount>,
+    states: Array<MapData, AllocationState>,
 }
 
 impl Maps {
+    /// The record for packets with these addresses; port 0 or an unspecified address for what the record leaves open.
     fn record(&self, source: SocketAddr, destination: SocketAddr, channel: u16) -> Option<Rewrite> {
-        let (source_port, destination_port) = (source.port().to_be_bytes(), destination.port().to_be_bytes());
-        let channel = channel.to_be_bytes();
-        match (source.ip(), destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let (source, destination) = (source.octets(), destination.octets());
-                let key = FlowKey { source, destination, source_port, destination_port, channel, zero: [0; 2] };
-                slots(&self.flows4).find(|slot| slot.key == key).map(|slot| slot.rewrite())
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let (source, destination) = (source.octets(), destination.octets());
-                let key = FlowKey { source, destination, source_port, destination_port, channel, zero: [0; 2] };
-                slots(&self.flows6).find(|slot| slot.key == key).map(|slot| slot.rewrite())
-            }
-            _ => panic!("a flow of two families"),
-        }
+        let key = FlowKey {
+            source: octets(source.ip()),
+            destination: octets(destination.ip()),
+            source_port: source.port().to_be_bytes(),
+            destination_port: destination.port().to_be_bytes(),
+            channel: channel.to_be_bytes(),
+            family: if destination.is_ipv4() { 4 } else { 6 },
+            zero: 0,
+        };
+        self.slots().find(|slot| slot.key == key).map(|slot| slot.rewrite())
+    }
+
+    /// The record that says that an address is ours.
+    fn mark(&self, address: SocketAddr) -> Option<Rewrite> {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        self.record(any.parse().unwrap(), address, 0)
     }
 
     fn to_peer(&self, flow: &Flow) -> Option<Rewrite> {
-        self.record(flow.client, flow.server, flow.channel)
+        let (channel, _) = channel_of(flow);
+        self.record(flow.client, flow.server, channel)
     }
 
     fn to_client(&self, flow: &Flow) -> Option<Rewrite> {
-        self.record(flow.peer, flow.relayed, 0)
+        let (_, peer) = channel_of(flow);
+        self.record(peer, flow.relayed, 0)
     }
 
     /// The next hop towards the peer.
@@ -181,20 +189,42 @@ impl Maps {
         slot.role(self.port_roles.get(&slot.index, 0).unwrap())
     }
 
+    /// How many records flows have.
     fn len(&self) -> usize {
-        slots(&self.flows4).count() + slots(&self.flows6).count()
+        self.slots().count() - self.listeners()
+    }
+
+    /// How many records listeners have.
+    fn listeners(&self) -> usize {
+        self.slots().filter(|slot| slot.order.expires == u32::MAX).count()
+    }
+
+    /// The slots that hold a record.
+    fn slots(&self) -> impl Iterator<Item = Slot> {
+        let is_used = |slot: &Slot| slot.key.destination_port != [0; 2];
+        self.flows.iter().flat_map(|bucket| bucket.expect("every index has a value").0).filter(is_used).inspect(
+            |slot| {
+                assert_eq!(slot.order.generation & 1, 0, "a write that did not end");
+            },
+        )
+    }
+
+    /// Whether the program may drop what has no permission of an allocation.
+    fn is_complete(&self, allocation: u32) -> bool {
+        let AllocationState { announced, installed, .. } = self.states.get(&allocation, 0).unwrap();
+        announced == installed
     }
 }
 
-/// The slots that hold a record.
-fn slots<const N: usize>(buckets: &Array<MapData, Bucket<N>>) -> impl Iterator<Item = Slot<N>>
-where
-    Bucket<N>: aya::Pod,
-{
-    let is_used = |slot: &Slot<N>| slot.key.destination_port != [0; 2];
-    buckets.iter().flat_map(|bucket| bucket.expect("every index has a value").0).filter(is_used).inspect(|slot| {
-        assert_eq!(slot.order.generation & 1, 0, "a write that did not end");
-    })
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&v4.octets());
+            octets
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 fn options() -> Options {
@@ -202,31 +232,48 @@ fn options() -> Options {
         mode: XdpMode::Native,
         interfaces: vec!["e0".to_owned()],
         max_allocations: 16,
-        flows: 64,
-        listener_ports: vec![3478, 3478],
+        records: 64,
+        limits: Limits::default(),
+        listeners: vec!["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()],
+        relay_addresses: vec![flow4().relayed.ip(), flow6().relayed.ip()],
     }
 }
 
+/// A channel over IPv4.
 fn flow4() -> Flow {
     Flow {
         client: "192.0.2.50:40000".parse().unwrap(),
         server: "192.0.2.1:3478".parse().unwrap(),
-        channel: 0x4001,
         relayed: "192.0.2.1:50000".parse().unwrap(),
-        peer: "198.51.100.7:6000".parse().unwrap(),
         allocation: 3,
+        scope: channel("198.51.100.7:6000"),
     }
 }
 
+/// A channel over IPv6.
 fn flow6() -> Flow {
     Flow {
         client: "[2001:db8:1::50]:40000".parse().unwrap(),
         server: "[2001:db8::1]:3478".parse().unwrap(),
-        channel: 0x4002,
         relayed: "[2001:db8::1]:50000".parse().unwrap(),
-        peer: "[2001:db8:2::7]:6000".parse().unwrap(),
         allocation: 4,
+        scope: channel("[2001:db8:2::7]:6000"),
     }
+}
+
+fn channel(peer: &str) -> Scope {
+    Scope::Channel { channel: 0x4001, peer: peer.parse().unwrap() }
+}
+
+fn channel_of(flow: &Flow) -> (u16, SocketAddr) {
+    let Scope::Channel { channel, peer } = flow.scope else { panic!("not a channel: {flow:?}") };
+    (channel, peer)
+}
+
+/// The relay and the permission that a channel rests on, and the channel.
+fn scopes(flow: Flow) -> [Flow; 3] {
+    let (_, peer) = channel_of(&flow);
+    [Scope::Relay, Scope::Permission { peer: peer.ip() }, flow.scope].map(|scope| Flow { scope, ..flow })
 }
 
 fn soon() -> Instant {
@@ -267,7 +314,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_flow_is_two_records_with_resolved_next_hops_until_it_is_removed() {
+fn a_channel_is_two_records_with_resolved_next_hops_until_it_is_removed() {
     let Some(lab) = Lab::new() else { return };
     let datapath = lab.start(options());
     let (handle, maps) = (datapath.handle(), lab.maps());
@@ -276,7 +323,7 @@ fn a_flow_is_two_records_with_resolved_next_hops_until_it_is_removed() {
     for flow in [flow4(), flow6()] {
         handle.install(flow, soon());
         settled(&datapath);
-        assert_eq!(maps.to_client(&flow).expect("a record for the peer").channel, flow.channel.to_be_bytes());
+        assert_eq!(maps.to_client(&flow).expect("a record for the peer").channel, [0x40, 0x01]);
         // The IPv4 gateway is not known yet: installing has to make the kernel ask for it.
         let hop = eventually(PATIENCE, || maps.peer_hop(&flow), |hop| hop.is_some_and(|hop| hop.interface != 0));
         let expected = NextHop {
@@ -298,6 +345,113 @@ fn a_flow_is_two_records_with_resolved_next_hops_until_it_is_removed() {
     datapath.shutdown();
     assert!(lab.link("e0")["xdp"].is_null(), "still attached: {}", lab.link("e0"));
     handle.install(flow4(), soon());
+}
+
+#[test]
+fn a_call_between_ip_versions_is_in_the_kernel_in_all_its_parts() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    let flow = Flow { relayed: flow6().relayed, scope: flow6().scope, ..flow4() };
+    let (_, peer) = channel_of(&flow);
+    for flow in scopes(flow) {
+        handle.install(flow, soon());
+    }
+    settled(&datapath);
+    assert_eq!((maps.len(), maps.listeners(), handle.counters().flows), (5, 2, 3));
+    assert!(maps.is_complete(flow.allocation));
+
+    let send = maps.record(flow.client, flow.server, 6).expect("a record for Send indications");
+    assert_eq!((send.source, send.destination, send.family), (octets(flow.relayed.ip()), [0; 16], 6));
+    let data = maps.record(SocketAddr::new(peer.ip(), 0), flow.relayed, 0).expect("a record for any port of the peer");
+    assert_eq!((data.source, data.destination, data.family), (octets(flow.server.ip()), octets(flow.client.ip()), 4));
+    let to_peer = maps.to_peer(&flow).expect("a record for the channel");
+    assert_eq!((data.peer_next_hop, to_peer.family, to_peer.flags), (to_peer.next_hop, 6, 0));
+    assert_ne!((data.next_hop, data.peer_next_hop), (0, 0));
+    assert_eq!(maps.mark(flow.relayed).map(|mark| mark.allocation), Some(flow.allocation));
+
+    for flow in scopes(flow).into_iter().rev() {
+        handle.remove(flow);
+    }
+    handle.reset_allocation(flow.allocation);
+    settled(&datapath);
+    assert_eq!((maps.len(), handle.counters().flows), (0, 0));
+    assert!(maps.is_complete(flow.allocation));
+}
+
+#[test]
+fn a_call_between_two_clients_of_this_relay_needs_no_route_to_itself() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    let flow = Flow { scope: channel("192.0.2.1:50002"), ..flow4() };
+    for flow in scopes(flow) {
+        handle.install(flow, soon());
+    }
+    settled(&datapath);
+    assert_eq!(maps.len(), 5);
+    let to_peer = maps.to_peer(&flow).expect("a record for the channel");
+    assert_eq!((to_peer.next_hop, to_peer.flags), (0, PEER_IS_RELAYED));
+    assert!(maps.is_complete(flow.allocation));
+}
+
+#[test]
+fn a_route_that_takes_a_permission_out_of_the_kernel_lets_strangers_reach_userspace() {
+    let Some(lab) = Lab::new() else { return };
+    let datapath = lab.start(options());
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    let [relay, permission, _] = scopes(flow4());
+    handle.install(relay, soon());
+    handle.install(permission, soon());
+    settled(&datapath);
+    assert!(maps.is_complete(relay.allocation));
+    lab.on_relay("route add blackhole 198.51.100.7/32");
+    eventually(PATIENCE, || maps.len(), |len| *len == 2);
+    assert!(!maps.is_complete(relay.allocation));
+    lab.on_relay("route delete blackhole 198.51.100.7/32");
+    eventually(PATIENCE, || maps.len(), |len| *len == 3);
+    assert!(!maps.is_complete(relay.allocation), "only the next allocation begins anew");
+}
+
+#[test]
+fn a_listener_everywhere_follows_the_addresses_of_this_host() {
+    let Some(lab) = Lab::new() else { return };
+    let listeners = vec!["0.0.0.0:3478".parse().unwrap(), "[::]:5349".parse().unwrap()];
+    let _datapath = lab.start(Options { listeners, ..options() });
+    let maps = lab.maps();
+    let is_ours = |text: &str| maps.mark(text.parse().unwrap()).is_some();
+    for ours in ["192.0.2.1:3478", "203.0.113.1:3478", "[2001:db8::1]:5349"] {
+        assert!(is_ours(ours), "{ours}");
+    }
+    // Loopback and link-local addresses are left to userspace.
+    assert_eq!(maps.listeners(), 3);
+    lab.on_relay("address add 192.0.2.77/24 dev e0");
+    eventually(PATIENCE, || is_ours("192.0.2.77:3478"), |is_ours| *is_ours);
+    lab.on_relay("address delete 203.0.113.1/24 dev e1");
+    eventually(PATIENCE, || is_ours("203.0.113.1:3478"), |is_ours| !is_ours);
+    assert_eq!(maps.listeners(), 3);
+}
+
+#[test]
+fn limits_are_counted_in_the_programs_memory_and_without_it() {
+    let Some(lab) = Lab::new() else { return };
+    const SECOND: u64 = 1_000_000_000;
+    let limits = Limits { allocation_packets: Limit::per_second(1, 0), ..Limits::default() };
+    let datapath = lab.start(Options { limits, ..options() });
+    let maps = lab.maps();
+    let handle = datapath.handle();
+    assert_eq!(handle.admit(3, Direction::ToPeer, 100, SECOND), Ok(()));
+    assert_eq!(handle.admit(3, Direction::ToPeer, 100, SECOND), Err(Verdict::AllocationPacketRate));
+    assert_eq!(maps.states.get(&3, 0).unwrap().to_peer.packets.0, 2 * SECOND, "when the next one is due");
+    handle.reset_allocation(3);
+    assert_eq!(maps.states.get(&3, 0).unwrap().to_peer.packets.0, 0);
+    assert!(datapath.map_bytes() > 0);
+    drop(datapath);
+
+    let off = Datapath::start(&Options { mode: XdpMode::Off, limits, ..options() }).unwrap();
+    assert!(!off.handle().is_active());
+    assert_eq!(off.handle().admit(3, Direction::ToPeer, 100, SECOND), Ok(()));
+    assert_eq!(off.handle().admit(3, Direction::ToPeer, 100, SECOND), Err(Verdict::AllocationPacketRate));
 }
 
 #[test]
@@ -411,15 +565,19 @@ fn what_userspace_has_to_do_is_not_in_the_kernel_and_not_a_failure() {
     lab.on_relay("link set t0 up");
     lab.on_relay("route add 198.51.100.66/32 dev t0");
     let datapath = lab.start(options());
-    let own = Flow { peer: "203.0.113.1:6000".parse().unwrap(), ..flow4() };
-    let broadcast = Flow { peer: "192.0.2.255:6000".parse().unwrap(), ..flow4() };
-    let tunnel = Flow { peer: "198.51.100.66:6000".parse().unwrap(), ..flow4() };
-    let cross_family = Flow { peer: flow6().peer, relayed: flow6().relayed, ..flow4() };
-    for flow in [own, broadcast, tunnel, cross_family] {
-        datapath.handle().install(flow, soon());
-        settled(&datapath);
-        assert_eq!(lab.maps().len(), 0, "{flow:?}");
-        datapath.handle().remove(flow);
+    // An address of this host that is none of the relay's, a broadcast, and a tunnel.
+    for peer in ["203.0.113.1:6000", "192.0.2.255:6000", "198.51.100.66:6000"] {
+        let [_, permission, channel] = scopes(Flow { scope: channel(peer), ..flow4() });
+        for flow in [permission, channel] {
+            datapath.handle().install(flow, soon());
+            settled(&datapath);
+            assert_eq!(lab.maps().len(), 0, "{flow:?}");
+            assert!(!lab.maps().is_complete(flow.allocation), "what is sent by {flow:?} has to go up");
+            datapath.handle().remove(flow);
+            datapath.handle().reset_allocation(flow.allocation);
+            settled(&datapath);
+            assert!(lab.maps().is_complete(flow.allocation));
+        }
     }
     settled(&datapath);
     assert_eq!(datapath.handle().counters().insert_failures, 0);
@@ -428,9 +586,10 @@ fn what_userspace_has_to_do_is_not_in_the_kernel_and_not_a_failure() {
 #[test]
 fn a_full_map_is_counted_and_leaves_no_half_flow() {
     let Some(lab) = Lab::new() else { return };
-    let datapath = lab.start(Options { flows: 1, ..options() });
+    // The listeners' two, and one channel.
+    let datapath = lab.start(Options { records: 4, ..options() });
     let (handle, maps) = (datapath.handle(), lab.maps());
-    let other = Flow { channel: 0x4003, peer: "198.51.100.8:6000".parse().unwrap(), ..flow4() };
+    let other = Flow { client: "192.0.2.50:40001".parse().unwrap(), scope: channel("198.51.100.8:6000"), ..flow4() };
     handle.install(flow4(), soon());
     handle.install(other, soon());
     settled(&datapath);
@@ -543,7 +702,7 @@ fn a_misspelt_interface_is_an_error_in_every_mode() {
     let Some(lab) = Lab::new() else { return };
     for mode in [XdpMode::Auto, XdpMode::Native, XdpMode::Generic] {
         let misspelt = Options { mode, interfaces: vec!["e00".to_owned()], ..options() };
-        let error = lab.inside(move || Datapath::start(misspelt).map(|_| ()).unwrap_err().to_string());
+        let error = lab.inside(move || Datapath::start(&misspelt).map(|_| ()).unwrap_err().to_string());
         assert!(error.starts_with("--interface e00: "), "{error}");
     }
 }
