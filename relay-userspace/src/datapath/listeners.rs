@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn a_listener_everywhere_follows_the_addresses_of_its_family() {
         let mut maps = FakeMaps::default();
-        let mut listeners = Listeners::new(parsed(&["0.0.0.0:3478", "192.0.2.9:80", "[::]:3478"]));
+        let mut listeners = Listeners::new(parsed(&["0.0.0.0:3478", "192.0.2.9:80", "[::]:5349"]));
         let before = parsed(&["127.0.0.1", "192.0.2.1", "2001:db8::1", "fe80::1"]);
         assert_eq!(listeners.follow(&before, &mut maps), Ok(()));
-        expect(&maps, &["192.0.2.1:3478", "192.0.2.9:80", "[2001:db8::1]:3478"]);
+        expect(&maps, &["192.0.2.1:3478", "192.0.2.9:80", "[2001:db8::1]:5349"]);
 
         assert_eq!(listeners.follow(&parsed(&["192.0.2.2"]), &mut maps), Ok(()));
         expect(&maps, &["192.0.2.2:3478", "192.0.2.9:80"]);

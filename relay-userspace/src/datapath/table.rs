@@ -526,6 +526,7 @@ mod tests {
         let route = lab.rib().routes.remove(&peer(flow4())).unwrap();
         lab.install(flow4(), NOW + 100).unwrap();
         assert_eq!(lab.count(), (0, 0));
+        assert!(!lab.is_complete(flow4()), "its peer's packets have to go up");
 
         lab.rib().routes.insert(peer(flow4()), route);
         assert_eq!(lab.table.reroute(&mut lab.maps), 0);
