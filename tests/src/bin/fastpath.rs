@@ -1,4 +1,4 @@
-//! How long the XDP program takes for a packet: `tests/bench.sh fastpath [--json]`.
+//! How long the XDP program takes for a packet, by its path: `tests/bench.sh fastpath [--json]`.
 //!
 //! Each packet is a `BPF_PROG_TEST_RUN` of its own (more repeats would feed the program its own output), and the kernel's
 //! own time for it counts: its two clock reads and the call of the program are in it, and go out again by subtracting an
@@ -12,26 +12,47 @@
 //! Of the runs of a round the slowest hundredth,
 //! where an interrupt fell into the measurement, does not count; the figure is the median over the rounds.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use hairpin::datapath::program::Capacities;
+use aya::maps::MapInfo;
+use hairpin::datapath::program::{Capacities, Limits};
 use hairpin_tests::program::{
     bench::Bench,
-    flow::{Direction, Flow},
-    sys,
+    frame::Frame,
+    setup::{Allocation, Channel, Permission, Setup},
+    stun, sys,
+    world::{Family, ID, numbered},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Application data in a packet: 20 ms of audio.
 const PAYLOAD: [u8; 160] = [0x5a; 160];
-const FLOWS: [u32; 3] = [1, 10_000, 100_000];
+const FLOWS: [u32; 4] = [1, 100, 10_000, 100_000];
 const ROUNDS: usize = 9;
 const RUNS: usize = 20_000;
 const XDP_TX: u32 = 3;
+/// Of each allocation: two for its relayed address, one for its permission, two for its channel.
+const RECORDS: u32 = 5;
+
+/// A way for data to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    ChannelToUdp,
+    UdpToChannel,
+    SendToUdp,
+    UdpToData,
+    RelayToRelay,
+    Binding,
+}
 
 struct Figure {
-    name: String,
+    path: Path,
+    /// IP versions of what arrives and of what leaves.
+    families: [Family; 2],
     flows: u32,
     nanoseconds: f64,
     empty: f64,
@@ -45,70 +66,194 @@ fn main() -> Result<()> {
         _ => anyhow::bail!("usage: fastpath [--json]"),
     };
     let empty = sys::load_empty().context("loading an empty program")?;
-
     let mut figures = Vec::new();
-    let mut bench = Bench::load(capacities(1))?;
-    for count in FLOWS {
-        // Its maps are as large as an operator would have them for so many flows.
-        bench = Bench::load(capacities(count))?;
-        for ipv6 in [false, true] {
-            let flows: Vec<Flow> = (0..count).map(|number| Flow::numbered(ipv6, number)).collect();
-            for flow in &flows {
-                bench.install(flow)?;
-            }
-            for direction in [Direction::ToPeer, Direction::ToClient] {
-                let mut packets = Packets::new(&flows, direction);
-                let (nanoseconds, empty) = measure(bench.program().fd()?, empty.as_fd(), &mut packets)?;
-                let way = match direction {
-                    Direction::ToPeer => "ChannelData -> UDP",
-                    Direction::ToClient => "UDP -> ChannelData",
-                };
-                let name = format!("{way} IPv{}", if ipv6 { 6 } else { 4 });
-                figures.push(Figure { name, flows: count, nanoseconds, empty });
+    let mut memory = Vec::new();
+    for flows in FLOWS {
+        for families in [[Family::V4, Family::V4], [Family::V6, Family::V6], [Family::V4, Family::V6], [
+            Family::V6,
+            Family::V4,
+        ]] {
+            for path in Path::ALL {
+                if path == Path::Binding && families[0] != families[1] {
+                    continue;
+                }
+                // Its maps are as large as an operator would have them for so many flows.
+                let setup = path.setup(families, flows);
+                let allocations = u32::try_from(setup.allocations.len())?.max(1);
+                let capacities = Capacities { records: RECORDS * allocations + 2, allocations: allocations + 1 };
+                let mut bench = Bench::load(capacities, Limits::default())?;
+                bench.install(&setup)?;
+                let mut packets = Packets::new(&path.packets(&setup, families, flows));
+                let (nanoseconds, empty) = measure(bench.program.fd()?, empty.as_fd(), &mut packets)?;
+                figures.push(Figure { path, families, flows, nanoseconds, empty });
+                if (path, families) == (Path::ChannelToUdp, [Family::V4; 2]) {
+                    memory.push((flows, map_memory(&bench)?));
+                }
             }
         }
     }
-    let size = sys::size(bench.program().fd()?)?;
-    let verified = bench.program().xdp()?.info()?.verified_instruction_count().unwrap_or(0);
+    let bench = Bench::load(Capacities { records: RECORDS, allocations: 1 }, Limits::default())?;
+    let size = sys::size(bench.program.fd()?)?;
+    let verified = bench.program.xdp()?.info()?.verified_instruction_count().unwrap_or(0);
     if json {
-        let figures: Vec<_> = figures
-            .iter()
-            .map(|figure| {
-                json!({
-                    "name": figure.name,
-                    "flows": figure.flows,
-                    "payload_bytes": PAYLOAD.len(),
-                    "ns_above_empty": round(figure.nanoseconds),
-                    "empty_ns": round(figure.empty),
-                })
-            })
-            .collect();
-        let program = json!({
-            "instructions": size.instructions,
-            "verified_instructions": verified,
-            "machine_code_bytes": size.machine_code,
-            "stack_bytes": size.stack,
-        });
-        println!("{:#}", json!({ "fastpath": figures, "program": program }));
+        println!("{:#}", as_json(&figures, &size, verified, &memory));
     } else {
         println!("{} bytes of data a packet; ns above an empty program", PAYLOAD.len());
         for figure in &figures {
             println!(
-                "{:<24} {:>6} flows {:>7.1} ns   (empty: {:.1} ns)",
-                figure.name, figure.flows, figure.nanoseconds, figure.empty
+                "{:<26} {:>7} flows {:>7.1} ns   (empty: {:.1} ns)",
+                figure.name(),
+                figure.flows,
+                figure.nanoseconds,
+                figure.empty
             );
         }
         println!(
             "program: {} instructions, {verified} verified, {} bytes of machine code, {} bytes of stack",
             size.instructions, size.machine_code, size.stack
         );
+        for (flows, maps) in &memory {
+            let sum: u64 = maps.iter().map(|(_, bytes)| bytes).sum();
+            println!("maps for {flows} flows: {:.1} MiB", sum as f64 / f64::from(1 << 20));
+        }
     }
     Ok(())
 }
 
-/// Maps for so many flows, each with two records and an allocation of its own.
-fn capacities(flows: u32) -> Capacities {
-    Capacities { flows: 2 * flows, allocations: flows }
+fn as_json(figures: &[Figure], size: &sys::Size, verified: u32, memory: &[(u32, Vec<(String, u64)>)]) -> Value {
+    let figures: Vec<_> = figures
+        .iter()
+        .map(|figure| {
+            json!({
+                "name": figure.name(),
+                "flows": figure.flows,
+                "payload_bytes": PAYLOAD.len(),
+                "ns_above_empty": round(figure.nanoseconds),
+                "empty_ns": round(figure.empty),
+            })
+        })
+        .collect();
+    let program = json!({
+        "instructions": size.instructions,
+        "verified_instructions": verified,
+        "machine_code_bytes": size.machine_code,
+        "stack_bytes": size.stack,
+    });
+    let memory: Vec<_> = memory
+        .iter()
+        .map(|(flows, maps)| {
+            let maps: serde_json::Map<_, _> = maps.iter().map(|(name, bytes)| (name.clone(), json!(bytes))).collect();
+            json!({ "flows": flows, "map_bytes": maps })
+        })
+        .collect();
+    json!({ "fastpath": figures, "program": program, "memory": memory })
+}
+
+impl Path {
+    const ALL: [Self; 6] = [
+        Self::ChannelToUdp,
+        Self::UdpToChannel,
+        Self::SendToUdp,
+        Self::UdpToData,
+        Self::RelayToRelay,
+        Self::Binding,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::ChannelToUdp => "ChannelData -> UDP",
+            Self::UdpToChannel => "UDP -> ChannelData",
+            Self::SendToUdp => "Send -> UDP",
+            Self::UdpToData => "UDP -> Data",
+            Self::RelayToRelay => "relay to relay",
+            Self::Binding => "Binding",
+        }
+    }
+
+    /// A relay with that many flows of it.
+    fn setup(self, [arriving, leaving]: [Family; 2], flows: u32) -> Setup {
+        let mut setup = Setup::new(Family::ALL.map(Family::listener));
+        let bound = matches!(self, Self::ChannelToUdp | Self::UdpToChannel);
+        setup.allocations = match self {
+            Self::ChannelToUdp | Self::SendToUdp => {
+                (0..flows).map(|number| numbered(arriving, leaving, number, bound)).collect()
+            }
+            Self::UdpToChannel | Self::UdpToData => {
+                (0..flows).map(|number| numbered(leaving, arriving, number, bound)).collect()
+            }
+            // Every two call each other, in channels, by relayed addresses of the first one's IP version.
+            Self::RelayToRelay => {
+                let client = |number| if number % 2 == 0 { arriving } else { leaving };
+                let mut all: Vec<_> = (0..flows.next_multiple_of(2))
+                    .map(|number| numbered(client(number), arriving, number, true))
+                    .collect();
+                for pair in all.chunks_exact_mut(2) {
+                    let [first, second] = pair else { continue };
+                    call(first, second);
+                    call(second, first);
+                }
+                all
+            }
+            Self::Binding => Vec::new(),
+        };
+        setup
+    }
+
+    /// A packet of each flow.
+    fn packets(self, setup: &Setup, [arriving, _]: [Family; 2], flows: u32) -> Vec<Frame> {
+        let from_client = |allocation: &Allocation, payload| Frame::new(allocation.client, allocation.server, payload);
+        // A permission is for every port.
+        let peer_of = |allocation: &Allocation| (allocation.permissions[0].peer, 5000).into();
+        let each = |packet: &dyn Fn(&Allocation) -> Frame| setup.allocations.iter().map(packet).collect::<Vec<_>>();
+        let in_channels = |allocation: &Allocation| {
+            from_client(allocation, stun::channel_data(allocation.channels[0].number, &PAYLOAD))
+        };
+        match self {
+            Self::ChannelToUdp => each(&in_channels),
+            // The others are of the other IP version.
+            Self::RelayToRelay => each(&in_channels).into_iter().step_by(2).collect(),
+            Self::SendToUdp => each(&|allocation| {
+                from_client(allocation, stun::send_indication(peer_of(allocation), &PAYLOAD, ID))
+            }),
+            Self::UdpToChannel => {
+                each(&|allocation| Frame::new(allocation.channels[0].peer, allocation.relays[0].address, PAYLOAD))
+            }
+            Self::UdpToData => each(&|allocation| Frame::new(peer_of(allocation), allocation.relays[0].address, PAYLOAD)),
+            Self::Binding => (0..flows)
+                .map(|number| numbered(arriving, arriving, number, false))
+                .map(|client| from_client(&client, stun::binding_request(ID, false)))
+                .collect(),
+        }
+    }
+}
+
+/// Makes the relayed address of another the only peer.
+fn call(from: &mut Allocation, to: &Allocation) {
+    let peer = to.relays[0].address;
+    from.permissions = vec![Permission { peer: peer.ip(), live: true }];
+    from.channels = vec![Channel { peer, ..from.channels[0] }];
+}
+
+impl Figure {
+    fn name(&self) -> String {
+        let version = |family: Family| if family == Family::V4 { 4 } else { 6 };
+        let [arriving, leaving] = self.families;
+        format!("{} {}->{}", self.path.name(), version(arriving), version(leaving))
+    }
+}
+
+/// What the kernel charges for each map, in bytes.
+fn map_memory(bench: &Bench) -> Result<Vec<(String, u64)>> {
+    let ids = bench.program.xdp()?.info()?.map_ids()?.context("the kernel knows the maps of a program")?;
+    ids.into_iter()
+        .map(|id| {
+            let info = MapInfo::from_id(id)?;
+            let description = fs::read_to_string(format!("/proc/self/fdinfo/{}", info.fd()?.as_fd().as_raw_fd()))?;
+            let charged = description.lines().find_map(|line| line.strip_prefix("memlock:"));
+            let bytes = charged.context("the kernel says what a map takes")?.trim().parse()?;
+            Ok((info.name_as_str().unwrap_or_default().to_owned(), bytes))
+        })
+        .collect()
 }
 
 /// A packet for each flow, in one buffer: ten thousand of them side by side would push the program's own memory, which is
@@ -123,11 +268,10 @@ struct Packets {
 }
 
 impl Packets {
-    fn new(flows: &[Flow], direction: Direction) -> Self {
+    fn new(frames: &[Frame]) -> Self {
         // A prime step visits all flows, in an order that no prefetcher follows.
-        let packets: Vec<Vec<u8>> = (0..flows.len())
-            .map(|index| flows[index * 7919 % flows.len()].packet(direction, &PAYLOAD).bytes())
-            .collect();
+        let packets: Vec<Vec<u8>> =
+            (0..frames.len()).map(|index| frames[index * 7919 % frames.len()].bytes()).collect();
         let buffer = packets[0].clone();
         let differs = |place: &usize| packets.iter().any(|packet| packet[*place] != buffer[*place]);
         let places: Vec<usize> = (0..buffer.len()).filter(differs).collect();

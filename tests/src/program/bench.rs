@@ -1,26 +1,37 @@
 //! The program on the test bench: one packet in, one verdict and one packet out.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
+    Pod,
     maps::{Array, Map, MapData, MapInfo},
     programs::{TestRun, TestRunOptions, TestRunResult},
 };
-use hairpin::datapath::program::{Capacities, Maps, Program};
+use hairpin::datapath::program::{Capacities, Limits, Maps, Program};
 use hairpin_common::{
-    maps::{AllocationCount, Count, FLOWS4, FLOWS6, FlowKey, NextHop, PortRole, PortSlot, Rewrite},
+    limit::Meter,
+    maps::{
+        ALLOCATION_STATES, AllocationCount, AllocationState, Count, FLOWS, FlowKey, Link, LinkAddress, NextHop,
+        PortRole, PortSlot, RELAY_STATE, RelayState, Rewrite, SOURCES,
+    },
     slot::{Bucket, Slot},
-    verdict::Verdict,
+    verdict::{Action, Verdict},
 };
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::{
-    flow::{Direction, Flow, Key},
     frame::hex,
+    model::{Direction, Judgement},
+    setup::{Allocation, Setup},
 };
 
 /// Set to 1 where the kernel cannot run BPF programs and the tests are to pass all the same.
 const SKIP: &str = "HAIRPIN_SKIP_BPF";
 /// The interface packets come from unless a test says otherwise: loopback, which is in every namespace.
 pub const INTERFACE: u32 = 1;
+/// Another interface of the bench's namespace.
+pub const OTHER_INTERFACE: u32 = 7;
 /// Where the packets of this bench are sent by default.
 pub const NEXT_HOP: NextHop = NextHop {
     interface: INTERFACE,
@@ -30,12 +41,16 @@ pub const NEXT_HOP: NextHop = NextHop {
     vlan: [0; 2],
     zero: [0; 2],
 };
+/// Bytes that a packet may grow by on its way, and more.
+const GROWTH: usize = 128;
 
 /// What the kernel does with the packet (`enum xdp_action`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Sent out of the interface it came in by.
     Transmitted,
+    /// Sent out of another interface.
+    Redirected,
     /// On to the kernel's stack.
     Passed,
     /// Gone.
@@ -65,73 +80,133 @@ pub struct Bench {
 
 impl Bench {
     /// Loads the program, or fails the test; `None` only when the environment asks for it by `HAIRPIN_SKIP_BPF=1`.
+    ///
+    /// This thread goes on in a network namespace of its own, with loopback and [`OTHER_INTERFACE`].
     pub fn or_skip() -> Option<Self> {
+        Self::limited_or_skip(Limits::default())
+    }
+
+    /// The same with limits of rate.
+    pub fn limited_or_skip(limits: Limits) -> Option<Self> {
         if std::env::var_os(SKIP).is_some_and(|value| value == "1") {
             eprintln!("skipped, because {SKIP}=1: this test runs the XDP program in the kernel");
             return None;
         }
-        let capacities = Capacities { flows: 64, allocations: 64 };
-        Some(Self::load(capacities).expect("BPF and the right to use it (or HAIRPIN_SKIP_BPF=1)"))
+        enter_namespace().expect("the right to make a network namespace");
+        let capacities = Capacities { records: 1024, allocations: 64 };
+        Some(Self::load(capacities, limits).expect("BPF and the right to use it (or HAIRPIN_SKIP_BPF=1)"))
     }
 
-    /// Loads the program with maps of these sizes and one next hop, [`NEXT_HOP`] at index 1.
-    pub fn load(capacities: Capacities) -> Result<Self> {
-        let mut program = Program::load(capacities).context("loading the XDP program")?;
+    /// Loads the program with maps of these sizes.
+    pub fn load(capacities: Capacities, limits: Limits) -> Result<Self> {
+        let mut program = Program::load(capacities, limits).context("loading the XDP program")?;
         let maps = program.take_maps()?;
-        let mut bench = Self { program, maps };
-        bench.maps.next_hops.set(1, NEXT_HOP, 0)?;
-        Ok(bench)
+        Ok(Self { program, maps })
     }
 
-    /// Installs both directions of a flow, and the roles of its ports.
-    pub fn install(&mut self, flow: &Flow) -> Result<()> {
-        for direction in [Direction::ToPeer, Direction::ToClient] {
-            self.insert(flow.key(direction), flow.record(direction))?;
+    /// Installs all that a setup says.
+    pub fn install(&mut self, setup: &Setup) -> Result<()> {
+        self.install_links(setup)?;
+        for (key, record) in setup.records() {
+            self.insert(key, record)?;
         }
-        self.role(flow.listener.port(), PortRole::Listener)?;
-        self.role(flow.relayed.port(), PortRole::Relayed)
+        for allocation in &setup.allocations {
+            self.complete(allocation)?;
+        }
+        for port in setup.ports() {
+            self.role(port, setup.role(port))?;
+        }
+        Ok(())
+    }
+
+    /// Installs what is around the relay: next hops, links and devices.
+    pub fn install_links(&mut self, setup: &Setup) -> Result<()> {
+        for (index, next_hop) in &setup.next_hops {
+            self.maps.next_hops.set(u32::from(*index), *next_hop, 0)?;
+        }
+        for (&(interface, vlan), &address) in &setup.links {
+            let link = Link { interface, vlan: vlan.to_be_bytes(), zero: [0; 2] };
+            self.maps.links.insert(link, LinkAddress { address, zero: [0; 2] }, 0)?;
+        }
+        for device in &setup.devices {
+            self.maps.devices.insert(*device, *device, None, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes out all that [`Bench::install`] wrote, so that another setup may follow.
+    pub fn uninstall(&mut self, setup: &Setup) -> Result<()> {
+        for (key, _) in setup.records() {
+            self.remove(&key)?;
+        }
+        for port in setup.ports() {
+            self.role(port, PortRole::None)?;
+        }
+        for index in setup.next_hops.keys() {
+            self.maps.next_hops.set(u32::from(*index), NextHop::default(), 0)?;
+        }
+        for &(interface, vlan) in setup.links.keys() {
+            self.maps.links.remove(&Link { interface, vlan: vlan.to_be_bytes(), zero: [0; 2] })?;
+        }
+        for device in &setup.devices {
+            self.maps.devices.remove(*device)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the program whether it knows every permission of an allocation.
+    pub fn complete(&self, allocation: &Allocation) -> Result<()> {
+        let installed = u32::from(allocation.complete);
+        self.set_state(allocation.index, AllocationState { announced: 1, installed, ..AllocationState::default() })
+    }
+
+    /// Writes what the program and the daemon share about an allocation.
+    pub fn set_state(&self, index: u32, state: AllocationState) -> Result<()> {
+        Ok(self.array::<AllocationState>(ALLOCATION_STATES)?.set(index, state, 0)?)
+    }
+
+    /// Reads what the program and the daemon share about an allocation.
+    pub fn state(&self, index: u32) -> Result<AllocationState> {
+        Ok(self.array::<AllocationState>(ALLOCATION_STATES)?.get(&index, 0)?)
+    }
+
+    /// Writes what all allocations share.
+    pub fn set_relay_state(&self, state: RelayState) -> Result<()> {
+        Ok(self.array::<RelayState>(RELAY_STATE)?.set(0, state, 0)?)
+    }
+
+    /// How many sources have a meter that has ever moved.
+    pub fn metered_sources(&self) -> Result<usize> {
+        let sources = self.array::<Meter>(SOURCES)?;
+        let mut moved = 0;
+        for index in 0..sources.len() {
+            moved += usize::from(sources.get(&index, 0)? != Meter(0));
+        }
+        Ok(moved)
     }
 
     /// Writes one record.
-    pub fn insert(&mut self, key: Key, record: Rewrite) -> Result<()> {
-        match key {
-            Key::V4(key) => self.maps.flows4.insert(key, &record)?,
-            Key::V6(key) => self.maps.flows6.insert(key, &record)?,
-        }
+    pub fn insert(&mut self, key: FlowKey, record: Rewrite) -> Result<()> {
+        Ok(self.maps.flows.insert(key, &record)?)
+    }
+
+    /// Deletes one record.
+    pub fn remove(&mut self, key: &FlowKey) -> Result<()> {
+        ensure!(self.maps.flows.remove(key), "there is no record for {key:?}");
         Ok(())
     }
 
     /// Changes a slot behind the back of its writer, as a packet could find it that comes while the writer is at work.
-    pub fn tamper<const N: usize>(&mut self, key: FlowKey<N>, tamper: impl Fn(&mut Slot<N>)) -> Result<()>
-    where
-        Bucket<N>: aya::Pod,
-    {
-        let name = if N == 4 { FLOWS4 } else { FLOWS6 };
-        let ids = self.program.xdp()?.info()?.map_ids()?.context("the kernel knows the maps of a program")?;
-        for id in ids {
-            if MapInfo::from_id(id)?.name_as_str() != Some(name) {
-                continue;
-            }
-            let mut buckets: Array<_, Bucket<N>> = Map::from_map_data(MapData::from_id(id)?)?.try_into()?;
-            for index in 0..buckets.len() {
-                let mut bucket = buckets.get(&index, 0)?;
-                if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key == key) {
-                    tamper(slot);
-                    return Ok(buckets.set(index, bucket, 0)?);
-                }
+    pub fn tamper(&mut self, key: FlowKey, tamper: impl Fn(&mut Slot)) -> Result<()> {
+        let mut buckets = self.array::<Bucket>(FLOWS)?;
+        for index in 0..buckets.len() {
+            let mut bucket = buckets.get(&index, 0)?;
+            if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key == key) {
+                tamper(slot);
+                return Ok(buckets.set(index, bucket, 0)?);
             }
         }
         bail!("there is no record for {key:?}")
-    }
-
-    /// Deletes one record.
-    pub fn remove(&mut self, key: Key) -> Result<()> {
-        let removed = match key {
-            Key::V4(key) => self.maps.flows4.remove(&key),
-            Key::V6(key) => self.maps.flows6.remove(&key),
-        };
-        ensure!(removed, "there is no record for {key:?}");
-        Ok(())
     }
 
     /// Gives a port a role.
@@ -144,21 +219,27 @@ impl Bench {
 
     /// Runs one packet through the program.
     pub fn run(&self, packet: &[u8]) -> Result<Run> {
-        self.run_with_metadata(packet, 0)
+        self.run_from(INTERFACE, packet)
+    }
+
+    /// Runs one packet that comes in by an interface.
+    pub fn run_from(&self, interface: u32, packet: &[u8]) -> Result<Run> {
+        self.run_with_metadata(interface, packet, 0)
     }
 
     /// Runs one packet with so many bytes of metadata in front, which take their room from the head.
-    pub fn run_with_metadata(&self, packet: &[u8], metadata: usize) -> Result<Run> {
+    pub fn run_with_metadata(&self, interface: u32, packet: &[u8], metadata: usize) -> Result<Run> {
         let before = self.verdicts()?;
         let input = [vec![0; metadata], packet.to_vec()].concat();
-        let mut output = vec![0; input.len() + 64];
-        let result = self.test_run(&input, &mut output, metadata, INTERFACE)?;
+        let mut output = vec![0; input.len() + GROWTH];
+        let result = self.test_run(&input, &mut output, metadata, interface)?;
         output.truncate(result.data_size_out as usize);
         let packet = output.split_off(metadata);
         let outcome = match result.return_value {
             1 => Outcome::Dropped,
             2 => Outcome::Passed,
             3 => Outcome::Transmitted,
+            4 => Outcome::Redirected,
             other => Outcome::Unexpected(other),
         };
         let counted = Verdict::ALL
@@ -198,53 +279,95 @@ impl Bench {
         self.maps.allocations.get(index)
     }
 
-    /// The loaded program.
-    pub fn program(&self) -> &Program {
-        &self.program
+    /// Fails unless there came of a packet what the model says, to the last byte and to the last counter.
+    pub fn expect(&self, what: &str, setup: &Setup, packet: &[u8]) -> Result<Run> {
+        self.expect_from(what, setup, INTERFACE, packet)
     }
 
-    /// Fails unless the packet is passed, unchanged, and counted once under this verdict with its length.
-    pub fn expect_passed(&self, what: &str, packet: &[u8], verdict: Verdict) -> Result<()> {
-        let run = self.run(packet)?;
-        let whole = Count { packets: 1, bytes: packet.len() as u64 };
-        ensure!(
-            run.outcome == Outcome::Passed && run.packet == packet && run.counted == [(verdict, whole)],
-            "{what}: expected to be passed as {verdict:?}, unchanged\n  got {:?} {:?}\n  packet in:{}\n  packet out:{}",
-            run.outcome,
-            run.counted,
-            hex(packet),
-            hex(&run.packet),
-        );
-        Ok(())
+    /// The same for a packet that comes in by another interface.
+    pub fn expect_from(&self, what: &str, setup: &Setup, interface: u32, packet: &[u8]) -> Result<Run> {
+        let judgement = setup.judge(interface, packet);
+        let before: Vec<_> = setup.allocations.iter().map(|allocation| self.allocation(allocation.index)).collect();
+        let run = self.run_from(interface, packet)?;
+        check(what, &judgement, packet, &run)?;
+        for (allocation, before) in setup.allocations.iter().zip(before) {
+            let mut expected = before;
+            if let Judgement::Sent(sent) = &judgement {
+                for (_, direction) in sent.counted.iter().filter(|(index, _)| *index == allocation.index) {
+                    let count = match direction {
+                        Direction::ToPeer => &mut expected.to_peer,
+                        Direction::ToClient => &mut expected.to_client,
+                    };
+                    *count = add(*count, Count { packets: 1, bytes: sent.bytes as u64 });
+                }
+            }
+            let counted = self.allocation(allocation.index);
+            ensure!(counted == expected, "{what}: allocation {} counts\n  {counted:?}, not\n  {expected:?}", {
+                allocation.index
+            });
+        }
+        Ok(run)
     }
 
-    /// Fails unless the packet is transmitted as `expected`, and counted once with `bytes` of application data.
-    pub fn expect_sent(
-        &self,
-        what: &str,
-        packet: &[u8],
-        direction: Direction,
-        bytes: usize,
-        expected: &[u8],
-    ) -> Result<()> {
-        let run = self.run(packet)?;
-        let verdict = match direction {
-            Direction::ToPeer => Verdict::ToPeer,
-            Direction::ToClient => Verdict::ToClient,
-        };
-        let count = Count { packets: 1, bytes: bytes as u64 };
-        ensure!(
-            run.outcome == Outcome::Transmitted && run.packet == expected && run.counted == [(verdict, count)],
-            "{what}: expected to be sent as {verdict:?} with {bytes} bytes\n  got {:?} {:?}\n  \
-             packet in:{}\n  packet out:{}\n  expected:{}",
-            run.outcome,
-            run.counted,
-            hex(packet),
-            hex(&run.packet),
-            hex(expected),
-        );
-        Ok(())
+    /// Fails unless the packet is passed, unchanged, or dropped, and counted once under this verdict with its length.
+    pub fn expect_refused(&self, what: &str, packet: &[u8], verdict: Verdict) -> Result<()> {
+        check(what, &Judgement::Refused(vec![verdict]), packet, &self.run(packet)?)
     }
+
+    /// A map of the program by its name, next to whoever else has it.
+    fn array<T: Pod>(&self, name: &str) -> Result<Array<MapData, T>> {
+        let ids = self.program.xdp()?.info()?.map_ids()?.context("the kernel knows the maps of a program")?;
+        for id in ids {
+            // The kernel keeps 15 characters of a name.
+            if MapInfo::from_id(id)?.name_as_str() == Some(&name[..name.len().min(15)]) {
+                return Ok(Map::from_map_data(MapData::from_id(id)?)?.try_into()?);
+            }
+        }
+        bail!("the program has no map {name}")
+    }
+}
+
+/// Compares what came of a packet with what had to.
+pub fn check(what: &str, judgement: &Judgement, packet: &[u8], run: &Run) -> Result<()> {
+    match judgement {
+        Judgement::Refused(verdicts) => {
+            let whole = Count { packets: 1, bytes: packet.len() as u64 };
+            let right = match run.counted[..] {
+                [(verdict, count)] if verdicts.contains(&verdict) && count == whole => match verdict.action() {
+                    Action::Pass => run.outcome == Outcome::Passed && run.packet == packet,
+                    Action::Drop => run.outcome == Outcome::Dropped,
+                    Action::Transmit => false,
+                },
+                _ => false,
+            };
+            ensure!(
+                right,
+                "{what}: expected {verdicts:?}, nothing changed\n  got {:?} {:?}\n  packet in:{}\n  packet out:{}",
+                run.outcome,
+                run.counted,
+                hex(packet),
+                hex(&run.packet),
+            );
+        }
+        Judgement::Sent(sent) => {
+            let expected = sent.frame_like(&run.packet).bytes();
+            let count = Count { packets: 1, bytes: sent.bytes as u64 };
+            ensure!(
+                run.outcome == sent.outcome && run.packet == expected && run.counted == [(sent.verdict, count)],
+                "{what}: expected {:?} {:?} with {} bytes\n  got {:?} {:?}\n  packet in:{}\n  packet out:{}\n  \
+                 expected:{}",
+                sent.outcome,
+                sent.verdict,
+                sent.bytes,
+                run.outcome,
+                run.counted,
+                hex(packet),
+                hex(&run.packet),
+                hex(&expected),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// `struct xdp_md` for a packet with metadata in front that came in by an interface.
@@ -255,6 +378,17 @@ pub fn context(metadata: usize, end: usize, interface: u32) -> [u8; 24] {
         bytes.copy_from_slice(&word.to_ne_bytes());
     }
     context
+}
+
+/// Moves this thread into a network namespace of its own, which has loopback and [`OTHER_INTERFACE`].
+fn enter_namespace() -> Result<()> {
+    #[allow(unsafe_code, reason = "unshare(2): a network namespace has no influence on memory or descriptors")]
+    // SAFETY: as said.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("unshare")?;
+    let command = format!("link add name other index {OTHER_INTERFACE} type veth");
+    let status = Command::new("ip").args(command.split(' ')).status().context("ip (of iproute2)")?;
+    ensure!(status.success(), "`ip {command}` failed");
+    Ok(())
 }
 
 fn add(sum: Count, count: Count) -> Count {

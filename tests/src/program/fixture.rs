@@ -1,0 +1,86 @@
+//! The whole world on the bench: what most tests of single packets start with.
+
+use anyhow::{Result, ensure};
+use hairpin_common::{maps::NextHop, verdict::Verdict};
+
+use super::{
+    bench::{Bench, INTERFACE, NEXT_HOP, Run},
+    frame::{Frame, hex},
+    model::Judgement,
+    setup::Setup,
+    world::{Path, world},
+};
+
+/// Application data of a good packet.
+pub const DATA: &[u8] = b"some audio";
+
+/// A bench on which the [`world`] is installed.
+pub struct Fixture {
+    /// The program.
+    pub bench: Bench,
+    /// What is installed.
+    pub setup: Setup,
+    /// The ways through it.
+    pub paths: Vec<Path>,
+}
+
+impl Fixture {
+    /// A new one, or `None` where [`Bench::or_skip`] says so.
+    pub fn or_skip() -> Result<Option<Self>> {
+        let Some(mut bench) = Bench::or_skip() else { return Ok(None) };
+        let (setup, paths) = world();
+        bench.install(&setup)?;
+        Ok(Some(Self { bench, setup, paths }))
+    }
+
+    /// Runs a test for each path, with a good packet of it.
+    pub fn each(mut test: impl FnMut(&mut Self, &Path, Frame) -> Result<()>) -> Result<()> {
+        let Some(mut fixture) = Self::or_skip()? else { return Ok(()) };
+        for path in fixture.paths.clone() {
+            let packet = path.frame(DATA);
+            test(&mut fixture, &path, packet)?;
+        }
+        Ok(())
+    }
+
+    /// Runs a test for each path that carries data.
+    pub fn each_with_data(mut test: impl FnMut(&mut Self, &Path, Frame) -> Result<()>) -> Result<()> {
+        Self::each(|fixture, path, packet| if path.carries_data() { test(fixture, path, packet) } else { Ok(()) })
+    }
+
+    /// Fails unless a packet is sent, as the model says.
+    pub fn sent(&self, what: &str, packet: &Frame) -> Result<Run> {
+        let packet = packet.bytes();
+        let judgement = self.setup.judge(INTERFACE, &packet);
+        let sent = matches!(judgement, Judgement::Sent(_));
+        ensure!(sent, "{what}: the model does not send it: {judgement:?}{}", hex(&packet));
+        self.bench.expect(what, &self.setup, &packet)
+    }
+
+    /// Fails unless a packet is refused with this verdict, which the model must agree to.
+    pub fn refused(&self, what: &str, packet: &[u8], verdict: Verdict) -> Result<()> {
+        let judgement = self.setup.judge(INTERFACE, packet);
+        let agreed = matches!(&judgement, Judgement::Refused(verdicts) if verdicts.contains(&verdict));
+        ensure!(agreed, "{what}: the model does not see {verdict:?}, but {judgement:?}{}", hex(packet));
+        self.bench.expect_refused(what, packet, verdict)
+    }
+
+    /// Changes the one next hop of the world; `None` is how it was.
+    pub fn set_next_hop(&mut self, next_hop: Option<NextHop>) -> Result<()> {
+        self.setup.next_hops.insert(1, next_hop.unwrap_or(NEXT_HOP));
+        self.bench.install_links(&self.setup)
+    }
+
+    /// Changes what one allocation has, in the setup and in the kernel.
+    pub fn change(&mut self, allocation: usize, change: impl FnOnce(&mut super::setup::Allocation)) -> Result<()> {
+        for (key, _) in self.setup.records_of(&self.setup.allocations[allocation]) {
+            self.bench.remove(&key)?;
+        }
+        change(&mut self.setup.allocations[allocation]);
+        let allocation = &self.setup.allocations[allocation];
+        for (key, record) in self.setup.records_of(allocation) {
+            self.bench.insert(key, record)?;
+        }
+        self.bench.complete(allocation)
+    }
+}

@@ -1,0 +1,309 @@
+//! What the relay has promised to whom, and the records that the daemon would have written for it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use hairpin_common::maps::{FlowKey, NextHop, PEER_IS_RELAYED, PortRole, Rewrite, flow_delta};
+
+use super::bench::{INTERFACE, NEXT_HOP};
+
+/// A relay with its allocations, and the links around it.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where clients reach the server.
+    pub listeners: Vec<SocketAddr>,
+    /// Who is served.
+    pub allocations: Vec<Allocation>,
+    /// Next hops by their index.
+    pub next_hops: BTreeMap<u16, NextHop>,
+    /// Which of them leads to an address; all other addresses are behind the first.
+    pub routes: BTreeMap<IpAddr, u16>,
+    /// The host's own link-layer address by interface and VLAN (0 for none).
+    pub links: BTreeMap<(u32, u16), [u8; 6]>,
+    /// Interfaces that packets may be redirected to.
+    pub devices: Vec<u32>,
+}
+
+/// An allocation (RFC 8656 section 2.2).
+#[derive(Clone, Debug)]
+pub struct Allocation {
+    /// Index of its counters and state.
+    pub index: u32,
+    /// The client's address.
+    pub client: SocketAddr,
+    /// Where the client reaches the server.
+    pub server: SocketAddr,
+    /// At most one relayed transport address of each IP version.
+    pub relays: Vec<Relay>,
+    /// Whom it lets in.
+    pub permissions: Vec<Permission>,
+    /// Its channels; each peer has a permission, too.
+    pub channels: Vec<Channel>,
+    /// Whether the kernel knows each of its permissions.
+    pub complete: bool,
+}
+
+/// A relayed transport address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether its time is not over.
+    pub live: bool,
+}
+
+/// A permission (RFC 8656 section 9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission {
+    /// Whom it is for.
+    pub peer: IpAddr,
+    /// Whether its time is not over.
+    pub live: bool,
+}
+
+/// A channel binding (RFC 8656 section 12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// The channel number.
+    pub number: u16,
+    /// The peer.
+    pub peer: SocketAddr,
+    /// Whether its time is not over.
+    pub live: bool,
+}
+
+/// A record of the flow table.
+pub type Record = (FlowKey, Rewrite);
+
+impl Setup {
+    /// A relay without allocations that listens here, on one link to one router.
+    pub fn new(listeners: impl Into<Vec<SocketAddr>>) -> Self {
+        Self {
+            listeners: listeners.into(),
+            allocations: Vec::new(),
+            next_hops: BTreeMap::from([(1, NEXT_HOP)]),
+            routes: BTreeMap::new(),
+            links: BTreeMap::from([((INTERFACE, 0), NEXT_HOP.source)]),
+            devices: vec![INTERFACE],
+        }
+    }
+
+    /// What a port is for.
+    pub fn role(&self, port: u16) -> PortRole {
+        if self.listeners.iter().any(|address| address.port() == port) {
+            PortRole::Listener
+        } else if self.relays().any(|(_, relay)| relay.address.port() == port) {
+            PortRole::Relayed
+        } else {
+            PortRole::None
+        }
+    }
+
+    /// Every port that has a role.
+    pub fn ports(&self) -> Vec<u16> {
+        let relays = self.relays().map(|(_, relay)| relay.address.port());
+        self.listeners.iter().map(SocketAddr::port).chain(relays).collect()
+    }
+
+    /// All relayed addresses, and whose they are.
+    pub fn relays(&self) -> impl Iterator<Item = (&Allocation, &Relay)> {
+        self.allocations.iter().flat_map(|allocation| allocation.relays.iter().map(move |relay| (allocation, relay)))
+    }
+
+    /// Whether relayed addresses are made of this one.
+    pub fn relays_from(&self, ip: IpAddr) -> bool {
+        self.relays().any(|(_, relay)| relay.address.ip() == ip)
+    }
+
+    /// The index of the next hop to an address.
+    pub fn next_hop_to(&self, ip: IpAddr) -> u16 {
+        self.routes.get(&ip).copied().unwrap_or(1)
+    }
+
+    /// Every record of the flow table.
+    pub fn records(&self) -> Vec<Record> {
+        let mark = Rewrite { allocation: u32::MAX, ..MARK };
+        let listeners = self.listeners.iter().map(|address| (mark_key(*address), mark));
+        listeners.chain(self.allocations.iter().flat_map(|allocation| self.records_of(allocation))).collect()
+    }
+
+    /// The records of one allocation.
+    pub fn records_of(&self, allocation: &Allocation) -> Vec<Record> {
+        let &Allocation { index, client, server, .. } = allocation;
+        let mut records = Vec::new();
+        for relay in &allocation.relays {
+            let relayed = relay.address;
+            let ending = Rewrite { allocation: index, expires: expiry(relay.live), ..MARK };
+            records.push((mark_key(relayed), ending));
+            let family = version(relayed);
+            let send = Rewrite {
+                source: octets(relayed),
+                source_port: relayed.port().to_be_bytes(),
+                delta: delta([Some(client), Some(server)], [Some(relayed), None]),
+                family,
+                ..ending
+            };
+            records.push((key(client, server, u16::from(family)), send));
+        }
+        for permission in &allocation.permissions {
+            let Some(relay) = allocation.relay_to(permission.peer) else { continue };
+            let live = relay.live && permission.live;
+            let key = key((permission.peer, 0).into(), relay.address, 0);
+            records.push((key, self.to_client(allocation, relay.address, permission.peer, None, live)));
+        }
+        for channel in &allocation.channels {
+            let Some(relay) = allocation.relay_to(channel.peer.ip()) else { continue };
+            let (peer, relayed, live) = (channel.peer, relay.address, allocation.is_bound(channel));
+            let to_peer = Rewrite {
+                expires: expiry(live),
+                allocation: index,
+                source: octets(relayed),
+                destination: octets(peer),
+                source_port: relayed.port().to_be_bytes(),
+                destination_port: peer.port().to_be_bytes(),
+                channel: [0; 2],
+                delta: delta([Some(client), Some(server)], [Some(relayed), Some(peer)]),
+                next_hop: self.next_hop_to(peer.ip()),
+                peer_next_hop: 0,
+                family: version(peer),
+                flags: self.flags(peer.ip()),
+            };
+            records.push((key(client, server, channel.number), to_peer));
+            let to_client = self.to_client(allocation, relayed, peer.ip(), Some(channel), live);
+            records.push((key(peer, relayed, 0), to_client));
+        }
+        records
+    }
+
+    fn to_client(
+        &self,
+        allocation: &Allocation,
+        relayed: SocketAddr,
+        peer: IpAddr,
+        channel: Option<&Channel>,
+        live: bool,
+    ) -> Rewrite {
+        let &Allocation { index, client, server, .. } = allocation;
+        let taken = match channel {
+            Some(channel) => delta([Some(channel.peer), Some(relayed)], [Some(server), Some(client)]),
+            None => delta_of_permission(peer, relayed, server, client),
+        };
+        Rewrite {
+            expires: expiry(live),
+            allocation: index,
+            source: octets(server),
+            destination: octets(client),
+            source_port: server.port().to_be_bytes(),
+            destination_port: client.port().to_be_bytes(),
+            channel: channel.map_or([0; 2], |channel| channel.number.to_be_bytes()),
+            delta: taken,
+            next_hop: self.next_hop_to(client.ip()),
+            peer_next_hop: if channel.is_none() { self.next_hop_to(peer) } else { 0 },
+            family: version(client),
+            flags: if channel.is_none() { self.flags(peer) } else { 0 },
+        }
+    }
+
+    fn flags(&self, peer: IpAddr) -> u8 {
+        if self.relays_from(peer) { PEER_IS_RELAYED } else { 0 }
+    }
+}
+
+impl Allocation {
+    /// The relayed address that reaches a peer.
+    pub fn relay_to(&self, peer: IpAddr) -> Option<&Relay> {
+        self.relays.iter().find(|relay| relay.address.is_ipv4() == peer.is_ipv4())
+    }
+
+    /// The permission for a peer.
+    pub fn permission_for(&self, peer: IpAddr) -> Option<&Permission> {
+        self.permissions.iter().find(|permission| permission.peer == peer)
+    }
+
+    /// Whether data of a peer is let in now.
+    pub fn permits(&self, peer: IpAddr) -> bool {
+        let live = |permission: &Permission| permission.live;
+        self.relay_to(peer).is_some_and(|relay| relay.live) && self.permission_for(peer).is_some_and(live)
+    }
+
+    /// Whether a channel can be used now.
+    pub fn is_bound(&self, channel: &Channel) -> bool {
+        channel.live && self.permits(channel.peer.ip())
+    }
+}
+
+/// A record that says nothing but that an address is ours.
+const MARK: Rewrite = Rewrite {
+    expires: u32::MAX,
+    allocation: 0,
+    source: [0; 16],
+    destination: [0; 16],
+    source_port: [0; 2],
+    destination_port: [0; 2],
+    channel: [0; 2],
+    delta: [0; 2],
+    next_hop: 0,
+    peer_next_hop: 0,
+    family: 0,
+    flags: 0,
+};
+
+fn expiry(live: bool) -> u32 {
+    if live { u32::MAX } else { 1 }
+}
+
+/// The key that marks an address as one of ours.
+pub fn mark_key(address: SocketAddr) -> FlowKey {
+    FlowKey { source: [0; 16], source_port: [0; 2], ..key(address, address, 0) }
+}
+
+/// The key of what goes from one address to another.
+pub fn key(source: SocketAddr, destination: SocketAddr, channel: u16) -> FlowKey {
+    assert_eq!(source.is_ipv4(), destination.is_ipv4(), "{source} to {destination}");
+    FlowKey {
+        source: octets(source),
+        destination: octets(destination),
+        source_port: source.port().to_be_bytes(),
+        destination_port: destination.port().to_be_bytes(),
+        channel: channel.to_be_bytes(),
+        family: version(source),
+        zero: 0,
+    }
+}
+
+/// The difference between source and destination as received and as sent, as far as they are known.
+fn delta(taken: [Option<SocketAddr>; 2], put: [Option<SocketAddr>; 2]) -> [u8; 2] {
+    let parts = |[source, destination]: [Option<SocketAddr>; 2]| {
+        let ip = |address: Option<SocketAddr>| address.map_or_else(Vec::new, |address| ip_octets(address.ip()));
+        let port = |address: Option<SocketAddr>| address.map_or([0; 2], |address| address.port().to_be_bytes());
+        (ip(source), ip(destination), port(source), port(destination))
+    };
+    let (taken, put) = (parts(taken), parts(put));
+    flow_delta([&taken.0, &taken.1, &taken.2, &taken.3], [&put.0, &put.1, &put.2, &put.3])
+}
+
+/// A permission knows its peer's address, but not the port.
+fn delta_of_permission(peer: IpAddr, relayed: SocketAddr, server: SocketAddr, client: SocketAddr) -> [u8; 2] {
+    delta([Some((peer, 0).into()), Some(relayed)], [Some(server), Some(client)])
+}
+
+fn ip_octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The address's bytes in front of zeros.
+fn octets(address: SocketAddr) -> [u8; 16] {
+    let mut bytes = ip_octets(address.ip());
+    bytes.resize(16, 0);
+    bytes.try_into().expect("sixteen bytes")
+}
+
+/// IP version of an address.
+fn version(address: SocketAddr) -> u8 {
+    if address.is_ipv4() { 4 } else { 6 }
+}
