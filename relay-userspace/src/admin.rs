@@ -27,7 +27,7 @@ pub struct Sources {
     /// The kernel path.
     pub datapath: datapath::Handle,
     /// Where XDP is attached.
-    pub interfaces: Vec<datapath::InterfaceStatus>,
+    pub interfaces: datapath::Interfaces,
     /// The reserved sockets.
     pub reservations: Reservations,
     /// How many relay ports there are.
@@ -75,7 +75,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         shards_all: sources.shards.len(),
         shards_up,
         kernel: sources.datapath.counters(),
-        interfaces: sources.interfaces.clone(),
+        interfaces: sources.interfaces.status(),
         reserved: sources.reservations.len(),
         port_capacity: sources.port_capacity,
     };

@@ -3,6 +3,9 @@
 //! Label values come from fixed sets (verdicts, reasons, methods, error codes) or from the configuration (interfaces); a
 //! client can make none.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
 use hairpin_proto::turn::Discard;
@@ -35,6 +38,7 @@ pub struct Snapshot {
 pub struct Exporter {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    attachments: Mutex<BTreeMap<Attachment, bool>>,
 }
 
 impl Default for Exporter {
@@ -49,13 +53,39 @@ impl Exporter {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, describe);
-        Self { recorder, handle }
+        Self { recorder, handle, attachments: Mutex::default() }
     }
 
     /// The exposition of a snapshot, as text.
     pub fn render(&self, snapshot: &Snapshot) -> String {
-        metrics::with_local_recorder(&self.recorder as &dyn Recorder, || record(snapshot));
+        let attached = self.attached(&snapshot.interfaces);
+        metrics::with_local_recorder(&self.recorder as &dyn Recorder, || {
+            record(snapshot);
+            for ([interface, mode, reason], is_attached) in attached {
+                let gauge =
+                    gauge!("hairpin_xdp_attached", "interface" => interface, "mode" => mode, "reason" => reason);
+                gauge.set(if is_attached { 1.0 } else { 0.0 });
+            }
+        });
         self.handle.render()
+    }
+}
+
+/// Interface, mode and reason of an attachment.
+type Attachment = [String; 3];
+
+impl Exporter {
+    /// Every attachment that there ever was, and whether it is there now: a series that was 1 has to become 0.
+    fn attached(&self, interfaces: &[InterfaceStatus]) -> BTreeMap<Attachment, bool> {
+        // A panic elsewhere leaves what has been seen.
+        let mut seen = self.attachments.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.values_mut().for_each(|is_attached| *is_attached = false);
+        for InterfaceStatus { interface, mode, reason } in interfaces {
+            let reason = reason.as_ref().map_or("", |reason| reason.cause.label());
+            let attachment = [interface.clone(), mode.label().to_owned(), reason.to_owned()];
+            seen.insert(attachment, *mode != AttachedMode::None);
+        }
+        seen.clone()
     }
 }
 
@@ -72,7 +102,10 @@ fn describe() {
     describe_counter!("hairpin_stun_responses_total", "STUN responses sent, by method and code (200: success).");
     describe_gauge!("hairpin_relay_ports_in_use", "Ports of relayed addresses that are bound, reserved ones included.");
     describe_gauge!("hairpin_relay_ports_capacity", "Ports that relayed addresses can have.");
-    describe_gauge!("hairpin_xdp_attached", "1 where the XDP program is attached, by interface and mode.");
+    describe_gauge!(
+        "hairpin_xdp_attached",
+        "1 where the XDP program is attached, by interface, mode, and why it is not a better one."
+    );
     describe_gauge!("hairpin_flows", "Channels that the kernel forwards.");
     describe_counter!("hairpin_flow_insert_failures_total", "Channels that the kernel could not take; userspace did.");
 }
@@ -109,14 +142,6 @@ fn record(snapshot: &Snapshot) {
     }
     gauge!("hairpin_flows").set(as_gauge(snapshot.kernel.flows as usize));
     counter!("hairpin_flow_insert_failures_total").absolute(snapshot.kernel.insert_failures);
-    for status in &snapshot.interfaces {
-        let (mode, attached) = match status.mode {
-            AttachedMode::Native => ("native", 1.0),
-            AttachedMode::Generic => ("generic", 1.0),
-            AttachedMode::None => ("none", 0.0),
-        };
-        gauge!("hairpin_xdp_attached", "interface" => status.interface.clone(), "mode" => mode).set(attached);
-    }
 
     for (method, requests) in sum(shards.iter().flat_map(|shard| shard.messages.requests())) {
         counter!("hairpin_stun_requests_total", "method" => method).absolute(requests);
@@ -140,8 +165,8 @@ fn add(a: Count, b: Count) -> Count {
 }
 
 /// Sums what several shards have under the same key.
-fn sum<K: Ord>(counts: impl Iterator<Item = (K, u64)>) -> std::collections::BTreeMap<K, u64> {
-    let mut sums = std::collections::BTreeMap::new();
+fn sum<K: Ord>(counts: impl Iterator<Item = (K, u64)>) -> BTreeMap<K, u64> {
+    let mut sums = BTreeMap::new();
     for (key, count) in counts {
         *sums.entry(key).or_default() += count;
     }
@@ -157,9 +182,8 @@ fn as_gauge(number: usize) -> f64 {
 mod tests {
     use super::*;
 
-    #[test]
-    fn shards_that_do_not_answer_show() {
-        let snapshot = Snapshot {
+    fn snapshot() -> Snapshot {
+        Snapshot {
             shards: Vec::new(),
             shards_all: 4,
             shards_up: 3,
@@ -167,8 +191,31 @@ mod tests {
             interfaces: Vec::new(),
             reserved: 0,
             port_capacity: 0,
-        };
-        let text = Exporter::new().render(&snapshot);
+        }
+    }
+
+    #[test]
+    fn an_attachment_that_is_gone_stays_as_zero_and_comes_back() {
+        let exporter = Exporter::new();
+        let native = "hairpin_xdp_attached{interface=\"eth0\",mode=\"native\",reason=\"\"}";
+        let gone = "hairpin_xdp_attached{interface=\"eth0\",mode=\"none\",reason=\"gone\"}";
+        let reason = datapath::Reason { cause: datapath::Cause::Gone, text: "it is away".to_owned() };
+        let away = (AttachedMode::None, Some(reason));
+        let there = (AttachedMode::Native, None);
+        let steps = [(&there, vec![(native, 1)]), (&away, vec![(native, 0), (gone, 0)]), (&there, vec![(native, 1)])];
+        for ((mode, reason), expected) in steps {
+            let interface = "eth0".to_owned();
+            let status = InterfaceStatus { interface, mode: *mode, reason: reason.clone() };
+            let text = exporter.render(&Snapshot { interfaces: vec![status], ..snapshot() });
+            for (series, value) in expected {
+                assert!(text.contains(&format!("\n{series} {value}\n")), "{series} is not {value}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn shards_that_do_not_answer_show() {
+        let text = Exporter::new().render(&snapshot());
         assert!(text.contains("\nhairpin_shards 4\n") && text.contains("\nhairpin_shards_up 3\n"), "{text}");
     }
 }

@@ -118,7 +118,7 @@ impl Relay {
             let sources = admin::Sources {
                 shards: shards.iter().map(ShardHandle::query).collect(),
                 datapath: datapath.handle(),
-                interfaces: datapath.status().to_vec(),
+                interfaces: datapath.interfaces().clone(),
                 reservations,
                 port_capacity,
             };

@@ -51,6 +51,11 @@ impl CounterMaps {
         counters
     }
 
+    /// Packets with one verdict.
+    pub(super) fn packets(&self, verdict: Verdict) -> u64 {
+        sum(&self.verdicts, verdict as u32).unwrap_or_default().packets
+    }
+
     pub(super) fn allocation(&self, index: u32) -> AllocationCount {
         self.allocations.get(index)
     }

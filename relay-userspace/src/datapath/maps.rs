@@ -47,6 +47,8 @@ pub(super) mod fake {
         pub(in crate::datapath) next_hop_writes: Vec<(u16, NextHop)>,
         pub(in crate::datapath) links: HashMap<Link, LinkAddress>,
         pub(in crate::datapath) devices: HashSet<u32>,
+        /// Changes of links and devices, in words and in their order.
+        pub(in crate::datapath) link_writes: Vec<String>,
         pub(in crate::datapath) state: SharedState,
     }
 
@@ -59,6 +61,7 @@ pub(super) mod fake {
                 next_hop_writes: Vec::new(),
                 links: HashMap::new(),
                 devices: HashSet::new(),
+                link_writes: Vec::new(),
                 state: SharedState::alone(8, Limits::default(), [0; 5]).expect("a page of memory"),
             }
         }
@@ -86,6 +89,9 @@ pub(super) mod fake {
         fn set_port_roles(&mut self, _: EntryChange) {}
 
         fn set_link(&mut self, link: Link, address: Option<LinkAddress>) {
+            let Link { interface, vlan, .. } = link;
+            let is_there = if address.is_some() { "on" } else { "off" };
+            self.link_writes.push(format!("link {interface}.{} {is_there}", u16::from_be_bytes(vlan)));
             match address {
                 Some(address) => self.links.insert(link, address),
                 None => self.links.remove(&link),
@@ -93,6 +99,7 @@ pub(super) mod fake {
         }
 
         fn set_device(&mut self, interface: u32, is_there: bool) {
+            self.link_writes.push(format!("device {interface} {}", if is_there { "on" } else { "off" }));
             if is_there {
                 self.devices.insert(interface);
             } else {

@@ -11,12 +11,16 @@
 
 mod allocation_counts;
 mod attach;
+mod choose;
 mod counters;
+mod drivers;
 mod flow;
 pub mod flow_map;
 mod handle;
 mod kernel_maps;
+mod links;
 mod listeners;
+mod local_addresses;
 mod maps;
 mod next_hop;
 mod port_roles;
@@ -24,6 +28,7 @@ pub mod program;
 mod record;
 mod shared_memory;
 mod shared_state;
+mod status;
 mod table;
 mod writer;
 
@@ -35,8 +40,10 @@ use std::time::Duration;
 
 use hairpin_common::maps::PortRole;
 
+use self::attach::Attachments;
 use self::counters::CounterMaps;
 pub use self::counters::Counters;
+use self::drivers::Drivers;
 pub use self::flow::{Direction, Flow, Scope};
 pub use self::handle::Handle;
 use self::handle::{Command, Shared};
@@ -47,6 +54,7 @@ use self::next_hop::netlink::Netlink;
 use self::port_roles::PortRoles;
 use self::program::{Capacities, Limits, Maps, Program, ProgramError};
 pub use self::shared_state::SharedState;
+pub use self::status::{AttachedMode, Cause, InterfaceStatus, Interfaces, Reason};
 use self::writer::{Parts, Writer};
 
 /// How the operator wants XDP to be used.
@@ -68,7 +76,7 @@ pub enum XdpMode {
 pub struct Options {
     /// Whether and how to attach.
     pub mode: XdpMode,
-    /// Interfaces to attach to; none for those of the default routes.
+    /// Interfaces to attach to; none for those of the default routes and those that have one of the addresses below.
     pub interfaces: Vec<String>,
     /// Allocations that have counters and limits of their own: [`Flow::allocation`] is less than this.
     pub max_allocations: u32,
@@ -80,6 +88,14 @@ pub struct Options {
     pub listeners: Vec<SocketAddr>,
     /// Local addresses that relayed addresses are bound to: a peer at one of them may be another client of this relay.
     pub relay_addresses: Vec<IpAddr>,
+}
+
+impl Options {
+    /// The addresses that clients and peers send to, as far as they were named.
+    fn served_addresses(&self) -> Vec<IpAddr> {
+        let listening = self.listeners.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+        listening.chain(self.relay_addresses.iter().copied()).collect()
+    }
 }
 
 /// Why there is no kernel fast path, although it was asked for. The text is meant for the operator.
@@ -106,43 +122,19 @@ pub enum StartError {
     Thread(io::Error),
 }
 
-/// Whether and how the program is attached to an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachedMode {
-    /// In the driver.
-    Native,
-    /// In the kernel's stack.
-    Generic,
-    /// Not attached.
-    None,
-}
-
-/// What became of one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceStatus {
-    /// Its name.
-    pub interface: String,
-    /// How the program is attached.
-    pub mode: AttachedMode,
-    /// Why not better.
-    pub reason: Option<String>,
-}
-
 /// The running fast path, or the knowledge that there is none. Ends when it is dropped.
 #[derive(Debug)]
 pub struct Datapath {
     running: Option<Running>,
     /// What shards share with the program; with each other, where there is none but limits.
     state: Option<Arc<SharedState>>,
-    interfaces: Vec<InterfaceStatus>,
+    interfaces: Interfaces,
     /// Why nothing is attached.
     off: Option<String>,
 }
 
 #[derive(Debug)]
 struct Running {
-    /// Attached for as long as this lives.
-    program: Option<Program>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     map_bytes: u64,
@@ -169,7 +161,7 @@ impl Datapath {
 
     /// A datapath without the program, and why. It only knows the limits.
     pub fn none(reason: &str, options: &Options) -> Result<Self, StartError> {
-        Self::off(reason, Vec::new(), options)
+        Self::off(reason, Interfaces::default(), options)
     }
 
     /// The way to tell it what to forward.
@@ -182,9 +174,14 @@ impl Datapath {
         self.running.as_ref().map_or(0, |running| running.map_bytes)
     }
 
-    /// Every interface that was considered.
-    pub fn status(&self) -> &[InterfaceStatus] {
+    /// Where to look for [`Datapath::status`] without the datapath.
+    pub fn interfaces(&self) -> &Interfaces {
         &self.interfaces
+    }
+
+    /// Every interface that was considered, as it is now.
+    pub fn status(&self) -> Vec<InterfaceStatus> {
+        self.interfaces.status()
     }
 
     /// One line for the operator.
@@ -192,7 +189,7 @@ impl Datapath {
         if let Some(reason) = &self.off {
             return format!("XDP: userspace only: {reason}");
         }
-        let interfaces: Vec<_> = self.interfaces.iter().map(ToString::to_string).collect();
+        let interfaces: Vec<_> = self.interfaces.status().iter().map(ToString::to_string).collect();
         format!("XDP: {}", interfaces.join("; "))
     }
 
@@ -215,7 +212,7 @@ impl Datapath {
         drop(self);
     }
 
-    fn off(reason: &str, interfaces: Vec<InterfaceStatus>, options: &Options) -> Result<Self, StartError> {
+    fn off(reason: &str, interfaces: Interfaces, options: &Options) -> Result<Self, StartError> {
         let state = if options.limits.are_set() {
             let seed = program::random_seed()?;
             let state = SharedState::alone(options.max_allocations, options.limits, seed);
@@ -229,7 +226,14 @@ impl Datapath {
     fn start_attached(options: &Options) -> Result<Self, StartError> {
         let Options { mode, max_allocations, records, limits, .. } = *options;
         let mut netlink = Netlink::open().map_err(StartError::Netlink)?;
-        let interfaces = choose_interfaces(&mut netlink, options.interfaces.clone())?;
+        let links_now = netlink.links().map_err(StartError::Netlink)?;
+        let interfaces = choose::interfaces(
+            &options.interfaces,
+            &options.served_addresses(),
+            &netlink.default_interfaces().map_err(StartError::Netlink)?,
+            &netlink.local_addresses().map_err(StartError::Netlink)?,
+            &links_now,
+        )?;
         let mut program = Program::load(Capacities { records, allocations: max_allocations }, limits)?;
         let map_bytes = program.map_bytes();
         let Maps { flows, port_roles, next_hops, links, devices, verdicts, allocations, state } = program.take_maps()?;
@@ -242,36 +246,30 @@ impl Datapath {
             }
         }
 
-        let mut veths = Vec::new();
-        for name in &interfaces {
-            if netlink.link_by_name(name).map_err(StartError::Netlink)?.is_some_and(|link| link.is_veth) {
-                veths.push(name.clone());
-            }
-        }
-        let is_veth = |name: &str| veths.iter().any(|veth| veth == name);
-        let interfaces = attach::attach_all(&mut program, mode, &interfaces, is_veth)?;
-        if interfaces.iter().all(|status| status.mode == AttachedMode::None) {
-            let reasons: Vec<_> = interfaces.iter().filter_map(|status| status.reason.as_deref()).collect();
-            return Self::off(&reasons.join("; "), interfaces.clone(), options);
+        let attachments = Attachments::start(program, mode, interfaces, &links_now)?;
+        let interfaces = attachments.published().clone();
+        if !attachments.is_attached() {
+            let reasons = interfaces.status().into_iter().filter_map(|status| status.reason.map(|reason| reason.text));
+            return Self::off(&reasons.collect::<Vec<_>>().join("; "), interfaces, options);
         }
 
         let (shared, queue) = Shared::new(CounterMaps::new(verdicts, allocations)).map_err(StartError::Thread)?;
         let listeners = Listeners::new(options.listeners.clone());
         let relay_addresses = options.relay_addresses.clone();
-        let writer = Writer::new(Parts { maps, netlink, ports, listeners, relay_addresses, queue });
+        let drivers = Drivers::open().map_err(StartError::Netlink)?;
+        let parts = Parts { attachments, maps, netlink, drivers, ports, listeners, relay_addresses, queue };
+        let writer = Writer::new(parts);
         let thread = std::thread::Builder::new()
             .name("datapath".to_owned())
             .spawn(move || writer.run())
             .map_err(StartError::Thread)?;
-        let running = Running { program: Some(program), shared, thread: Some(thread), map_bytes };
+        let running = Running { shared, thread: Some(thread), map_bytes };
         Ok(Self { running: Some(running), state: Some(state), interfaces, off: None })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // First nothing is forwarded any more, then nobody keeps the records true.
-        drop(self.program.take());
         self.shared.send(Command::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -279,37 +277,4 @@ impl Drop for Running {
             tracing::error!("the datapath's thread panicked");
         }
     }
-}
-
-impl std::fmt::Display for InterfaceStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { interface, mode, reason } = self;
-        match mode {
-            AttachedMode::Native => write!(f, "native on {interface}")?,
-            AttachedMode::Generic => write!(f, "generic on {interface}")?,
-            AttachedMode::None => write!(f, "not on {interface}")?,
-        }
-        match reason {
-            Some(reason) => write!(f, " ({reason})"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The interfaces that were named, or else those of the default routes.
-fn choose_interfaces(netlink: &mut Netlink, named: Vec<String>) -> Result<Vec<String>, StartError> {
-    if named.is_empty() {
-        let found = netlink.default_interfaces().map_err(StartError::Netlink)?;
-        return if found.is_empty() { Err(StartError::NoDefaultRoute) } else { Ok(found) };
-    }
-    let mut interfaces: Vec<String> = Vec::new();
-    for name in named {
-        if netlink.link_by_name(&name).map_err(StartError::Netlink)?.is_none() {
-            return Err(StartError::UnknownInterface(name));
-        }
-        if !interfaces.contains(&name) {
-            interfaces.push(name);
-        }
-    }
-    Ok(interfaces)
 }

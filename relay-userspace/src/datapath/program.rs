@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, PerCpuArray},
-    programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode},
+    programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode, xdp::XdpLinkId},
 };
 use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{
@@ -110,6 +110,15 @@ pub enum AttachMode {
     Native,
     /// In the kernel's stack: works with every driver, at a fraction of the speed.
     Generic,
+}
+
+impl From<AttachMode> for XdpMode {
+    fn from(mode: AttachMode) -> Self {
+        match mode {
+            AttachMode::Native => Self::Driver,
+            AttachMode::Generic => Self::Skb,
+        }
+    }
 }
 
 /// Why the program is not in the kernel, or not where it should be; the text says what to do about it.
@@ -237,14 +246,32 @@ impl Program {
         if interface.contains('\0') {
             return Err(ProgramError::UnknownInterface(interface.to_owned()));
         }
-        let xdp_mode = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
         program_mut(&mut self.ebpf, NAME)?
-            .attach(interface, xdp_mode)
+            .attach(interface, mode.into())
             .map(|_| ())
             .map_err(|error| not_attached(interface, mode, error))
+    }
+
+    /// Attaches the program to the device with an index, until it is detached or the program is dropped. `interface` is
+    /// its name, for errors.
+    pub fn attach_at(&mut self, interface: &str, index: u32, mode: AttachMode) -> Result<XdpLinkId, ProgramError> {
+        program_mut(&mut self.ebpf, NAME)?
+            .attach_to_if_index(index, mode.into())
+            .map_err(|error| not_attached(interface, mode, error))
+    }
+
+    /// Detaches what [`Program::attach_at`] attached, whatever has become of the device.
+    pub fn detach(&mut self, attached: XdpLinkId) {
+        let detached = program_mut(&mut self.ebpf, NAME).map(|program| program.detach(attached));
+        if let Ok(Err(error)) = detached {
+            tracing::debug!(%error, "the program could not be detached");
+        }
+    }
+
+    /// The kernel's number of the program, as `ip link` shows it.
+    pub fn id(&self) -> Result<u32, ProgramError> {
+        let info = self.xdp()?.info().map_err(|error| ProgramError::Refused(error.to_string()))?;
+        Ok(info.id())
     }
 
     /// The program as aya knows it, for test runs.

@@ -8,24 +8,30 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hairpin_common::maps::tick;
+use hairpin_common::verdict::Verdict;
 use hashbrown::HashSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::ClockId;
 
+use super::attach::Attachments;
+use super::drivers::Drivers;
 use super::handle::{Command, Queue};
 use super::kernel_maps::KernelMaps;
 use super::listeners::Listeners;
+use super::local_addresses;
 use super::maps::WriteMaps as _;
 use super::next_hop::message::Event;
 use super::next_hop::netlink::Netlink;
 use super::next_hop::{NextHops, USE_INTERVAL};
 use super::port_roles::PortRoles;
+use super::program::Program;
 use super::table::{FlowTable, InsertError, Install};
 
 /// Commands taken before the loop looks at events and timers again.
 const BATCH: usize = 1024;
 
-/// How long to collect changes of routes before all destinations are asked for again: they come in bursts.
+/// Changes of routes and links come in bursts. The first is followed at once, what comes within this time after it
+/// together.
 const REROUTE_DELAY: Duration = Duration::from_millis(50);
 
 /// A host whose routes never rest (a BGP speaker) must not keep the writer from its other work: after a round, this many
@@ -35,14 +41,22 @@ const REROUTE_REST: u32 = 9;
 /// How often to look for expired flows.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often to look whether packets had to be passed up for lack of room, until that was said.
+const ROOM_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Everything the thread owns.
 pub(super) struct Writer {
+    /// Goes first: nothing is forwarded any more when nobody keeps the records true.
+    attachments: Attachments<Program>,
     maps: KernelMaps,
     table: FlowTable<Netlink>,
+    drivers: Option<Drivers>,
     ports: PortRoles,
     listeners: Listeners,
     queue: Queue,
     timers: Timers,
+    /// What changed since the last round.
+    changed: Changed,
     warned: Warned,
 }
 
@@ -50,9 +64,23 @@ pub(super) struct Writer {
 struct Timers {
     sweep: Instant,
     report_use: Instant,
-    /// Set while there are changes of routes to follow.
-    reroute: Option<Instant>,
-    earliest_reroute: Instant,
+    /// Set while there are changes to follow.
+    follow: Option<Instant>,
+    earliest_follow: Instant,
+    /// Until it was said that there is too little.
+    look_for_room: Option<Instant>,
+}
+
+/// What has to be asked for again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Changed {
+    links: bool,
+    addresses: bool,
+    routes: bool,
+}
+
+impl Changed {
+    const ALL: Self = Self { links: true, addresses: true, routes: true };
 }
 
 /// Which causes of failed inserts were logged. Clients can make any number of them, so each is logged once.
@@ -65,8 +93,10 @@ struct Warned {
 
 /// What a writer begins with.
 pub(super) struct Parts {
+    pub(super) attachments: Attachments<Program>,
     pub(super) maps: KernelMaps,
     pub(super) netlink: Netlink,
+    pub(super) drivers: Option<Drivers>,
     pub(super) ports: PortRoles,
     pub(super) listeners: Listeners,
     pub(super) relay_addresses: Vec<IpAddr>,
@@ -74,18 +104,28 @@ pub(super) struct Parts {
 }
 
 impl Writer {
-    pub(super) fn new(Parts { maps, netlink, ports, listeners, relay_addresses, queue }: Parts) -> Self {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { attachments, maps, netlink, drivers, ports, listeners, relay_addresses, queue } = parts;
         let now = Instant::now();
         let mut writer = Self {
+            attachments,
             maps,
             table: FlowTable::new(NextHops::new(netlink), &relay_addresses),
+            drivers,
             ports,
             listeners,
             queue,
-            timers: Timers { sweep: now, report_use: now, reroute: None, earliest_reroute: now },
+            timers: Timers {
+                sweep: now,
+                report_use: now,
+                follow: None,
+                earliest_follow: now,
+                look_for_room: Some(now),
+            },
+            changed: Changed::ALL,
             warned: Warned::default(),
         };
-        writer.follow_addresses();
+        writer.follow(now);
         writer
     }
 
@@ -141,31 +181,46 @@ impl Writer {
 
     fn take_events(&mut self) {
         let mut neighbours: HashSet<(u32, IpAddr)> = HashSet::new();
-        let mut topology = false;
+        let mut changed = Changed::default();
         let taken = self.table.next_hops().rib_mut().take_events(|event| match event {
             Event::Neighbour { interface, address } => {
                 neighbours.insert((interface, address));
             }
-            Event::Topology => topology = true,
+            Event::Link => changed.links = true,
+            Event::Address => changed.addresses = true,
+            Event::Route => changed.routes = true,
         });
         for (interface, address) in neighbours {
             self.table.next_hops().refresh_neighbour(interface, address, &mut self.maps);
         }
-        // Events were lost, of whatever kind: following the routes looks at neighbours too.
-        if topology || taken.is_err() {
-            let due = (Instant::now() + REROUTE_DELAY).max(self.timers.earliest_reroute);
-            self.timers.reroute.get_or_insert(due);
+        if taken.is_err() {
+            // Events were lost, of whatever kind: following the routes looks at neighbours too.
+            changed = Changed::ALL;
         }
+        changed.links |= self.drivers.as_mut().is_some_and(Drivers::take_events);
+        self.note_changed(changed);
+    }
+
+    fn note_changed(&mut self, changed: Changed) {
+        if changed == Changed::default() {
+            return;
+        }
+        self.changed.links |= changed.links;
+        self.changed.addresses |= changed.addresses;
+        self.changed.routes |= changed.routes;
+        self.timers.follow.get_or_insert(self.timers.earliest_follow);
     }
 
     fn run_timers(&mut self) {
         let now = Instant::now();
-        if self.timers.reroute.is_some_and(|due| due <= now) {
-            self.timers.reroute = None;
-            let failures = self.table.reroute(&mut self.maps);
-            self.queue.counters().count_insert_failures(failures);
-            self.follow_addresses();
-            self.timers.earliest_reroute = Instant::now() + now.elapsed() * REROUTE_REST;
+        if self.attachments.due().is_some_and(|due| due <= now) {
+            self.note_changed(Changed { links: true, ..Changed::default() });
+        }
+        if self.timers.follow.is_some_and(|due| due <= now) {
+            self.timers.follow = None;
+            self.follow(now);
+            let end = Instant::now();
+            self.timers.earliest_follow = end + REROUTE_DELAY.max((end - now) * REROUTE_REST);
         }
         if self.timers.report_use <= now {
             self.timers.report_use = now + USE_INTERVAL;
@@ -175,21 +230,53 @@ impl Writer {
             self.timers.sweep = now + SWEEP_INTERVAL;
             self.table.sweep(tick(monotonic_ns()), &mut self.maps);
         }
+        if self.timers.look_for_room.is_some_and(|due| due <= now) {
+            self.timers.look_for_room = self.has_room().then(|| now + ROOM_INTERVAL);
+        }
     }
 
-    /// Listeners that listen everywhere are where this host's addresses are.
-    fn follow_addresses(&mut self) {
-        let local: Vec<_> = match if_addrs::get_if_addrs() {
-            Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
+    /// Follows what changed. Whatever kind it is, routes may lead elsewhere now.
+    fn follow(&mut self, now: Instant) {
+        let changed = std::mem::take(&mut self.changed);
+        if changed.links || changed.addresses {
+            self.follow_links(now);
+        }
+        let failures = self.table.reroute(&mut self.maps);
+        self.queue.counters().count_insert_failures(failures);
+    }
+
+    /// Brings up to date what depends on devices and their addresses: attachments, and where the listeners are.
+    fn follow_links(&mut self, now: Instant) {
+        let netlink = self.table.next_hops().rib_mut();
+        let found = netlink.links().and_then(|links| Ok((links, netlink.local_addresses()?)));
+        let (links, addresses) = match found {
+            Ok(found) => found,
             Err(error) => {
-                tracing::warn!(%error, "the addresses of this host cannot be listed");
+                tracing::debug!(%error, "the kernel does not say which devices there are");
+                self.note_changed(Changed::ALL);
                 return;
             }
         };
-        let is_full = self.listeners.follow(&local, &mut self.maps).is_err();
+        let drivers = &mut self.drivers;
+        let takes_frames = |interface| drivers.as_mut()?.takes_frames(interface);
+        self.attachments.follow(&links, takes_frames, &mut self.maps, now);
+        let is_full = self.listeners.follow(&local_addresses::reachable(&addresses, &links), &mut self.maps).is_err();
         if is_full && !std::mem::replace(&mut self.warned.listeners, true) {
             tracing::warn!("XDP: the flow map has no room for all listeners; some are served by userspace");
         }
+    }
+
+    /// A driver that leaves no room around packets is noticed by nothing else than a busier userspace, so it is said.
+    fn has_room(&self) -> bool {
+        let packets = self.queue.counters().packets(Verdict::NoRoom);
+        if packets > 0 {
+            tracing::warn!(
+                "XDP: a driver leaves too little room around packets for longer headers: {packets} of them went through \
+                 userspace so far (hairpin_xdp_passed_packets_total, reason \"{}\")",
+                Verdict::NoRoom.label()
+            );
+        }
+        packets == 0
     }
 
     fn publish(&self) {
@@ -204,10 +291,10 @@ impl Writer {
         }
         let polled = {
             let netlink = self.table.next_hops().rib_mut();
-            let mut waiting = [
-                PollFd::from_borrowed_fd(self.queue.wake_fd(), PollFlags::IN),
-                PollFd::from_borrowed_fd(netlink.events_fd(), PollFlags::IN),
-            ];
+            let events =
+                [Some(self.queue.wake_fd()), Some(netlink.events_fd()), self.drivers.as_ref().map(Drivers::events_fd)];
+            let mut waiting: Vec<_> =
+                events.into_iter().flatten().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
             rustix::event::poll(&mut waiting, timeout.as_ref())
         };
         self.queue.wake_up();
@@ -220,7 +307,7 @@ impl Writer {
     /// A datapath without flows has nothing to sweep and nobody to report, and sleeps until something comes.
     fn timeout(&self) -> Option<Timespec> {
         let periodic = (!self.table.is_empty()).then(|| self.timers.sweep.min(self.timers.report_use));
-        let due = self.timers.reroute.into_iter().chain(periodic).min()?;
+        let due = self.timers.follow.into_iter().chain(self.attachments.due()).chain(periodic).min()?;
         Timespec::try_from(due.saturating_duration_since(Instant::now())).ok()
     }
 

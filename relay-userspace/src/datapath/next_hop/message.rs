@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-    VlanProtocol,
+    InfoData, InfoKind, InfoPortKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, LinkXdp, Prop, VlanProtocol,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -14,7 +15,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::rib::{Link, LinkKind, Neighbour, Route};
+use super::rib::{Link, LinkKind, LocalAddress, Medium, Neighbour, Route};
 
 /// The kernel's multicast groups to listen to (`RTNLGRP_*` in linux/rtnetlink.h).
 ///
@@ -43,8 +44,12 @@ pub(in crate::datapath) enum Event {
         /// The neighbour's address.
         address: IpAddr,
     },
-    /// A route, rule, link or local address changed.
-    Topology,
+    /// A device came, went, or changed.
+    Link,
+    /// An address of this host came or went.
+    Address,
+    /// A route, a rule, or something unknown changed.
+    Route,
 }
 
 /// What to ask about the route of a packet from `source` to `destination`.
@@ -68,22 +73,24 @@ pub(super) fn routes_request(family: AddressFamily) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
-/// How to name a device.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::datapath) enum LinkName<'a> {
-    Index(u32),
-    Name(&'a str),
+/// What to ask about a device. Its statistics would be most of the answer, so they are left out.
+pub(super) fn link_request(index: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    RouteNetlinkMessage::GetLink(message)
 }
 
-/// What to ask about a device. Its statistics would be most of the answer, so they are left out.
-pub(super) fn link_request(name: LinkName<'_>) -> RouteNetlinkMessage {
+/// What to ask for all devices.
+pub(super) fn links_request() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    match name {
-        LinkName::Index(index) => message.header.index = index,
-        LinkName::Name(name) => message.attributes.push(LinkAttribute::IfName(name.to_owned())),
-    }
     RouteNetlinkMessage::GetLink(message)
+}
+
+/// What to ask for all addresses of this host.
+pub(super) fn addresses_request() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetAddress(AddressMessage::default())
 }
 
 /// What to ask about a neighbour.
@@ -172,28 +179,54 @@ pub(super) fn default_route(message: &RouteMessage) -> Option<(u32, Vec<u32>)> {
 pub(super) fn link(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
-        name: String::new(),
+        names: Vec::new(),
         mtu: 0,
         address: None,
         kind: LinkKind::Plain,
-        is_veth: false,
+        is_up: message.header.flags.contains(LinkFlags::Up),
+        medium: Medium::Wire,
+        is_in_vrf: false,
+        programs: Vec::new(),
     };
     let mut parent = None;
     let mut elsewhere = false;
     let mut vlan = None;
     for attribute in &message.attributes {
         match attribute {
-            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::IfName(name) => link.names.insert(0, name.clone()),
+            LinkAttribute::PropList(properties) => {
+                link.names.extend(properties.iter().filter_map(|property| match property {
+                    Prop::AltIfName(name) => Some(name.clone()),
+                    _ => None,
+                }));
+            }
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(bytes) => link.address = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
             LinkAttribute::Link(index) => parent = Some(*index),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 vlan = vlan.or_else(|| vlan_of(infos));
-                link.is_veth |= infos.contains(&LinkInfo::Kind(InfoKind::Veth));
+                if infos.contains(&LinkInfo::Kind(InfoKind::Veth)) {
+                    link.medium = Medium::Veth;
+                } else if infos.contains(&LinkInfo::Kind(InfoKind::Dummy)) {
+                    link.medium = Medium::Nowhere;
+                }
+                link.is_in_vrf |= infos.contains(&LinkInfo::PortKind(InfoPortKind::Vrf));
+            }
+            LinkAttribute::Xdp(attributes) => {
+                link.programs = attributes
+                    .iter()
+                    .filter_map(|attribute| match attribute {
+                        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) => Some(*id),
+                        _ => None,
+                    })
+                    .collect();
             }
             _ => {}
         }
+    }
+    if message.header.flags.contains(LinkFlags::Loopback) {
+        link.medium = Medium::Nowhere;
     }
     let speaks_arp = message.header.link_layer_type == LinkLayerType::Ether
         && !message.header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback);
@@ -221,6 +254,31 @@ fn vlan_of(infos: &[LinkInfo]) -> Option<(u16, VlanProtocol)> {
         });
         Some((id, protocol.unwrap_or_default()))
     })
+}
+
+/// The address in an answer, if what is sent to it from elsewhere reaches this host's sockets. A link-local address does,
+/// but means another host on another link; one that is not known to be unique does not yet.
+pub(super) fn local_address(message: &AddressMessage) -> Option<LocalAddress> {
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    let (mut own, mut prefix) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link, the other attribute is the address of the other end.
+            AddressAttribute::Local(address) => own = Some(*address),
+            AddressAttribute::Address(address) => prefix = Some(*address),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    let address = own.or(prefix)?;
+    let is_usable = flags.contains(AddressFlags::Optimistic)
+        || !flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed);
+    let is_elsewhere = match address {
+        IpAddr::V4(address) => !address.is_loopback(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    };
+    (is_usable && is_elsewhere && !address.is_unspecified() && !address.is_multicast())
+        .then_some(LocalAddress { interface: message.header.index, address })
 }
 
 /// The neighbour in an answer.
@@ -252,7 +310,7 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Neighbour {
     neighbour
 }
 
-/// What a message of the multicast groups means; a kind of message that is not known can only be about topology.
+/// What a message of the multicast groups means; a kind of message that is not known can only be about routes.
 pub(super) fn event(message: Option<&RouteNetlinkMessage>) -> Option<Event> {
     match message {
         Some(RouteNetlinkMessage::NewNeighbour(message) | RouteNetlinkMessage::DelNeighbour(message)) => {
@@ -264,7 +322,9 @@ pub(super) fn event(message: Option<&RouteNetlinkMessage>) -> Option<Event> {
             // Without an address it is an entry of a bridge's forwarding table.
             address.map(|address| Event::Neighbour { interface: message.header.ifindex, address })
         }
-        _ => Some(Event::Topology),
+        Some(RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_)) => Some(Event::Link),
+        Some(RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_)) => Some(Event::Address),
+        _ => Some(Event::Route),
     }
 }
 
@@ -362,6 +422,61 @@ mod tests {
     }
 
     #[test]
+    fn a_link_says_whether_frames_come_in_whose_they_are_and_who_sees_them_first() {
+        let found = link(&ethernet(vec![]));
+        assert_eq!(found.medium, Medium::Wire);
+        assert!(!found.is_up && !found.is_in_vrf && found.programs.is_empty(), "{found:?}");
+        let of_kind = |info| link(&ethernet(vec![LinkAttribute::LinkInfo(vec![info])]));
+        assert_eq!(of_kind(LinkInfo::Kind(InfoKind::Dummy)).medium, Medium::Nowhere);
+        assert!(of_kind(LinkInfo::PortKind(InfoPortKind::Vrf)).is_in_vrf);
+        assert_eq!(of_kind(LinkInfo::Kind(InfoKind::Veth)).medium, Medium::Veth);
+        let names = vec![
+            LinkAttribute::PropList(vec![Prop::AltIfName("enp1s0".to_owned())]),
+            LinkAttribute::IfName("eth0".to_owned()),
+        ];
+        assert_eq!(link(&ethernet(names)).names, ["eth0", "enp1s0"]);
+        let mut message = ethernet(vec![LinkAttribute::Xdp(vec![LinkXdp::Flags(4), LinkXdp::ProgId(17)])]);
+        message.header.flags = LinkFlags::Up | LinkFlags::Loopback;
+        let found = link(&message);
+        assert!(found.is_up);
+        assert_eq!((found.medium, &found.programs[..]), (Medium::Nowhere, &[17][..]));
+    }
+
+    fn address(attributes: Vec<AddressAttribute>) -> Option<String> {
+        let mut message = AddressMessage::default();
+        message.header.index = 2;
+        message.attributes = attributes;
+        local_address(&message).map(|found| {
+            assert_eq!(found.interface, 2);
+            found.address.to_string()
+        })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_own_end_of_a_link_is_the_local_address() {
+        let both = vec![AddressAttribute::Address(ip("192.0.2.2")), AddressAttribute::Local(ip("192.0.2.1"))];
+        assert_eq!(address(both).as_deref(), Some("192.0.2.1"));
+        assert_eq!(address(vec![AddressAttribute::Address(ip("2001:db8::1"))]).as_deref(), Some("2001:db8::1"));
+        assert_eq!(address(vec![]), None);
+    }
+
+    #[test]
+    fn an_address_that_nobody_elsewhere_reaches_is_not_one() {
+        for text in ["127.0.0.1", "::1", "fe80::1", "0.0.0.0", "224.0.0.1", "ff02::1"] {
+            assert_eq!(address(vec![AddressAttribute::Local(ip(text))]), None, "{text}");
+        }
+        let with = |flags| address(vec![AddressAttribute::Address(ip("2001:db8::1")), AddressAttribute::Flags(flags)]);
+        assert_eq!(with(AddressFlags::Tentative), None);
+        assert_eq!(with(AddressFlags::Dadfailed | AddressFlags::Permanent), None);
+        assert!(with(AddressFlags::Tentative | AddressFlags::Optimistic).is_some());
+        assert!(with(AddressFlags::Deprecated | AddressFlags::Noprefixroute).is_some());
+    }
+
+    #[test]
     fn only_ethernet_with_arp_has_an_address_to_send_from() {
         assert_eq!(link(&ethernet(vec![])).address, Some([2, 0, 0, 0, 0, 3]));
         for flags in [LinkFlags::Noarp, LinkFlags::Loopback] {
@@ -413,7 +528,11 @@ mod tests {
         let bridge = RouteNetlinkMessage::NewNeighbour(NeighbourMessage::default());
         assert_eq!(event(Some(&bridge)), None);
         let route = RouteNetlinkMessage::DelRoute(RouteMessage::default());
-        assert_eq!(event(Some(&route)), Some(Event::Topology));
-        assert_eq!(event(None), Some(Event::Topology));
+        assert_eq!(event(Some(&route)), Some(Event::Route));
+        assert_eq!(event(None), Some(Event::Route));
+        let gone = RouteNetlinkMessage::DelLink(LinkMessage::default());
+        assert_eq!(event(Some(&gone)), Some(Event::Link));
+        let new = RouteNetlinkMessage::NewAddress(AddressMessage::default());
+        assert_eq!(event(Some(&new)), Some(Event::Address));
     }
 }

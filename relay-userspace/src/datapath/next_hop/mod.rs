@@ -12,6 +12,7 @@
 
 pub(super) mod message;
 pub(super) mod netlink;
+pub(super) mod requests;
 pub(super) mod rib;
 mod slots;
 

@@ -8,45 +8,47 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST, NetlinkBuffer,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
-use super::message::{self, Event, LinkName};
-use super::rib::{Link, LinkKind, Neighbour, Rib, Route};
+use super::message::{self, Event};
+use super::requests::Requests;
+use super::rib::{Link, LocalAddress, Neighbour, Rib, Route};
 
 /// Larger than any message the kernel sends in one piece (it asks for 32 KiB at most).
 const BUFFER_LEN: usize = 64 * 1024;
 
-/// The kernel's answer is there at once; this only keeps a lost one from stopping the writer for ever.
-const ANSWER_TIMEOUT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How often a list is asked for that changed while the kernel wrote it.
+const LIST_ATTEMPTS: usize = 5;
 
 /// A socket for requests and one for events.
 #[derive(Debug)]
 pub(in crate::datapath) struct Netlink {
-    requests: Socket,
-    events: Socket,
+    requests: Requests,
     sequence: u32,
+    events: Socket,
     buffer: Vec<u8>,
 }
 
 impl Netlink {
     /// Opens both sockets in the network namespace of the calling thread.
     pub(in crate::datapath) fn open() -> io::Result<Self> {
-        let mut requests = Socket::new(NETLINK_ROUTE)?;
-        requests.bind_auto()?;
-        requests.connect(&SocketAddr::new(0, 0))?;
-        requests.set_non_blocking(true)?;
         let mut events = Socket::new(NETLINK_ROUTE)?;
         events.bind_auto()?;
         events.set_non_blocking(true)?;
         for group in message::GROUPS {
             events.add_membership(group)?;
         }
-        Ok(Self { requests, events, sequence: 0, buffer: Vec::with_capacity(BUFFER_LEN) })
+        Ok(Self {
+            requests: Requests::open(NETLINK_ROUTE)?,
+            sequence: 0,
+            events,
+            buffer: Vec::with_capacity(BUFFER_LEN),
+        })
     }
 
     /// Becomes readable when there are events.
@@ -77,49 +79,55 @@ impl Netlink {
         }
     }
 
-    /// A device by its name, or `None` when there is none.
-    pub(in crate::datapath) fn link_by_name(&mut self, name: &str) -> io::Result<Option<Link>> {
-        self.link_of(LinkName::Name(name))
+    /// All devices.
+    pub(in crate::datapath) fn links(&mut self) -> io::Result<Vec<Link>> {
+        self.list(&message::links_request(), |answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(message::link(&link)),
+            _ => None,
+        })
     }
 
-    /// Names of the devices that the preferred default routes of either family lead through. For a VLAN device it is
-    /// the device below: that is where frames come in.
-    pub(in crate::datapath) fn default_interfaces(&mut self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
+    /// The addresses by which others reach this host's sockets.
+    pub(in crate::datapath) fn local_addresses(&mut self) -> io::Result<Vec<LocalAddress>> {
+        self.list(&message::addresses_request(), |answer| match answer {
+            RouteNetlinkMessage::NewAddress(address) => message::local_address(&address),
+            _ => None,
+        })
+    }
+
+    /// Indexes of the devices that the preferred default routes of either family lead through.
+    pub(in crate::datapath) fn default_interfaces(&mut self) -> io::Result<Vec<u32>> {
+        let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut best: Option<(u32, Vec<u32>)> = None;
-            self.ask(message::routes_request(family), NLM_F_DUMP, |answer| {
-                let RouteNetlinkMessage::NewRoute(route) = answer else { return };
-                if let Some(found) = message::default_route(&route) {
-                    match &mut best {
-                        Some(best) if best.0 < found.0 => {}
-                        Some(best) if best.0 == found.0 => best.1.extend(found.1),
-                        _ => best = Some(found),
-                    }
-                }
+            let routes = self.list(&message::routes_request(family), |answer| match answer {
+                RouteNetlinkMessage::NewRoute(route) => message::default_route(&route),
+                _ => None,
             })?;
-            for index in best.map(|(_, interfaces)| interfaces).unwrap_or_default() {
-                let Some(link) = self.link(index)? else { continue };
-                let link = match link.kind {
-                    LinkKind::Vlan { parent, .. } => self.link(parent)?.unwrap_or(link),
-                    _ => link,
-                };
-                if !names.contains(&link.name) {
-                    names.push(link.name);
-                }
+            let best = routes.iter().map(|(metric, _)| *metric).min();
+            found.extend(
+                routes.into_iter().filter(|(metric, _)| Some(*metric) == best).flat_map(|(_, through)| through),
+            );
+        }
+        Ok(found)
+    }
+
+    /// Asks for a list until there is one that did not change while the kernel wrote it: of such a one, entries can be
+    /// missing that are there.
+    fn list<T>(
+        &mut self,
+        request: &RouteNetlinkMessage,
+        entry: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut attempts = LIST_ATTEMPTS;
+        loop {
+            attempts -= 1;
+            let mut entries = Vec::new();
+            match self.ask(request.clone(), NLM_F_DUMP, |answer| entries.extend(entry(answer))) {
+                Ok(()) => return Ok(entries),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts > 0 => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(names)
-    }
-
-    fn link_of(&mut self, name: LinkName<'_>) -> io::Result<Option<Link>> {
-        let mut found = None;
-        let asked = self.ask(message::link_request(name), 0, |answer| {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                found = Some(message::link(&link));
-            }
-        });
-        found_or(asked, Errno::NODEV, found)
     }
 
     /// Sends a request and hands out every message of its answer.
@@ -136,17 +144,24 @@ impl Netlink {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.requests.send(&bytes, 0)?;
+        self.requests.send(&bytes)?;
+        let mut is_whole = true;
         loop {
-            self.receive()?;
-            for bytes in Messages(&self.buffer) {
-                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes).map_err(io::Error::other)?;
+            for bytes in Messages(self.requests.receive()?) {
+                let message = match NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) {
+                    Ok(message) => message,
+                    // One entry of a list that this version does not understand, such as a device of a new kind.
+                    Err(_) if is_part_of_list(bytes) => continue,
+                    Err(error) => return Err(io::Error::other(error)),
+                };
                 // An answer that came after its request was given up.
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
+                is_whole &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
-                    NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::Done(_) if is_whole => return Ok(()),
+                    NetlinkPayload::Done(_) => return Err(io::ErrorKind::Interrupted.into()),
                     NetlinkPayload::Error(error) if error.code.is_none() => return Ok(()),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
                     NetlinkPayload::InnerMessage(inner) => take(inner),
@@ -155,25 +170,6 @@ impl Netlink {
                 if message.header.flags & NLM_F_MULTIPART == 0 {
                     return Ok(());
                 }
-            }
-        }
-    }
-
-    fn receive(&mut self) -> io::Result<()> {
-        self.buffer.clear();
-        loop {
-            match self.requests.recv(&mut self.buffer, 0) {
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut waiting = [PollFd::new(&self.requests, PollFlags::IN)];
-                    match rustix::event::poll(&mut waiting, Some(&ANSWER_TIMEOUT)) {
-                        Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(errno) => return Err(errno.into()),
-                    }
-                }
-                Err(error) => return Err(error),
             }
         }
     }
@@ -191,7 +187,13 @@ impl Rib for Netlink {
     }
 
     fn link(&mut self, index: u32) -> io::Result<Option<Link>> {
-        self.link_of(LinkName::Index(index))
+        let mut found = None;
+        let asked = self.ask(message::link_request(index), 0, |answer| {
+            if let RouteNetlinkMessage::NewLink(link) = answer {
+                found = Some(message::link(&link));
+            }
+        });
+        found_or(asked, Errno::NODEV, found)
     }
 
     fn neighbour(&mut self, interface: u32, address: IpAddr) -> io::Result<Option<Neighbour>> {
@@ -218,8 +220,16 @@ fn found_or<T>(asked: io::Result<()>, absent: Errno, found: Option<T>) -> io::Re
     }
 }
 
+/// Whether a message is an entry of a list, and neither an error nor the end.
+fn is_part_of_list(bytes: &[u8]) -> bool {
+    /// The first number of a message that is not one of netlink's own (`NLMSG_MIN_TYPE` in linux/netlink.h).
+    const FIRST_TYPE: u16 = 16;
+    NetlinkBuffer::new_checked(bytes)
+        .is_ok_and(|message| message.flags() & NLM_F_MULTIPART != 0 && message.message_type() >= FIRST_TYPE)
+}
+
 /// The messages in what one call received: each has its length in front and is padded to four bytes.
-struct Messages<'a>(&'a [u8]);
+pub(in crate::datapath) struct Messages<'a>(pub(in crate::datapath) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = &'a [u8];
@@ -235,6 +245,14 @@ impl<'a> Iterator for Messages<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_entry_of_a_list_may_be_left_out() {
+        let message = |kind, flags| [16, 0, 0, 0, kind, 0, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert!(is_part_of_list(&message(16, 2)));
+        assert!(!is_part_of_list(&message(16, 0)), "the only answer");
+        assert!(!is_part_of_list(&message(3, 2)), "the end");
+    }
 
     #[test]
     fn messages_are_cut_at_their_lengths() {

@@ -35,14 +35,46 @@ pub(in crate::datapath) struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::datapath) struct Link {
     pub(in crate::datapath) index: u32,
-    pub(in crate::datapath) name: String,
+    /// Its names, that of the kernel first.
+    pub(in crate::datapath) names: Vec<String>,
     /// Largest IP packet, in bytes.
     pub(in crate::datapath) mtu: u32,
     /// Its link-layer address; `None` unless it is Ethernet with ARP or NDP, which is all that the program can send to.
     pub(in crate::datapath) address: Option<[u8; 6]>,
     pub(in crate::datapath) kind: LinkKind,
-    /// Whether it is one end of a virtual cable.
-    pub(in crate::datapath) is_veth: bool,
+    /// Whether it is switched on; says nothing about the cable.
+    pub(in crate::datapath) is_up: bool,
+    pub(in crate::datapath) medium: Medium,
+    /// Whether it belongs to a VRF: what is sent to its addresses is not for sockets outside of the VRF.
+    pub(in crate::datapath) is_in_vrf: bool,
+    /// Ids of the XDP programs that are attached to it.
+    pub(in crate::datapath) programs: Vec<u32>,
+}
+
+/// Where frames come from that come in by a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::datapath) enum Medium {
+    /// From outside, or from another device of this host that has that.
+    Wire,
+    /// From the other end of a virtual cable.
+    Veth,
+    /// From nowhere else: the loopback, and a dummy that only holds addresses.
+    Nowhere,
+}
+
+impl Link {
+    /// Whether this is one of its names.
+    pub(in crate::datapath) fn is_named(&self, name: &str) -> bool {
+        self.names.iter().any(|own| own == name)
+    }
+}
+
+/// An address of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::datapath) struct LocalAddress {
+    /// Index of the device that has it.
+    pub(in crate::datapath) interface: u32,
+    pub(in crate::datapath) address: IpAddr,
 }
 
 /// What matters about the kind of a device.
@@ -123,9 +155,7 @@ pub(in crate::datapath) mod fake {
     impl FakeRib {
         /// Device 2 is a NIC, device 3 a VLAN on it, device 4 another NIC, device 5 a tunnel.
         pub(in crate::datapath) fn new() -> Self {
-            let link = |index, name: &str, address, kind| {
-                (index, Link { index, name: name.to_owned(), mtu: 1500, address, kind, is_veth: false })
-            };
+            let link = |index, name: &str, address, kind| (index, Link { address, kind, ..wire(index, name) });
             Self {
                 links: HashMap::from([
                     link(2, "eth0", Some([2, 0, 0, 0, 0, 2]), LinkKind::Plain),
@@ -146,6 +176,21 @@ pub(in crate::datapath) mod fake {
         pub(in crate::datapath) fn learn(&mut self, interface: u32, neighbour: &str, last_octet: u8) {
             let known = Neighbour { address: Some([6, 0, 0, 0, 0, last_octet]), ..Neighbour::default() };
             self.neighbours.insert((interface, neighbour.parse().unwrap()), known);
+        }
+    }
+
+    /// A device with an address made of its index, up and without any speciality.
+    pub(in crate::datapath) fn wire(index: u32, name: &str) -> Link {
+        Link {
+            index,
+            names: vec![name.to_owned()],
+            mtu: 1500,
+            address: Some([2, 0, 0, 0, 0, index as u8]),
+            kind: LinkKind::Plain,
+            is_up: true,
+            medium: Medium::Wire,
+            is_in_vrf: false,
+            programs: Vec::new(),
         }
     }
 
