@@ -98,7 +98,7 @@ impl Handle {
         self.state.as_ref().map_or(Ok(()), |state| state.admit_source(source, now))
     }
 
-    /// What was counted so far: one system call for each [`Verdict`](hairpin_common::verdict::Verdict).
+    /// What was counted so far: one system call for each [`Verdict`].
     pub fn counters(&self) -> Counters {
         self.shared.as_ref().map_or(Counters::default(), |shared| shared.counters.read())
     }
