@@ -73,7 +73,12 @@ impl Client {
 
     /// The same, with DONT-FRAGMENT or without.
     pub fn allocate_with(&mut self, dont_fragment: bool) -> Result<SocketAddr, Refused> {
-        let family = RequestedAddressFamily(Ok(AddressFamily::of(self.local().ip())));
+        self.allocate_of(AddressFamily::of(self.local().ip()), dont_fragment)
+    }
+
+    /// The same, of any family.
+    pub fn allocate_of(&mut self, family: AddressFamily, dont_fragment: bool) -> Result<SocketAddr, Refused> {
+        let family = RequestedAddressFamily(Ok(family));
         let dont_fragment = dont_fragment.then_some(DontFragment);
         let response = self.request(Method::ALLOCATE, |message| {
             message.with(&RequestedTransport(PROTOCOL_UDP)).with(&family).with_option(dont_fragment.as_ref())
@@ -144,6 +149,20 @@ impl Client {
                 let header = ChannelDataHeader::parse(*header);
                 let data = data.get(..usize::from(header.length));
                 return Some((header.channel, data.expect("a whole ChannelData message").to_vec()));
+            }
+        }
+    }
+
+    /// Peer and data of the next Data indication, if one comes in time.
+    pub fn receive_indication(&self, limit: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        let end = Instant::now() + limit;
+        loop {
+            let datagram = self.receive(end.checked_duration_since(Instant::now())?)?;
+            let Ok(message) = Message::parse(&datagram) else { continue };
+            if (message.class(), message.method()) == (Class::Indication, Method::DATA) {
+                let XorPeerAddress(peer) = message.attribute().ok().flatten().expect("a Data indication has a peer");
+                let Data(data) = message.attribute().ok().flatten().expect("a Data indication has data");
+                return Some((peer, data.to_vec()));
             }
         }
     }
