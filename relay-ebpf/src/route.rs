@@ -117,7 +117,10 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
         Err(verdict @ (Verdict::NoFlow | Verdict::Expired)) => verdict,
         Err(verdict) => return Err(verdict),
     };
-    match lookup(&transit.key.without_source_port(), &mut transit.record) {
+    let any_port = transit.key.without_source_port();
+    match lookup(&any_port, &mut transit.record) {
+        // A channel could be on its way into the kernel, or have had no room there; then it is not for an indication.
+        Ok(()) if !limit::knows_all_flows(transit.record().allocation) => return Err(missing),
         Ok(()) => {
             // A permission is for every port, so its record does not know this one.
             transit.sum = transit.sum.sub(transit.key.source_port());
@@ -126,9 +129,15 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
         Err(Verdict::NoFlow | Verdict::Expired) => {}
         Err(verdict) => return Err(verdict),
     }
-    // Who has no permission ends here, if the kernel knows all there are.
+    // Who has no permission ends here, if the kernel knows all there are. The last may have come since it was looked for.
     lookup(&transit.key.of_destination(), &mut transit.record).map_err(|_| missing)?;
-    Err(if limit::knows_all_flows(transit.record().allocation) { Verdict::NoPermission } else { missing })
+    if !limit::knows_all_flows(transit.record().allocation) {
+        return Err(missing);
+    }
+    match lookup(&any_port, &mut transit.record) {
+        Err(Verdict::NoFlow | Verdict::Expired) => Err(Verdict::NoPermission),
+        _ => Err(missing),
+    }
 }
 
 #[inline(always)]
