@@ -11,8 +11,8 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    BindRequest, Credentials, Disposition, Effect, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, RelayAddress,
-    RelayId, Server, ServerConfig,
+    BindRequest, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe, Quotas,
+    Random, RelayAddress, RelayId, Server, ServerConfig,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -197,6 +197,18 @@ fn relayed_and_dropped_data_costs_no_memory() {
         let calls = allocations(|| {
             let disposition = server.peer_datagram(now, RelayId(0), peer, b"data");
             assert_eq!(matches!(disposition, Disposition::Forward(_)), forwarded, "{what}");
+        });
+        assert_eq!(calls, 0, "{what}");
+    }
+    let error = IcmpError { kind: 3, code: 3, mtu: 0 };
+    for (what, peer, expected) in [
+        ("an ICMP packet about a peer", PEER, Disposition::Control),
+        ("an ICMP packet about a stranger", STRANGER, Disposition::Discard(Discard::NoPermission)),
+    ] {
+        let peer = PeerAddr::new(address(peer));
+        let calls = allocations(|| {
+            assert_eq!(server.peer_error(now, RelayId(0), peer, error), expected, "{what}");
+            drain(&mut server);
         });
         assert_eq!(calls, 0, "{what}");
     }

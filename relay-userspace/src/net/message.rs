@@ -110,13 +110,37 @@ pub(super) struct Ancillary {
     pub(super) segment: Option<usize>,
 }
 
-/// Reads the ancillary data that `recvmmsg` left in the control buffer of `header`.
-pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
-    let mut found = Ancillary::default();
+/// Visits the control messages that the kernel left in the control buffer of `header`.
+fn each_control_message(header: &libc::msghdr, mut visit: impl FnMut(&libc::cmsghdr)) {
     // SAFETY: the kernel filled the control buffer, and `msg_controllen` says how far; the macros stay inside of it.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(header) };
     // SAFETY: not null, so it points to a message header inside of the buffer, which is aligned for it.
     while let Some(message) = unsafe { at.as_ref() } {
+        visit(message);
+        // SAFETY: as for the first.
+        at = unsafe { libc::CMSG_NXTHDR(header, at) };
+    }
+}
+
+/// Reads what an entry of the error queue is about. `None` if it does not say.
+pub(super) fn read_extended_error(header: &libc::msghdr) -> Option<libc::sock_extended_err> {
+    let mut found = None;
+    each_control_message(header, |message| {
+        if matches!(
+            (message.cmsg_level, message.cmsg_type),
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        ) {
+            // The address of the offender stands behind it, which may be any router's.
+            found = value(message);
+        }
+    });
+    found
+}
+
+/// Reads the ancillary data that `recvmmsg` left in the control buffer of `header`.
+pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
+    let mut found = Ancillary::default();
+    each_control_message(header, |message| {
         match (message.cmsg_level, message.cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 found.destination = value::<libc::in_pktinfo>(message)
@@ -139,9 +163,7 @@ pub(super) fn read_ancillary(header: &libc::msghdr) -> Ancillary {
             }
             _ => {}
         }
-        // SAFETY: as for the first.
-        at = unsafe { libc::CMSG_NXTHDR(header, at) };
-    }
+    });
     found
 }
 

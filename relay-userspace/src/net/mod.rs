@@ -2,11 +2,13 @@
 //!
 //! This is the only module that speaks to the kernel in C structures. Everything it hands out is safe to use.
 
+mod errors;
 mod message;
 mod receive;
 mod send;
 mod socket;
 
+pub use errors::{IcmpReport, take_error};
 pub use message::IpFields;
 pub use receive::{BATCH, ReceiveBatch, Received};
 pub use send::{Outbox, Outgoing, SendBatch, send_one};

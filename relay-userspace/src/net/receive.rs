@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
+use super::errors::past_pending;
 use super::message::{self, Control, IpFields};
 
 /// How many buffers a batch has.
@@ -118,21 +119,24 @@ impl<T: Copy> ReceiveBatch<T> {
 
     /// Receives as many datagrams as are there and as there is room for, behind those that were received before.
     ///
-    /// Returns how many. `WouldBlock` is the answer of an empty socket.
+    /// Returns how many. `WouldBlock` is the answer of an empty socket. An error of a datagram sent before, which this
+    /// call might get instead, is no reason to leave here what has arrived.
     pub fn receive(&mut self, fd: BorrowedFd<'_>, socket: T) -> io::Result<usize> {
         let first = self.sockets.len();
-        // SAFETY: every header points to a name, a vector, a buffer and a control buffer of its own, all inside of the
-        // storage, to which nobody has a reference while `self` is borrowed mutably.
-        let received = unsafe {
-            libc::recvmmsg(
-                fd.as_raw_fd(),
-                (&raw mut (*self.storage.as_ptr()).headers).cast::<libc::mmsghdr>().add(first),
-                (BATCH - first) as u32,
-                libc::MSG_DONTWAIT as _,
-                ptr::null_mut(),
-            )
-        };
-        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+        let received = past_pending(|| {
+            // SAFETY: every header points to a name, a vector, a buffer and a control buffer of its own, all inside of
+            // the storage, to which nobody has a reference while `self` is borrowed mutably.
+            let received = unsafe {
+                libc::recvmmsg(
+                    fd.as_raw_fd(),
+                    (&raw mut (*self.storage.as_ptr()).headers).cast::<libc::mmsghdr>().add(first),
+                    (BATCH - first) as u32,
+                    libc::MSG_DONTWAIT as _,
+                    ptr::null_mut(),
+                )
+            };
+            usize::try_from(received).map_err(|_| io::Error::last_os_error())
+        })?;
         self.sockets.extend(std::iter::repeat_n(socket, received));
         Ok(received)
     }

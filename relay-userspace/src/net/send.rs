@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use super::errors::past_pending;
 use super::message::{self, Control, IpFields, Zeroed as _};
 use super::receive::BATCH;
 use super::socket::UdpSocket;
@@ -285,14 +286,19 @@ impl<S: Copy + Ord> SendBatch<S> {
             .count();
         let messages = &mut self.headers[train..train + count];
         loop {
-            // SAFETY: the headers point into this batch and to payloads that the outbox borrows.
-            let sent = unsafe {
-                libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, libc::MSG_DONTWAIT as _)
+            let sent = past_pending(|| {
+                // SAFETY: the headers point into this batch and to payloads that the outbox borrows.
+                let sent = unsafe {
+                    let flags = libc::MSG_DONTWAIT as _;
+                    libc::sendmmsg(fd.as_raw_fd(), messages.as_mut_ptr(), messages.len() as u32, flags)
+                };
+                usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+            });
+            let error = match sent {
+                Ok(sent) => return (sent, false),
+                Err(error) => error,
             };
-            if let Ok(sent) = usize::try_from(sent) {
-                return (sent, false);
-            }
-            match io::Error::last_os_error().raw_os_error() {
+            match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // The way out has no checksum offload, or encrypts, and this kernel cannot cut trains for it.
                 Some(libc::EIO) => {
@@ -339,9 +345,11 @@ fn send_parts(
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_iov = vectors.as_mut_ptr();
     header.msg_iovlen = PARTS as _;
-    // SAFETY: the header points to locals and to `parts`, all of which outlive the call.
-    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    past_pending(|| {
+        // SAFETY: the header points to locals and to `parts`, all of which outlive the call.
+        let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    })
 }
 
 #[cfg(test)]

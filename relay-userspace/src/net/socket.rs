@@ -63,9 +63,19 @@ impl UdpSocket {
         Self::open(address, shared, Some(LISTENER_BUFFER)).map_err(|error| SocketError::new(address, error))
     }
 
-    /// Opens the socket of a relayed transport address.
+    /// Opens the socket of a relayed transport address. It keeps what ICMP packets say of its datagrams for
+    /// [`take_error`](super::take_error).
     pub fn relay(address: SocketAddr) -> Result<Self, SocketError> {
-        Self::open(address, false, None).map_err(|error| SocketError::new(address, error))
+        Self::open(address, false, None)
+            .and_then(|socket| socket.report_errors().map(|()| socket))
+            .map_err(|error| SocketError::new(address, error))
+    }
+
+    fn report_errors(&self) -> io::Result<()> {
+        match self.local {
+            SocketAddr::V4(_) => set_option(&self.socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
+            SocketAddr::V6(_) => set_option(&self.socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+        }
     }
 
     fn open(address: SocketAddr, shared: bool, buffer: Option<i32>) -> io::Result<Self> {
@@ -88,14 +98,14 @@ impl UdpSocket {
                 set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
                 // DF stays clear unless a client asks for it by DONT-FRAGMENT: a socket cannot see the bit of what it
                 // received (RFC 8656 section 16, alternate behaviour).
-                set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+                set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, FRAGMENT_V4)?;
             }
             SocketAddr::V6(_) => {
                 socket.set_only_v6(true)?;
                 set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
                 set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)?;
                 set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
-                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)?;
+                set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, FRAGMENT_V6)?;
                 // The flow label is zero on both paths.
                 set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_AUTOFLOWLABEL, 0)?;
             }
@@ -114,12 +124,16 @@ impl UdpSocket {
 
     /// Whether datagrams of this socket are sent with DF set, and refused when they are too big for the path.
     pub fn set_dont_fragment(&self, on: bool) -> io::Result<()> {
-        let (level, option) = match self.local {
-            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
-            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
-        };
-        let value = if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT };
-        set_option(&self.socket, level, option, value)
+        match self.local {
+            SocketAddr::V4(_) => {
+                let value = if on { libc::IP_PMTUDISC_DO } else { FRAGMENT_V4 };
+                set_option(&self.socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, value)
+            }
+            SocketAddr::V6(_) => {
+                let value = if on { libc::IPV6_PMTUDISC_DO } else { FRAGMENT_V6 };
+                set_option(&self.socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, value)
+            }
+        }
     }
 }
 
@@ -128,6 +142,13 @@ impl AsFd for UdpSocket {
         self.socket.as_fd()
     }
 }
+
+/// DF clear. Not IP_PMTUDISC_DONT: that keeps the kernel from reporting that a datagram was too big, which can be one
+/// that a client has sent with DONT-FRAGMENT, or that left in the kernel with DF. The path MTUs that others have learned
+/// are not looked at either, nor do ICMP packets about our datagrams teach the host any: routers cut to fit.
+const FRAGMENT_V4: i32 = libc::IP_PMTUDISC_OMIT;
+/// Fragmented to the path MTU, which for IPv6 nobody else will do. Reports all that is too big.
+const FRAGMENT_V6: i32 = libc::IPV6_PMTUDISC_DONT;
 
 /// A listener takes the bursts of all its clients while its shard is busy with others.
 const LISTENER_BUFFER: i32 = 4 << 20;

@@ -4,22 +4,24 @@ use std::io;
 use std::time::Instant;
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, Now, Scope, Server};
+use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, IcmpError, Now, Scope, Server};
 use tokio::sync::mpsc;
 
 use super::Command;
 use super::report::{Counters, Report};
-use super::sockets::{Socket, Sockets};
+use super::sockets::{Ready, Socket, Sockets};
 use crate::clock::unix_seconds;
 use crate::datapath;
-use crate::net::{Outbox, Outgoing, ReceiveBatch, Received, SendBatch, watch};
+use crate::net::{IcmpReport, Outbox, Outgoing, ReceiveBatch, Received, SendBatch, take_error, watch};
 
 /// How many rounds of receiving and sending come before timers and commands have their turn.
 const ROUNDS: usize = 16;
+/// How many entries of a socket's error queue are taken in one round. A flood of ICMP packets is shared out like data.
+const ERRORS: usize = 16;
 
 pub(super) struct Shard {
     state: State,
-    ready: Vec<Socket>,
+    ready: Vec<Ready>,
     receive: ReceiveBatch<Socket>,
     send: SendBatch<Socket>,
 }
@@ -87,14 +89,17 @@ impl Shard {
                 return Ok(false);
             }
             for at in 0..self.ready.len() {
-                let socket = self.ready[at];
+                let Ready { socket, has_errors } = self.ready[at];
                 // A socket may have been closed by what came in before it in this round.
                 let Some(fd) = self.state.sockets.fd(socket) else { continue };
-                // Other errors of a UDP socket are about some datagram sent before, and gone with this.
+                // Other errors are about some datagram sent before, and gone with this.
                 if let Err(error) = self.receive.receive(fd, socket)
                     && error.raw_os_error() == Some(libc::ECONNABORTED)
                 {
                     self.state.lose(socket);
+                }
+                if has_errors {
+                    self.state.take_errors(socket);
                 }
                 if self.receive.is_full() {
                     self.relay();
@@ -207,6 +212,21 @@ impl State {
             && let Err(error) = socket.set_dont_fragment(on)
         {
             tracing::trace!(%error, "DF cannot be set");
+        }
+    }
+
+    /// Passes what ICMP packets say of a relayed address's datagrams through the engine.
+    fn take_errors(&mut self, socket: Socket) {
+        let Socket::Relay(relay, _) = socket else { return };
+        let now = now();
+        for _ in 0..ERRORS {
+            let Some(Ok(entry)) = self.sockets.fd(socket).map(take_error) else { return };
+            let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
+            let error = IcmpError { kind, code, mtu };
+            match self.server.peer_error(now, relay, PeerAddr::new(destination), error) {
+                Disposition::Discard(reason) => self.counters.discard(reason),
+                Disposition::Control | Disposition::Forward(_) => self.carry_out(),
+            }
         }
     }
 

@@ -46,6 +46,14 @@ impl Socket {
     }
 }
 
+/// A socket at which something has happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ready {
+    pub(super) socket: Socket,
+    /// Whether its error queue holds something.
+    pub(super) has_errors: bool,
+}
+
 /// Tells the two kinds of tokens apart; generations stay below it.
 const LISTENER: u64 = 1 << 63;
 
@@ -93,13 +101,18 @@ impl Sockets {
     }
 
     /// Puts the sockets that are readable now into `ready`, at most [`EVENTS`]. Does not wait.
-    pub(super) fn ready(&self, ready: &mut Vec<Socket>) -> io::Result<()> {
+    pub(super) fn ready(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
         let mut events = [const { MaybeUninit::uninit() }; EVENTS];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         match epoll::wait(&self.poll, &mut events[..], Some(&now)) {
             Ok((events, _)) => {
-                ready.extend(events.iter().map(|event| Socket::from_token(event.data.u64())));
+                ready.extend(events.iter().map(|event| {
+                    // The structure is packed: a field of it cannot be borrowed.
+                    let (flags, data) = (event.flags, event.data);
+                    // Errors are what epoll reports unasked.
+                    Ready { socket: Socket::from_token(data.u64()), has_errors: flags.contains(epoll::EventFlags::ERR) }
+                }));
                 Ok(())
             }
             Err(rustix::io::Errno::INTR) => Ok(()),

@@ -368,3 +368,33 @@ impl<'a> Attribute<'a> for AddressErrorCode {
         out[at] = self.family as u8;
     }
 }
+
+/// ICMP, RFC 8656 section 18.13: why a datagram to a peer was dropped.
+///
+/// Type and code share two bytes, 7 bits for one and 9 for the other; the numbers in use fit into either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Of ICMP or ICMPv6, as the peer's address is of IPv4 or IPv6. Only the lower 7 bits are written.
+    pub kind: u8,
+    /// Only the lower 9 bits are written.
+    pub code: u16,
+    /// The MTU of the next hop in bytes, of a packet that was too big; of others 0.
+    pub error_data: u32,
+}
+
+impl<'a> Attribute<'a> for Icmp {
+    const TYPE: u16 = 0x8004;
+
+    fn decode(value: &'a [u8], _: &TransactionId) -> Result<Self, AttributeError> {
+        let [_, _, high, low, data @ ..] = exactly::<8>(Self::TYPE, value)?;
+        let packed = u16::from_be_bytes([high, low]);
+        Ok(Self { kind: (packed >> 9) as u8, code: packed & 0x1ff, error_data: u32::from_be_bytes(data) })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _: &TransactionId) {
+        let packed = u16::from(self.kind) << 9 | self.code & 0x1ff;
+        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&packed.to_be_bytes());
+        out.extend_from_slice(&self.error_data.to_be_bytes());
+    }
+}

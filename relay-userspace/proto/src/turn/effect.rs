@@ -17,6 +17,17 @@ pub struct Now {
     pub unix: u64,
 }
 
+/// What an ICMP packet said about a datagram that had gone to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpError {
+    /// Its type: of ICMP or ICMPv6, as the peer's address is of IPv4 or IPv6.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+    /// The MTU of the next hop in bytes. It counts only where type and code say that the datagram was too big.
+    pub mtu: u32,
+}
+
 /// Names an allocation for as long as it lives; afterwards the number is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AllocationId(pub u32);
@@ -120,6 +131,8 @@ pub enum Discard {
     FamilyMismatch,
     /// From a peer, and too long for a UDP datagram with the header that a client needs in front of it.
     TooLong,
+    /// An ICMP packet of a type that clients are not told.
+    OtherIcmp,
 }
 
 impl Discard {
@@ -136,6 +149,7 @@ impl Discard {
         Self::ForbiddenPeer,
         Self::FamilyMismatch,
         Self::TooLong,
+        Self::OtherIcmp,
     ];
 
     /// The name in metrics.
@@ -152,14 +166,16 @@ impl Discard {
             Self::ForbiddenPeer => "forbidden_peer",
             Self::FamilyMismatch => "family_mismatch",
             Self::TooLong => "too_long",
+            Self::OtherIcmp => "other_icmp",
         }
     }
 }
 
-/// What the driver is asked to do. A response borrows from the state machine: send it before the next input.
+/// What the driver is asked to do. A message borrows from the state machine: send it before the next input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect<'s> {
-    /// Send a response from `five_tuple.server` to `five_tuple.client`.
+    /// Send a message of the server's own, a response or an indication, from `five_tuple.server` to
+    /// `five_tuple.client`.
     Respond {
         /// Where to, and from where.
         five_tuple: FiveTuple,

@@ -2,7 +2,7 @@
 //!
 //! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`), and `relaying` moves application data. What they all work on is in `allocation`; `flow` tells the
+//! `channel_bind`), `relaying` moves application data, and `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the
 //! driver what of it may be forwarded without asking.
 
 mod allocate;
@@ -15,6 +15,7 @@ mod credentials;
 mod effect;
 mod expiry;
 mod flow;
+mod icmp;
 mod message_counts;
 mod nonce;
 mod outbox;
@@ -34,7 +35,8 @@ mod timer;
 pub use config::{Limits, RelayAddress, ServerConfig};
 pub use credentials::Credentials;
 pub use effect::{
-    AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, Now, RelayId, Scope,
+    AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, IcmpError, Now,
+    RelayId, Scope,
 };
 pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::effect::Effect;
 use crate::address::FiveTuple;
 
-/// A queue of effects. Responses are written one behind the other into one buffer, which is used again as soon as the
+/// A queue of effects. Messages are written one behind the other into one buffer, which is used again as soon as the
 /// queue was drained: answering a stranger takes no memory.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -20,12 +20,12 @@ enum Queued {
 }
 
 impl Outbox {
-    /// Queues an effect that is not a response.
+    /// Queues an effect that is not a message.
     pub(super) fn push(&mut self, effect: Effect<'static>) {
         self.queue.push_back(Queued::Other(effect));
     }
 
-    /// Queues the response that `write` appends to the buffer. Returns its bytes.
+    /// Queues the message that `write` appends to the buffer. Returns its bytes.
     pub(super) fn respond(&mut self, five_tuple: FiveTuple, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
         if self.queue.is_empty() {
             self.messages.clear();

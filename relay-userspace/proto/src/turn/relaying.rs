@@ -67,14 +67,7 @@ impl Server {
         peer: PeerAddr,
         payload: &'p [u8],
     ) -> Result<Forward<'p>, Discard> {
-        let Some(RelayOwner::Allocation(id, family)) = self.allocations.owner_of(relay) else {
-            return Err(Discard::NoAllocation);
-        };
-        let allocation = self.allocations.find(id).ok_or(Discard::NoAllocation)?;
-        let lives = allocation.relay(family).is_some_and(|relay| now.instant < relay.expires);
-        if !lives {
-            return Err(Discard::NoAllocation);
-        }
+        let (id, allocation) = self.live_owner(now, relay)?;
         if !allocation.permits(peer.ip(), now.instant) {
             return Err(Discard::NoPermission);
         }
@@ -98,6 +91,16 @@ impl Server {
         let length = frame.len() - hairpin_common::wire::STUN_LEN + padded(payload.len());
         frame[2..4].copy_from_slice(&(length as u16).to_be_bytes());
         Ok(FrameHeader::new(frame))
+    }
+
+    /// The allocation that a relayed address belongs to, unless the time of one of them is over.
+    pub(super) fn live_owner(&self, now: Now, relay: RelayId) -> Result<(AllocationId, &Allocation), Discard> {
+        let Some(RelayOwner::Allocation(id, family)) = self.allocations.owner_of(relay) else {
+            return Err(Discard::NoAllocation);
+        };
+        let allocation = self.allocations.find(id).ok_or(Discard::NoAllocation)?;
+        let lives = allocation.relay(family).is_some_and(|relay| now.instant < relay.expires);
+        if lives { Ok((id, allocation)) } else { Err(Discard::NoAllocation) }
     }
 
     fn live_allocation(&self, now: Now, five_tuple: &FiveTuple) -> Result<(AllocationId, &Allocation), Discard> {

@@ -11,7 +11,7 @@ use super::allocation::{Allocations, RelayOwner};
 use super::attributes::Unknown;
 use super::authentication::{Authenticated, Authenticator, Refusal};
 use super::config::{Limits, RelayAddress, ServerConfig};
-use super::effect::{BindError, Discard, Disposition, Effect, Now, RelayId};
+use super::effect::{BindError, Discard, Disposition, Effect, IcmpError, Now, RelayId};
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
@@ -31,8 +31,8 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 ///
 /// It is driven from outside:
 ///
-/// - each datagram goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], and comes out as what is to
-///   become of it;
+/// - each datagram goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by
+///   [`Server::peer_error`], and comes out as what is to become of it;
 /// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
 ///   done, until it says `None`;
 /// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
@@ -121,6 +121,13 @@ impl Server {
         payload: &'p [u8],
     ) -> Disposition<'p> {
         disposition(self.peer_data(now, relay, peer, payload))
+    }
+
+    /// Takes an ICMP packet about a datagram that the driver has sent from a relayed address to this peer.
+    ///
+    /// `peer` is whom the datagram was for, whoever complains. What a client is told is in the queue of effects.
+    pub fn peer_error(&mut self, now: Now, relay: RelayId, peer: PeerAddr, error: IcmpError) -> Disposition<'static> {
+        self.icmp(now, relay, peer, error).map_or_else(Disposition::Discard, |()| Disposition::Control)
     }
 
     /// Takes the answer to [`Effect::Bind`]: the address as bound, or why there is none.

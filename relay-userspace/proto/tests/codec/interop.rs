@@ -3,7 +3,7 @@
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, AddressErrorCode, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute,
-    EvenPort, Lifetime, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, Software,
+    EvenPort, Icmp, Lifetime, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, Software,
     UnknownAttributes, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
@@ -33,6 +33,11 @@ fn our_key() -> LongTermKey {
 /// the server to answer the others.
 fn values_of_ipv6() -> impl Strategy<Value = Values> {
     values().prop_map(|values| Values { family: Ok(AddressFamily::V6), ..values })
+}
+
+/// They split type and code in the middle of the two bytes that have both; RFC 8656 section 18.13 draws 7 bits and 9.
+fn their_icmp(values: &Values) -> [u8; 2] {
+    (u16::from(values.protocol & 0x7f) << 9 | values.channel & 0x1ff).to_be_bytes()
 }
 
 proptest! {
@@ -83,6 +88,9 @@ proptest! {
         let address_error = message.attribute::<turn::AddressErrorCode>().unwrap();
         prop_assert_eq!(address_error.family(), stun_types::AddressFamily::IPV6);
         prop_assert_eq!(address_error.error().code(), values.code.number());
+        let icmp = message.attribute::<turn::Icmp>().unwrap();
+        let [high, low] = their_icmp(&values);
+        prop_assert_eq!((icmp.icmp_type(), icmp.code(), icmp.data()), (high, low, values.lifetime));
     }
 
     #[test]
@@ -121,6 +129,8 @@ proptest! {
         builder.add_attribute(&turn::DontFragment::new()).unwrap();
         builder.add_attribute(&turn::ReservationToken::new(u64::from_be_bytes(values.token))).unwrap();
         builder.add_attribute(&turn::AddressErrorCode::new(stun_types::AddressFamily::IPV6, error())).unwrap();
+        let [high, low] = their_icmp(&values);
+        builder.add_attribute(&turn::Icmp::new(high, low, values.lifetime)).unwrap();
         builder.add_message_integrity(&their_credentials(), IntegrityAlgorithm::Sha1).unwrap();
         if fingerprint {
             builder.add_fingerprint().unwrap();
@@ -132,7 +142,7 @@ proptest! {
         prop_assert_eq!(message.transaction_id(), values.id);
         prop_assert_eq!(message.has_fingerprint(), fingerprint);
         prop_assert!(message.verify_integrity(&our_key()));
-        prop_assert_eq!(message.attributes().count(), 19);
+        prop_assert_eq!(message.attributes().count(), 20);
         let values = Values { unknown: listed, ..values };
         macro_rules! is_there {
             ($attribute:expr) => {

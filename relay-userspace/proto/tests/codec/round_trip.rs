@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, AddressErrorCode, Attribute, ChannelNumberAttribute, Data, DontFragment,
-    ErrorCodeAttribute, EvenPort, FINGERPRINT, Lifetime, MESSAGE_INTEGRITY, Nonce, Realm, RequestedAddressFamily,
+    ErrorCodeAttribute, EvenPort, FINGERPRINT, Icmp, Lifetime, MESSAGE_INTEGRITY, Nonce, Realm, RequestedAddressFamily,
     RequestedTransport, ReservationToken, Software, UnknownAttributes, Username, XorMappedAddress, XorPeerAddress,
     XorRelayedAddress,
 };
@@ -84,6 +84,7 @@ macro_rules! each_attribute {
         $do!(DontFragment);
         $do!(ReservationToken(values.token));
         $do!(AddressErrorCode { family: AddressFamily::V6, code: values.code });
+        $do!(Icmp { kind: values.protocol & 0x7f, code: values.channel & 0x1ff, error_data: values.lifetime });
     };
 }
 pub(crate) use each_attribute;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use hairpin_proto::stun::attribute::{Nonce, Realm, Software, Username, XorMappedAddress};
+use hairpin_proto::stun::attribute::{Icmp, Nonce, Realm, Software, Username, XorMappedAddress};
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 /// The short-term password of sections 2.1 to 2.3.
@@ -102,4 +102,17 @@ fn section_2_4_is_written_byte_for_byte() {
         .with_integrity(&LongTermKey::derive(username, realm, "TheMatrIX"))
         .finish(false);
     assert_eq!(buffer, LONG_TERM_REQUEST);
+}
+
+#[test]
+fn type_and_code_of_icmp_have_seven_bits_and_nine() {
+    let mut buffer = Vec::new();
+    MessageBuilder::new(&mut buffer, Class::Indication, Method::DATA, ID)
+        .with(&Icmp { kind: 3, code: 4, error_data: 1400 })
+        .finish(false);
+    assert_eq!(buffer[20..], *b"\x80\x04\x00\x08\x00\x00\x06\x04\x00\x00\x05\x78");
+    // What is reserved is not looked at.
+    buffer[24..26].fill(0xff);
+    let message = Message::parse(&buffer).unwrap();
+    assert_eq!(message.attribute(), Ok(Some(Icmp { kind: 3, code: 4, error_data: 1400 })));
 }

@@ -7,6 +7,7 @@ mod channels;
 mod credentials;
 mod dual;
 mod harness;
+mod icmp;
 mod invariants;
 mod permissions;
 mod refresh;
