@@ -13,14 +13,19 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::sync::Mutex;
 
 use super::namespace::{Namespace, set};
 use super::{passing, process};
 
-/// The relay's only link, seen from the relay.
+/// The relay's link, seen from the relay.
 pub const RELAY_LINK: &str = "eth0";
 /// The same link, seen from the router.
 pub const ROUTER_LINK: &str = "relay0";
+/// What [`Lab::add_link`] adds, seen from the relay.
+pub const SECOND_RELAY_LINK: &str = "eth1";
+/// The same link, seen from the router.
+pub const SECOND_ROUTER_LINK: &str = "relay1";
 /// Link-layer address of the relay.
 pub const RELAY_MAC: [u8; 6] = [0x02, 0, 0, 0x03, 0, 0x02];
 /// Link-layer address of the router on the relay's link.
@@ -48,6 +53,16 @@ enum Role {
     Relay = 3,
 }
 
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+            Self::Relay => "relay",
+        }
+    }
+}
+
 /// Clients, peers, a relay and the router between them, each in a namespace of its own.
 #[derive(Debug)]
 pub struct Lab {
@@ -59,8 +74,8 @@ pub struct Lab {
     pub relay: Namespace,
     /// What forwards between all of them.
     pub router: Namespace,
-    /// Keeps the router able to receive what XDP sends.
-    _receiver: OwnedFd,
+    /// Keep the router able to receive what XDP sends, for each link to the relay.
+    receivers: Mutex<Vec<OwnedFd>>,
 }
 
 impl Lab {
@@ -78,15 +93,56 @@ impl Lab {
             // A test that sends to a port without a socket many times would find its errors missing.
             set("net/ipv4/icmp_ratelimit", "0");
         });
-        let host = |role, index| join(&router, role, index);
+        let host = |role: Role, index| {
+            let host = Namespace::new(&format!("{}{index}", role.name()));
+            connect(&router, &host, role, index, RELAY_LINK);
+            default_route(&host, role, index);
+            host
+        };
         let relay = host(Role::Relay, 0);
         let clients = (0..clients).map(|index| host(Role::Client, index)).collect();
         let peers = (0..peers).map(|index| host(Role::Peer, index)).collect();
-        let receiver = passing::attach(&router, ROUTER_LINK);
-        let lab = Self { clients, peers, relay, router, _receiver: receiver };
+        let receivers = Mutex::new(vec![passing::attach(&router, ROUTER_LINK)]);
+        let lab = Self { clients, peers, relay, router, receivers };
         // The first packet of a test must not wait for the address resolution of a link.
         lab.resolve_neighbours();
         lab
+    }
+
+    /// Gives the relay a second link to the router, with addresses of its own; no route leads through it.
+    pub fn add_link(&self) {
+        connect(&self.router, &self.relay, Role::Relay, 1, SECOND_RELAY_LINK);
+        self.receive(SECOND_ROUTER_LINK);
+    }
+
+    /// Lets the router take what XDP sends to it by a link.
+    fn receive(&self, link: &str) {
+        let receiver = passing::attach(&self.router, link);
+        self.receivers.lock().expect("no holder panics").push(receiver);
+    }
+
+    /// Deletes the relay's first link.
+    pub fn delete_link(&self) {
+        self.relay.ip(&format!("link delete {RELAY_LINK}"));
+    }
+
+    /// Makes the relay's first link again, as it was.
+    pub fn make_link_again(&self) {
+        connect(&self.router, &self.relay, Role::Relay, 0, RELAY_LINK);
+        default_route(&self.relay, Role::Relay, 0);
+        self.receive(ROUTER_LINK);
+        self.resolve_neighbours();
+    }
+
+    /// Has the relay send what is for the peers by one of its links.
+    pub fn route_peers(&self, link: &str) {
+        let index = u8::from(link == SECOND_RELAY_LINK);
+        for family in Family::ALL {
+            let peers = address(family, Role::Peer, 0, 0);
+            let length = if family == Family::V4 { 16 } else { 48 };
+            let gateway = address(family, Role::Relay, index, 1);
+            self.relay.ip(&format!("route replace {peers}/{length} via {gateway} dev {link}"));
+        }
     }
 
     /// Address of a client.
@@ -102,6 +158,11 @@ impl Lab {
     /// Address of the relay.
     pub fn relay_ip(family: Family) -> IpAddr {
         address(family, Role::Relay, 0, 2)
+    }
+
+    /// Address of the relay's second link.
+    pub fn second_relay_ip(family: Family) -> IpAddr {
+        address(family, Role::Relay, 1, 2)
     }
 
     fn resolve_neighbours(&self) {
@@ -129,23 +190,17 @@ fn address(family: Family, role: Role, index: u8, end: u8) -> IpAddr {
     }
 }
 
-/// Makes a host and its link to the router.
-fn join(router: &Namespace, role: Role, index: u8) -> Namespace {
-    let name = match role {
-        Role::Client => "client",
-        Role::Peer => "peer",
-        Role::Relay => "relay",
-    };
-    let host = Namespace::new(&format!("{name}{index}"));
-    let far = format!("{name}{index}");
+/// Makes a link between the router and a host.
+fn connect(router: &Namespace, host: &Namespace, role: Role, index: u8, near: &str) {
+    let far = format!("{}{index}", role.name());
     let mac = |end: u8| format!("02:00:00:{:02x}:{index:02x}:{end:02x}", role as u8);
     router.ip(&format!(
-        "link add {far} address {} type veth peer name {RELAY_LINK} address {} netns {}",
+        "link add {far} address {} type veth peer name {near} address {} netns {}",
         mac(1),
         mac(2),
         host.name()
     ));
-    for (namespace, link, end) in [(router, far.as_str(), 1), (&host, RELAY_LINK, 2)] {
+    for (namespace, link, end) in [(router, far.as_str(), 1), (host, near, 2)] {
         namespace.ip(&format!(
             "addr add {}/24 dev {link}
              addr add {}/64 dev {link} nodad
@@ -156,11 +211,13 @@ fn join(router: &Namespace, role: Role, index: u8) -> Namespace {
         // A checksum that is left to hardware never comes to be on a veth; a real wire carries finished packets.
         process::run(namespace.command("ethtool").args(["-K", link, "tx", "off"])).expect_success();
     }
+}
+
+fn default_route(host: &Namespace, role: Role, index: u8) {
     host.ip(&format!(
         "route add default via {}
          route add default via {}",
         address(Family::V4, role, index, 1),
         address(Family::V6, role, index, 1),
     ));
-    host
 }
