@@ -32,7 +32,7 @@ pub struct Config {
     pub deny_peers: Vec<IpNet>,
     /// Forwarding in the kernel.
     pub xdp: XdpMode,
-    /// Whose packets are forwarded in the kernel; none: those of the default route.
+    /// Whose packets are forwarded in the kernel; none: those of the default routes, and those with an address of ours.
     pub interfaces: Vec<String>,
     /// Where metrics and health are served.
     pub admin: AdminAddr,

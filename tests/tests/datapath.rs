@@ -683,7 +683,7 @@ fn the_interface_is_that_of_the_default_route_but_auto_leaves_a_veth_alone() {
 
     lab.on_relay("route delete default");
     lab.on_relay("-6 route delete default");
-    let datapath = lab.start(auto);
+    let datapath = lab.start(Options { listeners: Vec::new(), relay_addresses: Vec::new(), ..auto });
     assert!(!datapath.handle().is_active());
     assert!(datapath.summary().starts_with("XDP: userspace only: there is no default route"), "{}", datapath.summary());
     assert!(datapath.flush(PATIENCE));

@@ -58,7 +58,8 @@ pub struct Args {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = XdpMode::Auto)]
     xdp: XdpMode,
 
-    /// Interface whose packets are forwarded in the kernel; may be repeated [default: that of the default route]
+    /// Interface whose packets are forwarded in the kernel; may be repeated [default: those of the default routes, and
+    /// those with an address of --listen or --relay-address]
     #[arg(long, value_name = "IF", value_parser = interface)]
     interface: Vec<String>,
 

@@ -6,8 +6,8 @@ use super::StartError;
 use super::next_hop::rib::{Link, LinkKind, LocalAddress, Medium};
 
 /// The interfaces that were named. Or else those that packets of the relay come in by: those of the default routes, and
-/// those with an address that clients or peers send to (`served`). For a VLAN device it is the device below: that is
-/// where frames come in.
+/// the Ethernet devices with an address that clients or peers send to (`served`). For a VLAN device it is the device
+/// below: that is where frames come in.
 pub(super) fn interfaces(
     named: &[String],
     served: &[IpAddr],
@@ -29,7 +29,8 @@ pub(super) fn interfaces(
     }
     let of_index = |index| links.iter().find(|link| link.index == index);
     let with_address = addresses.iter().filter(|own| served.contains(&own.address)).map(|own| own.interface);
-    let carrying = with_address.filter(|index| of_index(*index).is_some_and(|link| link.medium != Medium::Nowhere));
+    let carrying = with_address
+        .filter(|index| of_index(*index).is_some_and(|link| link.medium != Medium::Nowhere && link.address.is_some()));
     for index in default_routes.iter().copied().chain(carrying) {
         let Some(link) = of_index(index) else { continue };
         let below = match link.kind {
@@ -52,12 +53,19 @@ mod tests {
             wire(2, "eth0"),
             wire(3, "eth1"),
             Link { kind: LinkKind::Vlan { parent: 3, id: 7 }, ..wire(4, "eth1.7") },
+            Link { address: None, ..wire(5, "tun0") },
         ]
     }
 
     fn choose(named: &[&str], served: &[&str], default_routes: &[u32]) -> Result<Vec<String>, String> {
         let own = |interface, text: &str| LocalAddress { interface, address: text.parse().unwrap() };
-        let addresses = [own(1, "192.0.2.9"), own(2, "192.0.2.1"), own(3, "198.51.100.1"), own(4, "2001:db8::1")];
+        let addresses = [
+            own(1, "192.0.2.9"),
+            own(2, "192.0.2.1"),
+            own(3, "198.51.100.1"),
+            own(4, "2001:db8::1"),
+            own(5, "192.0.2.5"),
+        ];
         let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
         let served: Vec<IpAddr> = served.iter().map(|text| text.parse().unwrap()).collect();
         interfaces(&named, &served, default_routes, &addresses, &links()).map_err(|error| error.to_string())
@@ -85,6 +93,6 @@ mod tests {
 
     #[test]
     fn an_address_that_no_wire_has_brings_none() {
-        assert_eq!(choose(&[], &["192.0.2.9", "203.0.113.5"], &[2]).unwrap(), ["eth0"]);
+        assert_eq!(choose(&[], &["192.0.2.9", "192.0.2.5", "203.0.113.5"], &[2]).unwrap(), ["eth0"]);
     }
 }

@@ -108,7 +108,7 @@ pub enum StartError {
     /// An interface was named that does not exist.
     #[error("--interface {0}: there is no such network interface (`ip link` lists those that exist)")]
     UnknownInterface(String),
-    /// No interface was named, and there is no default route to tell one.
+    /// No interface was named, and neither a default route nor an address of the relay tells one.
     #[error("XDP: there is no default route to tell the interface; name it with --interface")]
     NoDefaultRoute,
     /// The kernel does not say what its interfaces and routes are.
