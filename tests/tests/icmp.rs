@@ -1,6 +1,7 @@
 //! What a client hears of datagrams that did not reach a peer (RFC 8656 section 11.5).
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use etherparse::icmpv4::DestUnreachableHeader;
@@ -19,6 +20,8 @@ use hairpin_tests::program::frame::Frame;
 const PATIENCE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_millis(300);
 const MODES: [&str; 2] = ["off", "native"];
+/// Where nobody listens.
+const CLOSED_PORT: u16 = 9;
 
 #[test]
 fn a_closed_port_of_a_peer_is_told_to_the_client() {
@@ -28,7 +31,7 @@ fn a_closed_port_of_a_peer_is_told_to_the_client() {
         for family in Family::ALL {
             let (mut client, _) = allocated(&lab, family);
             client.permit(Lab::peer_ip(family, 0)).expect("a peer of the lab is allowed");
-            let peer = closed_port(&lab, family);
+            let peer = SocketAddr::new(Lab::peer_ip(family, 0), CLOSED_PORT);
             client.send_indication(peer, b"is anybody there?");
             assert_eq!(told(&client), Some((peer, port_unreachable(family))), "{xdp} {family:?}");
             assert_eq!(client.refresh(0), Ok(0));
@@ -45,6 +48,12 @@ fn a_port_that_closes_while_the_kernel_forwards_is_told_to_the_client() {
         let Call { mut client, peer, .. } = Call::in_kernel(&lab, &relay, family);
         let gone = peer.local_addr().expect("it is bound");
         drop(peer);
+        // A program that another test is starting may have inherited the socket, for a moment.
+        let end = Instant::now() + PATIENCE;
+        while lab.peers[0].udp_sockets(gone.port()) > 0 {
+            assert!(Instant::now() < end, "{gone} does not close");
+            thread::sleep(Duration::from_millis(1));
+        }
         let before = relay.metrics().relayed("kernel");
         client.send_on_channel(CHANNEL, b"is anybody there?");
         assert_eq!(told(&client), Some((gone, port_unreachable(family))), "{family:?}");
@@ -94,8 +103,8 @@ fn only_errors_about_permitted_peers_and_of_the_named_types_reach_the_client() {
         let relay = Relay::start(&lab.relay, &["--xdp", xdp]);
         for family in Family::ALL {
             let (mut client, relayed) = allocated(&lab, family);
-            let permitted = SocketAddr::new(Lab::peer_ip(family, 0), 7);
-            let stranger = SocketAddr::new(Lab::peer_ip(family, 1), 7);
+            let permitted = SocketAddr::new(Lab::peer_ip(family, 0), CLOSED_PORT);
+            let stranger = SocketAddr::new(Lab::peer_ip(family, 1), CLOSED_PORT);
             client.permit(permitted.ip()).expect("a peer of the lab is allowed");
 
             let before = relay.metrics();
@@ -128,7 +137,8 @@ fn a_flood_of_errors_costs_a_call_no_datagram() {
     for family in Family::ALL {
         let mut call = Call::new(&lab, family);
         let before = relay.metrics();
-        let about_stranger = complaint(call.relayed, SocketAddr::new(Lab::peer_ip(family, 1), 7), Error::Unreachable);
+        let about_stranger =
+            complaint(call.relayed, SocketAddr::new(Lab::peer_ip(family, 1), CLOSED_PORT), Error::Unreachable);
         let about_peer = complaint(call.relayed, call.peer_address(), Error::Unreachable);
         for round in 0..100_u8 {
             // Less than the socket's buffer holds, which errors share with data.
@@ -154,12 +164,6 @@ fn allocated(lab: &Lab, family: Family) -> (Client, SocketAddr) {
     let mut client = Client::new(&lab.clients[0], local, server, USER, PASSWORD);
     let relayed = client.allocate().expect("the relay has room");
     (client, relayed)
-}
-
-/// An address of the first peer where no socket is.
-fn closed_port(lab: &Lab, family: Family) -> SocketAddr {
-    let socket: UdpSocket = bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(family, 0), 0));
-    socket.local_addr().expect("it is bound")
 }
 
 fn port_unreachable(family: Family) -> Icmp {
