@@ -406,7 +406,8 @@ fn without_room_in_front_a_packet_that_grows_is_passed() -> Result<()> {
         let run = fixture.bench.run_with_metadata(INTERFACE, &bytes, 216)?;
         let expected = expected.frame_like(&run.packet);
         // What grows grows in front, but for a Data indication's padding; an answer grows behind.
-        if !path.carries_data() || expected.layer4() + expected.payload.len() <= packet.layer4() + packet.payload.len() {
+        if !path.carries_data() || expected.layer4() + expected.payload.len() <= packet.layer4() + packet.payload.len()
+        {
             sent += 1;
             assert_eq!(run.outcome, Outcome::Transmitted, "{}: {:?}", path.name, run.counted);
             assert_eq!(run.packet, expected.bytes(), "{}", path.name);

@@ -24,11 +24,12 @@ fn attributes_of_a_send_indication_may_stand_in_any_order() -> Result<()> {
         for order in ["PD", "DP", "PDF", "PFD", "DPF", "DFP", "FPD", "FDP"] {
             for (length, padding) in [(10, 0), (0, 0), (1, 0xff), (2, 0x5a), (3, 1), (160, 0), (161, 0xee)] {
                 let data: Vec<u8> = (0..length).map(|byte: u32| byte as u8).collect();
-                let message = order.chars().fold(Builder::padded_with(padding, SEND, ID), |message, which| match which {
-                    'P' => message.with_address(kind::XOR_PEER_ADDRESS, peer),
-                    'D' => message.with(kind::DATA, &data),
-                    _ => message.with(kind::DONT_FRAGMENT, &[]),
-                });
+                let message =
+                    order.chars().fold(Builder::padded_with(padding, SEND, ID), |message, which| match which {
+                        'P' => message.with_address(kind::XOR_PEER_ADDRESS, peer),
+                        'D' => message.with(kind::DATA, &data),
+                        _ => message.with(kind::DONT_FRAGMENT, &[]),
+                    });
                 for dont_fragment in [false, true] {
                     let packet = Frame { payload: message.clone().bytes(), dont_fragment, ..packet.clone() };
                     let what = format!("{}: {order} with {length} bytes, padded with {padding}", path.name);
@@ -102,11 +103,10 @@ fn unusual_send_indications_are_passed() -> Result<()> {
 
 #[test]
 fn lengths_of_a_send_indication_that_do_not_fit_are_passed() -> Result<()> {
-    each_send(|fixture, path, peer, packet| {
+    each_send(|fixture, path, _, packet| {
         let payload = &packet.payload;
         let data_at = payload.len() - DATA.len().next_multiple_of(4) - 2;
-        let peer_at = if peer.is_ipv4() { 22 } else { 22 };
-        for (at, what) in [(2, "message"), (data_at, "data"), (peer_at, "peer")] {
+        for (at, what) in [(2, "message"), (data_at, "data"), (22, "peer")] {
             let right = u16::from_be_bytes([payload[at], payload[at + 1]]);
             for wrong in [0, 1, 2, 3, 4, right - 4, right + 3, right + 4, right + 8, 0x7ffc, 0xfffc, 0xffff] {
                 // DATA may be shorter by what its padding hides.
@@ -255,7 +255,9 @@ fn addresses_that_nobody_can_be_answered_at_are_passed() -> Result<()> {
         }
         let addresses = match Family::of(path.source) {
             Family::V4 => ["0.0.0.0:9", "0.1.2.3:9", "127.0.0.1:9", "224.0.0.1:9", "255.255.255.255:9", "198.51.0.1:9"],
-            Family::V6 => ["[::]:9", "[::1]:9", "[fe80::1]:9", "[ff02::1]:9", "[::ffff:192.0.2.1]:9", "[2001:db8:33::1]:9"],
+            Family::V6 => {
+                ["[::]:9", "[::1]:9", "[fe80::1]:9", "[ff02::1]:9", "[::ffff:192.0.2.1]:9", "[2001:db8:33::1]:9"]
+            }
         };
         for address in addresses {
             let packet = Frame { source: address.parse()?, ..packet.clone() };
@@ -300,6 +302,23 @@ fn channel_data_of_a_wrong_length_is_passed() -> Result<()> {
             let packet = Frame { payload, ..packet.clone() };
             let what = format!("{}: {claimed} bytes claimed, {held} held", path.name);
             fixture.refused(&what, &packet.bytes(), Verdict::Malformed)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_comes_from_nobody_s_address_is_no_permission() -> Result<()> {
+    // All zeros with port 0 are the key of what marks an address as ours.
+    Fixture::each(|fixture, path, packet| {
+        if path.is_from_client() {
+            return Ok(());
+        }
+        for port in [0, 1, path.source.port()] {
+            let packet = Frame { source: Family::of(path.source).unspecified(port), ..packet.clone() };
+            let what = format!("{}: port {port}", path.name);
+            let run = fixture.bench.expect(&what, &fixture.setup, &packet.bytes())?;
+            assert_eq!(run.packet, packet.bytes(), "{what}: {:?}", run.counted);
         }
         Ok(())
     })

@@ -69,10 +69,9 @@ fn main() -> Result<()> {
     let mut figures = Vec::new();
     let mut memory = Vec::new();
     for flows in FLOWS {
-        for families in [[Family::V4, Family::V4], [Family::V6, Family::V6], [Family::V4, Family::V6], [
-            Family::V6,
-            Family::V4,
-        ]] {
+        for families in
+            [[Family::V4, Family::V4], [Family::V6, Family::V6], [Family::V4, Family::V6], [Family::V6, Family::V4]]
+        {
             for path in Path::ALL {
                 if path == Path::Binding && families[0] != families[1] {
                     continue;
@@ -114,7 +113,7 @@ fn main() -> Result<()> {
         );
         for (flows, maps) in &memory {
             let sum: u64 = maps.iter().map(|(_, bytes)| bytes).sum();
-            println!("maps for {flows} flows: {:.1} MiB", sum as f64 / f64::from(1 << 20));
+            println!("maps for {flows} flows: {} KiB", sum.div_ceil(1024));
         }
     }
     Ok(())
@@ -150,14 +149,8 @@ fn as_json(figures: &[Figure], size: &sys::Size, verified: u32, memory: &[(u32, 
 }
 
 impl Path {
-    const ALL: [Self; 6] = [
-        Self::ChannelToUdp,
-        Self::UdpToChannel,
-        Self::SendToUdp,
-        Self::UdpToData,
-        Self::RelayToRelay,
-        Self::Binding,
-    ];
+    const ALL: [Self; 6] =
+        [Self::ChannelToUdp, Self::UdpToChannel, Self::SendToUdp, Self::UdpToData, Self::RelayToRelay, Self::Binding];
 
     fn name(self) -> &'static str {
         match self {
@@ -212,13 +205,15 @@ impl Path {
             Self::ChannelToUdp => each(&in_channels),
             // The others are of the other IP version.
             Self::RelayToRelay => each(&in_channels).into_iter().step_by(2).collect(),
-            Self::SendToUdp => each(&|allocation| {
-                from_client(allocation, stun::send_indication(peer_of(allocation), &PAYLOAD, ID))
-            }),
+            Self::SendToUdp => {
+                each(&|allocation| from_client(allocation, stun::send_indication(peer_of(allocation), &PAYLOAD, ID)))
+            }
             Self::UdpToChannel => {
                 each(&|allocation| Frame::new(allocation.channels[0].peer, allocation.relays[0].address, PAYLOAD))
             }
-            Self::UdpToData => each(&|allocation| Frame::new(peer_of(allocation), allocation.relays[0].address, PAYLOAD)),
+            Self::UdpToData => {
+                each(&|allocation| Frame::new(peer_of(allocation), allocation.relays[0].address, PAYLOAD))
+            }
             Self::Binding => (0..flows)
                 .map(|number| numbered(arriving, arriving, number, false))
                 .map(|client| from_client(&client, stun::binding_request(ID, false)))

@@ -76,6 +76,7 @@ pub struct Bench {
     pub program: Program,
     /// Its maps.
     pub maps: Maps,
+    states: Array<MapData, AllocationState>,
 }
 
 impl Bench {
@@ -101,7 +102,8 @@ impl Bench {
     pub fn load(capacities: Capacities, limits: Limits) -> Result<Self> {
         let mut program = Program::load(capacities, limits).context("loading the XDP program")?;
         let maps = program.take_maps()?;
-        Ok(Self { program, maps })
+        let states = array(&program, ALLOCATION_STATES)?;
+        Ok(Self { program, maps, states })
     }
 
     /// Installs all that a setup says.
@@ -155,29 +157,29 @@ impl Bench {
     }
 
     /// Tells the program whether it knows every permission of an allocation.
-    pub fn complete(&self, allocation: &Allocation) -> Result<()> {
+    pub fn complete(&mut self, allocation: &Allocation) -> Result<()> {
         let installed = u32::from(allocation.complete);
         self.set_state(allocation.index, AllocationState { announced: 1, installed, ..AllocationState::default() })
     }
 
     /// Writes what the program and the daemon share about an allocation.
-    pub fn set_state(&self, index: u32, state: AllocationState) -> Result<()> {
-        Ok(self.array::<AllocationState>(ALLOCATION_STATES)?.set(index, state, 0)?)
+    pub fn set_state(&mut self, index: u32, state: AllocationState) -> Result<()> {
+        Ok(self.states.set(index, state, 0)?)
     }
 
     /// Reads what the program and the daemon share about an allocation.
     pub fn state(&self, index: u32) -> Result<AllocationState> {
-        Ok(self.array::<AllocationState>(ALLOCATION_STATES)?.get(&index, 0)?)
+        Ok(self.states.get(&index, 0)?)
     }
 
     /// Writes what all allocations share.
     pub fn set_relay_state(&self, state: RelayState) -> Result<()> {
-        Ok(self.array::<RelayState>(RELAY_STATE)?.set(0, state, 0)?)
+        Ok(array::<RelayState>(&self.program, RELAY_STATE)?.set(0, state, 0)?)
     }
 
     /// How many sources have a meter that has ever moved.
     pub fn metered_sources(&self) -> Result<usize> {
-        let sources = self.array::<Meter>(SOURCES)?;
+        let sources = array::<Meter>(&self.program, SOURCES)?;
         let mut moved = 0;
         for index in 0..sources.len() {
             moved += usize::from(sources.get(&index, 0)? != Meter(0));
@@ -198,7 +200,7 @@ impl Bench {
 
     /// Changes a slot behind the back of its writer, as a packet could find it that comes while the writer is at work.
     pub fn tamper(&mut self, key: FlowKey, tamper: impl Fn(&mut Slot)) -> Result<()> {
-        let mut buckets = self.array::<Bucket>(FLOWS)?;
+        let mut buckets = array::<Bucket>(&self.program, FLOWS)?;
         for index in 0..buckets.len() {
             let mut bucket = buckets.get(&index, 0)?;
             if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key == key) {
@@ -313,18 +315,17 @@ impl Bench {
     pub fn expect_refused(&self, what: &str, packet: &[u8], verdict: Verdict) -> Result<()> {
         check(what, &Judgement::Refused(vec![verdict]), packet, &self.run(packet)?)
     }
+}
 
-    /// A map of the program by its name, next to whoever else has it.
-    fn array<T: Pod>(&self, name: &str) -> Result<Array<MapData, T>> {
-        let ids = self.program.xdp()?.info()?.map_ids()?.context("the kernel knows the maps of a program")?;
-        for id in ids {
-            // The kernel keeps 15 characters of a name.
-            if MapInfo::from_id(id)?.name_as_str() == Some(&name[..name.len().min(15)]) {
-                return Ok(Map::from_map_data(MapData::from_id(id)?)?.try_into()?);
-            }
+/// A map of the program by its name, next to whoever else has it.
+fn array<T: Pod>(program: &Program, name: &str) -> Result<Array<MapData, T>> {
+    for id in program.xdp()?.info()?.map_ids()?.context("the kernel knows the maps of a program")? {
+        // The kernel keeps 15 characters of a name.
+        if MapInfo::from_id(id)?.name_as_str() == Some(&name[..name.len().min(15)]) {
+            return Ok(Map::from_map_data(MapData::from_id(id)?)?.try_into()?);
         }
-        bail!("the program has no map {name}")
     }
+    bail!("the program has no map {name}")
 }
 
 /// Compares what came of a packet with what had to.

@@ -114,8 +114,8 @@ impl Setup {
             // Nobody can be answered there.
             _ if frame.source.port() == 0 => Err(vec![Verdict::NotOurs]),
             PortRole::None => Err(vec![Verdict::NotOurs]),
-            PortRole::Listener => case.from_client(&frame),
-            PortRole::Relayed => case.from_peer(&frame),
+            PortRole::Listener => case.at_listener(&frame),
+            PortRole::Relayed => case.at_relay(&frame),
         };
         match sent {
             Ok(sent) if case.passed.is_empty() => Judgement::Sent(Box::new(sent)),
@@ -144,7 +144,7 @@ type Judged<T> = Result<T, Vec<Verdict>>;
 
 impl<'s> Case<'s> {
     /// A datagram to a listener's port.
-    fn from_client(&mut self, frame: &Frame) -> Judged<Sent> {
+    fn at_listener(&mut self, frame: &Frame) -> Judged<Sent> {
         let payload = &frame.payload;
         if !self.setup.listeners.contains(&frame.destination) {
             return Err(vec![Verdict::NotOurs, Verdict::Control, Verdict::Malformed, Verdict::NoFlow]);
@@ -153,7 +153,7 @@ impl<'s> Case<'s> {
             Some(64..=127) if payload.len() >= 4 => self.channel_data(frame),
             Some(0..=3) => match Message::read(payload) {
                 Some(message) => match message.message_type {
-                    BINDING_REQUEST => self.binding(frame, &message),
+                    BINDING_REQUEST => answer_binding(frame, &message),
                     SEND => self.send_indication(frame, &message),
                     _ => Err(vec![Verdict::Control]),
                 },
@@ -178,7 +178,7 @@ impl<'s> Case<'s> {
             return Err(vec![Verdict::Expired]);
         }
         let relay = allocation.relay_to(channel.peer.ip()).ok_or(vec![Verdict::NoFlow])?;
-        self.to_peer(frame, allocation, relay, channel.peer, &payload[4..4 + length], false)
+        self.towards_peer(frame, allocation, relay, channel.peer, &payload[4..4 + length], false)
     }
 
     /// RFC 8656 section 11.2, as far as the program goes: all else is for userspace to judge.
@@ -210,50 +210,24 @@ impl<'s> Case<'s> {
         if !allocation.permits(peer.ip()) {
             return Err(vec![Verdict::Expired]);
         }
-        self.to_peer(frame, allocation, relay, peer, data, dont_fragment)
-    }
-
-    /// RFC 8489 section 7: answered here only when there is nothing to decide.
-    fn binding(&mut self, frame: &Frame, request: &Message<'_>) -> Judged<Sent> {
-        let fingerprint = match &request.attributes[..] {
-            [] => false,
-            [(kind::FINGERPRINT, _)] if request.fingerprint == Some(true) => true,
-            _ => return Err(vec![Verdict::Control]),
-        };
-        if !frame.checksum || !is_answerable(frame.source) || frame.source.ip() == frame.destination.ip() {
-            return Err(vec![Verdict::Control]);
-        }
-        let payload = stun::binding_response(frame.source, request.id, fingerprint);
-        let mut response = Frame::new(frame.destination, frame.source, []);
-        response.dont_fragment = false;
-        response.damage = frame.damage;
-        response.link = (frame.link.1, frame.link.0);
-        response.vlan = frame.vlan;
-        Ok(Sent {
-            verdict: Verdict::Binding,
-            outcome: Outcome::Transmitted,
-            bytes: payload.len(),
-            counted: Vec::new(),
-            frame: response,
-            payload: Payload::Known(payload),
-        })
+        self.towards_peer(frame, allocation, relay, peer, data, dont_fragment)
     }
 
     /// A datagram to a relayed address's port.
-    fn from_peer(&mut self, frame: &Frame) -> Judged<Sent> {
+    fn at_relay(&mut self, frame: &Frame) -> Judged<Sent> {
         let (allocation, relay) = self.relay_at(frame.destination).ok_or(vec![Verdict::NotOurs, Verdict::NoFlow])?;
         if self.setup.relays_from(frame.source.ip()) {
             // This host's own address cannot be another's: the kernel takes nothing from there.
             self.passed.extend([Verdict::NoFlow, Verdict::Control]);
         }
-        let payload = self.to_client(frame.source, allocation, relay, &frame.payload)?;
+        let payload = payload_for_client(frame.source, allocation, relay, &frame.payload)?;
         let sent = self.forward(frame, 1, [allocation.server, allocation.client], &payload, false);
         let counted = vec![(allocation.index, Direction::ToClient)];
         self.finish(Verdict::ToClient, frame, sent, payload, frame.payload.len(), counted)
     }
 
     /// From the relayed address to a peer, which may be another relayed address.
-    fn to_peer(
+    fn towards_peer(
         &mut self,
         frame: &Frame,
         allocation: &'s Allocation,
@@ -271,29 +245,11 @@ impl<'s> Case<'s> {
         // A port of this host with something else behind it.
         let nobody = || vec![Verdict::NextHop, Verdict::NoFlow, Verdict::NotOurs];
         let (other, its_relay) = self.relay_at(peer).ok_or_else(nobody)?;
-        let payload = self.to_client(relay.address, other, its_relay, data)?;
+        let payload = payload_for_client(relay.address, other, its_relay, data)?;
         // Two relays are two hops, but the header is translated once, from one client's IP version to the other's.
         let sent = self.forward(frame, 2, [other.server, other.client], &payload, dont_fragment);
         let counted = vec![counted, (other.index, Direction::ToClient)];
         self.finish(Verdict::RelayToRelay, frame, sent, payload, data.len(), counted)
-    }
-
-    /// How data of a peer reaches the client: in a channel or an indication (RFC 8656 sections 11.3 and 12.6).
-    fn to_client(&self, peer: SocketAddr, allocation: &Allocation, relay: &Relay, data: &[u8]) -> Judged<Payload> {
-        if !allocation.permits(peer.ip()) {
-            // The kernel may know for sure that there is none.
-            let known = relay.live && allocation.complete;
-            return Err(match known {
-                _ if peer.ip().is_unspecified() => vec![Verdict::NextHop, Verdict::NoFlow, Verdict::NoPermission],
-                true => vec![Verdict::NoPermission],
-                false => vec![Verdict::NoFlow, Verdict::Expired],
-            });
-        }
-        let mut bound = allocation.channels.iter().filter(|channel| allocation.is_bound(channel));
-        Ok(match bound.find(|channel| channel.peer == peer) {
-            Some(channel) => Payload::Known(stun::channel_data(channel.number, data)),
-            None => Payload::DataIndication { peer, data: data.to_vec() },
-        })
     }
 
     /// The header of a datagram that is sent on (RFC 8656 sections 13 to 16).
@@ -364,6 +320,49 @@ impl<'s> Case<'s> {
     fn relay_at(&self, address: SocketAddr) -> Option<(&'s Allocation, &'s Relay)> {
         self.setup.relays().find(|(_, relay)| relay.address == address)
     }
+}
+
+/// How data of a peer reaches the client: in a channel or an indication (RFC 8656 sections 11.3 and 12.6).
+fn payload_for_client(peer: SocketAddr, allocation: &Allocation, relay: &Relay, data: &[u8]) -> Judged<Payload> {
+    let mut bound = allocation.channels.iter().filter(|channel| allocation.is_bound(channel));
+    if let Some(channel) = bound.find(|channel| channel.peer == peer) {
+        return Ok(Payload::Known(stun::channel_data(channel.number, data)));
+    }
+    // Only who knows all permissions and channels can say that there is none.
+    if !relay.live || !allocation.complete {
+        return Err(vec![Verdict::NoFlow, Verdict::Expired]);
+    }
+    if !allocation.permits(peer.ip()) {
+        let nobody = [Verdict::NextHop, Verdict::NoFlow].into_iter().filter(|_| peer.ip().is_unspecified());
+        return Err(nobody.chain([Verdict::NoPermission]).collect());
+    }
+    Ok(Payload::DataIndication { peer, data: data.to_vec() })
+}
+
+/// RFC 8489 section 7: answered here only when there is nothing to decide.
+fn answer_binding(frame: &Frame, request: &Message<'_>) -> Judged<Sent> {
+    let fingerprint = match &request.attributes[..] {
+        [] => false,
+        [(kind::FINGERPRINT, _)] if request.fingerprint == Some(true) => true,
+        _ => return Err(vec![Verdict::Control]),
+    };
+    if !frame.checksum || !is_answerable(frame.source) || frame.source.ip() == frame.destination.ip() {
+        return Err(vec![Verdict::Control]);
+    }
+    let payload = stun::binding_response(frame.source, request.id, fingerprint);
+    let mut response = Frame::new(frame.destination, frame.source, []);
+    response.dont_fragment = false;
+    response.damage = frame.damage;
+    response.link = (frame.link.1, frame.link.0);
+    response.vlan = frame.vlan;
+    Ok(Sent {
+        verdict: Verdict::Binding,
+        outcome: Outcome::Transmitted,
+        bytes: payload.len(),
+        counted: Vec::new(),
+        frame: response,
+        payload: Payload::Known(payload),
+    })
 }
 
 /// Whether an answer to this address can mean one host that is not this one.

@@ -202,7 +202,7 @@ impl Setup {
             next_hop: self.next_hop_to(client.ip()),
             peer_next_hop: if channel.is_none() { self.next_hop_to(peer) } else { 0 },
             family: version(client),
-            flags: if channel.is_none() { self.flags(peer) } else { 0 },
+            flags: self.flags(peer),
         }
     }
 

@@ -170,7 +170,8 @@ impl<'a> Message<'a> {
         };
         let mixed: Vec<u8> = value[2..4].iter().zip(COOKIE).map(|(byte, with)| byte ^ with).collect();
         let port = u16::from_be_bytes([mixed[0], mixed[1]]);
-        let ip: Vec<u8> = value[4..].iter().zip(COOKIE.iter().chain(&self.id)).map(|(byte, with)| byte ^ with).collect();
+        let ip: Vec<u8> =
+            value[4..].iter().zip(COOKIE.iter().chain(&self.id)).map(|(byte, with)| byte ^ with).collect();
         let ip = if ipv6 {
             IpAddr::from(<[u8; 16]>::try_from(ip).expect("sixteen bytes"))
         } else {

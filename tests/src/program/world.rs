@@ -198,7 +198,8 @@ pub fn world() -> (Setup, Vec<Path>) {
 fn allocation(index: u32, client: SocketAddr) -> Allocation {
     let port = 50_000 + index as u16;
     let relays = Family::ALL.map(|family| Relay { address: family.address(51, 1, port), live: true });
-    let peers = Family::ALL.map(|family| [bound_peer(family).ip(), permitted_peer(family).ip(), family.listener().ip()]);
+    let peers =
+        Family::ALL.map(|family| [bound_peer(family).ip(), permitted_peer(family).ip(), family.listener().ip()]);
     Allocation {
         index,
         client,

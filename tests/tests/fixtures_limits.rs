@@ -1,0 +1,279 @@
+//! Limits of rate: what passes, what is dropped and why, and whose budget it was.
+
+use anyhow::Result;
+use hairpin::datapath::program::Limits;
+use hairpin_common::{
+    limit::{Limit, Meter},
+    maps::{AllocationState, Pace, RelayState},
+    verdict::Verdict,
+};
+use hairpin_tests::program::{
+    bench::{Bench, Outcome},
+    fixture::{DATA, Fixture},
+    frame::{Frame, hex},
+    setup::Setup,
+    stun,
+    sys::monotonic_nanoseconds,
+    world::{Family, Framing, ID, LISTENER_PORT, Path, world},
+};
+
+fn limited(limits: Limits) -> Result<Option<Fixture>> {
+    let Some(mut bench) = Bench::limited_or_skip(limits) else { return Ok(None) };
+    let (setup, paths) = world();
+    bench.install(&setup)?;
+    Ok(Some(Fixture { bench, setup, paths }))
+}
+
+/// A limit that lets this many units pass, and then none for as long as a test takes.
+fn at_once(units: u64) -> Limit {
+    // Each moves the meter by a minute. One more than the burst holds passes, since it is due when the meter is at rest.
+    const MINUTE: u64 = 60_000_000_000;
+    Limit { cost: MINUTE << 16, burst: MINUTE * (units - 1) + MINUTE / 2 }
+}
+
+/// Allocations that a path counts for: to a peer, to a client.
+fn allocations_of(setup: &Setup, path: &Path) -> [Option<u32>; 2] {
+    let owner_of = |address| {
+        let mut relays = setup.relays();
+        relays.find(|(_, relay)| relay.address == address).map(|(allocation, _)| allocation.index)
+    };
+    let sender = setup.allocations.iter().find(|allocation| allocation.client == path.source);
+    let peer = match path.framing {
+        Framing::Send(peer) => Some(peer),
+        Framing::Channel(number) => {
+            let mut channels = sender.iter().flat_map(|allocation| &allocation.channels);
+            channels.find(|channel| channel.number == number).map(|channel| channel.peer)
+        }
+        Framing::Plain => Some(path.destination),
+        Framing::Binding(_) => None,
+    };
+    [sender.map(|allocation| allocation.index), peer.and_then(owner_of)]
+}
+
+/// Forgets what every allocation has sent.
+fn reset(fixture: &mut Fixture) -> Result<()> {
+    for allocation in &fixture.setup.allocations {
+        fixture.bench.complete(allocation)?;
+    }
+    fixture.bench.set_relay_state(RelayState::default())
+}
+
+/// Sends a path's packet until it meets the verdict; how many came through.
+fn until(fixture: &Fixture, path: &Path, data: &[u8], verdict: Verdict) -> Result<u32> {
+    let packet = path.frame(data).bytes();
+    for passed in 0..100 {
+        let run = fixture.bench.run(&packet)?;
+        if run.outcome == Outcome::Dropped {
+            assert_eq!(run.counted[0].0, verdict, "{}", path.name);
+            assert_eq!(run.counted[0].1.bytes, packet.len() as u64, "{}", path.name);
+            return Ok(passed);
+        }
+        assert_eq!(run.outcome, Outcome::Transmitted, "{} {:?}{}", path.name, run.counted, hex(&run.packet));
+    }
+    panic!("{}: no end", path.name)
+}
+
+#[test]
+fn an_allocation_s_datagrams_are_limited_each_way() -> Result<()> {
+    let limits = Limits { allocation_packets: at_once(5), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
+        reset(&mut fixture)?;
+        assert_eq!(until(&fixture, path, DATA, Verdict::AllocationPacketRate)?, 5, "{}", path.name);
+        let [to_peer, to_client] = allocations_of(&fixture.setup, path);
+        for allocation in &fixture.setup.allocations {
+            let AllocationState { to_peer: sent, to_client: received, .. } = fixture.bench.state(allocation.index)?;
+            let index = Some(allocation.index);
+            assert_eq!(sent != Pace::default(), to_peer == index, "{}: allocation {index:?}", path.name);
+            assert_eq!(received != Pace::default(), to_client == index, "{}: allocation {index:?}", path.name);
+            assert_eq!((sent.bytes, received.bytes), (Meter(0), Meter(0)), "there is no limit of bytes");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_allocation_s_data_is_limited_each_way() -> Result<()> {
+    let limits = Limits { allocation_bytes: at_once(41), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
+        reset(&mut fixture)?;
+        // The fifth of ten bytes begins before the end, and may pass in whole.
+        assert_eq!(until(&fixture, path, DATA, Verdict::AllocationBitRate)?, 5, "{}", path.name);
+        // An empty datagram costs nothing, but has to wait like any other.
+        assert_eq!(until(&fixture, path, &[], Verdict::AllocationBitRate)?, 0, "{}", path.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn all_data_is_limited_together() -> Result<()> {
+    let limits = Limits { relay_bytes: at_once(4 * DATA.len() as u64 + 1), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
+        reset(&mut fixture)?;
+        assert_eq!(until(&fixture, path, DATA, Verdict::RelayBitRate)?, 5, "{}", path.name);
+        for other in fixture.paths.iter().filter(|path| path.carries_data()) {
+            assert_eq!(until(&fixture, other, DATA, Verdict::RelayBitRate)?, 0, "{}", other.name);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_due_comes_through_again() -> Result<()> {
+    // A thousand datagrams a second, and fifty at once.
+    let limit = Limit::per_second(1000, 50_000_000);
+    let limits = Limits { allocation_packets: limit, ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    let path = fixture.paths.iter().find(|path| path.framing == Framing::Plain).expect("a path");
+    let packet = path.frame(DATA).bytes();
+    let (start, mut passed) = (monotonic_nanoseconds(), 0);
+    while monotonic_nanoseconds() < start + 300_000_000 {
+        passed += u64::from(fixture.bench.run(&packet)?.outcome == Outcome::Transmitted);
+    }
+    let due = (monotonic_nanoseconds() - start) / 1_000_000;
+    // The program goes by jiffies, which are up to 10 ms long.
+    assert!(passed <= due + 61 && passed >= due / 2, "{passed} came through in {due} ms");
+    Ok(())
+}
+
+#[test]
+fn the_userspace_path_s_share_counts() -> Result<()> {
+    let limits = Limits { allocation_packets: at_once(5), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
+        reset(&mut fixture)?;
+        let [to_peer, to_client] = allocations_of(&fixture.setup, path);
+        let spent = Pace { packets: Meter(monotonic_nanoseconds() + 3_600_000_000_000), ..Pace::default() };
+        for (index, state) in [
+            (to_peer, AllocationState { to_peer: spent, ..AllocationState::default() }),
+            (to_client, AllocationState { to_client: spent, ..AllocationState::default() }),
+        ] {
+            let Some(index) = index else { continue };
+            fixture.bench.set_state(index, state)?;
+            assert_eq!(until(&fixture, path, DATA, Verdict::AllocationPacketRate)?, 0, "{}", path.name);
+            reset(&mut fixture)?;
+        }
+    }
+    Ok(())
+}
+
+/// Datagrams to a listener that no allocation vouches for.
+fn unknown(family: Family, net: u8) -> Vec<(&'static str, Frame, Verdict)> {
+    let (client, listener) = (family.address(net, 1, 1234), family.listener());
+    let frame = |payload: Vec<u8>| Frame::new(client, listener, payload);
+    vec![
+        ("an Allocate", frame(stun::Builder::new(3, ID).bytes()), Verdict::Control),
+        ("garbage", frame(vec![0xff; 30]), Verdict::Control),
+        ("nothing", frame(Vec::new()), Verdict::Control),
+        ("ChannelData", frame(stun::channel_data(0x4000, DATA)), Verdict::NoFlow),
+        ("damaged ChannelData", frame(stun::channel_data(0x4000, DATA)[..7].to_vec()), Verdict::Malformed),
+        ("a Send indication", frame(stun::send_indication(family.address(52, 2, 6000), DATA, ID)), Verdict::NoFlow),
+        ("a Binding request", frame(stun::binding_request(ID, false)), Verdict::Binding),
+    ]
+}
+
+#[test]
+fn one_source_without_an_allocation_is_limited() -> Result<()> {
+    let limits = Limits { source_packets: at_once(3), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        for kind in 0..unknown(family, 1).len() {
+            let packets = unknown(family, 100 + kind as u8);
+            let (what, packet, verdict) = &packets[kind];
+            for _ in 0..3 {
+                let run = fixture.bench.run(&packet.bytes())?;
+                assert_eq!(run.counted[0].0, *verdict, "{what} {family:?}");
+            }
+            // Whatever else comes from there, by whatever port.
+            for (other, packet, _) in &packets {
+                let mut packet = packet.clone();
+                packet.source.set_port(4321);
+                let what = format!("{other} after {what} {family:?}");
+                fixture.bench.expect_refused(&what, &packet.bytes(), Verdict::SourceRate)?;
+            }
+        }
+    }
+    // Memory does not grow with the sources.
+    let metered = fixture.bench.metered_sources()?;
+    assert!(metered > 0 && metered <= 2 * 7 + 2, "{metered} meters moved");
+    Ok(())
+}
+
+#[test]
+fn sources_do_not_share_a_limit_but_networks_of_ipv6_do() -> Result<()> {
+    let limits = Limits { source_packets: at_once(1), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    let mut dropped = 0;
+    for host in 1..=50 {
+        let packet = Frame::new(Family::V4.address(96, host * 256, 1), Family::V4.listener(), [0xff]).bytes();
+        let run = fixture.bench.run(&packet)?;
+        dropped += u32::from(run.outcome == Outcome::Dropped);
+    }
+    // One in 65,536 meters by chance; every one would be a source that is not told from others.
+    assert!(dropped <= 1, "{dropped} of 50 sources share a meter with another");
+    let one = Frame::new("[3fff:0:0:1::1]:9".parse()?, Family::V6.listener(), [0xff]);
+    let other = Frame { source: "[3fff:0:0:1:ffff::2]:9".parse()?, ..one.clone() };
+    assert_eq!(fixture.bench.run(&one.bytes())?.outcome, Outcome::Passed);
+    fixture.bench.expect_refused("the same network of 64 bits", &other.bytes(), Verdict::SourceRate)
+}
+
+#[test]
+fn all_that_goes_up_without_an_allocation_is_limited_together() -> Result<()> {
+    let limits = Limits { control_packets: at_once(4), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        reset(&mut fixture)?;
+        let packet = |host: u16| Frame::new(family.address(96, host * 256, 1), family.listener(), [0xff]).bytes();
+        for host in 1..=4 {
+            fixture.bench.expect_refused("one of the first", &packet(host), Verdict::Control)?;
+        }
+        for host in 5..=9 {
+            fixture.bench.expect_refused("one too many", &packet(host), Verdict::ControlRate)?;
+        }
+        // What is answered here does not go up.
+        for path in fixture.paths.iter().filter(|path| !path.carries_data()) {
+            fixture.sent(&path.name, &path.frame(DATA))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn who_has_an_allocation_is_not_limited_at_the_listener() -> Result<()> {
+    let limits = Limits { source_packets: at_once(1), control_packets: at_once(1), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    for allocation in &fixture.setup.allocations {
+        let refresh = Frame::new(allocation.client, allocation.server, stun::Builder::new(4, ID).bytes());
+        for _ in 0..5 {
+            fixture.bench.expect_refused("a Refresh", &refresh.bytes(), Verdict::Control)?;
+        }
+    }
+    for path in fixture.paths.iter().filter(|path| path.carries_data()) {
+        for _ in 0..3 {
+            fixture.sent(&path.name, &path.frame(DATA))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_ours_is_not_limited() -> Result<()> {
+    let limits = Limits { source_packets: at_once(1), control_packets: at_once(1), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        let source = family.address(96, 1, 1);
+        let elsewhere = Frame::new(source, family.address(95, 1, LISTENER_PORT), [0xff]);
+        let another_port = Frame::new(source, family.address(51, 1, 53), [0xff]);
+        let another_host = Frame { link: ([2; 6], [4; 6]), ..Frame::new(source, family.listener(), [0xff]) };
+        for (what, packet) in [("elsewhere", elsewhere), ("another port", another_port), ("another host", another_host)]
+        {
+            for _ in 0..5 {
+                let run = fixture.bench.run(&packet.bytes())?;
+                assert_eq!((run.outcome, &run.packet), (Outcome::Passed, &packet.bytes()), "{what} {:?}", run.counted);
+            }
+        }
+    }
+    Ok(())
+}
