@@ -6,12 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo};
+use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use aya::programs::loaded_programs;
+use aya::util::nr_cpus;
 use hairpin::datapath::program::Limits;
 use hairpin::datapath::{Cause, Datapath, Options, XdpMode};
-use hairpin_common::maps::{DEVICES, FLOWS, LINKS, Link, LinkAddress};
+use hairpin_common::maps::{Count, DEVICES, FLOWS, LINKS, Link, LinkAddress, VERDICTS};
 use hairpin_common::slot::Bucket;
+use hairpin_common::verdict::Verdict;
 use hairpin_tests::lab::datagram::Datagram;
 use hairpin_tests::lab::load::Load;
 use hairpin_tests::lab::process::run;
@@ -55,14 +57,19 @@ fn label(mode: &str, reason: &str) -> (String, String) {
 
 /// Waits until a condition holds, and fails with what was seen last.
 #[track_caller]
-fn eventually<T: Debug>(mut look: impl FnMut() -> T, is_right: impl Fn(&T) -> bool) -> T {
-    let end = Instant::now() + PATIENCE;
+fn eventually<T: Debug>(look: impl FnMut() -> T, is_right: impl Fn(&T) -> bool) -> T {
+    within(PATIENCE, look, is_right)
+}
+
+#[track_caller]
+fn within<T: Debug>(patience: Duration, mut look: impl FnMut() -> T, is_right: impl Fn(&T) -> bool) -> T {
+    let end = Instant::now() + patience;
     loop {
         let seen = look();
         if is_right(&seen) {
             return seen;
         }
-        assert!(Instant::now() < end, "still {seen:?} after {PATIENCE:?}");
+        assert!(Instant::now() < end, "still {seen:?} after {patience:?}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -259,8 +266,29 @@ fn an_interface_with_an_address_of_the_relay_is_taken_without_being_named() {
     }
 }
 
-/// The kernel's tables of links, devices and listeners, read behind the datapath's back.
+#[test]
+fn a_driver_that_leaves_no_room_is_named_once() {
+    let lab = Lab::routed();
+    let mut relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    // No driver here is like that, so the count is made up.
+    let mut verdicts = Maps::of(&lab.relay, RELAY_LINK).verdicts;
+    let cpus = nr_cpus().expect("the kernel tells");
+    let counts = vec![Count { packets: 7, bytes: 700 }; cpus];
+    let counts = PerCpuValues::try_from(counts).expect("one for each processor");
+    verdicts.set(Verdict::NoRoom as u32, counts, 0).expect("the map can be written");
+    let _call = Call::new(&lab, Family::V4);
+    // It is looked for every 10 seconds while there are flows.
+    within(Duration::from_secs(20), || relay.process().stderr(), |log| log.contains("too little room"));
+    thread::sleep(Duration::from_secs(11));
+    let log = relay.process().stderr();
+    let expected = format!("{} of them went through userspace", 7 * cpus);
+    assert!(log.contains(&expected) && log.contains("reason \"no_room\""), "{log}");
+    assert_eq!(log.matches("too little room").count(), 1, "{log}");
+}
+
+/// The kernel's tables of links, devices and listeners, and counts, read behind the datapath's back.
 struct Maps {
+    verdicts: PerCpuArray<MapData, Count>,
     flows: Array<MapData, Bucket>,
     links: HashMap<MapData, Link, LinkAddress>,
     devices: DevMapHash<MapData>,
@@ -278,6 +306,7 @@ impl Maps {
             Map::from_map_data(MapData::from_id(id).expect("it is in use")).expect("a map of a known type")
         };
         Self {
+            verdicts: open(VERDICTS).try_into().expect("an array for each processor"),
             flows: open(FLOWS).try_into().expect("an array"),
             links: open(LINKS).try_into().expect("a hash"),
             devices: open(DEVICES).try_into().expect("a device map"),
@@ -423,18 +452,21 @@ fn the_program_goes_with_the_name() {
 fn a_program_that_somebody_takes_off_comes_back() {
     let host = host();
     let datapath = start(&host);
-    let links = run(host.command("bpftool").args(["-j", "link", "show"])).expect_success();
-    let links: serde_json::Value = serde_json::from_str(&links).expect("bpftool writes JSON");
     let e1 = index(&host, "e1");
-    let program = &link(&host, "e1")["xdp"]["prog"]["id"];
-    let of_program = links.as_array().into_iter().flatten().filter(|link| link["prog_id"] == *program);
+    let program = link(&host, "e1")["xdp"]["prog"]["id"].clone();
+    let attachments = || {
+        let links = run(host.command("bpftool").args(["-j", "link", "show"])).expect_success();
+        let links: serde_json::Value = serde_json::from_str(&links).expect("bpftool writes JSON");
+        let ours = links.as_array().into_iter().flatten().filter(|link| link["prog_id"] == program);
+        ours.filter_map(|link| link["id"].as_u64()).collect::<BTreeSet<_>>()
+    };
     // The one of e1 was made last.
-    let id = of_program.filter_map(|link| link["id"].as_u64()).max().expect("the program is attached").to_string();
-    run(host.command("bpftool").args(["link", "detach", "id", &id])).expect_success();
-    assert!(!relay::attached_programs(&host).contains("e1"), "it is off");
+    let taken_off = *attachments().last().expect("the program is attached");
+    run(host.command("bpftool").args(["link", "detach", "id", &taken_off.to_string()])).expect_success();
     // Nothing tells that at once; the next event of any link does.
     host.ip("link set f0 alias noticed");
-    eventually(|| relay::attached_programs(&host), |programs| programs.contains("e1"));
+    eventually(&attachments, |attachments| attachments.len() == 2 && !attachments.contains(&taken_off));
+    assert!(relay::attached_programs(&host).contains("e1"));
     let maps = Maps::of(&host, "e1");
     eventually(|| maps.devices(), |devices| devices.contains(&e1));
     drop(datapath);
