@@ -243,7 +243,9 @@ fn map_memory(bench: &Bench) -> Result<Vec<(String, u64)>> {
     ids.into_iter()
         .map(|id| {
             let info = MapInfo::from_id(id)?;
-            let description = fs::read_to_string(format!("/proc/self/fdinfo/{}", info.fd()?.as_fd().as_raw_fd()))?;
+            let map = info.fd()?;
+            let map = info.fd()?;
+            let description = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()))?;
             let charged = description.lines().find_map(|line| line.strip_prefix("memlock:"));
             let bytes = charged.context("the kernel says what a map takes")?.trim().parse()?;
             Ok((info.name_as_str().unwrap_or_default().to_owned(), bytes))
