@@ -7,7 +7,9 @@
 //!
 //! From the outside in: `handle` (commands and their queue) → `writer` (the thread) → `table` (which flows, which
 //! records) → `record` (a record's bytes) and `next_hop` (routes, links, neighbours) → `maps` (the kernel's tables).
-//! Beside them is `shared_state`, the memory that shards and program share.
+//! Beside them are `shared_state`, the memory that shards and program share, and what follows the interfaces: `choose` and
+//! `attach` (where the program is), `links` and `drivers` (whose frames are ours, who can be sent to), `status` (what
+//! others get to know of it).
 
 mod allocation_counts;
 mod attach;

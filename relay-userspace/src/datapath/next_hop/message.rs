@@ -402,10 +402,8 @@ mod tests {
     }
 
     fn vlan(protocol: VlanProtocol) -> LinkAttribute {
-        LinkAttribute::LinkInfo(vec![LinkInfo::Data(InfoData::Vlan(vec![
-            InfoVlan::Protocol(protocol),
-            InfoVlan::Id(7),
-        ]))])
+        let data = InfoData::Vlan(vec![InfoVlan::Protocol(protocol), InfoVlan::Id(7)]);
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan), LinkInfo::Data(data)])
     }
 
     #[test]
@@ -419,6 +417,36 @@ mod tests {
         assert_eq!(link(&elsewhere).kind, LinkKind::Unsupported);
         // A veth names its other end as its parent; that makes it no less a device of its own.
         assert_eq!(link(&ethernet(vec![LinkAttribute::Link(9)])).kind, LinkKind::Plain);
+    }
+
+    #[test]
+    fn a_vlan_device_in_the_kernels_words_makes_its_frames_ours() {
+        use hairpin_common::maps;
+        use hashbrown::HashSet;
+        use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+
+        use super::super::super::links::addresses;
+
+        let below = ethernet(vec![LinkAttribute::IfName("eth0".to_owned())]);
+        let mut tagged = ethernet(vec![LinkAttribute::Link(3), vlan(VlanProtocol::Ieee8021Q)]);
+        tagged.header.index = 4;
+        let parsed = |message: LinkMessage| {
+            let mut message = NetlinkMessage::from(RouteNetlinkMessage::NewLink(message));
+            message.finalize();
+            let mut bytes = vec![0; message.buffer_len()];
+            message.serialize(&mut bytes);
+            let payload = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes).unwrap().payload;
+            let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) = payload else { panic!() };
+            link(&message)
+        };
+        let of_vlan = |tagged: &LinkMessage| {
+            let links = [parsed(below.clone()), parsed(tagged.clone())];
+            let place = maps::Link { interface: 3, vlan: 7_u16.to_be_bytes(), zero: [0; 2] };
+            addresses(&HashSet::from([3]), &links).get(&place).map(|own| own.address)
+        };
+        assert_eq!(of_vlan(&tagged), None, "it is off");
+        tagged.header.flags |= LinkFlags::Up;
+        assert_eq!(of_vlan(&tagged), Some([2, 0, 0, 0, 0, 3]));
     }
 
     #[test]
