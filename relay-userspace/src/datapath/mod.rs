@@ -14,6 +14,7 @@ mod counters;
 mod flow;
 pub mod flow_map;
 mod handle;
+pub mod hop;
 mod kernel_maps;
 mod maps;
 mod next_hop;
@@ -41,6 +42,7 @@ use self::maps::WriteMaps as _;
 use self::next_hop::netlink::Netlink;
 use self::port_roles::PortRoles;
 use self::program::{Capacities, Maps, Program, ProgramError};
+pub(crate) use self::shared_memory::SharedMemory;
 use self::writer::Writer;
 
 /// How the operator wants XDP to be used.

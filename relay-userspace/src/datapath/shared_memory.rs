@@ -14,7 +14,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 /// Everybody who has the memory mapped, and the program in the kernel, may read and write it at any time; so its words
 /// are atomic, and their order is the business of whoever uses them.
 #[derive(Debug)]
-pub(super) struct SharedMemory {
+pub(crate) struct SharedMemory {
     start: NonNull<AtomicU64>,
     words: usize,
 }
@@ -26,7 +26,7 @@ unsafe impl Sync for SharedMemory {}
 
 impl SharedMemory {
     /// Maps the memory of an array whose values, `bytes` in all, are whole words long.
-    pub(super) fn of_array(array: impl AsFd, bytes: usize) -> io::Result<Self> {
+    pub(crate) fn of_array(array: impl AsFd, bytes: usize) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: the kernel chooses the place, so nothing else is there. It is as long as asked for, or the call fails.
         let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, both, MapFlags::SHARED, array, 0) }?;
