@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Benchmarks. Usage: tests/bench.sh fastpath|userspace [--json]
+# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace [--json]
 #   fastpath   nanoseconds per packet of the XDP program, by direction and IP version, at 1, 10,000 and 100,000 flows
+#   live       packets a second through the XDP program, as a share of what a program reaches that only reflects;
+#              --only NAME measures the paths with this in their name, --flows N so many flows
 #   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +23,14 @@ fastpath)
         exit 1
     fi
     exec cargo run --quiet --release -p hairpin-tests --bin fastpath -- "$@"
+    ;;
+live)
+    if [ "$(id -u)" != 0 ]; then
+        echo "tests/bench.sh live makes network namespaces and loads BPF programs: run it as root." >&2
+        exit 1
+    fi
+    cargo build --quiet --release -p hairpin
+    exec cargo run --quiet --release -p hairpin-tests --bin live -- "$@"
     ;;
 userspace)
     cargo build --quiet --release -p hairpin

@@ -1,4 +1,5 @@
 //! Lab, fixtures, differential, end-to-end and interop tests.
 
 pub mod lab;
+pub mod live;
 pub mod program;

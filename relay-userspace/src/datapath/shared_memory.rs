@@ -14,7 +14,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 /// # Safety
 ///
 /// The type is made of atomics, and nothing else; any bytes are a good value of it.
-pub(super) unsafe trait Atomics: Sized {}
+pub(crate) unsafe trait Atomics: Sized {}
 
 // SAFETY: it is one.
 unsafe impl Atomics for AtomicU64 {}
@@ -24,7 +24,7 @@ unsafe impl Atomics for AtomicU64 {}
 /// Everybody who has the memory mapped, and the program in the kernel, may read and write it at any time; so its words
 /// are atomic, and their order is the business of whoever uses them.
 #[derive(Debug)]
-pub(super) struct SharedMemory<T: Atomics = AtomicU64> {
+pub(crate) struct SharedMemory<T: Atomics = AtomicU64> {
     start: NonNull<T>,
     values: usize,
 }
@@ -36,7 +36,7 @@ unsafe impl<T: Atomics> Sync for SharedMemory<T> {}
 
 impl<T: Atomics> SharedMemory<T> {
     /// Maps the memory of an array, of which a value of the kernel's may be several of these.
-    pub(super) fn of_array(array: impl AsFd, values: usize) -> io::Result<Self> {
+    pub(crate) fn of_array(array: impl AsFd, values: usize) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         let bytes = values * size_of::<T>();
         // SAFETY: the kernel chooses the place, so nothing else is there. It is as long as asked for, or the call fails.
@@ -45,7 +45,7 @@ impl<T: Atomics> SharedMemory<T> {
     }
 
     /// Memory that starts as zeros and is shared with no program. It is taken when it is first touched.
-    pub(super) fn anonymous(values: usize) -> io::Result<Self> {
+    pub(crate) fn anonymous(values: usize) -> io::Result<Self> {
         let both = ProtFlags::READ | ProtFlags::WRITE;
         let bytes = values * size_of::<T>();
         // SAFETY: as above.

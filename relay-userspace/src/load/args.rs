@@ -20,6 +20,16 @@ pub enum Mode {
     Pair,
 }
 
+/// Which way the frames of `--blast` go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// From clients to peers
+    ToPeer,
+    /// From peers to clients
+    ToClient,
+}
+
 /// How data travels between client and relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -104,8 +114,9 @@ pub struct Args {
     pub(super) allocations: u32,
 
     /// Packets a second that all clients together send; 0: as fast as they come back, with a bounded number under way
-    #[arg(long, value_name = "PPS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
-    pub(super) rate: u64,
+    /// [default: 1000; with --blast 0, as fast as it goes]
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    rate: Option<u64>,
 
     /// Application data in each packet, at least 24 bytes
     #[arg(long, value_name = "BYTES", default_value_t = 160, value_parser = payload)]
@@ -139,6 +150,22 @@ pub struct Args {
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) peer: Option<SocketAddr>,
 
+    /// Send frames out of --interface without any socket, millions a second, and check what comes back; needs root
+    #[arg(long, requires = "interface", conflicts_with_all = ["peer", "peer_address"])]
+    pub(super) blast: bool,
+
+    /// With --blast: one end of a veth pair, with the relay at the other end; no default route may lead through it
+    #[arg(long, value_name = "IF", requires = "blast")]
+    pub(super) interface: Option<String>,
+
+    /// With --blast: which way frames go [default: to-peer]
+    #[arg(long, value_name = "DIRECTION", value_enum, requires = "blast")]
+    direction: Option<Direction>,
+
+    /// With --blast: end after so many frames, if --duration is not over before
+    #[arg(long, value_name = "N", requires = "blast", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+
     /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -161,6 +188,16 @@ impl Args {
         })
     }
 
+    /// Packets a second, zero for as many as possible.
+    pub(super) fn rate(&self) -> u64 {
+        self.rate.unwrap_or(if self.blast { 0 } else { 1000 })
+    }
+
+    /// Which way frames go.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction.unwrap_or(Direction::ToPeer)
+    }
+
     /// Who the clients are.
     pub(super) fn credentials(&self) -> Credentials {
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
@@ -175,6 +212,11 @@ impl Args {
     /// Checks what no option can check alone. An error is one line that names an option.
     pub(super) fn check(&self) -> Result<(), String> {
         if self.mode == Mode::Pair {
+            if self.direction.is_some() {
+                return Err(
+                    "--direction has no meaning with --mode pair: all frames go from client to client".to_owned()
+                );
+            }
             if !self.allocations.is_multiple_of(2) {
                 return Err("--allocations must be even with --mode pair: allocations send to each other".to_owned());
             }

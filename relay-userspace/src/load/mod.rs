@@ -7,6 +7,7 @@
 //! One thread does all of it. In echo mode a second one is the peer, and one sleeps until Ctrl-C.
 
 mod args;
+pub mod blast;
 mod drops;
 mod echo;
 mod fleet;
@@ -20,6 +21,7 @@ mod setup;
 mod stamp;
 mod traffic;
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -29,8 +31,9 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 
-pub use self::args::{Args, Carrier, EchoPeerArgs, Family, Mode, Transport};
+pub use self::args::{Args, Carrier, Direction, EchoPeerArgs, Family, Mode, Transport};
 use self::drops::receive_buffer_drops;
 pub use self::pulse::Lost;
 pub use self::report::{Latency, Report, ServerLost};
@@ -78,17 +81,15 @@ pub fn run(args: &Args) -> ExitCode {
     if let Err(message) = args.check() {
         return usage_error(&message);
     }
+    if args.blast {
+        return run_blast(args);
+    }
     let report = match measure(args) {
         Ok(report) => report,
         Err(error) => return failure(&error),
     };
-    if args.json {
-        match serde_json::to_string(&report) {
-            Ok(json) => println!("{json}"),
-            Err(error) => return failure(&error),
-        }
-    } else {
-        println!("{report}");
+    if let Err(error) = show(args, &report) {
+        return failure(&error);
     }
     if let Some(lost) = report.server_lost {
         return failure(&format!("the server {} was lost {lost}", report.server));
@@ -97,6 +98,29 @@ pub fn run(args: &Args) -> ExitCode {
         return failure(&"nothing came back");
     }
     ExitCode::SUCCESS
+}
+
+fn run_blast(args: &Args) -> ExitCode {
+    let report = match blast::measure(args) {
+        Ok(report) => report,
+        Err(error) => return failure(&error),
+    };
+    if let Err(error) = show(args, &report) {
+        return failure(&error);
+    }
+    if let Some(lost) = report.server_lost {
+        return failure(&format!("the server {} was lost {lost}", report.server));
+    }
+    if report.packets_received == 0 { failure(&"nothing came back") } else { ExitCode::SUCCESS }
+}
+
+fn show<R: Serialize + fmt::Display>(args: &Args, report: &R) -> serde_json::Result<()> {
+    if args.json {
+        println!("{}", serde_json::to_string(report)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
 }
 
 /// Reflects datagrams until the process is stopped.
@@ -164,7 +188,7 @@ fn report_of(args: &Args, ready: &setup::Ready, traffic: &traffic::Traffic, meas
         server_lost: traffic.lost,
         lost_renewals: ready.fleet.lost_renewals,
         payload_bytes: args.payload,
-        rate: args.rate,
+        rate: args.rate(),
         seconds,
         packets_sent: traffic.sent,
         packets_received: meter.received,

@@ -89,7 +89,7 @@ pub(super) fn partner(flow: usize) -> usize {
 }
 
 /// Asks the server for a sign of life, and finds out from which address this host reaches it.
-fn probe(server: SocketAddr) -> Result<IpAddr, LoadError> {
+pub(super) fn probe(server: SocketAddr) -> Result<IpAddr, LoadError> {
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server).map_err(|error| LoadError::NoRoute(server, error))?;
@@ -122,7 +122,7 @@ fn probe(server: SocketAddr) -> Result<IpAddr, LoadError> {
     Err(LoadError::NoAnswer(server))
 }
 
-pub(super) fn refusal(server: SocketAddr, error: io::Error) -> LoadError {
+fn refusal(server: SocketAddr, error: io::Error) -> LoadError {
     if error.kind() == ErrorKind::ConnectionRefused {
         LoadError::NoServer(server)
     } else {

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffi
     let end = start + args.duration;
     let mut sender = Sender::new(args, targets, run, start);
     let mut receiver = Receiver { args, run, start, meter: Meter::new(targets.len()) };
-    let mut pacer = Pacer::new(args.rate, targets.len(), start);
+    let mut pacer = Pacer::new(args.rate(), targets.len(), start);
     let mut watch = Watch { pulse: Pulse::new(args.server, start)?, received: 0, stalled: start };
     let mut lost = None;
 

@@ -1,0 +1,118 @@
+//! How many packets a second go through the XDP program: `tests/bench.sh live [--json] [--only NAME] [--flows N]`.
+//!
+//! A generator on one CPU makes frames as fast as it can and pushes them into a veth; at its other end is the relay, with
+//! allocations of real clients, and another CPU takes what arrives, runs the program, and takes what comes back, too.
+//! Frames for which there is no room are refused at the generator, so what is counted is what the second CPU can do. The
+//! same is done with a program in the relay's place that only swaps link-layer addresses and transmits (`XDP_TX`), over a
+//! veth of the same kind, in turn, and the ratio is the figure: it says what part of the receiving CPU's speed is left
+//! when relaying is added to receiving and sending. Where the generator is slower than the reflector, the ratio flatters.
+//!
+//! Before each measurement a frame of each flow is followed through the relay and compared to the last bit; afterwards so
+//! are samples. A path that is not forwarded fails, and so does one that the daemon forwards instead of the program.
+
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hairpin::load::blast;
+use hairpin_tests::live::measure::{Cpus, Figure, measure};
+use hairpin_tests::live::{Bed, PATHS, Path};
+use serde_json::json;
+
+/// Application data in a packet: 20 ms of audio.
+const PAYLOAD: usize = 160;
+const FLOWS: [u32; 2] = [1, 10_000];
+const ROUNDS: usize = 7;
+const CPUS: Cpus = Cpus { generator: 0, relay: 1 };
+/// The least part of a path's frames that must not have gone through userspace.
+const IN_KERNEL: f64 = 0.99;
+/// What a relay must reach of the reflector's rate for ChannelData.
+const TARGET: f64 = 0.70;
+
+struct Options {
+    json: bool,
+    only: String,
+    flows: Vec<u32>,
+}
+
+fn main() -> Result<ExitCode> {
+    let Options { json, only, flows } = options()?;
+    ensure!(available_parallelism()?.get() >= 2, "one CPU for the generator and one for the relay are needed");
+    let paths: Vec<Path> = PATHS.into_iter().filter(|path| path.name.contains(&only)).collect();
+    ensure!(!paths.is_empty(), "no path has {only:?} in its name");
+
+    let bed = Bed::new();
+    let reflector = bed.relay.enter(|| blast::reflector(&bed.reflector_link.near))?;
+    let relay = bed.start_relay(&[]);
+    bed.pin_receivers(CPUS.relay)?;
+
+    let mut figures: Vec<Figure> = Vec::new();
+    let mut failed: Vec<(Path, u32, String)> = Vec::new();
+    for path in paths {
+        for &flows in &flows {
+            let measured = bed.generator.enter(|| measure(&bed, &relay, path, flows, PAYLOAD, ROUNDS, CPUS));
+            match measured {
+                Ok(figure) if figure.in_kernel >= IN_KERNEL => {
+                    if !json {
+                        print(&figure);
+                    }
+                    figures.push(figure);
+                }
+                Ok(figure) => {
+                    let part = (1.0 - figure.in_kernel) * 100.0;
+                    failed.push((path, flows, format!("userspace forwarded {part:.1} % of it")));
+                }
+                Err(error) => failed.push((path, flows, format!("{error:#}"))),
+            }
+        }
+    }
+    drop(reflector);
+    relay.stop();
+    if json {
+        let rows: Vec<_> = figures.iter().map(row).collect();
+        println!("{:#}", json!({ "live": rows, "payload_bytes": PAYLOAD, "rounds": ROUNDS, "target_share": TARGET }));
+    }
+    for (path, flows, why) in &failed {
+        eprintln!("live: {}, {flows} flows: {why}", path.name);
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options { json: false, only: String::new(), flows: FLOWS.to_vec() };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--json" => options.json = true,
+            "--only" => options.only = value()?,
+            "--flows" => options.flows = vec![value()?.parse().context("--flows takes a number")?],
+            _ => bail!("there is no {argument}; usage: live [--json] [--only NAME] [--flows N]"),
+        }
+    }
+    Ok(options)
+}
+
+fn print(figure: &Figure) {
+    let Figure { path, flows, rate, reflected, share, .. } = figure;
+    println!(
+        "{:<30} {flows:>6} flows {:>6.2} M packets/s {:>6.1} % of the reflector's {:>5.2} M",
+        path.name,
+        rate / 1e6,
+        share * 100.0,
+        reflected / 1e6
+    );
+}
+
+fn row(figure: &Figure) -> serde_json::Value {
+    let Figure { path, flows, rate, reflected, share, in_kernel, verified } = figure;
+    json!({
+        "name": path.name,
+        "flows": flows,
+        "packets_per_second": rate.round(),
+        "reflector_packets_per_second": reflected.round(),
+        "share": (share * 1000.0).round() / 1000.0,
+        "in_kernel": (in_kernel * 10_000.0).round() / 10_000.0,
+        "packets_verified": verified,
+    })
+}
