@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -38,6 +39,12 @@ pub struct Config {
     pub admin: AdminAddr,
     /// Number of shards.
     pub shards: u32,
+    /// How many allocations there may be at once; none: as many as have a relay port, up to a default.
+    pub max_allocations: Option<u32>,
+    /// How many records the kernel has room for; none: by the number of allocations.
+    pub kernel_records: Option<u32>,
+    /// How much may be relayed and asked for in a time.
+    pub rates: Rates,
 }
 
 /// Who may relay.
@@ -99,6 +106,49 @@ impl PortRange {
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.min, self.max)
+    }
+}
+
+/// How much may be relayed and asked for in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Bits of application data a second, of one allocation, in each direction.
+    pub allocation_bits: Rate,
+    /// Datagrams a second, of one allocation, in each direction.
+    pub allocation_packets: Rate,
+    /// Bits of application data a second, of all allocations, both directions together.
+    pub relay_bits: Rate,
+    /// Datagrams a second to listeners, of one source address without an allocation.
+    pub source_packets: Rate,
+    /// Datagrams a second to listeners, of all sources without an allocation.
+    pub control_packets: Rate,
+}
+
+/// How many of something there may be in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// As many as there are.
+    Off,
+    /// So many.
+    PerSecond(NonZeroU64),
+}
+
+impl Rate {
+    /// The number; 0 for as many as there are.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Off => 0,
+            Self::PerSecond(number) => number.get(),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::PerSecond(number) => number.fmt(f),
+        }
     }
 }
 

@@ -20,24 +20,25 @@ pub fn raise(needed: u64) -> Option<u64> {
     })
 }
 
-/// How many files a relay may have open that uses all of its ports, with `listeners` for each of its shards.
-pub fn needed(port_capacity: usize, listeners: usize, shards: u32) -> u64 {
+/// How many files a relay may have open that has so many sockets of relayed addresses, with `listeners` for each of its
+/// shards.
+pub fn needed(sockets: usize, listeners: usize, shards: u32) -> u64 {
     let per_shard = listeners as u64 + PER_SHARD;
-    port_capacity as u64 + per_shard * u64::from(shards) + FIXED
+    sockets as u64 + per_shard * u64::from(shards) + FIXED
 }
 
-/// How many relayed addresses fit, so that the admin interface can still be opened when all are in use.
-pub fn room(limit: Option<u64>, needed: u64, port_capacity: usize) -> usize {
+/// How many of these sockets fit, so that the admin interface can still be opened when all are in use.
+pub fn room(limit: Option<u64>, needed: u64, sockets: usize) -> usize {
     let missing = limit.map_or(0, |limit| needed.saturating_sub(limit));
-    port_capacity.saturating_sub(usize::try_from(missing).unwrap_or(usize::MAX)).max(1)
+    sockets.saturating_sub(usize::try_from(missing).unwrap_or(usize::MAX)).max(1)
 }
 
-/// What the operator has to know when the limit ends relaying before the ports do.
-pub fn warning(limit: Option<u64>, needed: u64, port_capacity: usize) -> Option<String> {
+/// What the operator has to know when the limit ends relaying before everything else does.
+pub fn warning(limit: Option<u64>, needed: u64, sockets: usize) -> Option<String> {
     let limit = limit.filter(|limit| *limit < needed)?;
     Some(format!(
-        "the limit of open files is {limit}, and {needed} are needed to use all {port_capacity} relay ports: raise it \
-         (LimitNOFILE= of systemd, ulimit -Hn) or narrow --relay-ports"
+        "the limit of open files is {limit}, and {needed} are needed to use {sockets} relay ports: raise it \
+         (LimitNOFILE= of systemd, ulimit -Hn), narrow --relay-ports, or lower --max-allocations"
     ))
 }
 

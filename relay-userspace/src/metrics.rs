@@ -13,7 +13,7 @@ use metrics::{Recorder, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::datapath::{self, AttachedMode, InterfaceStatus};
-use crate::shard::Report;
+use crate::shard::{LIMITS, Report};
 
 /// Everything that a scrape shows.
 #[derive(Debug)]
@@ -126,6 +126,10 @@ fn record(snapshot: &Snapshot) {
     for reason in Discard::ALL {
         let discarded = shards.iter().map(|shard| shard.counters.discarded[*reason as usize]).sum();
         dropped("userspace", reason.label(), discarded);
+    }
+    for limit in LIMITS {
+        let refused = shards.iter().map(|shard| shard.counters.refused[limit as usize]).sum();
+        dropped("userspace", limit.label(), refused);
     }
     dropped("userspace", "hop_limit", shards.iter().map(|shard| shard.counters.hop_limit).sum());
     dropped("userspace", "send_failed", shards.iter().map(|shard| shard.counters.send_failed).sum());

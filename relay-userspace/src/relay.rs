@@ -9,16 +9,13 @@ use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, S
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
+use crate::capacity::{Capacity, limits};
 use crate::config::{AdminAddr, Authentication, Config, User};
 use crate::datapath::{self, Datapath, XdpMode};
 use crate::net::{SocketError, UdpSocket};
 use crate::random::SystemRandomness;
 use crate::shard::{Parts, Reservations, ShardHandle};
-use crate::{admin, file_limit, random, state};
-
-/// How many records the kernel has room for, for each allocation: two of its relayed address, and those of two peers with
-/// a permission and a channel each.
-const RECORDS_PER_ALLOCATION: u32 = 8;
+use crate::{admin, random, state};
 
 /// How often the threads are looked after.
 const WATCH: Duration = Duration::from_secs(1);
@@ -56,8 +53,7 @@ struct Relay {
 
 impl Relay {
     async fn start(config: Config) -> anyhow::Result<Self> {
-        let port_capacity = config.relay_ports.count() * config.relay_addresses.len();
-        let (socket_room, few_files) = allow_files(&config, port_capacity);
+        let capacity = Capacity::of(&config);
         let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
         let (listeners, sockets) = open_listeners(&config)?;
@@ -67,17 +63,7 @@ impl Relay {
             AdminAddr::Off => None,
         };
 
-        let per_family =
-            |v4: bool| config.relay_addresses.iter().filter(|address| address.bind.is_ipv4() == v4).count();
-        // One allocation has at most one relayed address of each family.
-        let max_allocations = config.relay_ports.count() * per_family(true).max(per_family(false));
-        // Files that are left over keep metrics reachable when all allocations are taken.
-        let families = [true, false].into_iter().filter(|v4| per_family(*v4) > 0).count().max(1);
-        let max_allocations = max_allocations.min((socket_room / families).max(1));
-        let allocations_per_user = share_of_one_user(max_allocations);
-        let max_allocations = u32::try_from(max_allocations).unwrap_or(u32::MAX).next_multiple_of(config.shards);
-
-        let datapath = start_datapath(&config, &listeners, max_allocations)?;
+        let datapath = start_datapath(&config, &listeners, &capacity)?;
 
         let quotas = Quotas::default();
         let reservations = Reservations::default();
@@ -96,8 +82,8 @@ impl Relay {
                     relay_addresses: config.relay_addresses.clone(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
                     limits: Limits {
-                        allocations: (max_allocations / config.shards) as usize,
-                        allocations_per_user,
+                        allocations: (capacity.allocations / config.shards) as usize,
+                        allocations_per_user: capacity.allocations_per_user,
                         ..Limits::default()
                     },
                     quotas: quotas.clone(),
@@ -120,11 +106,11 @@ impl Relay {
                 datapath: datapath.handle(),
                 interfaces: datapath.interfaces().clone(),
                 reservations,
-                port_capacity,
+                port_capacity: capacity.ports,
             };
             tokio::spawn(admin::serve(listener, sources));
         }
-        if let Some(warning) = few_files {
+        if let Some(warning) = capacity.warning {
             tracing::warn!("{warning}");
         }
         announce(&config, &listeners, datapath.summary(), authority.generated());
@@ -187,14 +173,6 @@ impl Authority {
     }
 }
 
-/// Asks for as many open files as all relay ports need. Returns what to say when there are fewer.
-fn allow_files(config: &Config, port_capacity: usize) -> (usize, Option<String>) {
-    let listeners = config.listeners.iter().chain(&config.optional_listener).count();
-    let needed = file_limit::needed(port_capacity, listeners, config.shards);
-    let limit = file_limit::raise(needed);
-    (file_limit::room(limit, needed, port_capacity), file_limit::warning(limit, needed, port_capacity))
-}
-
 /// Opens every listener once for each shard. Returns the addresses, and the sockets by shard.
 fn open_listeners(config: &Config) -> anyhow::Result<(Vec<SocketAddr>, Vec<Vec<UdpSocket>>)> {
     let mut addresses = Vec::new();
@@ -234,13 +212,13 @@ fn try_relay_addresses(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u32) -> anyhow::Result<Datapath> {
+fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity) -> anyhow::Result<Datapath> {
     let options = datapath::Options {
         mode: config.xdp,
         interfaces: config.interfaces.clone(),
-        max_allocations,
-        records: max_allocations.saturating_mul(RECORDS_PER_ALLOCATION),
-        limits: datapath::program::Limits::default(),
+        max_allocations: capacity.allocations,
+        records: capacity.records,
+        limits: limits(&config.rates),
         listeners: listeners.to_vec(),
         relay_addresses: config.relay_addresses.iter().map(|address| address.bind).collect(),
     };
@@ -252,14 +230,12 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], max_allocations: u3
     let datapath = Datapath::start(&options)?;
     if datapath.handle().is_active() {
         let megabytes = datapath.map_bytes().div_ceil(1 << 20);
-        tracing::info!("room for {} records in the kernel, whose maps take {megabytes} MiB", options.records);
+        let Capacity { allocations, records, .. } = capacity;
+        tracing::info!(
+            "XDP: maps take {megabytes} MiB of the kernel's memory: {allocations} allocations, {records} records"
+        );
     }
     Ok(datapath)
-}
-
-/// How many allocations one user may have: three quarters, so that nobody can take them all.
-fn share_of_one_user(allocations: usize) -> usize {
-    (allocations / 4 * 3 + allocations % 4 * 3 / 4).max(1)
 }
 
 /// The addresses of this host. Without them its own services would be open to whoever may relay, so there is no relay.
@@ -290,12 +266,6 @@ fn peer_policy(config: &Config, listeners: &[SocketAddr], own_addresses: &[IpAdd
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_user_can_take_all_ports_but_each_can_have_one() {
-        let shares = [1, 2, 3, 4, 100, 16_384].map(share_of_one_user);
-        assert_eq!(shares, [1, 1, 2, 3, 75, 12_288]);
-    }
 
     #[test]
     fn a_host_that_does_not_know_its_addresses_does_not_relay() {

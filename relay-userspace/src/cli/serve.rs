@@ -7,15 +7,23 @@ use std::process::ExitCode;
 use hairpin_proto::turn::RelayAddress;
 use ipnet::IpNet;
 
-use super::value::{admin_address, interface, listen_address, network, port_range, realm, relay_address, secret, user};
+use super::value::{
+    admin_address, bit_rate, interface, listen_address, network, packet_rate, port_range, realm, relay_address, secret,
+    user,
+};
 use super::{log, usage_error};
-use crate::config::{AdminAddr, Authentication, Config, PortRange, User};
+use crate::capacity::allocations_by_ports;
+use crate::config::{AdminAddr, Authentication, Config, PortRange, Rate, Rates, User};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
 use crate::{relay, state};
 
 /// The port of STUN and TURN (RFC 8656 section 4).
 const PORT: u16 = 3478;
+/// More have no port each on any host with fewer than 16 addresses.
+const MAX_ALLOCATIONS: i64 = 1_000_000;
+/// 4 GiB.
+const MAX_KERNEL_RECORDS: i64 = 1 << 24;
 
 /// Run the relay.
 #[derive(Debug, clap::Args)]
@@ -70,6 +78,38 @@ pub struct Args {
     /// Number of threads that serve packets [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     shards: Option<u32>,
+
+    /// Allocations that there may be at once, shared out to the shards evenly [default: as many as the relay ports allow,
+    /// at most 16384]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
+    max_allocations: Option<u32>,
+
+    /// Records that the kernel has room for: two for each relayed address, one for each permission, two for each channel,
+    /// 256 bytes each [default: 8 for each allocation]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=MAX_KERNEL_RECORDS))]
+    kernel_records: Option<u32>,
+
+    /// Bits of application data a second for each allocation, in each direction; one second's worth may come at once.
+    /// 500k, 20M, 1G or off
+    #[arg(long, value_name = "BITS", default_value_t = Rate::Off, value_parser = bit_rate)]
+    allocation_bit_rate: Rate,
+
+    /// Datagrams a second for each allocation, in each direction; one second's worth may come at once
+    #[arg(long, value_name = "N|off", default_value_t = Rate::Off, value_parser = packet_rate)]
+    allocation_packet_rate: Rate,
+
+    /// Bits of application data a second for the whole relay, both directions together; 100 ms' worth may come at once
+    #[arg(long, value_name = "BITS", default_value_t = Rate::Off, value_parser = bit_rate)]
+    relay_bit_rate: Rate,
+
+    /// Datagrams a second that one source address (of IPv6, one /64) without an allocation may send to the server:
+    /// Binding and first Allocate requests, garbage; one second's worth may come at once
+    #[arg(long, value_name = "N|off", default_value = "1000", value_parser = packet_rate)]
+    source_packet_rate: Rate,
+
+    /// Such datagrams a second of all sources together that reach the daemon; one second's worth may come at once
+    #[arg(long, value_name = "N|off", default_value = "50000", value_parser = packet_rate)]
+    control_packet_rate: Rate,
 
     /// Where state is kept over restarts [default: /var/lib/hairpin for root, else ~/.local/state/hairpin]
     #[arg(long, value_name = "DIR")]
@@ -148,6 +188,14 @@ impl Args {
                 return Err(format!("--relay-address {} is given twice", address.bind));
             }
         }
+        let most = allocations_by_ports(&relay_addresses, ports);
+        if let Some(wanted) = self.max_allocations.filter(|wanted| *wanted as usize > most) {
+            return Err(format!(
+                "--max-allocations {wanted} is more than there are relay ports: {most}, with --relay-ports {ports} and \
+                 {} of --relay-address",
+                relay_addresses.len()
+            ));
+        }
         for (at, user) in self.user.iter().enumerate() {
             if self.user[..at].iter().any(|other| other.name == user.name) {
                 return Err(format!("--user {} is given twice", user.name));
@@ -178,6 +226,15 @@ impl Args {
             interfaces: self.interface,
             admin: self.admin,
             shards,
+            max_allocations: self.max_allocations,
+            kernel_records: self.kernel_records,
+            rates: Rates {
+                allocation_bits: self.allocation_bit_rate,
+                allocation_packets: self.allocation_packet_rate,
+                relay_bits: self.relay_bit_rate,
+                source_packets: self.source_packet_rate,
+                control_packets: self.control_packet_rate,
+            },
         })
     }
 }

@@ -2,15 +2,22 @@
 //! who asks.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 
 use hairpin_proto::turn::RelayAddress;
 use ipnet::IpNet;
 
-use crate::config::{AdminAddr, PortRange, User};
+use crate::config::{AdminAddr, PortRange, Rate, User};
 
 /// The longest realm, in bytes. RFC 8489 section 14.9 can carry 763, but the realm is in each challenge (401), which
 /// anybody gets for a small request with a source address of somebody else.
 const MAX_REALM: usize = 127;
+
+/// What a second may hold, in bits. A datagram that fills an Ethernet frame takes 12 seconds of the least.
+const BIT_RATES: RangeInclusive<u64> = 1_000..=1_000_000_000_000;
+/// The same in datagrams.
+const PACKET_RATES: RangeInclusive<u64> = 1..=1_000_000_000;
 
 /// `--relay-address IP[=PUBLIC-IP]`.
 pub(super) fn relay_address(text: &str) -> Result<RelayAddress, String> {
@@ -93,6 +100,31 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 /// `--interface IF`.
 pub(super) fn interface(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("the name of an interface is needed".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// `--allocation-bit-rate BITS|off` and what else is counted in bits.
+pub(super) fn bit_rate(text: &str) -> Result<Rate, String> {
+    let allowed = "1k to 1000G bits a second are allowed, such as 500k, 20M or 1G, and `off`";
+    rate(text, BIT_RATES).ok_or_else(|| allowed.to_owned())
+}
+
+/// `--source-packet-rate N|off` and what else is counted in datagrams.
+pub(super) fn packet_rate(text: &str) -> Result<Rate, String> {
+    let allowed = "1 to 1G datagrams a second are allowed, such as 200 or 50k, and `off`";
+    rate(text, PACKET_RATES).ok_or_else(|| allowed.to_owned())
+}
+
+fn rate(text: &str, allowed: RangeInclusive<u64>) -> Option<Rate> {
+    if text == "off" {
+        return Some(Rate::Off);
+    }
+    let suffixes = [('k', 1_000), ('M', 1_000_000), ('G', 1_000_000_000)];
+    let split = suffixes.into_iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
+    let (digits, unit) = split.unwrap_or((text, 1));
+    // A sign is no digit, though the library would take it.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)?;
+    NonZeroU64::new(number).filter(|number| allowed.contains(&number.get())).map(Rate::PerSecond)
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
@@ -183,6 +215,30 @@ mod tests {
         for bad in ["", "a\"b", "a\\b", "a\nb", &"r".repeat(128)] {
             assert!(realm(bad).unwrap_err().contains("127"), "{bad}");
         }
+    }
+
+    #[test]
+    fn rates() {
+        let per_second = |number| Ok(Rate::PerSecond(NonZeroU64::new(number).unwrap()));
+        for (text, number) in
+            [("1k", 1_000), ("64000", 64_000), ("500k", 500_000), ("20M", 20_000_000), ("1000G", 1_000_000_000_000)]
+        {
+            assert_eq!(bit_rate(text), per_second(number), "{text}");
+        }
+        for (text, number) in [("1", 1), ("1000", 1_000), ("50k", 50_000), ("1G", 1_000_000_000)] {
+            assert_eq!(packet_rate(text), per_second(number), "{text}");
+        }
+        assert_eq!((bit_rate("off"), packet_rate("off")), (Ok(Rate::Off), Ok(Rate::Off)));
+        let nonsense =
+            ["", "k", "0", "0k", "-1", "+5000", "1.5M", "5m", "5K", "5 k", "5kk", "5T", "OFF", "none", "0x10k"];
+        for bad in nonsense.into_iter().chain(["18446744073709551616", "18446744073709551615G"]) {
+            assert!(bit_rate(bad).unwrap_err().contains("1k to 1000G"), "{bad}");
+            assert!(packet_rate(bad).unwrap_err().contains("1 to 1G"), "{bad}");
+        }
+        for bad in ["999", "1001G"] {
+            assert!(bit_rate(bad).is_err(), "{bad}");
+        }
+        assert!(packet_rate("1001M").is_err());
     }
 
     #[test]

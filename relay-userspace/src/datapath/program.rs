@@ -18,7 +18,7 @@ use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
     Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_STATE, RelayState,
-    SOURCE_METERS, SOURCES, VERDICTS,
+    SOURCE_METERS, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, Seed, buckets_for};
 use hairpin_common::verdict::Verdict;
@@ -220,9 +220,9 @@ impl Program {
     /// The maps, once.
     pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
         let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed } = self.setting;
-        let [flows, counts, states, sources, relay_state] =
-            [FLOWS, ALLOCATIONS, ALLOCATION_STATES, SOURCES, RELAY_STATE].map(|name| self.take_array(name));
-        let state = SharedState::of_arrays(states?.fd(), sources?.fd(), relay_state?.fd(), allocations, limits, seed);
+        let [flows, counts, states, relay_state] =
+            [FLOWS, ALLOCATIONS, ALLOCATION_STATES, RELAY_STATE].map(|name| self.take_array(name));
+        let state = SharedState::of_arrays(states?.fd(), relay_state?.fd(), allocations, limits, seed);
         Ok(Maps {
             flows: FlowMap::new(flows?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,

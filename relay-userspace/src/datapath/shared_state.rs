@@ -29,13 +29,17 @@ use super::program::Limits;
 use super::shared_memory::{Atomics, SharedMemory};
 
 /// The state of all allocations, of the relay, and of sources of unauthenticated traffic.
+///
+/// Of the last, the program has meters of its own: what it passes up has been counted there already, except for what it
+/// does not look at (fragments, IP options, interfaces that it is not attached to).
 #[derive(Debug)]
 pub struct SharedState {
     allocations: SharedMemory<Allocation>,
-    sources: SharedMemory<AtomicU64>,
     relay: SharedMemory<Relay>,
+    sources: SharedMemory<AtomicU64>,
+    control: AtomicU64,
     limits: Limits,
-    /// What the hash of sources is seeded with; the program's own.
+    /// What the hash of sources is seeded with.
     seed: Seed,
 }
 
@@ -92,30 +96,29 @@ impl SharedState {
     /// The state in the memory of the program's arrays.
     pub(super) fn of_arrays(
         allocation_states: impl AsFd,
-        sources: impl AsFd,
         relay_state: impl AsFd,
         allocations: u32,
         limits: Limits,
         seed: Seed,
     ) -> io::Result<Self> {
-        Ok(Self {
-            allocations: SharedMemory::of_array(allocation_states, allocations as usize)?,
-            sources: SharedMemory::of_array(sources, SOURCE_METERS as usize)?,
-            relay: SharedMemory::of_array(relay_state, 1)?,
-            limits,
-            seed,
-        })
+        let allocations = SharedMemory::of_array(allocation_states, allocations as usize)?;
+        Self::new(allocations, SharedMemory::of_array(relay_state, 1)?, limits, seed)
     }
 
     /// The state of a relay without the program, for this many allocations.
     pub fn alone(allocations: u32, limits: Limits, seed: Seed) -> io::Result<Self> {
-        Ok(Self {
-            allocations: SharedMemory::anonymous(allocations.max(1) as usize)?,
-            sources: SharedMemory::anonymous(SOURCE_METERS as usize)?,
-            relay: SharedMemory::anonymous(1)?,
-            limits,
-            seed,
-        })
+        let allocations = SharedMemory::anonymous(allocations.max(1) as usize)?;
+        Self::new(allocations, SharedMemory::anonymous(1)?, limits, seed)
+    }
+
+    fn new(
+        allocations: SharedMemory<Allocation>,
+        relay: SharedMemory<Relay>,
+        limits: Limits,
+        seed: Seed,
+    ) -> io::Result<Self> {
+        let sources = SharedMemory::anonymous(SOURCE_METERS as usize)?;
+        Ok(Self { allocations, relay, sources, control: AtomicU64::new(0), limits, seed })
     }
 
     /// Announces a change of an allocation's flows: from now on the program drops nothing for lack of a permission.
@@ -188,7 +191,7 @@ impl SharedState {
         {
             admit(meter, source_packets, now, 1, Verdict::SourceRate)?;
         }
-        self.relay.iter().try_for_each(|relay| admit(&relay.control, control_packets, now, 1, Verdict::ControlRate))
+        admit(&self.control, control_packets, now, 1, Verdict::ControlRate)
     }
 
     /// What the state of an allocation is at this moment; none for an index out of range.
@@ -209,7 +212,7 @@ impl SharedState {
         self.allocation(allocation).is_some_and(|state| state.announced == state.installed)
     }
 
-    /// The meter of a source, by the hash that the program uses too.
+    /// The meter of a source, by the hash that the program uses, too.
     fn source_index(&self, source: IpAddr) -> usize {
         let mut prefix = [0; 8];
         let version = match source.to_canonical() {

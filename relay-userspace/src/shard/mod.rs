@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use hairpin_proto::turn::Server;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::report::{Counters, Report};
+pub use self::report::{Counters, LIMITS, Report};
 pub use self::reservations::Reservations;
 use self::run::Shard;
 use self::sockets::Sockets;

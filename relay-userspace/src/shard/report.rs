@@ -1,9 +1,19 @@
 //! What a shard has counted. Kept by its thread alone and copied when somebody asks: no packet touches a shared counter.
 
 use hairpin_common::maps::Count;
+use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{Discard, MessageCounts};
 
 use super::sockets::Socket;
+
+/// What limits of rate refuse.
+pub const LIMITS: [Verdict; 5] = [
+    Verdict::AllocationPacketRate,
+    Verdict::AllocationBitRate,
+    Verdict::RelayBitRate,
+    Verdict::SourceRate,
+    Verdict::ControlRate,
+];
 
 /// Traffic that went through userspace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,6 +24,8 @@ pub struct Counters {
     pub to_client: Count,
     /// Dropped by the engine, by reason.
     pub discarded: [u64; Discard::ALL.len()],
+    /// Dropped by a limit of rate, by verdict.
+    pub refused: [u64; Verdict::COUNT],
     /// Dropped for its hop limit.
     pub hop_limit: u64,
     /// Not taken by the kernel.
@@ -25,6 +37,10 @@ impl Counters {
         self.discarded[reason as usize] += 1;
     }
 
+    pub(super) fn refuse(&mut self, limit: Verdict) {
+        self.refused[limit as usize] += 1;
+    }
+
     pub(super) fn relayed(&mut self, through: Socket, bytes: usize) {
         let count = self.direction(through);
         count.packets += 1;
@@ -32,7 +48,7 @@ impl Counters {
     }
 
     /// Takes back what [`Counters::relayed`] counted too early.
-    pub(super) fn refused(&mut self, through: Socket, bytes: usize) {
+    pub(super) fn not_sent(&mut self, through: Socket, bytes: usize) {
         let count = self.direction(through);
         count.packets -= 1;
         count.bytes -= bytes as u64;

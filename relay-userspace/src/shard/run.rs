@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Instant;
 
+use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
 use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, IcmpError, Now, Scope, Server};
 use tokio::sync::mpsc;
@@ -10,8 +11,8 @@ use tokio::sync::mpsc;
 use super::Command;
 use super::report::{Counters, Report};
 use super::sockets::{Ready, Socket, Sockets};
-use crate::clock::unix_seconds;
-use crate::datapath;
+use crate::clock::{monotonic_nanoseconds, unix_seconds};
+use crate::datapath::{self, Direction};
 use crate::net::{IcmpReport, Outbox, Outgoing, ReceiveBatch, Received, SendBatch, take_error, watch};
 
 /// How many rounds of receiving and sending come before timers and commands have their turn.
@@ -32,6 +33,8 @@ struct State {
     sockets: Sockets,
     datapath: datapath::Handle,
     counters: Counters,
+    /// When the batch came that goes through, in nanoseconds of `CLOCK_MONOTONIC`.
+    batch_time: u64,
     index: u32,
     shards: u32,
 }
@@ -39,7 +42,7 @@ struct State {
 impl Shard {
     pub(super) fn new(server: Server, sockets: Sockets, datapath: datapath::Handle, index: u32, shards: u32) -> Self {
         Self {
-            state: State { server, sockets, datapath, counters: Counters::default(), index, shards },
+            state: State { server, sockets, datapath, counters: Counters::default(), batch_time: 0, index, shards },
             ready: Vec::new(),
             receive: ReceiveBatch::new(),
             send: SendBatch::new(),
@@ -115,6 +118,7 @@ impl Shard {
     /// Passes the received batch through the engine.
     fn relay(&mut self) {
         let now = now();
+        self.state.batch_time = monotonic_nanoseconds();
         let mut outbox = self.send.start();
         for datagram in self.receive.iter() {
             self.state.relay(now, &datagram, &mut outbox);
@@ -130,6 +134,10 @@ impl State {
             Socket::Listener(listener) => {
                 let server = self.sockets.server_address(listener, datagram.destination);
                 let five_tuple = FiveTuple { client: ClientAddr::new(datagram.source), server };
+                if let Err(limit) = self.admit_client(&five_tuple) {
+                    self.counters.refuse(limit);
+                    return;
+                }
                 self.server.client_datagram(now, five_tuple, datagram.payload)
             }
             // A request before it in this batch may have closed the socket.
@@ -159,6 +167,10 @@ impl State {
             self.counters.hop_limit += 1;
             return;
         };
+        if let Err(limit) = self.admit(forward) {
+            self.counters.refuse(limit);
+            return;
+        }
         let mut ip = datagram.ip;
         ip.hop_limit = hop_limit;
         match forward {
@@ -192,6 +204,23 @@ impl State {
         }
     }
 
+    /// Whether a client's datagram may be looked at: an allocation vouches for it, or its source keeps to its limit.
+    fn admit_client(&self, five_tuple: &FiveTuple) -> Result<(), Verdict> {
+        if self.server.has_allocation(five_tuple) {
+            return Ok(());
+        }
+        self.datapath.admit_source(five_tuple.client.socket().ip(), self.batch_time)
+    }
+
+    /// Whether the limits let data pass that is to be sent on.
+    fn admit(&self, forward: &Forward<'_>) -> Result<(), Verdict> {
+        let (allocation, direction, payload) = match forward {
+            Forward::ToPeer { allocation, payload, .. } => (allocation, Direction::ToPeer, payload),
+            Forward::ToClient { allocation, payload, .. } => (allocation, Direction::ToClient, payload),
+        };
+        self.datapath.admit(self.kernel_index(*allocation), direction, payload.len(), self.batch_time)
+    }
+
     fn push<'p>(&mut self, outgoing: &Outgoing<'_, 'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
         if outbox.is_full() {
             self.flush(outbox);
@@ -203,7 +232,7 @@ impl State {
     fn flush(&mut self, outbox: &mut Outbox<'_, '_, Socket>) {
         if !outbox.is_empty() {
             let Self { sockets, counters, .. } = self;
-            outbox.flush(|socket| sockets.fd(socket), |socket, bytes| counters.refused(socket, bytes));
+            outbox.flush(|socket| sockets.fd(socket), |socket, bytes| counters.not_sent(socket, bytes));
         }
     }
 

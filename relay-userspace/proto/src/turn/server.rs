@@ -170,6 +170,12 @@ impl Server {
         self.end_all();
     }
 
+    /// Whether a client has an allocation: whether anybody vouches for what comes from there.
+    #[inline]
+    pub fn has_allocation(&self, five_tuple: &FiveTuple) -> bool {
+        self.allocations.of_client(five_tuple).is_some()
+    }
+
     /// How many allocations there are.
     pub fn allocations(&self) -> usize {
         self.allocations.len()

@@ -1,0 +1,195 @@
+//! How much of everything there may be: what the operator has said, or else what the ports and files of this host allow.
+
+use hairpin_common::limit::Limit;
+use hairpin_proto::turn::RelayAddress;
+
+use crate::config::{Config, PortRange, Rates};
+use crate::datapath::program::Limits;
+use crate::file_limit;
+
+/// Allocations unless the operator says otherwise: as many as there are dynamic ports.
+const DEFAULT_ALLOCATIONS: usize = 16_384;
+/// How many records the kernel has room for, for each allocation: two of its relayed address, and those of two peers with
+/// a permission and a channel each.
+const RECORDS_PER_ALLOCATION: u32 = 8;
+/// Sockets that an allocation has at most: a relayed address of each family, or one and the port that it has reserved.
+const SOCKETS_PER_ALLOCATION: usize = 2;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// How much of everything there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Relay ports, over all relay addresses.
+    pub ports: usize,
+    /// Allocations, over all shards: a multiple of their number.
+    pub allocations: u32,
+    /// Allocations and reserved ports of one user, over all shards.
+    pub allocations_per_user: usize,
+    /// Records in the kernel.
+    pub records: u32,
+    /// What the operator has to know when there are too few files for all of this.
+    pub warning: Option<String>,
+}
+
+impl Capacity {
+    /// Asks the system for as many open files as are needed, and makes do with those it gives.
+    pub fn of(config: &Config) -> Self {
+        let wanted = match config.max_allocations {
+            Some(wanted) => wanted as usize,
+            None => allocations_by_ports(&config.relay_addresses, config.relay_ports).min(DEFAULT_ALLOCATIONS),
+        };
+        let sockets = ports(config).min(wanted.saturating_mul(SOCKETS_PER_ALLOCATION));
+        let listeners = config.listeners.iter().chain(&config.optional_listener).count();
+        let needed = file_limit::needed(sockets, listeners, config.shards);
+        let limit = file_limit::raise(needed);
+        let warning = file_limit::warning(limit, needed, sockets);
+        Self { warning, ..Self::with_room(config, wanted, file_limit::room(limit, needed, sockets)) }
+    }
+
+    /// For so many sockets of relayed addresses. Files that are left over keep metrics reachable when all are taken.
+    fn with_room(config: &Config, wanted: usize, sockets: usize) -> Self {
+        let has_family = |v4| config.relay_addresses.iter().any(|address| address.bind.is_ipv4() == v4);
+        let families = [true, false].into_iter().filter(|v4| has_family(*v4)).count().max(1);
+        let allocations = wanted.min((sockets / families).max(1));
+        let of_all_shards = u32::try_from(allocations).unwrap_or(u32::MAX).next_multiple_of(config.shards);
+        Self {
+            ports: ports(config),
+            allocations: of_all_shards,
+            allocations_per_user: share_of_one_user(allocations),
+            records: config.kernel_records.unwrap_or(of_all_shards.saturating_mul(RECORDS_PER_ALLOCATION)),
+            warning: None,
+        }
+    }
+}
+
+fn ports(config: &Config) -> usize {
+    config.relay_ports.count() * config.relay_addresses.len()
+}
+
+/// How many allocations have a relay port of their own: each takes at most one of each family.
+pub fn allocations_by_ports(relay_addresses: &[RelayAddress], ports: PortRange) -> usize {
+    let of_family = |v4: bool| relay_addresses.iter().filter(|address| address.bind.is_ipv4() == v4).count();
+    ports.count() * of_family(true).max(of_family(false))
+}
+
+/// How many allocations one user may have: three quarters, so that nobody can take them all.
+fn share_of_one_user(allocations: usize) -> usize {
+    (allocations / 4 * 3 + allocations % 4 * 3 / 4).max(1)
+}
+
+/// The limits that make datagrams keep to these rates.
+///
+/// One second's worth may come at once. Of the whole relay's data it is a tenth of that: it guards a link, whose queue
+/// would hold no more.
+pub fn limits(rates: &Rates) -> Limits {
+    // Less than a byte more than was asked for, rather than none.
+    let bytes = |bits: u64| bits.div_ceil(8);
+    Limits {
+        allocation_packets: Limit::per_second(rates.allocation_packets.number(), SECOND),
+        allocation_bytes: Limit::per_second(bytes(rates.allocation_bits.number()), SECOND),
+        relay_bytes: Limit::per_second(bytes(rates.relay_bits.number()), SECOND / 10),
+        source_packets: Limit::per_second(rates.source_packets.number(), SECOND),
+        control_packets: Limit::per_second(rates.control_packets.number(), SECOND),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::config::{AdminAddr, Authentication, Rate};
+    use crate::datapath::XdpMode;
+
+    const OFF: Rates = Rates {
+        allocation_bits: Rate::Off,
+        allocation_packets: Rate::Off,
+        relay_bits: Rate::Off,
+        source_packets: Rate::Off,
+        control_packets: Rate::Off,
+    };
+
+    fn config(addresses: &[&str], relay_ports: PortRange, shards: u32) -> Config {
+        let relay_addresses = addresses.iter().map(|address| address.parse().unwrap());
+        Config {
+            listeners: vec![([127, 0, 0, 1], 3478).into()],
+            optional_listener: None,
+            relay_addresses: relay_addresses.map(|bind| RelayAddress { bind, public: bind }).collect(),
+            relay_ports,
+            realm: "r".to_owned(),
+            authentication: Authentication::Given { users: Vec::new(), secrets: Vec::new() },
+            allow_peers: Vec::new(),
+            deny_peers: Vec::new(),
+            xdp: XdpMode::Off,
+            interfaces: Vec::new(),
+            admin: AdminAddr::Off,
+            shards,
+            max_allocations: None,
+            kernel_records: None,
+            rates: OFF,
+        }
+    }
+
+    #[test]
+    fn no_user_can_take_all_ports_but_each_can_have_one() {
+        let shares = [1, 2, 3, 4, 100, 16_384].map(share_of_one_user);
+        assert_eq!(shares, [1, 1, 2, 3, 75, 12_288]);
+    }
+
+    #[test]
+    fn each_allocation_needs_a_port_of_one_family() {
+        let by_ports = |addresses: &[&str]| {
+            let config = config(addresses, PortRange { min: 5000, max: 5099 }, 1);
+            allocations_by_ports(&config.relay_addresses, config.relay_ports)
+        };
+        assert_eq!(by_ports(&["192.0.2.1"]), 100);
+        assert_eq!(by_ports(&["192.0.2.1", "2001:db8::1"]), 100, "a dual allocation takes both");
+        assert_eq!(by_ports(&["192.0.2.1", "192.0.2.2", "2001:db8::1"]), 200);
+    }
+
+    #[test]
+    fn without_a_word_there_are_as_many_allocations_as_ports_up_to_the_default() {
+        let narrow = Capacity::of(&config(&["192.0.2.1"], PortRange { min: 5000, max: 5009 }, 4));
+        assert_eq!((narrow.ports, narrow.allocations, narrow.records), (10, 12, 96), "the same for each shard");
+        assert_eq!(narrow.allocations_per_user, 7);
+        let wide = config(&["192.0.2.1"], PortRange { min: 1024, max: 65_535 }, 1);
+        assert_eq!(Capacity::with_room(&wide, 16_384, 32_768).allocations, 16_384);
+    }
+
+    #[test]
+    fn what_the_operator_says_holds_as_far_as_there_are_files() {
+        let mut config = config(&["192.0.2.1", "2001:db8::1"], PortRange::DYNAMIC, 2);
+        let told = Capacity::with_room(&config, 100, 200);
+        assert_eq!((told.allocations, told.allocations_per_user, told.records), (100, 75, 800));
+        assert_eq!(Capacity::with_room(&config, 100, 50).allocations, 26, "two sockets each");
+        assert_eq!(Capacity::with_room(&config, 100, 0).allocations, 2, "one is always tried");
+        config.kernel_records = Some(77);
+        assert_eq!(Capacity::with_room(&config, 100, 200).records, 77);
+        config.max_allocations = Some(10);
+        assert_eq!(Capacity::of(&config).allocations, 10);
+    }
+
+    #[test]
+    fn rates_become_limits_of_bytes_and_datagrams() {
+        assert_eq!(limits(&OFF), Limits::default());
+        let rate = |number| Rate::PerSecond(NonZeroU64::new(number).unwrap());
+        let rates = Rates {
+            allocation_bits: rate(8_000),
+            allocation_packets: rate(50),
+            relay_bits: rate(1_000_000),
+            source_packets: rate(1_000),
+            control_packets: rate(50_000),
+        };
+        let expected = Limits {
+            allocation_bytes: Limit::per_second(1_000, SECOND),
+            allocation_packets: Limit::per_second(50, SECOND),
+            relay_bytes: Limit::per_second(125_000, SECOND / 10),
+            source_packets: Limit::per_second(1_000, SECOND),
+            control_packets: Limit::per_second(50_000, SECOND),
+        };
+        assert_eq!(limits(&rates), expected);
+        let odd = limits(&Rates { allocation_bits: rate(1_001), ..OFF });
+        assert_eq!(odd.allocation_bytes, Limit::per_second(126, SECOND), "no less than what was asked for");
+    }
+}
