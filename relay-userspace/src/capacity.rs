@@ -12,6 +12,8 @@ const DEFAULT_ALLOCATIONS: usize = 16_384;
 /// How many records the kernel has room for, for each allocation: two of its relayed address, and those of two peers with
 /// a permission and a channel each.
 const RECORDS_PER_ALLOCATION: u32 = 8;
+/// How many more there are, for listeners: one for each address of each. A host without allocations needs them, too.
+const LISTENER_RECORDS: u32 = 256;
 /// Sockets that an allocation has at most: a relayed address of each family, or one and the port that it has reserved.
 const SOCKETS_PER_ALLOCATION: usize = 2;
 
@@ -57,10 +59,15 @@ impl Capacity {
             ports: ports(config),
             allocations: of_all_shards,
             allocations_per_user: share_of_one_user(allocations),
-            records: config.kernel_records.unwrap_or(of_all_shards.saturating_mul(RECORDS_PER_ALLOCATION)),
+            records: config.kernel_records.unwrap_or(records_for(of_all_shards)),
             warning: None,
         }
     }
+}
+
+/// How many records the kernel has room for unless the operator says otherwise.
+pub fn records_for(allocations: u32) -> u32 {
+    allocations.saturating_mul(RECORDS_PER_ALLOCATION).saturating_add(LISTENER_RECORDS)
 }
 
 fn ports(config: &Config) -> usize {
@@ -151,7 +158,7 @@ mod tests {
     #[test]
     fn without_a_word_there_are_as_many_allocations_as_ports_up_to_the_default() {
         let narrow = Capacity::of(&config(&["192.0.2.1"], PortRange { min: 5000, max: 5009 }, 4));
-        assert_eq!((narrow.ports, narrow.allocations, narrow.records), (10, 12, 96), "the same for each shard");
+        assert_eq!((narrow.ports, narrow.allocations, narrow.records), (10, 12, 96 + 256), "the same for each shard");
         assert_eq!(narrow.allocations_per_user, 7);
         let wide = config(&["192.0.2.1"], PortRange { min: 1024, max: 65_535 }, 1);
         assert_eq!(Capacity::with_room(&wide, 16_384, 32_768).allocations, 16_384);
@@ -161,7 +168,7 @@ mod tests {
     fn what_the_operator_says_holds_as_far_as_there_are_files() {
         let mut config = config(&["192.0.2.1", "2001:db8::1"], PortRange::DYNAMIC, 2);
         let told = Capacity::with_room(&config, 100, 200);
-        assert_eq!((told.allocations, told.allocations_per_user, told.records), (100, 75, 800));
+        assert_eq!((told.allocations, told.allocations_per_user, told.records), (100, 75, 800 + 256));
         assert_eq!(Capacity::with_room(&config, 100, 50).allocations, 26, "two sockets each");
         assert_eq!(Capacity::with_room(&config, 100, 0).allocations, 2, "one is always tried");
         config.kernel_records = Some(77);

@@ -89,6 +89,10 @@ impl Exporter {
     }
 }
 
+/// How Binding requests that the program has answered are told, like those of the engine.
+const BINDING: &str = "binding";
+const SUCCESS: u16 = 200;
+
 fn describe() {
     describe_gauge!("hairpin_build_info", "Constant 1, labelled with the version that runs.");
     describe_gauge!("hairpin_shards", "Threads that serve packets.");
@@ -106,8 +110,8 @@ fn describe() {
         "hairpin_xdp_attached",
         "1 where the XDP program is attached, by interface, mode, and why it is not a better one."
     );
-    describe_gauge!("hairpin_flows", "Channels that the kernel forwards.");
-    describe_counter!("hairpin_flow_insert_failures_total", "Channels that the kernel could not take; userspace did.");
+    describe_gauge!("hairpin_flows", "Relayed addresses, permissions and channels that the kernel knows.");
+    describe_counter!("hairpin_flow_insert_failures_total", "Those that it could not take; userspace serves them.");
 }
 
 fn record(snapshot: &Snapshot) {
@@ -137,6 +141,8 @@ fn record(snapshot: &Snapshot) {
     for verdict in Verdict::ALL {
         let count = snapshot.kernel.verdicts[*verdict as usize];
         match verdict.action() {
+            // It is a response, and counted with them.
+            Action::Transmit if *verdict == Verdict::Binding => {}
             Action::Transmit => relayed("kernel", verdict.label(), count),
             Action::Drop => dropped("kernel", verdict.label(), count.packets),
             Action::Pass => {
@@ -147,10 +153,14 @@ fn record(snapshot: &Snapshot) {
     gauge!("hairpin_flows").set(as_gauge(snapshot.kernel.flows as usize));
     counter!("hairpin_flow_insert_failures_total").absolute(snapshot.kernel.insert_failures);
 
-    for (method, requests) in sum(shards.iter().flat_map(|shard| shard.messages.requests())) {
+    let answered = snapshot.kernel.verdicts[Verdict::Binding as usize].packets;
+    let requests = shards.iter().flat_map(|shard| shard.messages.requests());
+    for (method, requests) in sum(requests.chain([(BINDING, answered)])) {
         counter!("hairpin_stun_requests_total", "method" => method).absolute(requests);
     }
-    for ((method, code), responses) in sum(shards.iter().flat_map(|shard| shard.messages.responses())) {
+    let responses = shards.iter().flat_map(|shard| shard.messages.responses());
+    let in_kernel = (answered > 0).then_some(((BINDING, SUCCESS), answered));
+    for ((method, code), responses) in sum(responses.chain(in_kernel)) {
         counter!("hairpin_stun_responses_total", "method" => method, "code" => code.to_string()).absolute(responses);
     }
 }
@@ -215,6 +225,20 @@ mod tests {
                 assert!(text.contains(&format!("\n{series} {value}\n")), "{series} is not {value}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_program_answers_is_a_request_with_a_response_and_nothing_that_is_relayed() {
+        let mut kernel = datapath::Counters::default();
+        kernel.verdicts[Verdict::Binding as usize] = Count { packets: 7, bytes: 300 };
+        let text = Exporter::new().render(&Snapshot { kernel, ..snapshot() });
+        for line in [
+            "hairpin_stun_requests_total{method=\"binding\"} 7",
+            "hairpin_stun_responses_total{method=\"binding\",code=\"200\"} 7",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+        }
+        assert!(!text.contains("direction=\"binding\""), "{text}");
     }
 
     #[test]

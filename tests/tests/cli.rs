@@ -21,7 +21,7 @@ const LOOPBACK: [&str; 4] = ["--listen", "127.0.0.1:3478", "--xdp", "off"];
 #[test]
 fn a_bad_value_is_refused_in_one_line_that_names_its_option() {
     let long = "r".repeat(128);
-    let cases: [(&str, &[&str]); 13] = [
+    let cases: [(&str, &[&str]); 20] = [
         ("--listen", &["", "127.0.0.1", "example.org:3478", "127.0.0.1:0", "127.0.0.1:65536", "224.0.0.1:3478"]),
         ("--listen", &["[fe80::1]:3478", "[fe80::1%1]:3478"]),
         ("--relay-address", &["", "host", "10.0.0.1=", "10.0.0.1=::1", "0.0.0.0", "::", "10.0.0.1/8"]),
@@ -35,6 +35,13 @@ fn a_bad_value_is_refused_in_one_line_that_names_its_option() {
         ("--interface", &[""]),
         ("--admin", &["", "on", "9641", "127.0.0.1", "127.0.0.1:0"]),
         ("--shards", &["", "0", "-1", "many", "100000"]),
+        ("--max-allocations", &["", "0", "-1", "many", "16385", "1000001"]),
+        ("--kernel-records", &["", "0", "15", "16777217"]),
+        ("--allocation-bit-rate", &["", "0", "999", "2m", "1.5M", "-1", "none"]),
+        ("--allocation-packet-rate", &["", "0", "-1", "50 k", "2G"]),
+        ("--relay-bit-rate", &["", "0", "1T", "fast"]),
+        ("--source-packet-rate", &["", "0", "OFF"]),
+        ("--control-packet-rate", &["", "0", "1e6"]),
     ];
     let host = Namespace::new("cli");
     for (option, values) in cases {
@@ -95,6 +102,13 @@ fn the_help_names_every_option() {
         "--interface",
         "--admin",
         "--shards",
+        "--max-allocations",
+        "--kernel-records",
+        "--allocation-bit-rate",
+        "--allocation-packet-rate",
+        "--relay-bit-rate",
+        "--source-packet-rate",
+        "--control-packet-rate",
         "--state-dir",
     ] {
         assert!(help.contains(option), "{option}: {help}");
@@ -314,6 +328,24 @@ fn one_user_gets_three_quarters_of_the_ports() {
 }
 
 #[test]
+fn there_are_as_many_allocations_as_the_operator_says() {
+    let host = Namespace::new("cli");
+    let relay = Relay::start(&host, &[&LOOPBACK[..], &["--max-allocations", "4", "--shards", "1"]].concat());
+    let allocate = |user: &str| {
+        Client::new(&host, "127.0.0.1:0".parse().unwrap(), server(), user, PASSWORD).allocate().map_err(|no| no.0)
+    };
+    let codes: Vec<_> = (0..4).map(|_| allocate(USER).err()).collect();
+    assert_eq!(codes, [None, None, None, Some(486)], "one is left for others");
+    relay.stop();
+
+    let others = ["--user", "bob:in-a-lab", "--max-allocations", "4", "--shards", "1"];
+    let relay = Relay::start(&host, &[&LOOPBACK[..], &others].concat());
+    let codes: Vec<_> = [USER, USER, USER, "bob", "bob"].map(|user| allocate(user).err()).to_vec();
+    assert_eq!(codes, [None, None, None, None, Some(508)]);
+    relay.stop();
+}
+
+#[test]
 fn too_few_open_files_are_said_at_the_start_with_figures() {
     let host = Namespace::new("cli");
     let complaint = |ports: &str| {
@@ -325,7 +357,7 @@ fn too_few_open_files_are_said_at_the_start_with_figures() {
         stderr.lines().find(|line| line.contains("limit of open files")).map(str::to_owned)
     };
     let line = complaint("50000-50999").expect("a warning");
-    assert!(line.contains("limit of open files is 1000,") && line.contains("all 1000 relay ports"), "{line}");
+    assert!(line.contains("limit of open files is 1000,") && line.contains("to use 1000 relay ports"), "{line}");
     assert_eq!(complaint("50000-50099"), None);
 }
 

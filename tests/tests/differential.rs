@@ -79,7 +79,7 @@ fn both_paths_send_the_same_bytes() {
             wire: Wire::open(&labs[side].router, ROUTER_LINK),
             relay: &relays[side],
         });
-        relays[0].wait_for("the channel is in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == 1);
+        relays[0].wait_for("the channel is in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == Call::FLOWS);
         let before = sides.each_ref().map(|side| side.relay.metrics().relayed("kernel"));
         for direction in [Direction::ToPeer, Direction::ToClient] {
             for _ in 0..CASES {

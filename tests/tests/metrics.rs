@@ -78,7 +78,7 @@ fn every_packet_and_request_is_counted_where_it_belongs() {
     assert_eq!(idle.sum("hairpin_shards_up", &[]), idle.sum("hairpin_shards", &[]), "all answer");
     assert_eq!(idle.sum("hairpin_relay_ports_capacity", &[]), 2 * 16_384, "two addresses with the dynamic ports");
 
-    let mut call = Call::in_kernel(&lab, &relay, Family::V4);
+    let call = Call::in_kernel(&lab, &relay, Family::V4);
     for _ in 0..10 {
         call.exchange(&[7; 100]);
     }
@@ -97,13 +97,11 @@ fn every_packet_and_request_is_counted_where_it_belongs() {
     assert_eq!((responses(&busy, "allocate", "401"), responses(&busy, "allocate", "200")), (1, 1));
     assert_eq!(responses(&busy, "channel_bind", "200"), 1);
 
-    // An indication is relayed in userspace.
-    let peer = call.peer_address();
-    call.client.send_indication(peer, &[7; 50]);
+    // What comes in fragments is relayed in userspace.
+    call.client.send_on_channel(CHANNEL, &[7; 2000]);
     let labels = [("path", "userspace"), ("direction", "to_peer")];
-    let after = relay
-        .wait_for("the indication is counted", |metrics| metrics.sum("hairpin_relayed_packets_total", &labels) == 1);
-    assert_eq!(after.sum("hairpin_relayed_bytes_total", &labels), 50);
+    let after = relay.wait_for("it is counted", |metrics| metrics.sum("hairpin_relayed_packets_total", &labels) == 1);
+    assert_eq!(after.sum("hairpin_relayed_bytes_total", &labels), 2000);
     relay.stop();
 }
 

@@ -27,6 +27,9 @@ pub struct Call {
 }
 
 impl Call {
+    /// What the kernel knows of a call: its relayed address, its permission, its channel.
+    pub const FLOWS: u64 = 3;
+
     /// Allocates and binds [`CHANNEL`], through a relay with the user of [`Relay::start`]. All ports are any.
     pub fn new(lab: &Lab, family: Family) -> Self {
         Self::between(lab, family, 0, 0)
@@ -53,7 +56,7 @@ impl Call {
     /// The same, and waits until the kernel forwards it and nothing else.
     pub fn in_kernel(lab: &Lab, relay: &Relay<'_>, family: Family) -> Self {
         let call = Self::new(lab, family);
-        relay.wait_for("the channel is in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == 1);
+        relay.wait_for("the channel is in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == Self::FLOWS);
         call
     }
 
