@@ -26,6 +26,8 @@ const ROUNDS: usize = 7;
 const CPUS: Cpus = Cpus { generator: 0, relay: 1 };
 /// The least part of a path's frames that must not have gone through userspace.
 const IN_KERNEL: f64 = 0.99;
+/// The least part of the frames that a reflector at its limit has no room for.
+const SATURATED: f64 = 0.02;
 /// What a relay must reach of the reflector's rate for ChannelData.
 const TARGET: f64 = 0.70;
 
@@ -94,9 +96,10 @@ fn options() -> Result<Options> {
 }
 
 fn print(figure: &Figure) {
-    let Figure { path, flows, rate, reflected, share, .. } = figure;
+    let Figure { path, flows, rate, reflected, share, refused, .. } = figure;
+    let note = if *refused < SATURATED { "   (the generator was the slower one: at most)" } else { "" };
     println!(
-        "{:<30} {flows:>6} flows {:>6.2} M packets/s {:>6.1} % of the reflector's {:>5.2} M",
+        "{:<30} {flows:>6} flows {:>6.2} M packets/s {:>6.1} % of the reflector's {:>5.2} M{note}",
         path.name,
         rate / 1e6,
         share * 100.0,
@@ -105,13 +108,14 @@ fn print(figure: &Figure) {
 }
 
 fn row(figure: &Figure) -> serde_json::Value {
-    let Figure { path, flows, rate, reflected, share, in_kernel, verified } = figure;
+    let Figure { path, flows, rate, reflected, share, refused, in_kernel, verified } = figure;
     json!({
         "name": path.name,
         "flows": flows,
         "packets_per_second": rate.round(),
         "reflector_packets_per_second": reflected.round(),
         "share": (share * 1000.0).round() / 1000.0,
+        "reflector_saturated": *refused >= SATURATED,
         "in_kernel": (in_kernel * 10_000.0).round() / 10_000.0,
         "packets_verified": verified,
     })

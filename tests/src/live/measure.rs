@@ -26,6 +26,9 @@ pub struct Figure {
     pub reflected: f64,
     /// Their ratio in each round; the median over the rounds.
     pub share: f64,
+    /// The part of the frames made that even the reflector's link had no room for; the median over the rounds. Without
+    /// any, the generator was the slower one, and the share says too much.
+    pub refused: f64,
     /// The part of the frames that did not go through userspace: 0 to 1.
     pub in_kernel: f64,
     /// Frames that were compared to the last bit.
@@ -61,11 +64,11 @@ pub fn measure(
     let (before, received) = (userspace(&relay.metrics()), relayed.received());
     let mut results = Vec::with_capacity(rounds);
     for _ in 0..rounds {
-        let relay = rate(&mut relayed, cpus)?;
-        let reflector = rate(&mut reflected, cpus)?;
+        let (relay, _) = rate(&mut relayed, cpus)?;
+        let (reflector, refused) = rate(&mut reflected, cpus)?;
         verified += relayed.check_samples()?;
         reflected.check_samples()?;
-        results.push([relay, reflector, relay / reflector]);
+        results.push([relay, reflector, relay / reflector, refused]);
     }
     #[allow(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
     let in_kernel = {
@@ -77,21 +80,24 @@ pub fn measure(
         values.sort_unstable_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    Ok(Figure { path, flows, rate: median(0), reflected: median(1), share: median(2), in_kernel, verified })
+    let (rate, reflected, share, refused) = (median(0), median(1), median(2), median(3));
+    Ok(Figure { path, flows, rate, reflected, share, refused, in_kernel, verified })
 }
 
-/// Frames a second that come back.
-fn rate(blast: &mut Blast, cpus: Cpus) -> Result<f64> {
+/// Frames a second that come back, and the part of those made that the link had no room for.
+fn rate(blast: &mut Blast, cpus: Cpus) -> Result<(f64, f64)> {
     let running = blast.start(Pace { cpu: Some(cpus.generator), ..Pace::default() })?;
     thread::sleep(WARM_UP);
-    let (start, before) = (Instant::now(), blast.received());
+    let (start, before) = (Instant::now(), blast.counts()?);
     thread::sleep(WINDOW);
-    let (elapsed, received) = (start.elapsed(), blast.received() - before);
+    let (elapsed, after) = (start.elapsed(), blast.counts()?);
     running.stop()?;
     blast.settle()?;
+    let (received, made) = (after.received - before.received, after.made - before.made);
     ensure!(received > 0, "nothing comes back");
+    let refused = after.refused - before.refused;
     #[allow(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
-    Ok(received as f64 / elapsed.as_secs_f64())
+    Ok((received as f64 / elapsed.as_secs_f64(), refused as f64 / made as f64))
 }
 
 /// How many packets the daemon has forwarded or answered itself.
