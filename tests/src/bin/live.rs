@@ -72,7 +72,10 @@ fn main() -> Result<ExitCode> {
     relay.stop();
     if json {
         let rows: Vec<_> = figures.iter().map(row).collect();
-        println!("{:#}", json!({ "live": rows, "payload_bytes": PAYLOAD, "rounds": ROUNDS, "target_share": TARGET }));
+        let failed: Vec<_> =
+            failed.iter().map(|(path, flows, why)| json!({ "name": path.name, "flows": flows, "why": why })).collect();
+        let parameters = json!({ "payload_bytes": PAYLOAD, "rounds": ROUNDS, "target_share": TARGET });
+        println!("{:#}", json!({ "live": rows, "failed": failed, "parameters": parameters }));
     }
     for (path, flows, why) in &failed {
         eprintln!("live: {}, {flows} flows: {why}", path.name);
