@@ -32,8 +32,8 @@ use serde_json::{Value, json};
 /// Application data in a packet: 20 ms of audio.
 const PAYLOAD: [u8; 160] = [0x5a; 160];
 const FLOWS: [u32; 4] = [1, 100, 10_000, 100_000];
-const ROUNDS: usize = 9;
-const RUNS: usize = 20_000;
+const ROUNDS: usize = 5;
+const RUNS: usize = 10_000;
 const XDP_TX: u32 = 3;
 /// Of each allocation: two for its relayed address, one for its permission, two for its channel.
 const RECORDS: u32 = 5;
@@ -243,7 +243,6 @@ fn map_memory(bench: &Bench) -> Result<Vec<(String, u64)>> {
     ids.into_iter()
         .map(|id| {
             let info = MapInfo::from_id(id)?;
-            let map = info.fd()?;
             let map = info.fd()?;
             let description = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()))?;
             let charged = description.lines().find_map(|line| line.strip_prefix("memlock:"));

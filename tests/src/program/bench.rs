@@ -115,8 +115,8 @@ impl Bench {
         for allocation in &setup.allocations {
             self.complete(allocation)?;
         }
-        for port in setup.ports() {
-            self.role(port, setup.role(port))?;
+        for (port, role) in setup.ports() {
+            self.role(port, role)?;
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Bench {
         for (key, _) in setup.records() {
             self.remove(&key)?;
         }
-        for port in setup.ports() {
+        for port in setup.ports().into_keys() {
             self.role(port, PortRole::None)?;
         }
         for index in setup.next_hops.keys() {

@@ -1,7 +1,7 @@
 //! What the relay has promised to whom, and the records that the daemon would have written for it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -101,10 +101,10 @@ impl Setup {
         }
     }
 
-    /// Every port that has a role.
-    pub fn ports(&self) -> Vec<u16> {
-        let relays = self.relays().map(|(_, relay)| relay.address.port());
-        self.listeners.iter().map(SocketAddr::port).chain(relays).collect()
+    /// Every port that has a role, and which.
+    pub fn ports(&self) -> BTreeMap<u16, PortRole> {
+        let relays = self.relays().map(|(_, relay)| (relay.address.port(), PortRole::Relayed));
+        relays.chain(self.listeners.iter().map(|address| (address.port(), PortRole::Listener))).collect()
     }
 
     /// All relayed addresses, and whose they are.
@@ -126,11 +126,22 @@ impl Setup {
     pub fn records(&self) -> Vec<Record> {
         let mark = Rewrite { allocation: u32::MAX, ..MARK };
         let listeners = self.listeners.iter().map(|address| (mark_key(*address), mark));
-        listeners.chain(self.allocations.iter().flat_map(|allocation| self.records_of(allocation))).collect()
+        let relayed = self.relayed_ips();
+        let allocations = self.allocations.iter().flat_map(|allocation| self.records_next_to(&relayed, allocation));
+        listeners.chain(allocations).collect()
     }
 
     /// The records of one allocation.
     pub fn records_of(&self, allocation: &Allocation) -> Vec<Record> {
+        self.records_next_to(&self.relayed_ips(), allocation)
+    }
+
+    fn relayed_ips(&self) -> HashSet<IpAddr> {
+        self.relays().map(|(_, relay)| relay.address.ip()).collect()
+    }
+
+    fn records_next_to(&self, relayed: &HashSet<IpAddr>, allocation: &Allocation) -> Vec<Record> {
+        let flags = |peer: IpAddr| if relayed.contains(&peer) { PEER_IS_RELAYED } else { 0 };
         let &Allocation { index, client, server, .. } = allocation;
         let mut records = Vec::new();
         for relay in &allocation.relays {
@@ -151,7 +162,8 @@ impl Setup {
             let Some(relay) = allocation.relay_to(permission.peer) else { continue };
             let live = relay.live && permission.live;
             let key = key((permission.peer, 0).into(), relay.address, 0);
-            records.push((key, self.to_client(allocation, relay.address, permission.peer, None, live)));
+            let to_client = self.to_client(allocation, relay.address, permission.peer, None, live);
+            records.push((key, Rewrite { flags: flags(permission.peer), ..to_client }));
         }
         for channel in &allocation.channels {
             let Some(relay) = allocation.relay_to(channel.peer.ip()) else { continue };
@@ -168,11 +180,11 @@ impl Setup {
                 next_hop: self.next_hop_to(peer.ip()),
                 peer_next_hop: 0,
                 family: version(peer),
-                flags: self.flags(peer.ip()),
+                flags: flags(peer.ip()),
             };
             records.push((key(client, server, channel.number), to_peer));
             let to_client = self.to_client(allocation, relayed, peer.ip(), Some(channel), live);
-            records.push((key(peer, relayed, 0), to_client));
+            records.push((key(peer, relayed, 0), Rewrite { flags: flags(peer.ip()), ..to_client }));
         }
         records
     }
@@ -202,12 +214,8 @@ impl Setup {
             next_hop: self.next_hop_to(client.ip()),
             peer_next_hop: if channel.is_none() { self.next_hop_to(peer) } else { 0 },
             family: version(client),
-            flags: self.flags(peer),
+            flags: 0,
         }
-    }
-
-    fn flags(&self, peer: IpAddr) -> u8 {
-        if self.relays_from(peer) { PEER_IS_RELAYED } else { 0 }
     }
 }
 
