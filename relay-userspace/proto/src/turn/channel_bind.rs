@@ -11,8 +11,6 @@ use crate::address::{AddressFamily, PeerAddr};
 use crate::stun::ErrorCode;
 use crate::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
 
-/// How long a binding lasts (RFC 8656 section 12).
-const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
 /// How long after its end a binding still keeps its channel and its peer from being bound to others.
 ///
 /// RFC 8656 section 12 has the client wait this long, so that data which is still on its way does not reach a peer it
@@ -45,7 +43,7 @@ impl Server {
             return Err(ErrorCode::INSUFFICIENT_CAPACITY);
         }
 
-        let expires = now.instant + CHANNEL_LIFETIME;
+        let expires = now.instant + self.limits.channel_lifetime;
         let timer = Timer::Channel(id, number);
         if let Some(before) =
             self.allocations.find_mut(id).and_then(|allocation| allocation.bind(number, peer, expires))

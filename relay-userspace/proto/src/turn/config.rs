@@ -49,6 +49,10 @@ pub struct Limits {
     pub max_lifetime: Duration,
     /// The lifetime of an allocation whose client asks for none, or for a shorter one (RFC 8656 section 3.2).
     pub default_lifetime: Duration,
+    /// How long a permission lasts: five minutes by RFC 8656 section 9, which clients rely on. Tests wait less.
+    pub permission_lifetime: Duration,
+    /// How long a channel binding lasts: ten minutes by RFC 8656 section 12, as above.
+    pub channel_lifetime: Duration,
     /// Allocations of this server (one shard). Every [`AllocationId`](super::AllocationId) is below it.
     pub allocations: usize,
     /// Allocations and reserved ports of one user, over all shards.
@@ -64,6 +68,8 @@ impl Default for Limits {
         Self {
             max_lifetime: Duration::from_secs(3600),
             default_lifetime: Duration::from_secs(600),
+            permission_lifetime: Duration::from_secs(300),
+            channel_lifetime: Duration::from_secs(600),
             // As many as there are dynamic ports, and three quarters of them for one user: none can take them all.
             allocations: 16_384,
             allocations_per_user: 12_288,

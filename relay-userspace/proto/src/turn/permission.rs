@@ -1,7 +1,7 @@
 //! CreatePermission (RFC 8656 sections 9 and 10).
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::allocation::Allocation;
 use super::effect::{AllocationId, Now};
@@ -12,9 +12,6 @@ use super::timer::Timer;
 use crate::address::{AddressFamily, PeerAddr};
 use crate::stun::ErrorCode;
 use crate::stun::attribute::XorPeerAddress;
-
-/// How long a permission lasts (RFC 8656 section 9).
-const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
 
 impl Server {
     /// Gives permissions to all peers of the request, or to none.
@@ -57,7 +54,7 @@ impl Server {
     /// Installs or refreshes a permission, and with it the flows that rest on it.
     pub(super) fn permit(&mut self, now: Instant, id: AllocationId, peer: IpAddr) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
-        let expires = now + PERMISSION_LIFETIME;
+        let expires = now + self.limits.permission_lifetime;
         let timer = Timer::Permission(id, peer);
         if let Some(before) = allocation.permit(peer, expires) {
             self.timers.cancel(before, timer);
