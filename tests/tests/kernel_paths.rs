@@ -2,114 +2,48 @@
 //! to peers and to other clients of the same relay. What is seen on the wire has right checksums, and userspace sees none
 //! of it.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{Software, XorMappedAddress};
 use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
-use hairpin_tests::lab::call::{bind, receive};
+use hairpin_tests::lab::call::receive;
 use hairpin_tests::lab::datagram::Datagram;
+use hairpin_tests::lab::framing::{allocate, peer_socket, settle};
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER};
 use hairpin_tests::lab::topology::ROUTER_LINK;
 use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::wire::Wire;
-use hairpin_tests::lab::{Family, Lab, Metrics, Relay};
+use hairpin_tests::lab::{Family, Framing, Lab, Relay};
 
 const PATIENCE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(300);
-const CHANNEL: u16 = 0x4000;
-
-/// How a client talks about a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    Channel,
-    Indication,
-}
-
-impl Framing {
-    const BOTH: [Self; 2] = [Self::Channel, Self::Indication];
-}
 
 /// Lengths with every remainder of four, empty, and near the MTU of the smallest path.
 fn payloads() -> impl Iterator<Item = Vec<u8>> {
     (0..=9)
         .chain([100, 999, 1000, 1001, 1202, 1400])
-        .map(|length| (0..length).map(|at| (at * 7 + length) as u8).collect())
-}
-
-/// A client with an allocation of a family, at the relay's address of its own family.
-fn allocate(lab: &Lab, client: Family, relayed: Family) -> (Client, SocketAddr) {
-    let server = SocketAddr::new(Lab::relay_ip(client), PORT);
-    let mut client =
-        Client::new(&lab.clients[0], SocketAddr::new(Lab::client_ip(client, 0), 0), server, USER, PASSWORD);
-    let family = match relayed {
-        Family::V4 => AddressFamily::V4,
-        Family::V6 => AddressFamily::V6,
-    };
-    let relayed = client.allocate_of(family, false).expect("the relay has room");
-    (client, relayed)
-}
-
-fn open(client: &mut Client, framing: Framing, peer: SocketAddr) {
-    match framing {
-        Framing::Channel => client.bind_channel(CHANNEL, peer),
-        Framing::Indication => client.permit(peer.ip()),
-    }
-    .expect("a peer of the lab is allowed");
-}
-
-fn send(client: &mut Client, framing: Framing, peer: SocketAddr, data: &[u8]) {
-    match framing {
-        Framing::Channel => client.send_on_channel(CHANNEL, data),
-        Framing::Indication => client.send_indication(peer, data),
-    }
-}
-
-fn expect(client: &Client, framing: Framing, peer: SocketAddr, data: &[u8]) {
-    match framing {
-        Framing::Channel => assert_eq!(client.receive_on_channel(PATIENCE), Some((CHANNEL, data.to_vec()))),
-        Framing::Indication => assert_eq!(client.receive_indication(PATIENCE), Some((peer, data.to_vec()))),
-    }
-}
-
-fn peer_socket(lab: &Lab, family: Family) -> (UdpSocket, SocketAddr) {
-    let socket = bind(&lab.peers[0], SocketAddr::new(Lab::peer_ip(family, 0), 0));
-    let address = socket.local_addr().expect("it is bound");
-    (socket, address)
-}
-
-/// Waits until every flow of these clients is in the kernel, by asking for it with data.
-fn settle(relay: &Relay<'_>, exchange: &mut dyn FnMut()) {
-    for _ in 0..50 {
-        let before = relay.metrics().relayed("userspace");
-        exchange();
-        if relay.metrics().relayed("userspace") == before {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("data still goes through userspace");
+        .map(|length| (0..length).map(|at: u32| (at * 7 + length) as u8).collect())
 }
 
 #[test]
 fn clients_and_peers_of_any_family_meet_in_the_kernel() {
     let lab = Lab::routed();
     let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
-    for (of_client, of_peer) in pairs() {
+    for (of_client, of_peer) in Family::pairs() {
         for framing in Framing::BOTH {
             let story = format!("{of_client:?} client, {of_peer:?} peer, {framing:?}");
             let (mut client, relayed) = allocate(&lab, of_client, of_peer);
-            let (peer, address) = peer_socket(&lab, of_peer);
+            let (peer, address) = peer_socket(&lab.peers[0], Lab::peer_ip(of_peer, 0));
             peer.connect(relayed).expect("the lab has a route to the relay");
-            open(&mut client, framing, address);
+            framing.open(&mut client, address);
             let mut exchange = |data: &[u8]| {
-                send(&mut client, framing, address, data);
+                framing.send(&mut client, address, data);
                 assert_eq!(receive(&peer, PATIENCE).as_deref(), Some(data), "{story}, to the peer");
                 peer.send(data).expect("the way is open");
-                expect(&client, framing, address, data);
+                framing.expect(&client, address, data);
             };
-            settle(&relay, &mut || exchange(b"first"));
+            settle(&relay, || exchange(b"first"));
             let wire = Wire::open(&lab.router, ROUTER_LINK);
             let before = relay.metrics();
             let mut count = 0;
@@ -119,7 +53,7 @@ fn clients_and_peers_of_any_family_meet_in_the_kernel() {
             }
             let after = relay.metrics();
             // Some lengths leave no room for padding in a veth's buffer; these go through userspace, and arrive.
-            let no_room = passed(&after, "no_room") - passed(&before, "no_room");
+            let no_room = after.passed("no_room") - before.passed("no_room");
             assert!(no_room <= if framing == Framing::Indication { 4 } else { 0 }, "{story}: {no_room} without room");
             assert_eq!(after.relayed("kernel") - before.relayed("kernel"), count - no_room, "{story}");
             assert_eq!(after.relayed("userspace") - before.relayed("userspace"), no_room, "{story}");
@@ -138,7 +72,7 @@ fn clients_of_one_relay_meet_in_one_pass() {
     let lab = Lab::routed();
     let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
     for family in Family::ALL {
-        for (of_one, of_other) in pairs() {
+        for (of_one, of_other) in Family::pairs() {
             for (framing_of_one, framing_of_other) in
                 Framing::BOTH.into_iter().flat_map(|one| Framing::BOTH.map(|other| (one, other)))
             {
@@ -147,15 +81,15 @@ fn clients_of_one_relay_meet_in_one_pass() {
                 );
                 let (mut one, relayed_one) = allocate(&lab, of_one, family);
                 let (mut other, relayed_other) = allocate(&lab, of_other, family);
-                open(&mut one, framing_of_one, relayed_other);
-                open(&mut other, framing_of_other, relayed_one);
+                framing_of_one.open(&mut one, relayed_other);
+                framing_of_other.open(&mut other, relayed_one);
                 let mut exchange = |data: &[u8]| {
-                    send(&mut one, framing_of_one, relayed_other, data);
-                    expect(&other, framing_of_other, relayed_one, data);
-                    send(&mut other, framing_of_other, relayed_one, data);
-                    expect(&one, framing_of_one, relayed_other, data);
+                    framing_of_one.send(&mut one, relayed_other, data);
+                    framing_of_other.expect(&other, relayed_one, data);
+                    framing_of_other.send(&mut other, relayed_one, data);
+                    framing_of_one.expect(&one, relayed_other, data);
                 };
-                settle(&relay, &mut || exchange(b"first"));
+                settle(&relay, || exchange(b"first"));
                 let wire = Wire::open(&lab.router, ROUTER_LINK);
                 let before = relay.metrics();
                 let mut count = 0;
@@ -199,16 +133,16 @@ fn binding_requests_are_answered_in_the_driver() {
             let mapped = answer.attribute::<XorMappedAddress>().ok().flatten().map(|XorMappedAddress(address)| address);
             assert_eq!(mapped, Some(client.local()));
         };
-        let before = passed(&relay.metrics(), "control");
+        let before = relay.metrics().passed("control");
         let wire = Wire::open(&lab.router, ROUTER_LINK);
         for fingerprint in [false, true] {
             ask(fingerprint, false);
         }
-        assert_eq!(passed(&relay.metrics(), "control"), before, "{family:?}: the daemon has seen none of it");
+        assert_eq!(relay.metrics().passed("control"), before, "{family:?}: the daemon has seen none of it");
         let sent: Vec<_> = wire.drain(QUIET).iter().filter_map(|frame| Datagram::of(frame)).collect();
         assert_eq!(sent.len(), 2);
         ask(true, true);
-        assert_eq!(passed(&relay.metrics(), "control"), before + 1, "{family:?}: this one is for the daemon");
+        assert_eq!(relay.metrics().passed("control"), before + 1, "{family:?}: this one is for the daemon");
     }
     relay.stop();
 }
@@ -217,19 +151,17 @@ fn binding_requests_are_answered_in_the_driver() {
 fn strangers_end_in_the_driver() {
     let lab = Lab::routed_with(1, 2);
     let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
-    for (of_client, of_peer) in pairs() {
+    for (of_client, of_peer) in Family::pairs() {
         let (mut client, relayed) = allocate(&lab, of_client, of_peer);
-        let (peer, address) = peer_socket(&lab, of_peer);
+        let (peer, address) = peer_socket(&lab.peers[0], Lab::peer_ip(of_peer, 0));
         peer.connect(relayed).expect("the lab has a route to the relay");
-        open(&mut client, Framing::Indication, address);
-        settle(&relay, &mut || {
+        Framing::Indication.open(&mut client, address);
+        settle(&relay, || {
             peer.send(b"first").expect("the way is open");
-            expect(&client, Framing::Indication, address, b"first");
+            Framing::Indication.expect(&client, address, b"first");
         });
-        let stranger = bind(&lab.peers[1], SocketAddr::new(Lab::peer_ip(of_peer, 1), 0));
-        let dropped = |relay: &Relay<'_>| {
-            relay.metrics().sum("hairpin_dropped_packets_total", &[("path", "kernel"), ("reason", "no_permission")])
-        };
+        let (stranger, from) = peer_socket(&lab.peers[1], Lab::peer_ip(of_peer, 1));
+        let dropped = |relay: &Relay<'_>| relay.metrics().dropped("kernel", "no_permission");
         let before = dropped(&relay);
         for _ in 0..10 {
             stranger.send_to(b"let me in", relayed).expect("the lab has a route");
@@ -239,17 +171,8 @@ fn strangers_end_in_the_driver() {
         // A permission that comes later opens the door at once.
         client.permit(Lab::peer_ip(of_peer, 1)).expect("a peer of the lab is allowed");
         stranger.send_to(b"now", relayed).expect("the lab has a route");
-        expect(&client, Framing::Indication, stranger.local_addr().expect("it is bound"), b"now");
+        Framing::Indication.expect(&client, from, b"now");
         client.refresh(0).expect("an allocation can be released");
     }
     relay.stop();
-}
-
-/// Packets that the program passed up for a reason.
-fn passed(metrics: &Metrics, reason: &str) -> u64 {
-    metrics.sum("hairpin_xdp_passed_packets_total", &[("reason", reason)])
-}
-
-fn pairs() -> impl Iterator<Item = (Family, Family)> {
-    Family::ALL.into_iter().flat_map(|one| Family::ALL.map(|other| (one, other)))
 }

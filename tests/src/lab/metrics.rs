@@ -48,6 +48,16 @@ impl Metrics {
     pub fn relayed(&self, path: &str) -> u64 {
         self.sum("hairpin_relayed_packets_total", &[("path", path)])
     }
+
+    /// Packets that the kernel path left to the stack for a reason.
+    pub fn passed(&self, reason: &str) -> u64 {
+        self.sum("hairpin_xdp_passed_packets_total", &[("reason", reason)])
+    }
+
+    /// Packets that ended on a path (`kernel` or `userspace`) for a reason.
+    pub fn dropped(&self, path: &str, reason: &str) -> u64 {
+        self.sum("hairpin_dropped_packets_total", &[("path", path), ("reason", reason)])
+    }
 }
 
 impl Sample {

@@ -8,6 +8,8 @@
 //! - [`wire`] sends and receives raw frames, and [`datagram`] takes them apart and checks their checksums;
 //! - [`turn`] is a client that asks one thing at a time;
 //! - [`call`] is a client and a peer that reach each other over a channel;
+//! - [`framing`] is the same over ChannelData or indications, in any mixture of IP versions;
+//! - [`in_process`] is a relay with limits that no operator can set;
 //! - [`load`] runs the load generator;
 //! - [`coturn`] runs coturn's clients and judges them by what they print.
 //!
@@ -16,6 +18,8 @@
 pub mod call;
 pub mod coturn;
 pub mod datagram;
+pub mod framing;
+pub mod in_process;
 pub mod load;
 pub mod metrics;
 pub mod namespace;
@@ -27,6 +31,7 @@ pub mod turn;
 pub mod wire;
 
 pub use self::call::Call;
+pub use self::framing::Framing;
 pub use self::metrics::Metrics;
 pub use self::namespace::Namespace;
 pub use self::process::{Finished, Process};

@@ -43,6 +43,11 @@ pub enum Family {
 impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Every pair: of a client and a peer, or of two clients.
+    pub fn pairs() -> impl Iterator<Item = (Self, Self)> {
+        Self::ALL.into_iter().flat_map(|one| Self::ALL.map(|other| (one, other)))
+    }
 }
 
 /// What a host is in the lab; the number is part of its addresses.

@@ -138,6 +138,16 @@ impl Client {
         self.send(&message);
     }
 
+    /// A Send indication, for who sends it in another way; all of them have one transaction ID.
+    pub fn indication(peer: SocketAddr, data: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        MessageBuilder::new(&mut message, Class::Indication, Method::SEND, TransactionId([0xa5; 12]))
+            .with(&XorPeerAddress(peer))
+            .with(&Data(data))
+            .finish(false);
+        message
+    }
+
     /// The data of the next ChannelData message, if one comes in time, and its channel.
     pub fn receive_on_channel(&self, limit: Duration) -> Option<(u16, Vec<u8>)> {
         let end = Instant::now() + limit;
