@@ -68,8 +68,8 @@ fn a_hundred_thousand_allocations_with_a_channel_each_are_found_by_the_program()
             bench.insert(key, record).unwrap_or_else(|error| panic!("allocation {number}: {error}"));
         }
         inserting += start.elapsed();
-        for port in setup.ports() {
-            bench.role(port, setup.role(port)).expect("every port has a role");
+        for (port, role) in setup.ports() {
+            bench.role(port, role).expect("every port has a role");
         }
     }
     println!("{inserted} records of {ALLOCATIONS} allocations inserted in {inserting:?}");
