@@ -77,7 +77,7 @@ fn a_relayed_address_whose_time_is_over_is_not_used() -> Result<()> {
 #[test]
 fn a_permission_whose_time_is_over_lets_nobody_in() -> Result<()> {
     let refused = change_each(
-        Verdict::NoPermission,
+        Verdict::Expired,
         |allocation| numbers(&allocation.permissions),
         |allocation, permission| allocation.permissions[permission].live = false,
     )?;

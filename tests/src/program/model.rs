@@ -328,11 +328,15 @@ fn payload_for_client(peer: SocketAddr, allocation: &Allocation, relay: &Relay, 
     if let Some(channel) = bound.find(|channel| channel.peer == peer) {
         return Ok(Payload::Known(stun::channel_data(channel.number, data)));
     }
+    let permission = allocation.permission_for(peer.ip());
+    if permission.is_some() && !allocation.permits(peer.ip()) {
+        return Err(vec![Verdict::Expired]);
+    }
     // Only who knows all permissions and channels can say that there is none.
     if !relay.live || !allocation.complete {
         return Err(vec![Verdict::NoFlow, Verdict::Expired]);
     }
-    if !allocation.permits(peer.ip()) {
+    if permission.is_none() {
         let nobody = [Verdict::NextHop, Verdict::NoFlow].into_iter().filter(|_| peer.ip().is_unspecified());
         return Err(nobody.chain([Verdict::NoPermission]).collect());
     }
