@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The VLAN id in a tag's last two bytes (IEEE 802.1Q); the rest is priority and drop eligibility.
-const VLAN_ID: u16 = 0x0fff_u16.to_be();
+pub(crate) const VLAN_ID: u16 = 0x0fff_u16.to_be();
 
 /// Both link-layer addresses of an Ethernet header, in two words.
 type Addresses = (u64, u32);

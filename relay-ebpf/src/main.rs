@@ -87,10 +87,11 @@ fn relay(context: Context) -> Result<u32, Verdict> {
         }
     }
     if let Next::Unknown(verdict) = next {
-        return Err(limit::admit_unknown(&transit.key, verdict));
+        let verdict = limit::admit_unknown(&transit.key, verdict);
+        return Err(unless_for_another(context, transit, verdict));
     }
     if let Next::FromPeer = next {
-        route::from_peer(transit)?;
+        route::from_peer(transit).map_err(|verdict| unless_for_another(context, transit, verdict))?;
         next = Next::Send;
     }
     if let Next::Send = next {
@@ -105,6 +106,18 @@ fn relay(context: Context) -> Result<u32, Verdict> {
             maps::DEVICES.redirect(interface as u32, flags).unwrap_or_else(|action| action)
         }
     })
+}
+
+/// What is for another host, and only seen in passing, is not for this one to drop.
+#[inline(always)]
+fn unless_for_another(context: Context, transit: &Transit, verdict: Verdict) -> Verdict {
+    let frame = Frame::of(context);
+    if matches!(verdict.action(), Action::Drop)
+        && (!frame.holds(ETHERNET_LEN) || !egress::is_for_this_host(&frame, transit.tag & egress::VLAN_ID))
+    {
+        return Verdict::OtherHost;
+    }
+    verdict
 }
 
 /// Finds out what the frame carries.

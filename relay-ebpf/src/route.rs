@@ -126,7 +126,8 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
             transit.sum = transit.sum.sub(transit.key.source_port());
             return to_client(transit);
         }
-        Err(Verdict::NoFlow | Verdict::Expired) => {}
+        Err(Verdict::NoFlow) => {}
+        // In the tick in which it ends userspace still knows it.
         Err(verdict) => return Err(verdict),
     }
     // Who has no permission ends here, if the kernel knows all there are. The last may have come since it was looked for.
@@ -135,14 +136,18 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
         return Err(missing);
     }
     match lookup(&any_port, &mut transit.record) {
-        Err(Verdict::NoFlow | Verdict::Expired) => Err(Verdict::NoPermission),
+        Err(Verdict::NoFlow) => Err(Verdict::NoPermission),
         _ => Err(missing),
     }
 }
 
 #[inline(always)]
 fn to_client(transit: &mut Transit) -> Result<(), Verdict> {
-    let Record { delta, allocation, .. } = *transit.record();
+    let Record { delta, allocation, flags, .. } = *transit.record();
+    // An address of this host's own is forged when it comes by the wire; the kernel says how much it minds.
+    if flags & u32::from(PEER_IS_RELAYED) != 0 && transit.hops == 1 {
+        return Err(Verdict::NoFlow);
+    }
     transit.sum = transit.sum.add(delta);
     transit.to_client = allocation.into();
     Ok(())

@@ -100,6 +100,10 @@ fn describe() {
     describe_gauge!("hairpin_allocations", "Live allocations.");
     describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
     describe_counter!("hairpin_relayed_bytes_total", "Application data relayed, in bytes, without any framing.");
+    describe_counter!(
+        "hairpin_relay_to_relay_packets_total",
+        "Datagrams that the kernel took from one client to another; those are relayed twice, once in each direction."
+    );
     describe_counter!("hairpin_dropped_packets_total", "Datagrams dropped, by path and reason.");
     describe_counter!("hairpin_xdp_passed_packets_total", "Packets that XDP left to the kernel's stack, by reason.");
     describe_counter!("hairpin_stun_requests_total", "STUN requests received, by method.");
@@ -138,12 +142,17 @@ fn record(snapshot: &Snapshot) {
     dropped("userspace", "hop_limit", shards.iter().map(|shard| shard.counters.hop_limit).sum());
     dropped("userspace", "send_failed", shards.iter().map(|shard| shard.counters.send_failed).sum());
 
+    let between_relays = snapshot.kernel.verdicts[Verdict::RelayToRelay as usize];
     for verdict in Verdict::ALL {
         let count = snapshot.kernel.verdicts[*verdict as usize];
         match verdict.action() {
             // It is a response, and counted with them.
             Action::Transmit if *verdict == Verdict::Binding => {}
-            Action::Transmit => relayed("kernel", verdict.label(), count),
+            Action::Transmit if *verdict == Verdict::RelayToRelay => {
+                counter!("hairpin_relay_to_relay_packets_total").absolute(count.packets);
+            }
+            // What goes from client to client goes to a peer, and to a client.
+            Action::Transmit => relayed("kernel", verdict.label(), add(count, between_relays)),
             Action::Drop => dropped("kernel", verdict.label(), count.packets),
             Action::Pass => {
                 counter!("hairpin_xdp_passed_packets_total", "reason" => verdict.label()).absolute(count.packets);

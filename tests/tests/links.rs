@@ -246,7 +246,7 @@ fn each_interface_gets_the_best_mode_it_takes_and_the_metric_says_why_not_a_bett
         assert_eq!(attached(&relay, interface), BTreeMap::from([(label(mode, reason), value)]), "{interface}");
     }
     let log = relay.process().stderr();
-    let summary = log.lines().find(|line| line.contains("XDP: ")).unwrap_or_else(|| panic!("{log}"));
+    let summary = log.lines().find(|line| line.contains("XDP: native")).unwrap_or_else(|| panic!("{log}"));
     for part in ["native on tap0; generic on lo (the driver of lo", "not on eth0 (a veth needs"] {
         assert!(summary.contains(part), "{summary}");
     }

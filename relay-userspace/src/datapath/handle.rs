@@ -98,6 +98,12 @@ impl Handle {
         self.state.as_ref().map_or(Ok(()), |state| state.admit_source(source, now))
     }
 
+    /// Has the ways to clients and peers looked at again: the kernel has learned of a smaller MTU on one of them, which
+    /// it tells nobody else. Many of these at once cost as much as one.
+    pub fn path_changed(&self) {
+        self.send(Command::PathChanged);
+    }
+
     /// What was counted so far: one system call for each [`Verdict`].
     pub fn counters(&self) -> Counters {
         self.shared.as_ref().map_or(Counters::default(), |shared| shared.counters.read())
@@ -131,6 +137,7 @@ pub(super) enum Command {
         index: u32,
         change: u32,
     },
+    PathChanged,
     /// To be answered (by dropping it) when everything before is done.
     Flush(Sender<()>),
     Stop,

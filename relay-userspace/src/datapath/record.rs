@@ -69,7 +69,8 @@ fn to_client(flow: &Flow, channel: u16, peer: SocketAddr, stamp: &Stamp) -> Reco
     let arrives = Path { source: peer, destination: flow.relayed };
     let leaves = Path { source: flow.server, destination: flow.client };
     let rewrite = rewrite(flow, arrives, leaves, stamp.expires);
-    let rewrite = Rewrite { channel: channel.to_be_bytes(), next_hop: stamp.to_client, ..rewrite };
+    let flags = if stamp.peer_is_relayed { PEER_IS_RELAYED } else { 0 };
+    let rewrite = Rewrite { channel: channel.to_be_bytes(), next_hop: stamp.to_client, flags, ..rewrite };
     Record { key: key(arrives, 0), rewrite }
 }
 
@@ -77,8 +78,7 @@ fn to_client(flow: &Flow, channel: u16, peer: SocketAddr, stamp: &Stamp) -> Reco
 /// the delta.
 fn from_any_port(flow: &Flow, peer: IpAddr, stamp: &Stamp) -> Record {
     let record = to_client(flow, 0, SocketAddr::new(peer, 0), stamp);
-    let flags = if stamp.peer_is_relayed { PEER_IS_RELAYED } else { 0 };
-    Record { rewrite: Rewrite { peer_next_hop: stamp.to_peer, flags, ..record.rewrite }, ..record }
+    Record { rewrite: Rewrite { peer_next_hop: stamp.to_peer, ..record.rewrite }, ..record }
 }
 
 /// Send indications from the client to peers of the relayed address's family. Which peer is not known, so it counts as
@@ -344,6 +344,6 @@ mod tests {
         let stamp = Stamp { peer_is_relayed: true, ..STAMP };
         let flags = |flow| records(&flow, &stamp).map(|record| record.rewrite.flags).collect::<Vec<_>>();
         let [relay, permission, channel] = scopes(flow4()).map(flags);
-        assert_eq!((relay, permission, channel), (vec![0, 0], vec![PEER_IS_RELAYED], vec![PEER_IS_RELAYED, 0]));
+        assert_eq!((relay, permission, channel), (vec![0, 0], vec![PEER_IS_RELAYED], vec![PEER_IS_RELAYED; 2]));
     }
 }

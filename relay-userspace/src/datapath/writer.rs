@@ -169,6 +169,7 @@ impl Writer {
                     self.queue.counters().zero_allocation(index);
                     self.maps.state().settle(index, change);
                 }
+                Command::PathChanged => self.note_changed(Changed { routes: true, ..Changed::default() }),
                 Command::Flush(answer) => {
                     self.publish();
                     drop(answer);

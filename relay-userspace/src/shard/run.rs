@@ -252,9 +252,15 @@ impl State {
             let Some(Ok(entry)) = self.sockets.fd(socket).map(take_error) else { return };
             let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
             let error = IcmpError { kind, code, mtu };
-            match self.server.peer_error(now, relay, PeerAddr::new(destination), error) {
+            let peer = PeerAddr::new(destination);
+            match self.server.peer_error(now, relay, peer, error) {
                 Disposition::Discard(reason) => self.counters.discard(reason),
-                Disposition::Control | Disposition::Forward(_) => self.carry_out(),
+                Disposition::Control | Disposition::Forward(_) => {
+                    if error.is_too_big(peer) {
+                        self.datapath.path_changed();
+                    }
+                    self.carry_out();
+                }
             }
         }
     }

@@ -21,15 +21,25 @@ const TOO_BIG_V6: u8 = 2;
 /// Time exceeded, of ICMPv6.
 const TIME_EXCEEDED_V6: u8 = 3;
 
+impl IcmpError {
+    /// Whether it says that a datagram to this peer was too big for a link on the way.
+    pub fn is_too_big(&self, peer: PeerAddr) -> bool {
+        match AddressFamily::of(peer.ip()) {
+            AddressFamily::V4 => (self.kind, self.code) == (UNREACHABLE_V4, FRAGMENTATION_NEEDED),
+            AddressFamily::V6 => self.kind == TOO_BIG_V6,
+        }
+    }
+}
+
 impl Server {
     /// Tells the client in a Data indication without data, if it has a permission for the peer. Only the peer's IP
     /// address is compared; who sent the ICMP packet does not matter, which will often be a router.
     pub(super) fn icmp(&mut self, now: Now, relay: RelayId, peer: PeerAddr, error: IcmpError) -> Result<(), Discard> {
         let family = AddressFamily::of(peer.ip());
-        let error_data = match (family, error.kind, error.code) {
-            (AddressFamily::V4, UNREACHABLE_V4, FRAGMENTATION_NEEDED) | (AddressFamily::V6, TOO_BIG_V6, _) => error.mtu,
-            (AddressFamily::V4, UNREACHABLE_V4 | TIME_EXCEEDED_V4, _)
-            | (AddressFamily::V6, UNREACHABLE_V6 | TIME_EXCEEDED_V6, _) => 0,
+        let error_data = match (family, error.kind) {
+            _ if error.is_too_big(peer) => error.mtu,
+            (AddressFamily::V4, UNREACHABLE_V4 | TIME_EXCEEDED_V4)
+            | (AddressFamily::V6, UNREACHABLE_V6 | TIME_EXCEEDED_V6) => 0,
             _ => return Err(Discard::OtherIcmp),
         };
         let (_, allocation) = self.live_owner(now, relay)?;
