@@ -32,6 +32,8 @@ pub struct Sources {
     pub reservations: Reservations,
     /// How many relay ports there are.
     pub port_capacity: usize,
+    /// How many allocations there may be at once.
+    pub allocation_capacity: u32,
 }
 
 struct Admin {
@@ -78,6 +80,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         interfaces: sources.interfaces.status(),
         reserved: sources.reservations.len(),
         port_capacity: sources.port_capacity,
+        allocation_capacity: sources.allocation_capacity,
     };
     let text = admin.exporter.render(&snapshot);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub reserved: usize,
     /// How many relay ports there are, over all relay addresses.
     pub port_capacity: usize,
+    /// How many allocations there may be at once.
+    pub allocation_capacity: u32,
 }
 
 /// Renders snapshots.
@@ -98,6 +100,7 @@ fn describe() {
     describe_gauge!("hairpin_shards", "Threads that serve packets.");
     describe_gauge!("hairpin_shards_up", "Those that answered; of the others, what they said last is shown.");
     describe_gauge!("hairpin_allocations", "Live allocations.");
+    describe_gauge!("hairpin_allocations_capacity", "Allocations that there can be at once.");
     describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
     describe_counter!("hairpin_relayed_bytes_total", "Application data relayed, in bytes, without any framing.");
     describe_counter!(
@@ -124,6 +127,7 @@ fn record(snapshot: &Snapshot) {
     gauge!("hairpin_shards_up").set(as_gauge(snapshot.shards_up));
     let shards = &snapshot.shards;
     gauge!("hairpin_allocations").set(as_gauge(shards.iter().map(|shard| shard.allocations).sum()));
+    gauge!("hairpin_allocations_capacity").set(snapshot.allocation_capacity);
     let bound: usize = shards.iter().map(|shard| shard.relays).sum();
     gauge!("hairpin_relay_ports_in_use").set(as_gauge(bound + snapshot.reserved));
     gauge!("hairpin_relay_ports_capacity").set(as_gauge(snapshot.port_capacity));
@@ -214,6 +218,7 @@ mod tests {
             interfaces: Vec::new(),
             reserved: 0,
             port_capacity: 0,
+            allocation_capacity: 0,
         }
     }
 

@@ -107,6 +107,7 @@ impl Relay {
                 interfaces: datapath.interfaces().clone(),
                 reservations,
                 port_capacity: capacity.ports,
+                allocation_capacity: capacity.allocations,
             };
             tokio::spawn(admin::serve(listener, sources));
         }
@@ -231,9 +232,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
     if datapath.handle().is_active() {
         let megabytes = datapath.map_bytes().div_ceil(1 << 20);
         let Capacity { allocations, records, .. } = capacity;
-        tracing::info!(
-            "XDP: maps take {megabytes} MiB of the kernel's memory: {allocations} allocations, {records} records"
-        );
+        tracing::info!("the kernel's maps take {megabytes} MiB, for {allocations} allocations and {records} records");
     }
     Ok(datapath)
 }

@@ -42,7 +42,7 @@ fn the_relay_says_at_the_start_what_its_maps_take() {
     let capacities = Capacities { records: 5000, allocations: 1000 };
     let cpus = u32::try_from(aya::util::nr_cpus().expect("the kernel says how many")).expect("not so many");
     let expected = format!(
-        "maps take {} MiB of the kernel's memory: 1000 allocations, 5000 records",
+        "the kernel's maps take {} MiB, for 1000 allocations and 5000 records",
         capacities.bytes(cpus).div_ceil(1 << 20)
     );
     assert!(said.contains(&expected), "`{expected}` is not in: {said}");

@@ -12,10 +12,11 @@ use hairpin_tests::lab::turn::{Client, Refused, channel_data};
 use hairpin_tests::lab::{Call, Family, Lab, Metrics, Relay};
 
 /// Families that dashboards and alerts rely on, with their types.
-const FAMILIES: [(&str, &str); 13] = [
+const FAMILIES: [(&str, &str); 14] = [
     ("hairpin_shards", "gauge"),
     ("hairpin_shards_up", "gauge"),
     ("hairpin_allocations", "gauge"),
+    ("hairpin_allocations_capacity", "gauge"),
     ("hairpin_relayed_packets_total", "counter"),
     ("hairpin_relayed_bytes_total", "counter"),
     ("hairpin_dropped_packets_total", "counter"),
@@ -69,7 +70,7 @@ fn health_and_readiness_are_answered_and_anything_else_is_not_found() {
 #[test]
 fn every_packet_and_request_is_counted_where_it_belongs() {
     let lab = Lab::routed();
-    let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    let relay = Relay::start(&lab.relay, &["--xdp", "native", "--max-allocations", "1000", "--shards", "2"]);
     let idle = relay.metrics();
     for gauge in ["hairpin_allocations", "hairpin_relay_ports_in_use", "hairpin_flows"] {
         assert_eq!(idle.sum(gauge, &[]), 0, "{gauge}");
@@ -77,6 +78,7 @@ fn every_packet_and_request_is_counted_where_it_belongs() {
     assert!(idle.sum("hairpin_shards", &[]) > 0);
     assert_eq!(idle.sum("hairpin_shards_up", &[]), idle.sum("hairpin_shards", &[]), "all answer");
     assert_eq!(idle.sum("hairpin_relay_ports_capacity", &[]), 2 * 16_384, "two addresses with the dynamic ports");
+    assert_eq!(idle.sum("hairpin_allocations_capacity", &[]), 1000);
 
     let call = Call::in_kernel(&lab, &relay, Family::V4);
     for _ in 0..10 {
