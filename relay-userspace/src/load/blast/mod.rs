@@ -185,13 +185,17 @@ pub struct Blast {
 impl Blast {
     /// Makes allocations, and gets ready to send through them.
     pub fn relay(plan: &Plan) -> Result<Self, BlastError> {
-        check_interface(&plan.interface)?;
+        let index = check_interface(&plan.interface)?;
         let whole = plan.way != Way::Pair || plan.allocations.is_multiple_of(2 * plan.flows_each);
         if !(1..=MOST_FLOWS_EACH).contains(&plan.flows_each) || !(1..=MOST_FLOWS).contains(&plan.flows()) || !whole {
             return Err(BlastError::Flows);
         }
+        // A relay that answers from its driver needs a receiver for such frames at this end of the veth from the start.
+        let passing = program::load_passing().map_err(BlastError::Bpf)?;
+        let receiver = bpf::attach(passing.as_fd(), index);
+        let receiver = receiver.map_err(|error| BlastError::Attach(plan.interface.clone(), error))?;
         if plan.way == Way::Binding {
-            return Self::bindings(plan);
+            return Self::bindings(plan, receiver);
         }
         let (allocations, flows) = allocate(plan)?;
         let (from, to) = match plan.way {
@@ -202,10 +206,12 @@ impl Blast {
         let link = Link { destination: hop.destination, source: hop.source };
         let payload = plan.payload.max(LEAST_PAYLOAD);
         let trips = Trips::of_data(plan.way, plan.carrier, link, &flows, payload, random_run());
+        // The program that counts takes its place.
+        drop(receiver);
         Self::new(trips, &hop, Some(allocations))
     }
 
-    fn bindings(plan: &Plan) -> Result<Self, BlastError> {
+    fn bindings(plan: &Plan, receiver: OwnedFd) -> Result<Self, BlastError> {
         let local = probe(plan.server)?;
         let flows: Vec<Flow> = (0..plan.flows())
             .map(|flow| {
@@ -216,6 +222,7 @@ impl Blast {
         let hop = first_hop(plan, local, plan.server.ip())?;
         let link = Link { destination: hop.destination, source: hop.source };
         let trips = Trips::of_bindings(link, &flows, answer_length(local, plan.server)?, random_run());
+        drop(receiver);
         Self::new(trips, &hop, None)
     }
 

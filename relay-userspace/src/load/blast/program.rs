@@ -154,6 +154,13 @@ pub(super) fn load_reflector() -> io::Result<OwnedFd> {
     bpf::load(&a.finish())
 }
 
+/// Passes every frame on.
+pub(super) fn load_passing() -> io::Result<OwnedFd> {
+    let mut a = Assembler::default();
+    a.exit_with(XDP_PASS);
+    bpf::load(&a.finish())
+}
+
 /// What the frames that are waited for have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
