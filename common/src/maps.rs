@@ -111,8 +111,9 @@ pub struct Rewrite {
     pub flags: u8,
 }
 
-/// Set in [`Rewrite::flags`] of a record towards a peer whose IP address relayed addresses of this relay are made of:
-/// the packet may be translated a second time, as if it had arrived there. A permission has it for both ways.
+/// Set in [`Rewrite::flags`] of the records of a peer whose IP address relayed addresses of this relay are made of.
+/// Towards it, the packet may be translated a second time, as if it had arrived there; from it, no packet comes by a
+/// wire that is not forged.
 pub const PEER_IS_RELAYED: u8 = 1;
 
 /// What [`Rewrite::delta`] is made of: the checksum's difference between what arrives and what leaves.

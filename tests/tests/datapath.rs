@@ -434,8 +434,8 @@ fn a_listener_everywhere_follows_the_addresses_of_this_host() {
 
 #[test]
 fn limits_are_counted_in_the_programs_memory_and_without_it() {
-    let Some(lab) = Lab::new() else { return };
     const SECOND: u64 = 1_000_000_000;
+    let Some(lab) = Lab::new() else { return };
     let limits = Limits { allocation_packets: Limit::per_second(1, 0), ..Limits::default() };
     let datapath = lab.start(Options { limits, ..options() });
     let maps = lab.maps();

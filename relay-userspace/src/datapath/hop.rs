@@ -36,7 +36,9 @@ pub struct Interface {
 pub fn interface(name: &str) -> io::Result<Option<Interface>> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
-    let Some(link) = links.into_iter().find(|link| link.names.iter().any(|known| known == name)) else { return Ok(None) };
+    let Some(link) = links.into_iter().find(|link| link.names.iter().any(|known| known == name)) else {
+        return Ok(None);
+    };
     let is_default = netlink.default_interfaces()?.contains(&link.index);
     Ok(Some(Interface { index: link.index, is_veth: link.medium == Medium::Veth, is_default }))
 }

@@ -240,7 +240,8 @@ impl Datapath {
         )?;
         let mut program = Program::load(Capacities { records, allocations: max_allocations }, limits)?;
         let map_bytes = program.map_bytes();
-        let Maps { flows, port_roles, next_hops, links, devices, verdicts, allocations, state } = program.take_maps()?;
+        let Maps { flows, port_roles, next_hops, links, devices, verdicts, allocations, state } =
+            program.take_maps()?;
         let state = Arc::new(state);
         let mut maps = KernelMaps { flows, port_roles, next_hops, links, devices, state: Arc::clone(&state) };
         let mut ports = PortRoles::default();
