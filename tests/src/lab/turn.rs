@@ -3,6 +3,8 @@
 //! It keeps nothing alive and does nothing by itself, so that a test decides what a server gets to see, and when.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use hairpin_common::wire::{ChannelDataHeader, Datagram as Kind};
@@ -28,8 +30,6 @@ pub struct Client {
     password: String,
     /// Realm, nonce and key, once the server has told them.
     session: Option<(String, String, LongTermKey)>,
-    /// Numbers the requests: a server can't guess less from it than a test can.
-    requests: u32,
 }
 
 /// The code of an error response, with its reason phrase.
@@ -53,7 +53,7 @@ impl Client {
         let socket = namespace.enter(|| UdpSocket::bind(local));
         let socket = socket.unwrap_or_else(|error| panic!("{local} in {}: {error}", namespace.name()));
         socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
-        Self { socket, username: username.into(), password: password.into(), session: None, requests: 0 }
+        Self { socket, username: username.into(), password: password.into(), session: None }
     }
 
     /// The client's own address.
@@ -254,9 +254,10 @@ impl Client {
     }
 
     fn next_id(&mut self) -> TransactionId {
-        self.requests += 1;
+        // Never the same again: a server would take it for a retransmission, also from the next client of an address.
+        static REQUESTS: AtomicU32 = AtomicU32::new(0);
         let mut id = [0x5a; 12];
-        id[..4].copy_from_slice(&self.requests.to_be_bytes());
+        id[..4].copy_from_slice(&REQUESTS.fetch_add(1, Relaxed).to_be_bytes());
         TransactionId(id)
     }
 }
