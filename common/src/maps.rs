@@ -21,7 +21,7 @@ pub const VERDICTS: &str = "VERDICTS";
 pub const ALLOCATIONS: &str = "ALLOCATIONS";
 /// Name of the array of [`AllocationState`]s by [`Rewrite::allocation`].
 pub const ALLOCATION_STATES: &str = "ALLOCATION_STATES";
-/// Name of the array of [`Meter`](crate::limit::Meter)s of sources: [`SOURCE_METERS`] of them.
+/// Name of the array of [`Meter`]s of sources: [`SOURCE_METERS`] of them.
 pub const SOURCES: &str = "SOURCES";
 /// Name of the array with one [`RelayState`].
 pub const RELAY_STATE: &str = "RELAY_STATE";
