@@ -130,7 +130,7 @@ impl Client {
     /// The same, with DONT-FRAGMENT or without.
     pub fn send_indication_with(&mut self, peer: SocketAddr, data: &[u8], dont_fragment: bool) {
         let mut message = Vec::new();
-        MessageBuilder::new(&mut message, Class::Indication, Method::SEND, self.next_id())
+        MessageBuilder::new(&mut message, Class::Indication, Method::SEND, Self::next_id())
             .with(&XorPeerAddress(peer))
             .with_option(dont_fragment.then_some(DontFragment).as_ref())
             .with(&Data(data))
@@ -199,7 +199,7 @@ impl Client {
         fill: impl for<'b> Fn(MessageBuilder<'b>) -> MessageBuilder<'b>,
     ) -> Result<Response, Refused> {
         for _ in 0..3 {
-            let id = self.next_id();
+            let id = Self::next_id();
             let mut request = Vec::new();
             let message = fill(MessageBuilder::new(&mut request, Class::Request, method, id));
             match &self.session {
@@ -253,7 +253,7 @@ impl Client {
         panic!("no answer to {request:02x?}");
     }
 
-    fn next_id(&mut self) -> TransactionId {
+    fn next_id() -> TransactionId {
         // Never the same again: a server would take it for a retransmission, also from the next client of an address.
         static REQUESTS: AtomicU32 = AtomicU32::new(0);
         let mut id = [0x5a; 12];
