@@ -205,7 +205,7 @@ pub struct NextHop {
 
 /// Packets, and bytes of application data in them (payload without UDP, ChannelData or STUN framing).
 ///
-/// For verdicts that pass or drop, `bytes` is the length of the frame.
+/// For verdicts that pass or drop, `bytes` is the length of the frame; for those of limits on data, as it would have left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Count {

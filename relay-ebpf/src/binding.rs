@@ -12,10 +12,9 @@ use hairpin_common::{
 
 use crate::{
     checksum::{Sum32, fold},
-    egress::{attribute, is_for_this_host},
+    egress::{VLAN_ID, attribute, is_for_this_host},
     family::{Carried, Family, V6, word4},
     frame::{Context, Frame},
-    limit,
     lookup::lookup,
     parse::layer3,
     transit::Transit,
@@ -67,13 +66,10 @@ pub(crate) fn answer<F: Family, const TAGGED: bool>(context: Context, transit: &
     if transit.udp_checksum == 0 || !F::is_answerable(&source) || source == transit.key.destination() {
         return Err(Verdict::Control);
     }
-    if !is_for_this_host(&frame, transit.tag & 0x0fff_u16.to_be()) {
+    if !is_for_this_host(&frame, transit.tag & VLAN_ID) {
         return Err(Verdict::OtherHost);
     }
     lookup(&transit.key.of_destination(), &mut transit.record).map_err(|_| Verdict::Control)?;
-    if !limit::admit_source(&transit.key) {
-        return Err(Verdict::SourceRate);
-    }
 
     let mapped = ATTRIBUTE_LEN + address_len(F::VERSION == V6::VERSION);
     let message_length = mapped + length;

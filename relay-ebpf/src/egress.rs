@@ -60,6 +60,8 @@ pub(crate) fn send(context: Context, transit: &mut Transit) -> Result<(), Verdic
     let frame = Frame::of(context);
     let plan = plan(&frame, transit)?;
     let frame = resize(frame, transit, &plan)?;
+    // Not before: what goes up asks userspace, and that the same meters.
+    limit::admit(transit)?;
     let sum = transit.sum.add(word(plan.udp_length)).add(word(plan.udp_length));
     let sum = sum.sub(word(transit.udp_length)).sub(word(transit.udp_length));
     match (transit.record().family == u32::from(V6::VERSION), plan.tag) {
@@ -70,7 +72,7 @@ pub(crate) fn send(context: Context, transit: &mut Transit) -> Result<(), Verdic
     }
 }
 
-/// Asks all questions that could still end in passing the packet up.
+/// Asks all questions that could still end in passing the packet up, but whether the driver has room.
 #[inline(always)]
 fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
     let record = transit.record();
@@ -93,7 +95,10 @@ fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
     let udp_length = (UDP_LEN + framing_length) as u32 + u32::from(transit.length) + u32::from(padding);
 
     let next_hop = NEXT_HOPS.get(u32::from(record.next_hop)).ok_or(Verdict::NextHop)?;
-    if next_hop.interface == 0 {
+    // Once: the daemon may be changing it.
+    // SAFETY: a field of the entry.
+    let out = unsafe { (&raw const next_hop.interface).read_volatile() };
+    if out == 0 {
         return Err(Verdict::NextHop);
     }
     let header_length = if is_ipv6 { V6::HEADER_LEN } else { V4::HEADER_LEN };
@@ -109,7 +114,7 @@ fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
     let interface = frame.interface();
     let mut redirect = 0;
     // An interface that listens to all frames hands over those of other hosts too, which the kernel would not take.
-    if next_hop.interface == interface && vlan_in == vlan_out {
+    if out == interface && vlan_in == vlan_out {
         // The reply's source address: the last two bytes of the first word, then the four of the second.
         let [.., high, low] = addresses.0.to_ne_bytes();
         if frame.load::<u16>(0) != u16::from_ne_bytes([high, low]) || frame.load::<u32>(2) != addresses.1 {
@@ -119,9 +124,9 @@ fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
         if !is_for_this_host(frame, vlan_in) {
             return Err(Verdict::OtherHost);
         }
-        if next_hop.interface != interface {
-            DEVICES.get_ifindex(next_hop.interface).ok_or(Verdict::NextHop)?;
-            redirect = next_hop.interface;
+        if out != interface {
+            DEVICES.get_ifindex(out).ok_or(Verdict::NextHop)?;
+            redirect = out;
         }
     }
     // A tag that stays is kept in whole, with its priority; so is the priority when the VLAN is another one.
@@ -133,7 +138,6 @@ fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
         None
     };
     transit.redirect = redirect.into();
-    limit::admit(transit)?;
     Ok(Plan { framing, framing_length, padding, udp_length: udp_length as u16, addresses, tag })
 }
 

@@ -9,10 +9,13 @@ use hairpin_common::{
     maps::{AllocationState, Pace, SOURCE_METERS},
     slot::scale,
     verdict::Verdict,
+    wire::ETHERNET_LEN,
 };
 
 use crate::{
     clock,
+    egress::{VLAN_ID, is_for_this_host},
+    frame::{Context, Frame},
     key::Key,
     lookup::lookup,
     maps::{
@@ -68,21 +71,14 @@ fn admit_one(allocation: u64, length: u16, pace: impl Fn(*mut AllocationState) -
 /// What becomes of a datagram to a listener that is not relayed, for which `verdict` is the reason: up to the daemon, or
 /// nowhere, when nobody vouches for it and there are too many.
 #[inline(never)]
-pub(crate) fn admit_unknown(key: &Key, verdict: Verdict) -> Verdict {
+pub(crate) fn admit_unknown(context: Context, transit: &Transit, verdict: Verdict) -> Verdict {
     if !SOURCE_PACKETS.load().is_set() && !CONTROL_PACKETS.load().is_set() {
         return verdict;
     }
-    let mut record = MaybeUninit::uninit();
-    for family in [4_u16, 6] {
-        if lookup(&key.with_channel(family.to_be()), &mut record).is_ok() {
-            return verdict;
-        }
-    }
-    // A host may forward packets to the listener port of another.
-    if lookup(&key.of_destination(), &mut record).is_err() {
+    if !is_of_a_stranger(context, transit) {
         return verdict;
     }
-    if !admit_source(key) {
+    if !admit_source(&transit.key) {
         return Verdict::SourceRate;
     }
     let packets = CONTROL_PACKETS.load();
@@ -96,9 +92,36 @@ pub(crate) fn admit_unknown(key: &Key, verdict: Verdict) -> Verdict {
     verdict
 }
 
+/// Whether what may be a Binding request may be answered, by the limit of its source.
+#[inline(never)]
+pub(crate) fn admit_binding(context: Context, transit: &Transit) -> Result<(), Verdict> {
+    if SOURCE_PACKETS.load().is_set() && is_of_a_stranger(context, transit) && !admit_source(&transit.key) {
+        return Err(Verdict::SourceRate);
+    }
+    Ok(())
+}
+
+/// Whether a datagram to the port of a listener is for this host and this listener, and of a client's address that has no
+/// allocation there, as far as the kernel knows. A record that just changes, or ends in this tick, is one.
+#[inline(always)]
+fn is_of_a_stranger(context: Context, transit: &Transit) -> bool {
+    let frame = Frame::of(context);
+    if !frame.holds(ETHERNET_LEN) || !is_for_this_host(&frame, transit.tag & VLAN_ID) {
+        return false;
+    }
+    let mut record = MaybeUninit::uninit();
+    for family in [4_u16, 6] {
+        if !matches!(lookup(&transit.key.with_channel(family.to_be()), &mut record), Err(Verdict::NoFlow)) {
+            return false;
+        }
+    }
+    // A host may forward packets to the listener port of another.
+    lookup(&transit.key.of_destination(), &mut record).is_ok()
+}
+
 /// Whether the source of a datagram keeps to its limit: an IPv4 address, or 64 bits of an IPv6 address.
 #[inline(always)]
-pub(crate) fn admit_source(key: &Key) -> bool {
+fn admit_source(key: &Key) -> bool {
     let packets = SOURCE_PACKETS.load();
     if !packets.is_set() {
         return true;

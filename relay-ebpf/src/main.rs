@@ -82,13 +82,12 @@ fn relay(context: Context) -> Result<u32, Verdict> {
     transit.forget();
     if let Next::Indication = next {
         next = match route::from_indication(context, transit) {
-            Ok(next) => next,
-            Err(verdict) => Next::Unknown(verdict),
+            Err(verdict) if is_unknown(verdict) => Next::Unknown(verdict),
+            other => other?,
         }
     }
     if let Next::Unknown(verdict) = next {
-        let verdict = limit::admit_unknown(&transit.key, verdict);
-        return Err(unless_for_another(context, transit, verdict));
+        return Err(limit::admit_unknown(context, transit, verdict));
     }
     if let Next::FromPeer = next {
         route::from_peer(transit).map_err(|verdict| unless_for_another(context, transit, verdict))?;
@@ -106,6 +105,12 @@ fn relay(context: Context) -> Result<u32, Verdict> {
             maps::DEVICES.redirect(interface as u32, flags).unwrap_or_else(|action| action)
         }
     })
+}
+
+/// Whether no record vouches for a datagram to a listener that is not forwarded for this reason.
+#[inline(always)]
+fn is_unknown(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired)
 }
 
 /// What is for another host, and only seen in passing, is not for this one to drop.
@@ -151,9 +156,7 @@ fn receive<F: Family, const TAGGED: bool>(
     match to {
         To::Relayed => Ok(Next::FromPeer),
         To::Listener => match route::from_client::<F, TAGGED>(frame, context, transit) {
-            Err(verdict @ (Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired)) => {
-                Ok(Next::Unknown(verdict))
-            }
+            Err(verdict) if is_unknown(verdict) => Ok(Next::Unknown(verdict)),
             other => other,
         },
     }

@@ -54,6 +54,8 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
         }
         // The second byte tells Binding requests from indications, the two that can end here.
         Datagram::Stun if frame.load::<u8>(start + 1) == 1 && transit.udp_length as usize >= UDP_LEN + STUN_LEN => {
+            // Before anything is known of it, since the stack has no room for the question later.
+            limit::admit_binding(context, transit)?;
             binding::answer::<F, TAGGED>(context, transit)?;
             Ok(Next::Answered)
         }
@@ -114,7 +116,8 @@ fn to_peer(transit: &mut Transit) -> Result<Next, Verdict> {
 pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
     let missing = match lookup(&transit.key, &mut transit.record) {
         Ok(()) => return to_client(transit),
-        Err(verdict @ (Verdict::NoFlow | Verdict::Expired)) => verdict,
+        Err(verdict @ Verdict::NoFlow) => verdict,
+        // In the tick in which a channel ends userspace still knows it.
         Err(verdict) => return Err(verdict),
     };
     let any_port = transit.key.without_source_port();
@@ -127,7 +130,6 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
             return to_client(transit);
         }
         Err(Verdict::NoFlow) => {}
-        // In the tick in which it ends userspace still knows it.
         Err(verdict) => return Err(verdict),
     }
     // Who has no permission ends here, if the kernel knows all there are. The last may have come since it was looked for.

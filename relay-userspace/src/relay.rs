@@ -221,7 +221,8 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         records: capacity.records,
         limits: limits(&config.rates),
         listeners: listeners.to_vec(),
-        relay_addresses: config.relay_addresses.iter().map(|address| address.bind).collect(),
+        // Of those behind a NAT, userspace has to decide: they are allowed by port, which the kernel does not ask.
+        relay_addresses: config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect(),
     };
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {

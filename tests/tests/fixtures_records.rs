@@ -86,14 +86,14 @@ fn a_permission_whose_time_is_over_lets_nobody_in() -> Result<()> {
 }
 
 #[test]
-fn a_channel_whose_time_is_over_leaves_the_permission() -> Result<()> {
+fn a_channel_whose_time_is_over_is_for_userspace_until_it_is_gone() -> Result<()> {
     let refused = change_each(
         Verdict::Expired,
         |allocation| numbers(&allocation.channels),
         |allocation, channel| allocation.channels[channel].live = false,
     )?;
-    // Each path from a client in ChannelData has its own.
-    assert!(refused.is_none_or(|refused| refused == 4 + 16), "{refused:?} packets met it");
+    // Each path from a client in ChannelData has its own, and each to one.
+    assert!(refused.is_none_or(|refused| refused >= 4 + 16), "{refused:?} packets met it");
     Ok(())
 }
 

@@ -238,19 +238,21 @@ impl<R: Rib> FlowTable<R> {
 
     /// Takes the records of a flow that is still valid out of the kernel.
     fn take_out(&mut self, id: u32, maps: &mut impl WriteMaps) {
-        if let Some(flow) = self.erase(id, maps) {
-            maps.state().revoke(flow.allocation);
+        if let Some(entry) = self.entry(id).filter(|entry| entry.written.is_some()) {
+            // First, so that at no moment a permission seems not to exist.
+            maps.state().revoke(entry.flow.allocation);
+            self.erase(id, maps);
         }
     }
 
-    /// Removes a flow's records, but keeps the flow. Returns it if it had any.
-    fn erase(&mut self, id: u32, maps: &mut impl WriteMaps) -> Option<Flow> {
-        let entry = self.entry_mut(id)?;
+    /// Removes a flow's records, if it has any, but keeps the flow.
+    fn erase(&mut self, id: u32, maps: &mut impl WriteMaps) {
+        let Some(entry) = self.entry_mut(id) else { return };
         let flow = entry.flow;
-        entry.written.take()?;
-        self.resident -= 1;
-        record::keys(&flow).for_each(|key| maps.remove(&key));
-        Some(flow)
+        if entry.written.take().is_some() {
+            self.resident -= 1;
+            record::keys(&flow).for_each(|key| maps.remove(&key));
+        }
     }
 
     /// Ends a flow.

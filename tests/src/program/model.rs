@@ -328,6 +328,9 @@ fn payload_for_client(peer: SocketAddr, allocation: &Allocation, relay: &Relay, 
     if let Some(channel) = bound.find(|channel| channel.peer == peer) {
         return Ok(Payload::Known(stun::channel_data(channel.number, data)));
     }
+    if allocation.channels.iter().any(|channel| channel.peer == peer) {
+        return Err(vec![Verdict::Expired]);
+    }
     let permission = allocation.permission_for(peer.ip());
     if permission.is_some() && !allocation.permits(peer.ip()) {
         return Err(vec![Verdict::Expired]);

@@ -11,6 +11,7 @@ const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -71,6 +72,15 @@ struct LinkCreate {
     interface: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// The head of `union bpf_attr` for `BPF_LINK_UPDATE`.
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    expected: u32,
 }
 
 /// `struct xdp_md`.
@@ -150,6 +160,17 @@ pub(super) fn attach(program: BorrowedFd<'_>, interface: u32) -> io::Result<Owne
         flags: XDP_FLAGS_DRV_MODE,
     };
     bpf(BPF_LINK_CREATE, &mut attributes).map(descriptor)
+}
+
+/// Puts another program in place of an attached one, without a moment between them.
+pub(super) fn replace(attached: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes = LinkUpdate {
+        link: attached.as_raw_fd().cast_unsigned(),
+        program: program.as_raw_fd().cast_unsigned(),
+        flags: 0,
+        expected: 0,
+    };
+    bpf(BPF_LINK_UPDATE, &mut attributes).map(drop)
 }
 
 /// Runs a program over so many frames that are real: what it redirects is sent.

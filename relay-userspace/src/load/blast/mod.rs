@@ -206,9 +206,7 @@ impl Blast {
         let link = Link { destination: hop.destination, source: hop.source };
         let payload = plan.payload.max(LEAST_PAYLOAD);
         let trips = Trips::of_data(plan.way, plan.carrier, link, &flows, payload, random_run());
-        // The program that counts takes its place.
-        drop(receiver);
-        Self::new(trips, &hop, Some(allocations))
+        Self::new(trips, &hop, Some(allocations), Some(receiver))
     }
 
     fn bindings(plan: &Plan, receiver: OwnedFd) -> Result<Self, BlastError> {
@@ -222,8 +220,7 @@ impl Blast {
         let hop = first_hop(plan, local, plan.server.ip())?;
         let link = Link { destination: hop.destination, source: hop.source };
         let trips = Trips::of_bindings(link, &flows, answer_length(local, plan.server)?, random_run());
-        drop(receiver);
-        Self::new(trips, &hop, None)
+        Self::new(trips, &hop, None, Some(receiver))
     }
 
     /// Gets ready to send the same frames out of another veth, at whose other end a [`reflector`] is.
@@ -232,10 +229,21 @@ impl Blast {
     pub fn reflected(&self, interface: &str, source: [u8; 6], destination: [u8; 6]) -> Result<Self, BlastError> {
         let index = check_interface(interface)?;
         let trips = self.trips.reflected(Link { destination, source });
-        Self::new(trips, &Hop { interface: interface.to_owned(), index, mtu: u32::MAX, source, destination }, None)
+        Self::new(
+            trips,
+            &Hop { interface: interface.to_owned(), index, mtu: u32::MAX, source, destination },
+            None,
+            None,
+        )
     }
 
-    fn new(trips: Trips, hop: &Hop, allocations: Option<Allocations>) -> Result<Self, BlastError> {
+    /// `receiver` is a program that is attached to the interface already.
+    fn new(
+        trips: Trips,
+        hop: &Hop,
+        allocations: Option<Allocations>,
+        receiver: Option<OwnedFd>,
+    ) -> Result<Self, BlastError> {
         let interface = hop.interface.clone();
         let length = trips.frames[0].len().max(trips.shape.length) - ETHERNET_LEN;
         if length > hop.mtu as usize {
@@ -243,7 +251,11 @@ impl Blast {
         }
         let source = Arc::new(Source::new(&trips.frames, hop.index).map_err(BlastError::Bpf)?);
         let sink = Sink::new(trips.shape).map_err(BlastError::Bpf)?;
-        let attached = sink.attach(hop.index).map_err(|error| BlastError::Attach(interface.clone(), error))?;
+        let attached = match receiver {
+            Some(receiver) => sink.replace(receiver.as_fd()).map(|()| receiver),
+            None => sink.attach(hop.index),
+        };
+        let attached = attached.map_err(|error| BlastError::Attach(interface.clone(), error))?;
         let link = LinkCounts::of(&interface)?;
         Ok(Self { interface, trips, source, sink, _attached: attached, allocations, link })
     }

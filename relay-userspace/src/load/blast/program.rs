@@ -2,7 +2,7 @@
 #![allow(clippy::cast_possible_wrap, reason = "offsets in a frame are far below 32,768")]
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::assembler::Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
@@ -199,6 +199,11 @@ impl Sink {
     /// Attaches it to an interface until the result is dropped.
     pub(super) fn attach(&self, interface: u32) -> io::Result<OwnedFd> {
         bpf::attach(self.program.as_fd(), interface)
+    }
+
+    /// Puts it in place of another program that is attached.
+    pub(super) fn replace(&self, attached: BorrowedFd<'_>) -> io::Result<()> {
+        bpf::replace(attached, self.program.as_fd())
     }
 
     /// How many frames of the shape have come.
