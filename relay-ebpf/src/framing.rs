@@ -117,7 +117,10 @@ pub(crate) fn send_indication(context: Context, transit: &mut Transit, peer: &mu
         return Err(Verdict::Control);
     }
     transit.data = data as u64;
-    transit.carried.dont_fragment |= dont_fragment;
+    // Here the client says what it wants, so its own packet's DF, or lack of one in IPv6, means nothing (RFC 8656 section
+    // 11.2).
+    transit.carried.dont_fragment = dont_fragment;
+    transit.carried.from_ipv6 = false;
     transit.sum = transit.sum.sub(fold(taken)).sub(odd_bytes.fold());
     Ok(())
 }

@@ -178,7 +178,7 @@ impl<'s> Case<'s> {
             return Err(vec![Verdict::Expired]);
         }
         let relay = allocation.relay_to(channel.peer.ip()).ok_or(vec![Verdict::NoFlow])?;
-        self.towards_peer(frame, allocation, relay, channel.peer, &payload[4..4 + length], false)
+        self.towards_peer(frame, allocation, relay, channel.peer, &payload[4..4 + length], None)
     }
 
     /// RFC 8656 section 11.2, as far as the program goes: all else is for userspace to judge.
@@ -210,7 +210,7 @@ impl<'s> Case<'s> {
         if !allocation.permits(peer.ip()) {
             return Err(vec![Verdict::Expired]);
         }
-        self.towards_peer(frame, allocation, relay, peer, data, dont_fragment)
+        self.towards_peer(frame, allocation, relay, peer, data, Some(dont_fragment))
     }
 
     /// A datagram to a relayed address's port.
@@ -221,7 +221,7 @@ impl<'s> Case<'s> {
             self.passed.extend([Verdict::NoFlow, Verdict::Control]);
         }
         let payload = payload_for_client(frame.source, allocation, relay, &frame.payload)?;
-        let sent = self.forward(frame, 1, [allocation.server, allocation.client], &payload, false);
+        let sent = self.forward(frame, 1, [allocation.server, allocation.client], &payload, None);
         let counted = vec![(allocation.index, Direction::ToClient)];
         self.finish(Verdict::ToClient, frame, sent, payload, frame.payload.len(), counted)
     }
@@ -234,7 +234,7 @@ impl<'s> Case<'s> {
         relay: &Relay,
         peer: SocketAddr,
         data: &[u8],
-        dont_fragment: bool,
+        dont_fragment: Option<bool>,
     ) -> Judged<Sent> {
         let counted = (allocation.index, Direction::ToPeer);
         if !self.setup.relays_from(peer.ip()) {
@@ -259,7 +259,7 @@ impl<'s> Case<'s> {
         hops: u8,
         [source, destination]: [SocketAddr; 2],
         payload: &Payload,
-        dont_fragment: bool,
+        dont_fragment: Option<bool>,
     ) -> Frame {
         let mut sent = Frame::new(source, destination, []);
         sent.traffic_class = frame.traffic_class;
@@ -271,9 +271,11 @@ impl<'s> Case<'s> {
         }
         let to_ipv4 = source.is_ipv4();
         sent.dont_fragment = match (frame.source.is_ipv4(), to_ipv4) {
-            (true, true) => frame.dont_fragment || dont_fragment,
-            (false, true) => dont_fragment || packet_length(&sent, payload) > FRAGMENTABLE,
             (_, false) => true,
+            // A Send indication says what the client wants, by DONT-FRAGMENT.
+            (_, true) if dont_fragment.is_some() => dont_fragment == Some(true),
+            (true, true) => frame.dont_fragment,
+            (false, true) => packet_length(&sent, payload) > FRAGMENTABLE,
         };
         if !to_ipv4 && !frame.checksum {
             self.passed.push(Verdict::NoChecksum);
