@@ -12,10 +12,9 @@ use hairpin_common::{
 
 use crate::{
     checksum::{Sum32, fold},
-    egress::{VLAN_ID, attribute, is_for_this_host},
     family::{Carried, Family, V6, word4},
     frame::{Context, Frame},
-    lookup::lookup,
+    framing::attribute,
     parse::layer3,
     transit::Transit,
 };
@@ -24,9 +23,11 @@ use crate::{
 static CRC: CrcTables = CRC_TABLES;
 
 /// What a host's own datagrams start with: no request has anything to inherit from.
-const FRESH: Carried = Carried { traffic_class: 0, hop_limit: 64, dont_fragment: false, from_ipv6: false };
+///
+/// IPv4 with DF: so short an answer is not fragmented anywhere, and needs no identification.
+const FRESH: Carried = Carried { traffic_class: 0, hop_limit: 64, dont_fragment: true, from_ipv6: false };
 
-/// Turns a request into its success response.
+/// Turns a request to a listener of ours into its success response.
 ///
 /// It goes back to the link-layer address that it came from.
 #[inline(never)]
@@ -66,10 +67,6 @@ pub(crate) fn answer<F: Family, const TAGGED: bool>(context: Context, transit: &
     if transit.udp_checksum == 0 || !F::is_answerable(&source) || source == transit.key.destination() {
         return Err(Verdict::Control);
     }
-    if !is_for_this_host(&frame, transit.tag & VLAN_ID) {
-        return Err(Verdict::OtherHost);
-    }
-    lookup(&transit.key.of_destination(), &mut transit.record).map_err(|_| Verdict::Control)?;
 
     let mapped = ATTRIBUTE_LEN + address_len(F::VERSION == V6::VERSION);
     let message_length = mapped + length;

@@ -2,30 +2,24 @@
 
 use core::mem::offset_of;
 
-use aya_ebpf::helpers::bpf_get_prandom_u32;
 use hairpin_common::{
     checksum::{Sum, update_udp, word},
-    maps::{Link, NextHop},
-    stun::{
-        ATTRIBUTE_LEN, DATA, DATA_INDICATION, FAMILY_IPV4, FAMILY_IPV6, XOR_PEER_ADDRESS, address_len,
-        data_indication_len, padding,
-    },
+    maps::NextHop,
+    stun::{data_indication_len, padding},
     verdict::Verdict,
-    wire::{CHANNEL_DATA_LEN, ETHERNET_LEN, ETHERTYPE_VLAN, MAGIC_COOKIE, STUN_LEN, UDP_LEN, VLAN_TAG_LEN},
+    wire::{CHANNEL_DATA_LEN, ETHERNET_LEN, ETHERTYPE_VLAN, STUN_LEN, UDP_LEN, VLAN_TAG_LEN},
 };
 
 use crate::{
-    checksum::{Sum32, fold},
     family::{Family, V4, V6},
     frame::{Context, Frame},
+    framing::write_indication,
     limit,
-    maps::{DEVICES, LINKS, NEXT_HOPS},
+    link::{VLAN_ID, is_for_this_host},
+    maps::{DEVICES, NEXT_HOPS},
     parse::layer3,
     transit::{NOBODY, Transit},
 };
-
-/// The VLAN id in a tag's last two bytes (IEEE 802.1Q); the rest is priority and drop eligibility.
-pub(crate) const VLAN_ID: u16 = 0x0fff_u16.to_be();
 
 /// Both link-layer addresses of an Ethernet header, in two words.
 type Addresses = (u64, u32);
@@ -55,7 +49,7 @@ struct Plan {
 }
 
 /// Sends the data of a datagram by its record: rewrites the frame, which then only has to leave.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn send(context: Context, transit: &mut Transit) -> Result<(), Verdict> {
     let frame = Frame::of(context);
     let plan = plan(&frame, transit)?;
@@ -77,7 +71,7 @@ pub(crate) fn send(context: Context, transit: &mut Transit) -> Result<(), Verdic
 fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
     let record = transit.record();
     let is_ipv6 = record.family == u32::from(V6::VERSION);
-    if u64::from(transit.carried.hop_limit) <= transit.hops {
+    if transit.carried.hop_limit <= transit.hops() {
         return Err(Verdict::HopLimit);
     }
     // An IPv4 sender that computed no checksum has its peer get none; IPv6 always has one.
@@ -139,16 +133,6 @@ fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
     };
     transit.redirect = redirect.into();
     Ok(Plan { framing, framing_length, padding, udp_length: udp_length as u16, addresses, tag })
-}
-
-/// Whether a frame was sent to the address that this host has on the link that it came in by; `vlan` is a wire word.
-#[inline(always)]
-pub(crate) fn is_for_this_host(frame: &Frame, vlan: u16) -> bool {
-    let link = Link { interface: frame.interface(), vlan: vlan.to_ne_bytes(), zero: [0; 2] };
-    // SAFETY: a value that changes meanwhile is compared by bytes, and any outcome is one that just was or will be.
-    let Some(known) = (unsafe { LINKS.get(&link) }) else { return false };
-    let [a, b, c, d, e, f] = known.address;
-    frame.load::<u16>(0) == u16::from_ne_bytes([a, b]) && frame.load::<u32>(2) == u32::from_ne_bytes([c, d, e, f])
 }
 
 /// The link-layer addresses, which stand in the entry as they do in the header.
@@ -222,7 +206,7 @@ fn write<F: Family, const TAGGED: bool>(
     }
     frame.store(layer3 - 2, F::ETHERTYPE.to_be());
     let mut carried = transit.carried;
-    carried.hop_limit -= transit.hops as u8;
+    carried.hop_limit -= transit.hops();
     let record = transit.record();
     F::write(frame, layer3, carried, plan.udp_length, [&record.source, &record.destination]);
     frame.store(udp, record.ports);
@@ -241,65 +225,11 @@ fn write<F: Family, const TAGGED: bool>(
             if !frame.holds(data + data_indication_len(false)) {
                 return Err(Verdict::Broken);
             }
-            write_indication(frame, data, transit, plan)?
+            let length = plan.udp_length - (UDP_LEN + STUN_LEN) as u16;
+            write_indication(frame, data, transit, length)?
         }
     };
     let checksum = if transit.udp_checksum == 0 { 0 } else { update_udp(transit.udp_checksum, sum.add(put)) };
     frame.store(udp + 6, checksum);
     Ok(())
-}
-
-/// Writes what stands before the data in a Data indication (RFC 8656 section 11.3), and returns the sum of it.
-#[inline(always)]
-fn write_indication(frame: &Frame, at: usize, transit: &Transit, plan: &Plan) -> Result<u16, Verdict> {
-    let is_ipv6 = transit.key.family() == V6::VERSION;
-    let message_length =
-        plan.framing_length as u32 - STUN_LEN as u32 + u32::from(transit.length) + u32::from(plan.padding);
-    // SAFETY: the helper has no preconditions.
-    let random = || unsafe { bpf_get_prandom_u32() };
-    let header = [
-        (u32::from(DATA_INDICATION) << 16 | message_length).to_be(),
-        MAGIC_COOKIE.to_be(),
-        random(),
-        random(),
-        random(),
-        attribute(XOR_PEER_ADDRESS, address_len(is_ipv6) as u16),
-    ];
-    let mut sum = Sum32::ZERO;
-    for (index, word) in header.into_iter().enumerate() {
-        frame.store(at + 4 * index, word);
-        sum = sum.add(word);
-    }
-    let value = at + STUN_LEN + ATTRIBUTE_LEN;
-    let family = if is_ipv6 { FAMILY_IPV6 } else { FAMILY_IPV4 };
-    let port = u16::from_be(transit.key.source_port()) ^ (MAGIC_COOKIE >> 16) as u16;
-    let family_and_port = (u32::from(family) << 16 | u32::from(port)).to_be();
-    frame.store(value, family_and_port);
-    sum = sum.add(family_and_port);
-    let address = transit.key.source();
-    let data = attribute(DATA, transit.length);
-    sum = sum.add(data);
-    if is_ipv6 {
-        if !frame.holds(at + data_indication_len(true)) {
-            return Err(Verdict::Broken);
-        }
-        let mask: [u64; 2] = [frame.load(at + 4), frame.load(at + 12)];
-        let masked = [address[0] ^ mask[0], address[1] ^ mask[1]];
-        frame.store(value + 4, masked[0]);
-        frame.store(value + 12, masked[1]);
-        frame.store(value + address_len(true), data);
-        sum = sum.add_long(masked[0]).add_long(masked[1]);
-    } else {
-        let masked = crate::family::word4(&address) ^ MAGIC_COOKIE.to_be();
-        frame.store(value + 4, masked);
-        frame.store(value + address_len(false), data);
-        sum = sum.add(masked);
-    }
-    Ok(fold(sum))
-}
-
-/// The header of an attribute, as a word of the wire.
-#[inline(always)]
-pub(crate) fn attribute(kind: u16, length: u16) -> u32 {
-    (u32::from(kind) << 16 | u32::from(length)).to_be()
 }

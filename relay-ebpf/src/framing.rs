@@ -1,10 +1,12 @@
-//! Where a client's application data is: in ChannelData (RFC 8656 section 12.4) or in a Send indication (section 11.1).
+//! What is around a client's application data: ChannelData (RFC 8656 section 12.4), a Send indication (section 11.1), or a
+//! Data indication (section 11.3).
 
+use aya_ebpf::helpers::bpf_get_prandom_u32;
 use hairpin_common::{
     checksum::{Sum, word},
     stun::{
-        ATTRIBUTE_LEN, DATA, DONT_FRAGMENT, FAMILY_IPV4, FAMILY_IPV6, SEND_INDICATION, XOR_PEER_ADDRESS, address_len,
-        padding,
+        ATTRIBUTE_LEN, DATA, DATA_INDICATION, DONT_FRAGMENT, FAMILY_IPV4, FAMILY_IPV6, SEND_INDICATION,
+        XOR_PEER_ADDRESS, address_len, data_indication_len, padding,
     },
     verdict::Verdict,
     wire::{CHANNEL_DATA_LEN, ChannelDataHeader, MAGIC_COOKIE, STUN_LEN, UDP_LEN},
@@ -12,8 +14,9 @@ use hairpin_common::{
 
 use crate::{
     checksum::{Sum32, fold},
-    family::{Address, address4},
+    family::{Address, Family as _, V6, address4, word4},
     frame::{Context, Frame},
+    maps::hash,
     transit::Transit,
 };
 
@@ -171,4 +174,72 @@ fn sum_padding(frame: &Frame, at: usize, padding: u16) -> Result<Sum, Verdict> {
         sum = sum.add(u16::from_ne_bytes(if place & 1 == 0 { [byte, 0] } else { [0, byte] }));
     }
     Ok(sum)
+}
+
+/// Writes what stands before the data in a Data indication (RFC 8656 section 11.3), and returns the sum of it.
+#[inline(always)]
+pub(crate) fn write_indication(
+    frame: &Frame,
+    at: usize,
+    transit: &Transit,
+    message_length: u16,
+) -> Result<u16, Verdict> {
+    let is_ipv6 = transit.key.family() == V6::VERSION;
+    let [first, second, third] = transaction_id(transit);
+    let header = [
+        attribute(DATA_INDICATION, message_length),
+        MAGIC_COOKIE.to_be(),
+        first,
+        second,
+        third,
+        attribute(XOR_PEER_ADDRESS, address_len(is_ipv6) as u16),
+    ];
+    let mut sum = Sum32::ZERO;
+    for (index, word) in header.into_iter().enumerate() {
+        frame.store(at + 4 * index, word);
+        sum = sum.add(word);
+    }
+    let value = at + STUN_LEN + ATTRIBUTE_LEN;
+    let family = if is_ipv6 { FAMILY_IPV6 } else { FAMILY_IPV4 };
+    let port = u16::from_be(transit.key.source_port()) ^ (MAGIC_COOKIE >> 16) as u16;
+    let family_and_port = (u32::from(family) << 16 | u32::from(port)).to_be();
+    frame.store(value, family_and_port);
+    sum = sum.add(family_and_port);
+    let address = transit.key.source();
+    let data = attribute(DATA, transit.length);
+    sum = sum.add(data);
+    if is_ipv6 {
+        if !frame.holds(at + data_indication_len(true)) {
+            return Err(Verdict::Broken);
+        }
+        let mask: [u64; 2] = [frame.load(at + 4), frame.load(at + 12)];
+        let masked = [address[0] ^ mask[0], address[1] ^ mask[1]];
+        frame.store(value + 4, masked[0]);
+        frame.store(value + 12, masked[1]);
+        frame.store(value + address_len(true), data);
+        sum = sum.add_long(masked[0]).add_long(masked[1]);
+    } else {
+        let masked = word4(&address) ^ MAGIC_COOKIE.to_be();
+        frame.store(value + 4, masked);
+        frame.store(value + address_len(false), data);
+        sum = sum.add(masked);
+    }
+    Ok(fold(sum))
+}
+
+/// A transaction id that nobody can foresee: 32 random bits, and a seeded hash of them with what changes from packet to
+/// packet. A second call of the kernel's generator would cost more.
+#[inline(always)]
+fn transaction_id(transit: &Transit) -> [u32; 3] {
+    // SAFETY: the helper has no preconditions.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let packet = u64::from(random) << 32 | u64::from(transit.udp_checksum);
+    let hash = hash(&[packet, transit.key.0[0], transit.key.0[4]]).mixed();
+    [random, hash as u32, (hash >> 32) as u32]
+}
+
+/// The header of an attribute, or the first word of a message, as a word of the wire.
+#[inline(always)]
+pub(crate) fn attribute(kind: u16, length: u16) -> u32 {
+    (u32::from(kind) << 16 | u32::from(length)).to_be()
 }

@@ -2,26 +2,25 @@
 //!
 //! A limit that is off costs nothing: the loader's constants are known to the verifier, which removes the question.
 
-use core::{arch::asm, mem::MaybeUninit};
+use core::arch::asm;
 
 use hairpin_common::{
     limit::{Limit, Meter},
     maps::{AllocationState, Pace, SOURCE_METERS},
     slot::scale,
     verdict::Verdict,
-    wire::ETHERNET_LEN,
 };
 
 use crate::{
     clock,
-    egress::{VLAN_ID, is_for_this_host},
-    frame::{Context, Frame},
+    frame::Context,
     key::Key,
     lookup::lookup,
     maps::{
         ALLOCATION_BYTES, ALLOCATION_PACKETS, ALLOCATION_STATES, CONTROL_PACKETS, RELAY_BYTES, RELAY_STATE,
         SOURCE_PACKETS, SOURCES, hash,
     },
+    route::is_at_listener,
     transit::{NOBODY, Transit},
 };
 
@@ -29,8 +28,14 @@ use crate::{
 const ATTEMPTS: usize = 2;
 
 /// Whether the data may be sent, by all limits it counts for.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn admit(transit: &Transit) -> Result<(), Verdict> {
+    let limits = [&ALLOCATION_PACKETS, &ALLOCATION_BYTES, &RELAY_BYTES];
+    if limits.iter().any(|limit| limit.load().is_set()) { admit_data(transit) } else { Ok(()) }
+}
+
+#[inline(never)]
+fn admit_data(transit: &Transit) -> Result<(), Verdict> {
     let (packets, bytes) = (ALLOCATION_PACKETS.load(), ALLOCATION_BYTES.load());
     if packets.is_set() || bytes.is_set() {
         // SAFETY: fields of an entry.
@@ -71,11 +76,11 @@ fn admit_one(allocation: u64, length: u16, pace: impl Fn(*mut AllocationState) -
 /// What becomes of a datagram to a listener that is not relayed, for which `verdict` is the reason: up to the daemon, or
 /// nowhere, when nobody vouches for it and there are too many.
 #[inline(never)]
-pub(crate) fn admit_unknown(context: Context, transit: &Transit, verdict: Verdict) -> Verdict {
+pub(crate) fn admit_unknown(context: Context, transit: &mut Transit, verdict: Verdict) -> Verdict {
     if !SOURCE_PACKETS.load().is_set() && !CONTROL_PACKETS.load().is_set() {
         return verdict;
     }
-    if !is_of_a_stranger(context, transit) {
+    if is_at_listener(context, transit).is_err() || !is_of_a_stranger(transit) {
         return verdict;
     }
     if !admit_source(&transit.key) {
@@ -92,31 +97,26 @@ pub(crate) fn admit_unknown(context: Context, transit: &Transit, verdict: Verdic
     verdict
 }
 
-/// Whether what may be a Binding request may be answered, by the limit of its source.
-#[inline(never)]
-pub(crate) fn admit_binding(context: Context, transit: &Transit) -> Result<(), Verdict> {
-    if SOURCE_PACKETS.load().is_set() && is_of_a_stranger(context, transit) && !admit_source(&transit.key) {
+/// Whether what may be a Binding request to a listener may be answered, by the limit of its source.
+#[inline(always)]
+pub(crate) fn admit_binding(transit: &mut Transit) -> Result<(), Verdict> {
+    if SOURCE_PACKETS.load().is_set() && is_of_a_stranger(transit) && !admit_source(&transit.key) {
         return Err(Verdict::SourceRate);
     }
     Ok(())
 }
 
-/// Whether a datagram to the port of a listener is for this host and this listener, and of a client's address that has no
-/// allocation there, as far as the kernel knows. A record that just changes, or ends in this tick, is one.
-#[inline(always)]
-fn is_of_a_stranger(context: Context, transit: &Transit) -> bool {
-    let frame = Frame::of(context);
-    if !frame.holds(ETHERNET_LEN) || !is_for_this_host(&frame, transit.tag & VLAN_ID) {
-        return false;
-    }
-    let mut record = MaybeUninit::uninit();
+/// Whether a datagram to a listener is of an address that has no allocation there, as far as the kernel knows. A record
+/// that just changes, or ends in this tick, is one.
+#[inline(never)]
+fn is_of_a_stranger(transit: &mut Transit) -> bool {
     for family in [4_u16, 6] {
-        if !matches!(lookup(&transit.key.with_channel(family.to_be()), &mut record), Err(Verdict::NoFlow)) {
+        let key = transit.key.with_channel(family.to_be());
+        if !matches!(lookup(&key, &mut transit.record), Err(Verdict::NoFlow)) {
             return false;
         }
     }
-    // A host may forward packets to the listener port of another.
-    lookup(&transit.key.of_destination(), &mut record).is_ok()
+    true
 }
 
 /// Whether the source of a datagram keeps to its limit: an IPv4 address, or 64 bits of an IPv6 address.
@@ -129,16 +129,6 @@ fn admit_source(key: &Key) -> bool {
     let [prefix, _] = key.source();
     let meter = scale(hash(&[prefix, u64::from(key.family())]).mixed() >> 32, SOURCE_METERS);
     SOURCES.get_ptr_mut(meter).is_none_or(|meter| pass(meter, packets, 1))
-}
-
-/// Whether every permission and channel of an allocation is in the kernel.
-#[inline(always)]
-pub(crate) fn knows_all_flows(allocation: u32) -> bool {
-    let Some(state) = ALLOCATION_STATES.get_ptr(allocation) else { return false };
-    // SAFETY: an entry, whose memory the daemon may change at any time.
-    let (announced, installed) =
-        unsafe { ((&raw const (*state).announced).read_volatile(), (&raw const (*state).installed).read_volatile()) };
-    announced == installed
 }
 
 /// Moves a meter by so many units, if the limit lets them pass.

@@ -46,6 +46,12 @@ pub(crate) struct Record {
 /// The record for this key, if it is whole and in force. On an error the record is not to be used.
 #[inline(never)]
 pub(crate) fn lookup(key: &Key, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
+    lookup_here(key, record)
+}
+
+/// The same without a call, for the one place where nearly all packets come by.
+#[inline(always)]
+pub(crate) fn lookup_here(key: &Key, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
     let found = find(key).ok_or(Verdict::NoFlow)?;
     // SAFETY: it is in the table.
     unsafe { read(&found, record) }

@@ -35,6 +35,7 @@ mod frame;
 mod framing;
 mod key;
 mod limit;
+mod link;
 mod lookup;
 mod maps;
 mod parse;
@@ -73,6 +74,9 @@ fn hairpin(context: XdpContext) -> u32 {
 }
 
 /// The whole way of a packet. The answer is what the driver is to do.
+///
+/// What most packets need is inlined here, once: where kernels guard returns against speculation, one costs as much as
+/// the lookup.
 #[inline(always)]
 fn relay(context: Context) -> Result<u32, Verdict> {
     let mut transit = MaybeUninit::uninit();
@@ -80,17 +84,18 @@ fn relay(context: Context) -> Result<u32, Verdict> {
     // SAFETY: what was received is written there.
     let transit = unsafe { transit.assume_init_mut() };
     transit.forget();
+    if let Next::Channel | Next::FromPeer = next {
+        next = route::by_key(transit, next)?;
+    }
     if let Next::Indication = next {
-        next = match route::from_indication(context, transit) {
-            Err(verdict) if is_unknown(verdict) => Next::Unknown(verdict),
-            other => other?,
-        }
+        next = route::from_indication(context, transit).or_else(route::unless_known)?;
     }
     if let Next::Unknown(verdict) = next {
         return Err(limit::admit_unknown(context, transit, verdict));
     }
-    if let Next::FromPeer = next {
-        route::from_peer(transit).map_err(|verdict| unless_for_another(context, transit, verdict))?;
+    if let Next::ToRelayed | Next::NoChannel = next {
+        let result = route::to_relayed(transit, next);
+        result.map_err(|verdict| unless_for_another(context, transit, verdict))?;
         next = Next::Send;
     }
     if let Next::Send = next {
@@ -107,19 +112,11 @@ fn relay(context: Context) -> Result<u32, Verdict> {
     })
 }
 
-/// Whether no record vouches for a datagram to a listener that is not forwarded for this reason.
-#[inline(always)]
-fn is_unknown(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired)
-}
-
 /// What is for another host, and only seen in passing, is not for this one to drop.
 #[inline(always)]
 fn unless_for_another(context: Context, transit: &Transit, verdict: Verdict) -> Verdict {
     let frame = Frame::of(context);
-    if matches!(verdict.action(), Action::Drop)
-        && (!frame.holds(ETHERNET_LEN) || !egress::is_for_this_host(&frame, transit.tag & egress::VLAN_ID))
-    {
+    if matches!(verdict.action(), Action::Drop) && !link::is_for_this_host(&frame, transit.tag & link::VLAN_ID) {
         return Verdict::OtherHost;
     }
     verdict
@@ -155,10 +152,7 @@ fn receive<F: Family, const TAGGED: bool>(
     let transit = transit.write(parsed);
     match to {
         To::Relayed => Ok(Next::FromPeer),
-        To::Listener => match route::from_client::<F, TAGGED>(frame, context, transit) {
-            Err(verdict) if is_unknown(verdict) => Ok(Next::Unknown(verdict)),
-            other => other,
-        },
+        To::Listener => route::from_client::<F, TAGGED>(frame, context, transit).or_else(route::unless_known),
     }
 }
 

@@ -1,7 +1,5 @@
 //! From what a datagram arrived with to what is to be sent, by one lookup or a few.
 
-use core::mem::MaybeUninit;
-
 use hairpin_common::{
     maps::PEER_IS_RELAYED,
     verdict::Verdict,
@@ -16,19 +14,27 @@ use crate::{
     framing::{Peer, channel_data, send_indication},
     key::{Key, ports},
     limit,
-    lookup::{Record, lookup},
-    transit::Transit,
+    link::{VLAN_ID, is_for_this_host},
+    lookup::{Record, lookup, lookup_here},
+    maps::ALLOCATION_STATES,
+    transit::{NOBODY, Transit},
 };
 
 /// What is to be done with a datagram next.
 #[derive(Clone, Copy)]
 pub(crate) enum Next {
+    /// It is ChannelData, at a listener.
+    Channel,
     /// It may be a Send indication, at a listener.
     Indication,
     /// To a listener, and nothing that is forwarded or answered here, for this reason.
     Unknown(Verdict),
     /// It is at a relayed address.
     FromPeer,
+    /// The same, and it is not of a peer that has a channel.
+    NoChannel,
+    /// The peer that it is for is the relayed address of another client.
+    ToRelayed,
     /// Its data is to be sent on.
     Send,
     /// It was turned into its own answer.
@@ -48,20 +54,57 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
     }
     match Datagram::of(frame.load(start)) {
         Datagram::ChannelData => {
-            let key = transit.key.with_channel(channel_data(frame, transit, start)?);
-            lookup(&key, &mut transit.record)?;
-            to_peer(transit)
+            transit.key = transit.key.with_channel(channel_data(frame, transit, start)?);
+            Ok(Next::Channel)
         }
         // The second byte tells Binding requests from indications, the two that can end here.
         Datagram::Stun if frame.load::<u8>(start + 1) == 1 && transit.udp_length as usize >= UDP_LEN + STUN_LEN => {
-            // Before anything is known of it, since the stack has no room for the question later.
-            limit::admit_binding(context, transit)?;
+            // Before anything is known of it, since the stack has no room for these questions later.
+            is_at_listener(context, transit)?;
+            limit::admit_binding(transit)?;
             binding::answer::<F, TAGGED>(context, transit)?;
             Ok(Next::Answered)
         }
         Datagram::Stun => Ok(Next::Indication),
         Datagram::Other => Err(Verdict::Control),
     }
+}
+
+/// Why a datagram to a listener is not forwarded; for most reasons it is asked next whether somebody vouches for it.
+#[inline(always)]
+pub(crate) fn unless_known(verdict: Verdict) -> Result<Next, Verdict> {
+    match verdict {
+        Verdict::Control | Verdict::Malformed | Verdict::NoFlow | Verdict::Expired => Ok(Next::Unknown(verdict)),
+        _ => Err(verdict),
+    }
+}
+
+/// What is in a channel, from either side: one record says it all.
+#[inline(always)]
+pub(crate) fn by_key(transit: &mut Transit, next: Next) -> Result<Next, Verdict> {
+    let found = lookup_here(&transit.key, &mut transit.record);
+    if let Next::Channel = next {
+        return match found {
+            Ok(()) => to_peer(transit),
+            Err(verdict) => unless_known(verdict),
+        };
+    }
+    match found {
+        Ok(()) => to_client(transit).map(|()| Next::Send),
+        Err(Verdict::NoFlow) => Ok(Next::NoChannel),
+        // In the tick in which a channel ends userspace still knows it.
+        Err(verdict) => Err(verdict),
+    }
+}
+
+/// Whether a datagram to the port of a listener is for this host and for a listener of ours.
+#[inline(never)]
+pub(crate) fn is_at_listener(context: Context, transit: &mut Transit) -> Result<(), Verdict> {
+    if !is_for_this_host(&Frame::of(context), transit.tag & VLAN_ID) {
+        return Err(Verdict::OtherHost);
+    }
+    // A host may forward packets to the listener port of another.
+    lookup(&transit.key.of_destination(), &mut transit.record).map_err(|_| Verdict::Control)
 }
 
 /// A Send indication of a client, if it is one (RFC 8656 section 11.2).
@@ -78,20 +121,22 @@ pub(crate) fn from_indication(context: Context, transit: &mut Transit) -> Result
 fn find_permission(transit: &mut Transit, peer: &Peer) -> Result<(), Verdict> {
     let key = transit.key.with_channel(u16::from(peer.family).to_be());
     lookup(&key, &mut transit.record)?;
-    let Record { source, ports: known, allocation, .. } = *transit.record();
+    let Record { source, ports: known, allocation, delta, family, .. } = *transit.record();
     let [relayed_port, _] = split(known);
+    // The second takes the place of the first: the stack has no room for both.
     let key = Key::new([peer.address, source], ports(0, relayed_port), peer.family);
-    let mut permission = MaybeUninit::uninit();
-    lookup(&key, &mut permission)?;
-    // SAFETY: the lookup has filled both.
-    let (record, permission) = unsafe { (transit.record.assume_init_mut(), permission.assume_init_ref()) };
-    if permission.allocation != allocation {
+    lookup(&key, &mut transit.record)?;
+    // SAFETY: the lookup has filled it.
+    let record = unsafe { transit.record.assume_init_mut() };
+    if record.allocation != allocation {
         return Err(Verdict::NoFlow);
     }
+    record.source = source;
     record.destination = peer.address;
     record.ports = ports(relayed_port, peer.port);
-    record.next_hop = permission.peer_next_hop;
-    record.flags = permission.flags;
+    record.next_hop = record.peer_next_hop;
+    record.delta = delta;
+    record.family = family;
     let put = Sum32::ZERO.add_long(peer.address[0]).add_long(peer.address[1]).add(u32::from(peer.port));
     transit.sum = transit.sum.add(fold(put));
     Ok(())
@@ -105,25 +150,26 @@ fn to_peer(transit: &mut Transit) -> Result<Next, Verdict> {
     transit.to_peer = allocation.into();
     if flags & u32::from(PEER_IS_RELAYED) != 0 {
         transit.key = Key::new([source, destination], ports, family as u8);
-        transit.hops = 2;
-        return Ok(Next::FromPeer);
+        return Ok(Next::ToRelayed);
     }
     Ok(Next::Send)
 }
 
-/// A datagram to a relayed address (RFC 8656 sections 11.3 and 12.6).
+/// A datagram to a relayed address (RFC 8656 sections 11.3 and 12.6), but for what [`by_key`] has already found.
 #[inline(never)]
-pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
-    let missing = match lookup(&transit.key, &mut transit.record) {
-        Ok(()) => return to_client(transit),
-        Err(verdict @ Verdict::NoFlow) => verdict,
-        // In the tick in which a channel ends userspace still knows it.
-        Err(verdict) => return Err(verdict),
-    };
+pub(crate) fn to_relayed(transit: &mut Transit, next: Next) -> Result<(), Verdict> {
+    let missing = Verdict::NoFlow;
+    if let Next::ToRelayed = next {
+        match lookup(&transit.key, &mut transit.record) {
+            Ok(()) => return to_client(transit),
+            Err(Verdict::NoFlow) => {}
+            Err(verdict) => return Err(verdict),
+        }
+    }
     let any_port = transit.key.without_source_port();
     match lookup(&any_port, &mut transit.record) {
         // A channel could be on its way into the kernel, or have had no room there; then it is not for an indication.
-        Ok(()) if !limit::knows_all_flows(transit.record().allocation) => return Err(missing),
+        Ok(()) if !knows_all_flows(transit.record().allocation) => return Err(missing),
         Ok(()) => {
             // A permission is for every port, so its record does not know this one.
             transit.sum = transit.sum.sub(transit.key.source_port());
@@ -134,7 +180,7 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
     }
     // Who has no permission ends here, if the kernel knows all there are. The last may have come since it was looked for.
     lookup(&transit.key.of_destination(), &mut transit.record).map_err(|_| missing)?;
-    if !limit::knows_all_flows(transit.record().allocation) {
+    if !knows_all_flows(transit.record().allocation) {
         return Err(missing);
     }
     match lookup(&any_port, &mut transit.record) {
@@ -147,7 +193,7 @@ pub(crate) fn from_peer(transit: &mut Transit) -> Result<(), Verdict> {
 fn to_client(transit: &mut Transit) -> Result<(), Verdict> {
     let Record { delta, allocation, flags, .. } = *transit.record();
     // An address of this host's own is forged when it comes by the wire; the kernel says how much it minds.
-    if flags & u32::from(PEER_IS_RELAYED) != 0 && transit.hops == 1 {
+    if flags & u32::from(PEER_IS_RELAYED) != 0 && transit.to_peer == NOBODY {
         return Err(Verdict::NoFlow);
     }
     transit.sum = transit.sum.add(delta);
@@ -160,4 +206,14 @@ fn to_client(transit: &mut Transit) -> Result<(), Verdict> {
 fn split(ports: u32) -> [u16; 2] {
     let [a, b, c, d] = ports.to_ne_bytes();
     [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
+}
+
+/// Whether every permission and channel of an allocation is in the kernel.
+#[inline(always)]
+fn knows_all_flows(allocation: u32) -> bool {
+    let Some(state) = ALLOCATION_STATES.get_ptr(allocation) else { return false };
+    // SAFETY: an entry, whose memory the daemon may change at any time.
+    let (announced, installed) =
+        unsafe { ((&raw const (*state).announced).read_volatile(), (&raw const (*state).installed).read_volatile()) };
+    announced == installed
 }

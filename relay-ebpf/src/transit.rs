@@ -27,8 +27,6 @@ pub(crate) struct Transit {
     pub to_client: u64,
     /// The interface to send from, unless it is the one it came in by: then 0.
     pub redirect: u64,
-    /// How many relays it has passed.
-    pub hops: u64,
     /// Whether it has an IEEE 802.1Q tag.
     pub tagged: u64,
     /// What the new IP header inherits, with the hop limit as it was received.
@@ -51,12 +49,18 @@ impl Transit {
     #[inline(always)]
     pub(crate) fn forget(&mut self) {
         let unknown = u64::from(self.udp_checksum);
-        for field in [&mut self.to_peer, &mut self.to_client, &mut self.hops, &mut self.tagged, &mut self.data] {
+        for field in [&mut self.to_peer, &mut self.to_client, &mut self.tagged, &mut self.data] {
             // SAFETY: arithmetic only; the second undoes the first.
             unsafe {
                 asm!("{field} ^= {unknown}", "{field} ^= {unknown}", field = inout(reg) *field, unknown = in(reg) unknown);
             }
         }
+    }
+
+    /// How many relays it passes: two, if the peer of one client is another client's relayed address.
+    #[inline(always)]
+    pub(crate) fn hops(&self) -> u8 {
+        if self.to_peer != NOBODY && self.to_client != NOBODY { 2 } else { 1 }
     }
 
     /// The record, once it was found.

@@ -3,3 +3,4 @@
 pub mod lab;
 pub mod live;
 pub mod program;
+pub mod selection;

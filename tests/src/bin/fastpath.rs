@@ -1,4 +1,4 @@
-//! How long the XDP program takes for a packet, by its path: `tests/bench.sh fastpath [--json]`.
+//! How long the XDP program takes for a packet, by its path: `tests/bench.sh fastpath [--json] [--limits] [--only NAME] [--flows N]`.
 //!
 //! Each packet is a `BPF_PROG_TEST_RUN` of its own (more repeats would feed the program its own output), and the kernel's
 //! own time for it counts: its two clock reads and the call of the program are in it, and go out again by subtracting an
@@ -19,7 +19,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapInfo;
+use clap::Parser;
 use hairpin::datapath::program::{Capacities, Limits};
+use hairpin_common::limit::Limit;
 use hairpin_tests::program::{
     bench::Bench,
     frame::Frame,
@@ -27,6 +29,7 @@ use hairpin_tests::program::{
     stun, sys,
     world::{Family, ID, numbered},
 };
+use hairpin_tests::selection::Selection;
 use serde_json::{Value, json};
 
 /// Application data in a packet: 20 ms of audio.
@@ -58,29 +61,37 @@ struct Figure {
     empty: f64,
 }
 
+/// Nanoseconds per packet of the XDP program.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    selection: Selection,
+    /// Set every limit, so high that none is reached.
+    #[arg(long)]
+    limits: bool,
+}
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let json = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => false,
-        ["--json"] => true,
-        _ => anyhow::bail!("usage: fastpath [--json]"),
-    };
+    let Options { selection, limits } = Options::parse();
+    let limits = if limits { limits_of_all() } else { Limits::default() };
     let empty = sys::load_empty().context("loading an empty program")?;
     let mut figures = Vec::new();
     let mut memory = Vec::new();
-    for flows in FLOWS {
+    for flows in selection.flows(&FLOWS) {
         for families in
             [[Family::V4, Family::V4], [Family::V6, Family::V6], [Family::V4, Family::V6], [Family::V6, Family::V4]]
         {
             for path in Path::ALL {
-                if path == Path::Binding && families[0] != families[1] {
+                if path == Path::Binding && families[0] != families[1]
+                    || !name(path, families).contains(&selection.only)
+                {
                     continue;
                 }
                 // Its maps are as large as an operator would have them for so many flows.
                 let setup = path.setup(families, flows);
                 let allocations = u32::try_from(setup.allocations.len())?.max(1);
                 let capacities = Capacities { records: RECORDS * allocations + 2, allocations: allocations + 1 };
-                let mut bench = Bench::load(capacities, Limits::default())?;
+                let mut bench = Bench::load(capacities, limits)?;
                 bench.install(&setup)?;
                 let mut packets = Packets::new(&path.packets(&setup, families, flows));
                 let (nanoseconds, empty) = measure(bench.program.fd()?, empty.as_fd(), &mut packets)?;
@@ -91,17 +102,17 @@ fn main() -> Result<()> {
             }
         }
     }
-    let bench = Bench::load(Capacities { records: RECORDS, allocations: 1 }, Limits::default())?;
+    let bench = Bench::load(Capacities { records: RECORDS, allocations: 1 }, limits)?;
     let size = sys::size(bench.program.fd()?)?;
     let verified = bench.program.xdp()?.info()?.verified_instruction_count().unwrap_or(0);
-    if json {
+    if selection.json {
         println!("{:#}", as_json(&figures, &size, verified, &memory));
     } else {
         println!("{} bytes of data a packet; ns above an empty program", PAYLOAD.len());
         for figure in &figures {
             println!(
                 "{:<26} {:>7} flows {:>7.1} ns   (empty: {:.1} ns)",
-                figure.name(),
+                name(figure.path, figure.families),
                 figure.flows,
                 figure.nanoseconds,
                 figure.empty
@@ -124,7 +135,7 @@ fn as_json(figures: &[Figure], size: &sys::Size, verified: u32, memory: &[(u32, 
         .iter()
         .map(|figure| {
             json!({
-                "name": figure.name(),
+                "name": name(figure.path, figure.families),
                 "flows": figure.flows,
                 "payload_bytes": PAYLOAD.len(),
                 "ns_above_empty": round(figure.nanoseconds),
@@ -229,11 +240,20 @@ fn call(from: &mut Allocation, to: &Allocation) {
     from.channels = vec![Channel { peer, ..from.channels[0] }];
 }
 
-impl Figure {
-    fn name(&self) -> String {
-        let version = |family: Family| if family == Family::V4 { 4 } else { 6 };
-        let [arriving, leaving] = self.families;
-        format!("{} {}->{}", self.path.name(), version(arriving), version(leaving))
+fn name(path: Path, [arriving, leaving]: [Family; 2]) -> String {
+    let version = |family: Family| if family == Family::V4 { 4 } else { 6 };
+    format!("{} {}->{}", path.name(), version(arriving), version(leaving))
+}
+
+/// Limits of every kind, none of which is reached.
+fn limits_of_all() -> Limits {
+    let limit = Limit::per_second(1_000_000_000_000, 1_000_000_000_000);
+    Limits {
+        allocation_packets: limit,
+        allocation_bytes: limit,
+        relay_bytes: limit,
+        source_packets: limit,
+        control_packets: limit,
     }
 }
 

@@ -13,10 +13,12 @@
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use hairpin::load::blast;
 use hairpin_tests::live::measure::{Cpus, Figure, measure};
 use hairpin_tests::live::{Bed, PATHS, Path};
+use hairpin_tests::selection::Selection;
 use serde_json::json;
 
 /// Application data in a packet: 20 ms of audio.
@@ -31,16 +33,19 @@ const SATURATED: f64 = 0.02;
 /// What a relay must reach of the reflector's rate for ChannelData.
 const TARGET: f64 = 0.70;
 
+/// Packets a second through the XDP program.
+#[derive(Parser)]
 struct Options {
-    json: bool,
-    only: String,
-    flows: Vec<u32>,
+    #[command(flatten)]
+    selection: Selection,
 }
 
 fn main() -> Result<ExitCode> {
-    let Options { json, only, flows } = options()?;
+    let Options { selection } = Options::parse();
+    let Selection { json, ref only, .. } = selection;
+    let flows = selection.flows(&FLOWS);
     ensure!(available_parallelism()?.get() >= 2, "one CPU for the generator and one for the relay are needed");
-    let paths: Vec<Path> = PATHS.into_iter().filter(|path| path.name.contains(&only)).collect();
+    let paths: Vec<Path> = PATHS.into_iter().filter(|path| path.name.contains(only)).collect();
     ensure!(!paths.is_empty(), "no path has {only:?} in its name");
 
     let bed = Bed::new();
@@ -81,21 +86,6 @@ fn main() -> Result<ExitCode> {
         eprintln!("live: {}, {flows} flows: {why}", path.name);
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn options() -> Result<Options> {
-    let mut options = Options { json: false, only: String::new(), flows: FLOWS.to_vec() };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--json" => options.json = true,
-            "--only" => options.only = value()?,
-            "--flows" => options.flows = vec![value()?.parse().context("--flows takes a number")?],
-            _ => bail!("there is no {argument}; usage: live [--json] [--only NAME] [--flows N]"),
-        }
-    }
-    Ok(options)
 }
 
 fn print(figure: &Figure) {

@@ -360,7 +360,6 @@ fn answer_binding(frame: &Frame, request: &Message<'_>) -> Judged<Sent> {
     }
     let payload = stun::binding_response(frame.source, request.id, fingerprint);
     let mut response = Frame::new(frame.destination, frame.source, []);
-    response.dont_fragment = false;
     response.damage = frame.damage;
     response.link = (frame.link.1, frame.link.0);
     response.vlan = frame.vlan;
