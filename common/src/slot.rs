@@ -16,13 +16,17 @@ pub const BUCKET_SLOTS: usize = 2;
 
 /// A record and its key: two cache lines, of which the first says whether it is the right one.
 ///
+/// Between IPv4 and IPv4 the first is all: [`FlowKey`]s of IPv4 leave the last eight bytes of both addresses zero, so a
+/// slot keeps the record's own addresses in those of the source, and the next hop to the peer in those of the destination.
+/// Who looks for an IPv4 key does not compare these bytes.
+///
 /// An empty slot is all zeros but for its generation. No packet has such a key, because port 0 never has a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct Slot {
-    /// What the packet must arrive with.
-    pub key: FlowKey,
-    /// All of the record but its addresses.
+    /// What the packet must arrive with, and between IPv4 and IPv4 what is not in `order`.
+    pub place: FlowKey,
+    /// The rest of the record.
     pub order: Order,
     /// Source address to send from.
     pub source: [u8; 16],
@@ -101,14 +105,37 @@ impl Slot {
             channel,
             delta,
         };
-        Self { key, order, source, destination, peer_next_hop, zero: [0; 6] }
+        let mut slot = Self { place: key, order, source, destination, peer_next_hop, zero: [0; 6] };
+        if slot.is_short() {
+            let [in_source, in_destination] = [&mut slot.place.source, &mut slot.place.destination];
+            in_source[8..12].copy_from_slice(&source[..4]);
+            in_source[12..16].copy_from_slice(&destination[..4]);
+            in_destination[8..10].copy_from_slice(&peer_next_hop.to_ne_bytes());
+            slot = Self { source: [0; 16], destination: [0; 16], peer_next_hop: 0, ..slot };
+        }
+        slot
+    }
+
+    /// Whether all of it is in the first cache line.
+    fn is_short(&self) -> bool {
+        self.place.family == 4 && self.order.family == 4
+    }
+
+    /// What the packet must arrive with.
+    pub fn key(&self) -> FlowKey {
+        let mut key = self.place;
+        if self.is_short() {
+            key.source[8..].fill(0);
+            key.destination[8..].fill(0);
+        }
+        key
     }
 
     /// Its memory, in 64-bit words, as far as it means something.
     pub fn words(&self) -> [u64; Self::WORDS_USED] {
         let order = &self.order;
         let mut words = [0; Self::WORDS_USED];
-        words[..Self::GENERATION_WORD].copy_from_slice(&self.key.words());
+        words[..Self::GENERATION_WORD].copy_from_slice(&self.place.words());
         let rest = [
             &order.allocation.to_ne_bytes()[..],
             &order.next_hop.to_ne_bytes(),
@@ -133,7 +160,12 @@ impl Slot {
 
     /// The record.
     pub fn rewrite(&self) -> Rewrite {
-        let Self { order, source, destination, peer_next_hop, .. } = *self;
+        let Self { place, order, mut source, mut destination, mut peer_next_hop, .. } = *self;
+        if self.is_short() {
+            source[..4].copy_from_slice(&place.source[8..12]);
+            destination[..4].copy_from_slice(&place.source[12..]);
+            peer_next_hop = u16::from_ne_bytes([place.destination[8], place.destination[9]]);
+        }
         let Order {
             expires, allocation, next_hop, family, flags, source_port, destination_port, channel, delta, ..
         } = order;
@@ -244,9 +276,20 @@ mod tests {
 
     use super::*;
 
+    /// Two addresses of an IP version, and the version.
+    fn addresses() -> impl Strategy<Value = (u8, [u8; 16], [u8; 16])> {
+        any::<(bool, [u8; 16], [u8; 16])>().prop_map(|(is_ipv6, mut first, mut second)| {
+            if !is_ipv6 {
+                first[4..].fill(0);
+                second[4..].fill(0);
+            }
+            (if is_ipv6 { 6 } else { 4 }, first, second)
+        })
+    }
+
     fn key() -> impl Strategy<Value = FlowKey> {
-        any::<([u8; 16], [u8; 16], [u8; 2], [u8; 2], [u8; 2], u8)>().prop_map(
-            |(source, destination, source_port, destination_port, channel, family)| FlowKey {
+        (addresses(), any::<([u8; 2], [u8; 2], [u8; 2])>()).prop_map(
+            |((family, source, destination), (source_port, destination_port, channel))| FlowKey {
                 source,
                 destination,
                 source_port,
@@ -259,10 +302,9 @@ mod tests {
     }
 
     fn rewrite() -> impl Strategy<Value = Rewrite> {
-        let addresses = any::<([u8; 16], [u8; 16])>();
         let words = any::<([u8; 2], [u8; 2], [u8; 2], [u8; 2])>();
-        (any::<(u32, u32, u16, u16, u8, u8)>(), addresses, words).prop_map(
-            |((expires, allocation, next_hop, peer_next_hop, family, flags), (source, destination), words)| {
+        (any::<(u32, u32, u16, u16, u8)>(), addresses(), words).prop_map(
+            |((expires, allocation, next_hop, peer_next_hop, flags), (family, source, destination), words)| {
                 let (source_port, destination_port, channel, delta) = words;
                 Rewrite {
                     expires,
@@ -287,14 +329,17 @@ mod tests {
         fn words_are_the_memory_of_a_slot(key in key(), rewrite in rewrite(), generation: u32) {
             let mut slot = Slot::new(key, &rewrite);
             prop_assert_eq!(slot.rewrite(), rewrite);
+            prop_assert_eq!(slot.key(), key);
             slot.order.generation = generation;
             // What a slot's fields would be if its words were its memory, as they are for the program.
             let words = slot.words();
             let byte = |at: usize| words[at / 8].to_ne_bytes()[at % 8];
             let bytes = |at: usize, length: usize| (at..at + length).map(byte).collect::<vec::Vec<_>>();
             let order = |field: usize| offset_of!(Slot, order) + field;
-            prop_assert_eq!(bytes(offset_of!(FlowKey, source), 16), key.source);
-            prop_assert_eq!(bytes(offset_of!(FlowKey, destination), 16), key.destination);
+            let is_short = (key.family, rewrite.family) == (4, 4);
+            let compared = if is_short { 8 } else { 16 };
+            prop_assert_eq!(&bytes(offset_of!(FlowKey, source), compared), &key.source[..compared]);
+            prop_assert_eq!(&bytes(offset_of!(FlowKey, destination), compared), &key.destination[..compared]);
             prop_assert_eq!(bytes(offset_of!(FlowKey, source_port), 2), key.source_port);
             prop_assert_eq!(bytes(offset_of!(FlowKey, destination_port), 2), key.destination_port);
             prop_assert_eq!(bytes(offset_of!(FlowKey, channel), 2), key.channel);
@@ -309,10 +354,16 @@ mod tests {
             prop_assert_eq!(bytes(order(offset_of!(Order, destination_port)), 2), rewrite.destination_port);
             prop_assert_eq!(bytes(order(offset_of!(Order, channel)), 2), rewrite.channel);
             prop_assert_eq!(bytes(order(offset_of!(Order, delta)), 2), rewrite.delta);
-            prop_assert_eq!(bytes(offset_of!(Slot, source), 16), rewrite.source);
-            prop_assert_eq!(bytes(offset_of!(Slot, destination), 16), rewrite.destination);
-            prop_assert_eq!(bytes(offset_of!(Slot, peer_next_hop), 2), rewrite.peer_next_hop.to_ne_bytes());
-            prop_assert_eq!(words[0..Slot::GENERATION_WORD].to_vec(), key.words());
+            let [source, destination, peer_next_hop] = if is_short {
+                [offset_of!(FlowKey, source) + 8, offset_of!(FlowKey, source) + 12, offset_of!(FlowKey, destination) + 8]
+            } else {
+                [offset_of!(Slot, source), offset_of!(Slot, destination), offset_of!(Slot, peer_next_hop)]
+            };
+            let length = if is_short { 4 } else { 16 };
+            prop_assert_eq!(&bytes(source, length), &rewrite.source[..length]);
+            prop_assert_eq!(&bytes(destination, length), &rewrite.destination[..length]);
+            prop_assert_eq!(bytes(peer_next_hop, 2), rewrite.peer_next_hop.to_ne_bytes());
+            prop_assert!(!is_short || words[8..].iter().all(|word| *word == 0), "the second line says nothing");
         }
 
         #[test]

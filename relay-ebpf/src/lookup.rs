@@ -4,12 +4,16 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::Global;
 use hairpin_common::{
-    maps::FlowKey,
     slot::{BUCKET_SLOTS, Order, Slot},
     verdict::Verdict,
 };
 
-use crate::{clock, family::Address, key::Key, maps};
+use crate::{
+    clock,
+    family::{Address, Family as _, V4, address4},
+    key::Key,
+    maps,
+};
 
 /// Whether this machine may reorder loads: 0 on x86, whose loads happen in order. Set by the loader.
 #[unsafe(no_mangle)]
@@ -54,7 +58,7 @@ pub(crate) fn lookup(key: &Key, record: &mut MaybeUninit<Record>) -> Result<(), 
 pub(crate) fn lookup_here(key: &Key, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
     let found = find(key).ok_or(Verdict::NoFlow)?;
     // SAFETY: it is in the table.
-    unsafe { read(&found, record) }
+    unsafe { read(key, &found, record) }
 }
 
 /// A slot with this key, whose memory may change at any time.
@@ -85,7 +89,7 @@ fn find(key: &Key) -> Option<Found> {
     None
 }
 
-/// Whether a slot holds this key now. All words are read before the answer, which makes one jump of it.
+/// Whether a slot holds this key now.
 ///
 /// # Safety
 ///
@@ -93,12 +97,11 @@ fn find(key: &Key) -> Option<Found> {
 #[inline(always)]
 unsafe fn is_at(key: &Key, slot: *const Slot) -> bool {
     let place: *const u64 = slot.cast();
-    let mut difference = 0;
-    for index in 0..size_of::<FlowKey>() / 8 {
-        // SAFETY: the key is the first of a slot.
-        difference |= key.0[index] ^ unsafe { place.add(index).read_volatile() };
-    }
-    difference == 0
+    // SAFETY: the key is the first of a slot.
+    let different = |index: usize| key.0[index] ^ unsafe { place.add(index).read_volatile() };
+    let difference = different(0) | different(2) | different(4);
+    // Where an IPv4 key has nothing, a slot may have something else.
+    difference == 0 && (key.family() == V4::VERSION || different(1) | different(3) == 0)
 }
 
 /// Copies a record that the daemon may be writing right now: every field once, the generation last.
@@ -107,7 +110,7 @@ unsafe fn is_at(key: &Key, slot: *const Slot) -> bool {
 ///
 /// The slot is in the table.
 #[inline(always)]
-unsafe fn read(Found { slot, generation }: &Found, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
+unsafe fn read(key: &Key, Found { slot, generation }: &Found, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
     // SAFETY: a pair of fields that is read as one word is aligned for it. The reads are volatile, so the compiler keeps
     // each of them, and their order; what the daemon changes in between shows in the generation.
     unsafe {
@@ -116,15 +119,23 @@ unsafe fn read(Found { slot, generation }: &Found, record: &mut MaybeUninit<Reco
         let order: *const Order = &raw const (*slot).order;
         let expires = (&raw const (*order).expires).read_volatile();
         record.allocation = (&raw const (*order).allocation).read_volatile();
-        record.source = address(&raw const (*slot).source);
-        record.destination = address(&raw const (*slot).destination);
         record.ports = (&raw const (*order).source_port).cast::<u32>().read_volatile();
         record.channel = (&raw const (*order).channel).cast::<u16>().read_volatile();
         record.delta = (&raw const (*order).delta).cast::<u16>().read_volatile();
         record.next_hop = (&raw const (*order).next_hop).read_volatile();
-        record.peer_next_hop = (&raw const (*slot).peer_next_hop).read_volatile();
         record.family = (&raw const (*order).family).read_volatile().into();
         record.flags = (&raw const (*order).flags).read_volatile().into();
+        if key.family() == V4::VERSION && record.family == u32::from(V4::VERSION) {
+            let short: *const u32 = (&raw const (*slot).place.source).cast();
+            record.source = address4(short.add(2).read_volatile());
+            record.destination = address4(short.add(3).read_volatile());
+            let short: *const u16 = (&raw const (*slot).place.destination).cast();
+            record.peer_next_hop = short.add(4).read_volatile();
+        } else {
+            record.source = address(&raw const (*slot).source);
+            record.destination = address(&raw const (*slot).destination);
+            record.peer_next_hop = (&raw const (*slot).peer_next_hop).read_volatile();
+        }
         load_fence();
         if generation & 1 != 0 || (&raw const (*order).generation).read_volatile() != *generation {
             return Err(Verdict::Torn);

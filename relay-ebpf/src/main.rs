@@ -18,7 +18,7 @@
 //! Between the stages a packet is a [`transit`]: the same for all framings, IP versions and VLANs, in any mixture.
 //!
 //! Memory is safe because the kernel's verifier proves it of the compiled program. What it cannot prove is kept here:
-//! a passed packet is never changed, because every check comes before the head is moved; and no record is trusted that
+//! a passed packet is never changed, because every check comes before the first write; and no record is trusted that
 //! another CPU may have been writing.
 #![no_std]
 #![no_main]

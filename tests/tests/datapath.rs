@@ -158,7 +158,7 @@ impl Maps {
             family: if destination.is_ipv4() { 4 } else { 6 },
             zero: 0,
         };
-        self.slots().find(|slot| slot.key == key).map(|slot| slot.rewrite())
+        self.slots().find(|slot| slot.key() == key).map(|slot| slot.rewrite())
     }
 
     /// The record that says that an address is ours.
@@ -201,7 +201,7 @@ impl Maps {
 
     /// The slots that hold a record.
     fn slots(&self) -> impl Iterator<Item = Slot> {
-        let is_used = |slot: &Slot| slot.key.destination_port != [0; 2];
+        let is_used = |slot: &Slot| slot.place.destination_port != [0; 2];
         self.flows.iter().flat_map(|bucket| bucket.expect("every index has a value").0).filter(is_used).inspect(
             |slot| {
                 assert_eq!(slot.order.generation & 1, 0, "a write that did not end");

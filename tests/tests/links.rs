@@ -335,7 +335,7 @@ impl Maps {
             IpAddr::V6(address) => destination = address.octets(),
         }
         self.flows.iter().flat_map(|bucket| bucket.expect("every index has a value").0).any(|slot| {
-            let key = slot.key;
+            let key = slot.key();
             key.source == [0; 16]
                 && key.destination == destination
                 && key.destination_port == listener.port().to_be_bytes()

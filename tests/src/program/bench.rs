@@ -203,7 +203,7 @@ impl Bench {
         let mut buckets = array::<Bucket>(&self.program, FLOWS)?;
         for index in 0..buckets.len() {
             let mut bucket = buckets.get(&index, 0)?;
-            if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key == key) {
+            if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key() == key) {
                 tamper(slot);
                 return Ok(buckets.set(index, bucket, 0)?);
             }
