@@ -14,7 +14,7 @@ use crate::{
     frame::Frame,
     key::Key,
     maps::PORT_ROLES,
-    transit::{NOBODY, Transit},
+    transit::{NOBODY, Transit, unforeseen},
 };
 
 /// What a datagram is sent to.
@@ -62,11 +62,11 @@ pub(crate) fn parse<F: Family, const TAGGED: bool>(frame: &Frame) -> Result<(To,
         udp_checksum,
         sum: Sum::ZERO,
         carried,
-        tagged: TAGGED.into(),
+        tagged: unforeseen(TAGGED.into()),
         tag: if TAGGED { frame.load(ETHERNET_LEN) } else { 0 },
-        to_peer: NOBODY,
-        to_client: NOBODY,
-        redirect: 0,
+        to_peer: unforeseen(NOBODY),
+        to_client: unforeseen(NOBODY),
+        redirect: unforeseen(0),
     };
     Ok((to, transit))
 }
