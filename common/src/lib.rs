@@ -9,6 +9,7 @@
 //! - [`limit`]: limits of rate;
 //! - [`maps`]: keys and values of the BPF maps, their names and sizes;
 //! - [`slot`]: the table of flows, its hash and the layout of its memory;
+//! - [`tags`]: where in the table a key may be;
 //! - [`verdict`]: what the program did with a packet, and why.
 #![no_std]
 
@@ -17,5 +18,6 @@ pub mod limit;
 pub mod maps;
 pub mod slot;
 pub mod stun;
+pub mod tags;
 pub mod verdict;
 pub mod wire;

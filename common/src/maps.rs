@@ -7,6 +7,8 @@ use crate::{checksum::Sum, limit::Meter};
 
 /// Name of the array of [`Bucket`](crate::slot::Bucket)s.
 pub const FLOWS: &str = "FLOWS";
+/// Name of the array of [`Tags`](crate::tags::Tags), one for each of the buckets.
+pub const TAGS: &str = "TAGS";
 /// Name of the array of packed [`PortRole`]s, see [`PortSlot`].
 pub const PORT_ROLES: &str = "PORT_ROLES";
 /// Name of the array of [`NextHop`]s.

@@ -1,8 +1,9 @@
 //! The flow table: an array of buckets that the daemon writes through shared memory while the program reads it.
 //!
-//! A key hashes to two buckets of two slots, and its record is in one of these four. Most often it is in the first, so a
-//! packet costs two neighbouring cache lines; that is why the table is not one of the kernel's hashes, which go from a
-//! chain's head to an element of three lines.
+//! A key hashes to two buckets of eight slots, and its record is in one of these, most often of the first. Which one, or
+//! that there is none, the [`tags`](crate::tags) of a bucket say. So a packet costs one or two neighbouring cache lines that
+//! are not its own; that is why the table is not one of the kernel's hashes, which go from a chain's head to an element of
+//! three lines.
 //!
 //! A slot is a sequence lock. Its generation is odd while the daemon writes the rest, and another one afterwards; who
 //! reads the same even generation before and after everything else has read one whole record.
@@ -12,7 +13,7 @@ use core::mem::offset_of;
 use crate::maps::{FlowKey, Rewrite};
 
 /// Slots in each bucket.
-pub const BUCKET_SLOTS: usize = 2;
+pub const BUCKET_SLOTS: usize = 8;
 
 /// A record and its key: two cache lines, of which the first says whether it is the right one.
 ///
@@ -235,15 +236,34 @@ impl FlowHash {
         [scale(mixed >> 32, count), scale((mixed ^ mixed >> 39) & 0xffff_ffff, count)]
     }
 
+    /// What stands for the key among the [`tags`](crate::tags) of its bucket: anything but 0. Of bits that the buckets
+    /// hardly depend on.
+    #[inline(always)]
+    pub const fn tag(self) -> u8 {
+        let byte = self.mixed() >> 32 & 0xff;
+        // Without a branch: only 0 has something to borrow.
+        (byte + (byte.wrapping_sub(1) >> 63)) as u8
+    }
+
     /// The hash with all of its bits equally random; of the sum of products, the lowest are the least.
     #[inline(always)]
     pub const fn mixed(self) -> u64 {
         (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
-    /// The hash of a key in whole.
-    pub fn of(key: &FlowKey, seed: &Seed) -> Self {
-        key.words().iter().zip(seed).fold(Self::EMPTY, |hash, (word, seed)| hash.add(*word, *seed))
+    /// The hash of a key from its [words](FlowKey::words). What an IPv4 key has is in two words as well as in five.
+    #[inline(always)]
+    pub const fn of([a, b, c, d, last]: [u64; 5], is_ipv4: bool, seed: Seed) -> Self {
+        let last = Self::EMPTY.add(last, seed[4]);
+        if is_ipv4 {
+            return last.add(a | c.rotate_left(32), seed[0]);
+        }
+        last.add(a, seed[0]).add(b, seed[1]).add(c, seed[2]).add(d, seed[3])
+    }
+
+    /// The same.
+    pub fn of_key(key: &FlowKey, seed: Seed) -> Self {
+        Self::of(key.words(), key.family == 4, seed)
     }
 }
 
@@ -253,12 +273,12 @@ pub const fn scale(random: u64, count: u32) -> u32 {
     ((random * count as u64) >> 32) as u32
 }
 
-/// How many buckets a table needs to take this many records: at most half of its slots are ever used.
+/// How many buckets a table needs to take this many records: of eight slots, at most six are used.
 pub const fn buckets_for(records: u32) -> u32 {
-    /// Few enough records could fill all four places of one more of them by chance alone.
-    const LEAST: u32 = 32;
-    // Two slots for each record, two slots in each bucket.
-    if records < LEAST { LEAST } else { records }
+    /// Few enough records could fill all places of one more of them by chance alone.
+    const LEAST: u32 = 8;
+    let buckets = records.div_ceil(6);
+    if buckets < LEAST { LEAST } else { buckets }
 }
 
 const _: () = {
@@ -374,17 +394,17 @@ mod tests {
             let mut counts = vec![[0_u32; 2]; count as usize];
             let mut pairs = 0;
             for number in 0..4096_u16 {
-                let mut hash = FlowHash::EMPTY;
-                for (index, (word, seed)) in base.words().iter().zip(&seed).enumerate() {
-                    let mut bytes = word.to_ne_bytes();
-                    for (offset, value) in number.to_be_bytes().into_iter().enumerate() {
-                        if (place + offset) % 40 / 8 == index {
-                            bytes[(place + offset) % 8] ^= value;
-                        }
-                    }
-                    hash = hash.add(u64::from_ne_bytes(bytes), *seed);
+                let mut words = base.words();
+                for (offset, value) in number.to_be_bytes().into_iter().enumerate() {
+                    // Of IPv4, only places that a key has something in.
+                    let parts = if base.family == 4 { [0..4, 16..20, 32..40] } else { [0..16, 16..32, 32..40] };
+                    let places: vec::Vec<_> = parts.into_iter().flatten().collect();
+                    let place = places[(place + offset) % places.len()];
+                    let mut bytes = words[place / 8].to_ne_bytes();
+                    bytes[place % 8] ^= value;
+                    words[place / 8] = u64::from_ne_bytes(bytes);
                 }
-                let [first, second] = hash.buckets(count);
+                let [first, second] = FlowHash::of(words, base.family == 4, seed).buckets(count);
                 counts[first as usize][0] += 1;
                 counts[second as usize][1] += 1;
                 pairs += u32::from(first == second);
@@ -401,10 +421,29 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_at_most_half_full() {
-        for records in [1, 31, 32, 33, 1000, 1 << 20, (1 << 20) + 1, u32::MAX] {
-            let buckets = buckets_for(records);
-            assert!(buckets >= 32 && buckets >= records, "{buckets} for {records}");
+    fn a_quarter_of_a_table_is_never_used() {
+        for records in [1, 47, 48, 49, 1000, 1 << 20, (1 << 20) + 1, u32::MAX] {
+            let slots = u64::from(buckets_for(records)) * BUCKET_SLOTS as u64;
+            assert!(slots >= 64 && slots * 3 >= u64::from(records) * 4, "{slots} for {records}");
         }
+    }
+
+    #[test]
+    fn tags_of_the_keys_of_one_bucket_are_random_and_never_zero() {
+        let seed = [0x0123_4567_89ab_cdef; 5].map(|word: u64| word.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut counts = [0_u32; 256];
+        let mut keys = 0;
+        for number in 0..1_000_000_u64 {
+            let hash = FlowHash::EMPTY.add(number, seed[0]).add(number << 7, seed[1]);
+            if hash.buckets(40)[0] == 7 {
+                counts[usize::from(hash.tag())] += 1;
+                keys += 1;
+            }
+        }
+        assert_eq!(counts[0], 0);
+        let most = counts.iter().max().copied();
+        // Of some 25,000 keys each tag has 98; 1 has those of 0, too.
+        assert!(keys > 24_000 && most < Some(250), "{most:?} of {keys}");
+        assert!(counts[1..].iter().all(|count| *count > 40), "{counts:?}");
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     family::{Address, Family as _, V6, address4, word4},
     frame::{Context, Frame},
     maps::hash,
-    transit::Transit,
+    transit::{Transit, unforeseen},
 };
 
 /// ChannelData over UDP may be padded to a multiple of four bytes (RFC 8656 section 12.5), not more.
@@ -47,7 +47,7 @@ pub(crate) fn channel_data(frame: &Frame, transit: &mut Transit, start: usize) -
 }
 
 /// A peer in a Send indication.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Peer {
     /// Its address.
     pub address: Address,
@@ -55,6 +55,14 @@ pub(crate) struct Peer {
     pub port: u16,
     /// Its IP version; 0 while there is none.
     pub family: u8,
+}
+
+impl Peer {
+    /// No peer yet.
+    #[inline(always)]
+    pub(crate) fn none() -> Self {
+        Self { address: [unforeseen(0), unforeseen(0)], port: 0, family: 0 }
+    }
 }
 
 /// Finds the data of a Send indication, and its peer. What is not as simple as they usually are is

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use hairpin_common::maps::FlowKey;
 
-use crate::family::Address;
+use crate::{family::Address, transit::unforeseen};
 
 /// A [`FlowKey`] in 64-bit words.
 #[derive(Clone, Copy)]
@@ -49,7 +49,7 @@ impl Key {
     #[inline(always)]
     pub(crate) fn of_destination(self) -> Self {
         let [_, _, c, d, last] = self.without_source_port().0;
-        Self([0, 0, c, d, last & !(0xffff << CHANNEL)])
+        Self([unforeseen(0), unforeseen(0), c, d, last & !(0xffff << CHANNEL)])
     }
 
     /// The source address.

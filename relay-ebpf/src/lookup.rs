@@ -4,7 +4,8 @@ use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::Global;
 use hairpin_common::{
-    slot::{BUCKET_SLOTS, Order, Slot},
+    slot::{FlowHash, Order, Slot},
+    tags::MOST_ALIKE,
     verdict::Verdict,
 };
 
@@ -71,9 +72,18 @@ struct Found {
 /// Finds the slot that holds a key. A key that is being written may be overlooked, or found in a slot that is odd.
 #[inline(always)]
 fn find(key: &Key) -> Option<Found> {
-    for index in maps::buckets(&key.0) {
+    let hash = FlowHash::of(key.0, key.family() == V4::VERSION, maps::seed());
+    for index in hash.buckets(maps::bucket_count()) {
         let bucket: *const Slot = maps::FLOWS.get_ptr(index)?.cast();
-        for place in 0..BUCKET_SLOTS {
+        // A record moves from its first to its second bucket: who did not see it in the first any more has to see it in the
+        // second.
+        load_fence();
+        // SAFETY: one word of the table, which the daemon may change at any time.
+        let tags = unsafe { maps::TAGS.get_ptr(index)?.read_volatile() };
+        load_fence();
+        let mut places = tags.places_of(hash.tag());
+        for _ in 0..MOST_ALIKE {
+            let Some(place) = places.take_first() else { break };
             // SAFETY: within its bucket, in the table, and aligned.
             let (slot, generation) = unsafe {
                 let slot = bucket.add(place);

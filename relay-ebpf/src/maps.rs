@@ -13,6 +13,7 @@ use hairpin_common::{
         PortSlot, RelayState, SOURCE_METERS,
     },
     slot::{Bucket, FlowHash, Seed},
+    tags::Tags,
     verdict::Verdict,
 };
 
@@ -20,7 +21,11 @@ use hairpin_common::{
 #[map]
 pub(crate) static FLOWS: Array<Bucket> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Number of buckets in it; set by the loader.
+/// Which slots of a bucket to look at.
+#[map]
+pub(crate) static TAGS: Array<Tags> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Number of buckets; set by the loader.
 #[unsafe(no_mangle)]
 static BUCKET_COUNT: Global<u32> = Global::new(1);
 
@@ -90,10 +95,17 @@ pub(crate) static SOURCE_PACKETS: Global<Limit> = Global::new(Limit::NONE);
 #[unsafe(no_mangle)]
 pub(crate) static CONTROL_PACKETS: Global<Limit> = Global::new(Limit::NONE);
 
-/// Indices of both buckets of a key.
+/// Number of buckets in the table of flows.
 #[inline(always)]
-pub(crate) fn buckets(key: &[u64]) -> [u32; 2] {
-    hash(key).buckets(BUCKET_COUNT.load())
+pub(crate) fn bucket_count() -> u32 {
+    BUCKET_COUNT.load()
+}
+
+/// What hashes are seeded with.
+#[inline(always)]
+pub(crate) fn seed() -> Seed {
+    let [a, b, c, d, e] = &FLOW_SEED;
+    [a.load(), b.load(), c.load(), d.load(), e.load()]
 }
 
 /// The seeded hash of some words.

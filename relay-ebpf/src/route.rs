@@ -110,7 +110,7 @@ pub(crate) fn is_at_listener(context: Context, transit: &mut Transit) -> Result<
 /// A Send indication of a client, if it is one (RFC 8656 section 11.2).
 #[inline(always)]
 pub(crate) fn from_indication(context: Context, transit: &mut Transit) -> Result<Next, Verdict> {
-    let mut peer = Peer::default();
+    let mut peer = Peer::none();
     send_indication(context, transit, &mut peer)?;
     find_permission(transit, &peer)?;
     to_peer(transit)

@@ -3,38 +3,29 @@
 //! There is one writer for each table. It remembers which key it put where, and never reads the shared memory back to
 //! decide anything.
 
-use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::fence;
 
 use hairpin_common::maps::{FlowKey, Rewrite};
 use hairpin_common::slot::{BUCKET_SLOTS, FlowHash, Seed, Slot, buckets_for, expires_of, generation_word};
+use hairpin_common::tags::{MOST_ALIKE, Tags};
 
-use super::shared_memory::{SharedMemory, wait_for_readers};
-
-/// How many records may be looked at to make room for another, far more than it takes while half of the slots are free.
-const MAX_SEARCH: usize = 256;
+use super::shared_memory::SharedMemory;
 
 /// There is no room for another record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the flow map is full")]
 pub struct MapFull;
 
-/// Which ways records may move to make room for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moves {
-    /// From the first to the second bucket, the order in which the program looks: it meets the original, or the copy.
-    Forward,
-    /// Backwards too, which has to wait for the program, some milliseconds. Of a million inserts hardly one needs it.
-    Any,
-}
-
 /// Records by key: what the program looks up.
 #[derive(Debug)]
 pub struct FlowMap {
     memory: SharedMemory,
+    /// [`Tags`] of each bucket.
+    tags: SharedMemory,
     /// What is in each slot.
     keys: Vec<Option<FlowKey>>,
     /// Of the last write; even.
@@ -50,14 +41,16 @@ impl FlowMap {
         buckets_for(capacity) as usize * BUCKET_SLOTS * Slot::WORDS
     }
 
-    /// The writer of an empty table that was made for this many records, in the memory of an array.
-    pub(super) fn new(array: impl AsFd, capacity: u32, seed: Seed) -> io::Result<Self> {
-        Ok(Self::in_memory(SharedMemory::of_array(array, Self::words_for(capacity))?, capacity, seed))
+    /// The writer of an empty table that was made for this many records, in the memory of two arrays.
+    pub(super) fn new(flows: impl AsFd, tags: impl AsFd, capacity: u32, seed: Seed) -> io::Result<Self> {
+        let memory = SharedMemory::of_array(flows, Self::words_for(capacity))?;
+        let tags = SharedMemory::of_array(tags, buckets_for(capacity) as usize)?;
+        Ok(Self::in_memory(memory, tags, capacity, seed))
     }
 
-    fn in_memory(memory: SharedMemory, capacity: u32, seed: Seed) -> Self {
+    fn in_memory(memory: SharedMemory, tags: SharedMemory, capacity: u32, seed: Seed) -> Self {
         let slots = memory.len() / Slot::WORDS;
-        Self { memory, keys: vec![None; slots], generation: 0, seed, len: 0, capacity: capacity as usize }
+        Self { memory, tags, keys: vec![None; slots], generation: 0, seed, len: 0, capacity: capacity as usize }
     }
 
     /// Number of records.
@@ -79,7 +72,7 @@ impl FlowMap {
         if self.len >= self.capacity {
             return Err(MapFull);
         }
-        let slot = self.make_room(&key, Moves::Forward).or_else(|| self.make_room(&key, Moves::Any)).ok_or(MapFull)?;
+        let slot = self.make_room(&key).ok_or(MapFull)?;
         self.write(slot, Some(key), Slot::new(key, rewrite).words());
         self.len += 1;
         Ok(())
@@ -94,68 +87,64 @@ impl FlowMap {
     }
 
     fn find(&self, key: &FlowKey) -> Option<usize> {
-        self.places(key).into_iter().flatten().find(|slot| self.keys[*slot].as_ref() == Some(key))
+        let places = self.buckets(key).into_iter().flat_map(Self::slots);
+        places.into_iter().find(|slot| self.keys[*slot].as_ref() == Some(key))
     }
 
-    /// The slots where a key may be: those of its first bucket, and those of its second.
-    fn places(&self, key: &FlowKey) -> [[usize; BUCKET_SLOTS]; 2] {
-        let buckets = (self.keys.len() / BUCKET_SLOTS) as u32;
-        FlowHash::of(key, &self.seed).buckets(buckets).map(|bucket| {
-            let first = bucket as usize * BUCKET_SLOTS;
-            [first, first + 1]
-        })
+    /// A key's first and second bucket.
+    fn buckets(&self, key: &FlowKey) -> [usize; 2] {
+        FlowHash::of_key(key, self.seed).buckets(self.tags.len() as u32).map(|bucket| bucket as usize)
     }
 
-    /// A free slot for a key, where others may have been moved out of the way.
-    fn make_room(&mut self, key: &FlowKey, moves: Moves) -> Option<usize> {
-        // Breadth first, so that the fewest records move: each slot with the one whose record would make way for it.
-        let mut waiting: VecDeque<(usize, Option<usize>)> =
-            self.places(key).into_iter().flatten().map(|slot| (slot, None)).collect();
-        let mut searched: Vec<(usize, Option<usize>)> = Vec::new();
-        while let Some((slot, behind)) = waiting.pop_front() {
-            let Some(resident) = &self.keys[slot] else { return self.shift(slot, behind, &searched) };
-            if searched.len() == MAX_SEARCH {
-                return None;
-            }
-            let [first, second] = self.places(resident);
-            let other = match (first.contains(&slot), moves) {
-                (true, _) => second,
-                (false, Moves::Any) => first,
-                (false, Moves::Forward) => continue,
-            };
-            if first != second && !searched.iter().any(|(known, _)| *known == slot) {
-                waiting.extend(other.map(|place| (place, Some(searched.len()))));
-                searched.push((slot, behind));
+    fn slots(bucket: usize) -> Range<usize> {
+        bucket * BUCKET_SLOTS..(bucket + 1) * BUCKET_SLOTS
+    }
+
+    /// A free slot for a key, where another record may have been moved out of the way.
+    ///
+    /// It moves from its first to its second bucket, the order in which the program looks: it meets the original, or the
+    /// copy. The original stays until its slot is written for the new record, so its flow is always somewhere.
+    ///
+    /// With eight slots in a bucket and a quarter of all free, one move is always enough.
+    fn make_room(&mut self, key: &FlowKey) -> Option<usize> {
+        let buckets = self.buckets(key);
+        if let Some(free) = buckets.into_iter().find_map(|bucket| self.free_slot(bucket, key)) {
+            return Some(free);
+        }
+        for bucket in buckets {
+            for slot in Self::slots(bucket).filter(|slot| self.may_take(*slot, key)) {
+                let resident = self.keys[slot]?;
+                let [first, second] = self.buckets(&resident);
+                if first == bucket
+                    && first != second
+                    && let Some(free) = self.free_slot(second, &resident)
+                {
+                    self.write(free, Some(resident), self.words(slot));
+                    return Some(slot);
+                }
             }
         }
         None
     }
 
-    /// Moves the records of a chain of slots by one place each, into the free slot at its end; the slot that is free
-    /// then is at its beginning.
-    ///
-    /// The original of a record stays until its slot is written for the next one of the chain, or for the new record, so
-    /// the flow is always somewhere; but the program has to find it, too.
-    fn shift(
-        &mut self,
-        mut free: usize,
-        mut behind: Option<usize>,
-        searched: &[(usize, Option<usize>)],
-    ) -> Option<usize> {
-        while let Some((slot, next)) = behind.map(|index| searched[index]) {
-            let key = self.keys[slot]?;
-            let words = self.words(slot);
-            self.write(free, Some(key), words);
-            let [first, _] = self.places(&key);
-            // The program looks into the second bucket last, so one that saw no copy in the first may be on its way
-            // there.
-            if first.contains(&free) && wait_for_readers().is_err() {
-                self.clear(free);
-                return None;
-            }
-            (free, behind) = (slot, next);
-        }
-        Some(free)
+    /// A free slot of a bucket that a key may take.
+    fn free_slot(&self, bucket: usize, key: &FlowKey) -> Option<usize> {
+        Self::slots(bucket).find(|slot| self.keys[*slot].is_none() && self.may_take(*slot, key))
+    }
+
+    /// Whether there are not too many others in the bucket with the tag of a key, if what is in the slot goes.
+    fn may_take(&self, slot: usize, key: &FlowKey) -> bool {
+        let tag = self.tag(key);
+        let (bucket, place) = (slot / BUCKET_SLOTS, slot % BUCKET_SLOTS);
+        self.tags(bucket).with(place, 0).places_of(tag).count() < MOST_ALIKE
+    }
+
+    fn tag(&self, key: &FlowKey) -> u8 {
+        FlowHash::of_key(key, self.seed).tag()
+    }
+
+    fn tags(&self, bucket: usize) -> Tags {
+        Tags(self.tags[bucket].load(Relaxed))
     }
 
     fn clear(&mut self, slot: usize) {
@@ -166,6 +155,11 @@ impl FlowMap {
         self.keys[slot] = key;
         self.generation = self.generation.wrapping_add(2);
         self.write_slot(slot, words, self.generation);
+        // After the slot: whoever is led there by the tag finds all of it. Whoever still goes by the tag before finds a
+        // key that is not the right one, and looks on.
+        let (bucket, place) = (slot / BUCKET_SLOTS, slot % BUCKET_SLOTS);
+        let tag = key.map_or(0, |key| self.tag(&key));
+        self.tags[bucket].store(self.tags(bucket).with(place, tag).0, Release);
     }
 
     /// Writes all of a slot as one change: whoever reads it meanwhile finds an odd generation, or another one afterwards
@@ -231,7 +225,8 @@ mod tests {
 
     fn map(capacity: u32, number: u64) -> FlowMap {
         let memory = SharedMemory::anonymous(FlowMap::words_for(capacity)).unwrap();
-        FlowMap::in_memory(memory, capacity, seed(number))
+        let tags = SharedMemory::anonymous(buckets_for(capacity) as usize).unwrap();
+        FlowMap::in_memory(memory, tags, capacity, seed(number))
     }
 
     /// Clients of one network on few ports, as a carrier's NAT has them: hardly any two keys differ in more than a byte.
@@ -253,8 +248,17 @@ mod tests {
     /// What the program would find.
     fn looked_up(map: &FlowMap, key: &FlowKey) -> Option<[u64; Slot::WORDS_USED]> {
         let head = Slot::GENERATION_WORD;
-        let words = map.places(key).into_iter().flatten().map(|slot| map.words(slot));
-        words.into_iter().find(|words| words[..head] == key.words()[..head])
+        for bucket in map.buckets(key) {
+            let mut places = map.tags(bucket).places_of(map.tag(key));
+            for _ in 0..MOST_ALIKE {
+                let Some(place) = places.take_first() else { break };
+                let words = map.words(bucket * BUCKET_SLOTS + place);
+                if words[..head] == key.words()[..head] {
+                    return Some(words);
+                }
+            }
+        }
+        None
     }
 
     /// How often a key stands in the shared memory at all.
@@ -293,6 +297,7 @@ mod tests {
         for number in 0..capacity {
             assert!(map.remove(&key(number)));
         }
+        assert!(map.tags.iter().all(|tags| tags.load(Relaxed) == 0), "tags of what is gone");
         assert!(map.is_empty() && (0..map.keys.len()).all(|slot| body(map.words(slot)) == [0; Slot::WORDS_USED]));
     }
 
@@ -311,7 +316,7 @@ mod tests {
     fn a_table_that_lives_for_long_still_finds_places() {
         let capacity = 1 << 10;
         let mut map = map(capacity, 1);
-        for number in 0..20 * capacity {
+        for number in 0..100 * capacity {
             if number >= capacity {
                 assert!(map.remove(&key(number - capacity)));
             }
@@ -321,30 +326,47 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_by_moving_others_both_ways() {
-        // Two buckets' worth of places for all keys of the whole table: far fuller than a real one, so that chains of
-        // moves are long, and a record has to go back to its first bucket.
-        let mut map = map(1 << 10, 1);
-        map.capacity = usize::MAX;
-        let (mut number, mut moved_back) = (0, 0);
-        let is_in_first = |map: &FlowMap, number| {
-            let [first, _] = map.places(&key(number));
-            map.find(&key(number)).is_some_and(|slot| first.contains(&slot))
-        };
-        while moved_back == 0 {
-            let before: Vec<_> = (0..number).map(|number| is_in_first(&map, number)).collect();
-            map.insert(key(number), &record(number)).expect("there is room until records have to move back");
-            number += 1;
-            moved_back = (0..).zip(&before).filter(|(number, before)| !**before && is_in_first(&map, *number)).count();
-            if number % 512 == 0 || moved_back != 0 {
-                for number in 0..number {
+    fn room_is_made_by_moving_others_out_of_the_way() {
+        let mut moved = 0;
+        for number in 0..10 {
+            // Without the capacity that keeps a quarter free, so that chains of moves are long.
+            let mut map = map(1 << 6, number);
+            map.capacity = usize::MAX;
+            let place = |map: &FlowMap, number| map.find(&key(number));
+            let mut count = 0;
+            loop {
+                let before: Vec<_> = (0..count).map(|number| place(&map, number)).collect();
+                let inserted = map.insert(key(count), &record(count));
+                moved += (0..).zip(&before).filter(|(number, before)| place(&map, *number) != **before).count();
+                for number in 0..count {
                     assert_eq!(copies(&map, &key(number)), 1, "record {number}");
                     let found = looked_up(&map, &key(number)).map(body);
                     assert_eq!(found, Some(Slot::new(key(number), &record(number)).words()));
                 }
+                if inserted.is_err() {
+                    break;
+                }
+                count += 1;
             }
+            assert!(count as usize > map.keys.len() * 7 / 8, "{count} records fill {} slots", map.keys.len());
         }
-        assert!(number > 1 << 10, "half of the table needs no moves back, only {number} records do");
+        assert!(moved > 50, "{moved} records moved");
+    }
+
+    #[test]
+    fn as_many_keys_of_one_tag_find_a_place_as_the_program_looks_at() {
+        let mut map = map(48, 1);
+        let of = |map: &FlowMap, number: u32| (map.buckets(&key(number)), map.tag(&key(number)));
+        // All that could be in the same two buckets.
+        let alike: Vec<u32> = (0..200_000).filter(|number| of(&map, *number) == of(&map, 0)).take(5).collect();
+        let (last, others) = alike.split_last().expect("there are enough keys");
+        for number in others {
+            assert_eq!(map.insert(key(*number), &record(*number)), Ok(()));
+        }
+        assert_eq!(map.insert(key(*last), &record(*last)), Err(MapFull), "the program would not see the fifth");
+        for number in others {
+            assert_eq!(looked_up(&map, &key(*number)).map(body), Some(Slot::new(key(*number), &record(*number)).words()));
+        }
     }
 
     #[test]

@@ -18,9 +18,10 @@ use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
     Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_STATE, RelayState,
-    SOURCE_METERS, VERDICTS,
+    SOURCE_METERS, TAGS, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, Seed, buckets_for};
+use hairpin_common::tags::Tags;
 use hairpin_common::verdict::Verdict;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use thiserror::Error;
@@ -61,8 +62,9 @@ impl Capacities {
     /// Bytes that the values of all maps take on a host with this many CPUs, without the kernel's own bookkeeping.
     pub fn bytes(self, cpus: u32) -> u64 {
         let Self { records, allocations } = self.at_least_one();
-        let maps: [(u32, u32, usize); 9] = [
+        let maps: [(u32, u32, usize); 10] = [
             (1, buckets_for(records), size_of::<Bucket>()),
+            (1, buckets_for(records), size_of::<Tags>()),
             (1, PortSlot::ENTRIES, size_of::<u64>()),
             (1, NEXT_HOP_CAPACITY, size_of::<NextHop>()),
             (1, LINK_CAPACITY, size_of::<Link>() + size_of::<LinkAddress>()),
@@ -220,11 +222,11 @@ impl Program {
     /// The maps, once.
     pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
         let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed } = self.setting;
-        let [flows, counts, states, relay_state] =
-            [FLOWS, ALLOCATIONS, ALLOCATION_STATES, RELAY_STATE].map(|name| self.take_array(name));
+        let [flows, tags, counts, states, relay_state] =
+            [FLOWS, TAGS, ALLOCATIONS, ALLOCATION_STATES, RELAY_STATE].map(|name| self.take_array(name));
         let state = SharedState::of_arrays(states?.fd(), relay_state?.fd(), allocations, limits, seed);
         Ok(Maps {
-            flows: FlowMap::new(flows?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
+            flows: FlowMap::new(flows?.fd(), tags?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,
             next_hops: self.take(NEXT_HOPS)?,
             links: self.take(LINKS)?,
@@ -328,6 +330,7 @@ fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Re
         .override_global(SOURCE_PACKETS, &limits.source_packets, true)
         .override_global(CONTROL_PACKETS, &limits.control_packets, true)
         .map_max_entries(FLOWS, buckets)
+        .map_max_entries(TAGS, buckets)
         .map_max_entries(ALLOCATIONS, cpus.saturating_mul(*allocations))
         .map_max_entries(ALLOCATION_STATES, *allocations)
         .load(object)

@@ -1,5 +1,5 @@
 //! Memory of a BPF array that this process shares with the kernel, so that reads and writes need no system call.
-#![allow(unsafe_code, reason = "mmap(2), a slice over what it returned, and membarrier(2)")]
+#![allow(unsafe_code, reason = "mmap(2), and a slice over what it returned")]
 
 use std::io;
 use std::ops::Deref;
@@ -74,15 +74,4 @@ impl<T: Atomics> Drop for SharedMemory<T> {
         // SAFETY: mapped by us with this length, and no slice of it outlives us. There is no way in which it could fail.
         let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.values * size_of::<T>()) };
     }
-}
-
-/// Waits until every program that runs now has ended.
-///
-/// Programs run in read-side critical sections of RCU, and the oldest command of membarrier(2) is a grace period of it.
-/// A kernel with `nohz_full` CPUs does not offer it.
-pub(super) fn wait_for_readers() -> io::Result<()> {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: the call takes two numbers and no memory.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
