@@ -8,12 +8,14 @@
 //! - [`stun`]: the few STUN messages that the program reads and writes, as words;
 //! - [`limit`]: limits of rate;
 //! - [`maps`]: keys and values of the BPF maps, their names and sizes;
-//! - [`slot`]: the table of flows, its hash and the layout of its memory;
-//! - [`tags`]: where in the table a key may be;
+//! - [`slot`]: the table of flows, the layout of its memory;
+//! - [`hash`]: in which buckets of the table a key is;
+//! - [`tags`]: in which slots of a bucket it may be;
 //! - [`verdict`]: what the program did with a packet, and why.
 #![no_std]
 
 pub mod checksum;
+pub mod hash;
 pub mod limit;
 pub mod maps;
 pub mod slot;

@@ -12,6 +12,8 @@ pub const MOST_ALIKE: usize = 2;
 
 /// A one in each byte.
 const ONES: u64 = u64::MAX / 0xff;
+/// A byte for each place, of the first the highest.
+const PLACES: u64 = 0x0001_0203_0405_0607;
 /// All bits of each byte but the highest.
 const LOWS: u64 = ONES * 0x7f;
 
@@ -29,16 +31,16 @@ impl Tags {
     #[must_use]
     pub const fn with(self, place: usize, tag: u8) -> Self {
         let shift = 8 * (place % BUCKET_SLOTS) as u32;
-        Self(self.0 & !(0xff << shift) | (tag as u64) << shift)
+        Self((self.0 & !(0xff << shift)) | ((tag as u64) << shift))
     }
 
     /// All places with a tag.
     #[inline(always)]
     pub const fn places_of(self, tag: u8) -> Candidates {
-        let difference = self.0 ^ ONES * tag as u64;
+        let difference = self.0 ^ (ONES * tag as u64);
         // The sum carries into the highest bit of each byte that has any lower one, and never into the next byte. What is
         // left are the highest bits of those bytes that have none at all.
-        Candidates(!((difference & LOWS) + LOWS | difference | LOWS))
+        Candidates(!(((difference & LOWS) + LOWS) | difference | LOWS))
     }
 }
 
@@ -56,7 +58,6 @@ impl Candidates {
         }
         // There is no instruction that counts zeros; but there are only eight such bits, and the product with one of
         // them moves the byte that says which to the top.
-        const PLACES: u64 = 0x0001_0203_0405_0607;
         let lowest = self.0 & self.0.wrapping_neg();
         self.0 ^= lowest;
         Some(((lowest >> 7).wrapping_mul(PLACES) >> 56) as usize & (BUCKET_SLOTS - 1))

@@ -5,9 +5,9 @@
 use core::arch::asm;
 
 use hairpin_common::{
+    hash::scale,
     limit::{Limit, Meter},
     maps::{AllocationState, Pace, SOURCE_METERS},
-    slot::scale,
     verdict::Verdict,
 };
 

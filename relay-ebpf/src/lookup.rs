@@ -1,10 +1,14 @@
 //! The lookup: from a key to the record that says what to send.
 
-use core::{arch::asm, mem::MaybeUninit};
+use core::{
+    arch::asm,
+    mem::{MaybeUninit, offset_of},
+};
 
 use aya_ebpf::Global;
 use hairpin_common::{
-    slot::{FlowHash, Order, Slot},
+    hash::FlowHash,
+    slot::{LINE, Order, Slot, front},
     tags::MOST_ALIKE,
     verdict::Verdict,
 };
@@ -64,7 +68,10 @@ pub(crate) fn lookup_here(key: &Key, record: &mut MaybeUninit<Record>) -> Result
 
 /// A slot with this key, whose memory may change at any time.
 struct Found {
-    slot: *const Slot,
+    /// Its first line.
+    front: *const Slot,
+    /// Its second line.
+    back: *const u8,
     /// Its generation before the key was read.
     generation: u32,
 }
@@ -74,7 +81,7 @@ struct Found {
 fn find(key: &Key) -> Option<Found> {
     let hash = FlowHash::of(key.0, key.family() == V4::VERSION, maps::seed());
     for index in hash.buckets(maps::bucket_count()) {
-        let bucket: *const Slot = maps::FLOWS.get_ptr(index)?.cast();
+        let bucket: *const u8 = maps::FLOWS.get_ptr(index)?.cast();
         // A record moves from its first to its second bucket: who did not see it in the first any more has to see it in the
         // second.
         load_fence();
@@ -84,15 +91,17 @@ fn find(key: &Key) -> Option<Found> {
         let mut places = tags.places_of(hash.tag());
         for _ in 0..MOST_ALIKE {
             let Some(place) = places.take_first() else { break };
+            let start = place * size_of::<Slot>() + front(place);
             // SAFETY: within its bucket, in the table, and aligned.
             let (slot, generation) = unsafe {
-                let slot = bucket.add(place);
+                let slot: *const Slot = bucket.add(start).cast();
                 (slot, (&raw const (*slot).order.generation).read_volatile())
             };
             load_fence();
             // SAFETY: in the table.
             if unsafe { is_at(key, slot) } {
-                return Some(Found { slot, generation });
+                // SAFETY: as above.
+                return Some(Found { front: slot, back: unsafe { bucket.add(start ^ LINE) }, generation });
             }
         }
     }
@@ -120,11 +129,15 @@ unsafe fn is_at(key: &Key, slot: *const Slot) -> bool {
 ///
 /// The slot is in the table.
 #[inline(always)]
-unsafe fn read(key: &Key, Found { slot, generation }: &Found, record: &mut MaybeUninit<Record>) -> Result<(), Verdict> {
+unsafe fn read(
+    key: &Key,
+    Found { front, back, generation }: &Found,
+    record: &mut MaybeUninit<Record>,
+) -> Result<(), Verdict> {
     // SAFETY: a pair of fields that is read as one word is aligned for it. The reads are volatile, so the compiler keeps
     // each of them, and their order; what the daemon changes in between shows in the generation.
     unsafe {
-        let slot = *slot;
+        let (slot, back) = (*front, *back);
         let record = record.assume_init_mut();
         let order: *const Order = &raw const (*slot).order;
         let expires = (&raw const (*order).expires).read_volatile();
@@ -142,9 +155,9 @@ unsafe fn read(key: &Key, Found { slot, generation }: &Found, record: &mut Maybe
             let short: *const u16 = (&raw const (*slot).place.destination).cast();
             record.peer_next_hop = short.add(4).read_volatile();
         } else {
-            record.source = address(&raw const (*slot).source);
-            record.destination = address(&raw const (*slot).destination);
-            record.peer_next_hop = (&raw const (*slot).peer_next_hop).read_volatile();
+            record.source = address(back.add(offset_of!(Slot, source) - LINE).cast());
+            record.destination = address(back.add(offset_of!(Slot, destination) - LINE).cast());
+            record.peer_next_hop = back.add(offset_of!(Slot, peer_next_hop) - LINE).cast::<u16>().read_volatile();
         }
         load_fence();
         if generation & 1 != 0 || (&raw const (*order).generation).read_volatile() != *generation {

@@ -7,12 +7,13 @@ use aya_ebpf::{
     maps::{Array, DevMapHash, HashMap, PerCpuArray},
 };
 use hairpin_common::{
+    hash::{FlowHash, Seed},
     limit::{Limit, Meter},
     maps::{
         AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop,
         PortSlot, RelayState, SOURCE_METERS,
     },
-    slot::{Bucket, FlowHash, Seed},
+    slot::Bucket,
     tags::Tags,
     verdict::Verdict,
 };

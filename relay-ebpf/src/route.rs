@@ -119,12 +119,12 @@ pub(crate) fn from_indication(context: Context, transit: &mut Transit) -> Result
 /// The record of a Send indication: from one that knows the client, and one that knows the peer.
 #[inline(never)]
 fn find_permission(transit: &mut Transit, peer: &Peer) -> Result<(), Verdict> {
-    let key = transit.key.with_channel(u16::from(peer.family).to_be());
+    let mut key = transit.key.with_channel(u16::from(peer.family).to_be());
     lookup(&key, &mut transit.record)?;
     let Record { source, ports: known, allocation, delta, family, .. } = *transit.record();
     let [relayed_port, _] = split(known);
-    // The second takes the place of the first: the stack has no room for both.
-    let key = Key::new([peer.address, source], ports(0, relayed_port), peer.family);
+    // Each second takes the place of the first: the stack has no room for both.
+    key = Key::new([peer.address, source], ports(0, relayed_port), peer.family);
     lookup(&key, &mut transit.record)?;
     // SAFETY: the lookup has filled it.
     let record = unsafe { transit.record.assume_init_mut() };

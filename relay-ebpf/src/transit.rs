@@ -49,7 +49,9 @@ pub(crate) struct Transit {
 pub(crate) fn unforeseen(number: u64) -> u64 {
     let copy;
     // SAFETY: a copy between registers.
-    unsafe { asm!("{copy} = {number}", copy = lateout(reg) copy, number = in(reg) number, options(pure, nomem, nostack)) }
+    unsafe {
+        asm!("{copy} = {number}", copy = lateout(reg) copy, number = in(reg) number, options(pure, nomem, nostack))
+    }
     copy
 }
 

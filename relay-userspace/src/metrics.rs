@@ -91,7 +91,7 @@ impl Exporter {
     }
 }
 
-/// How Binding requests that the program has answered are told, like those of the engine.
+/// How Binding requests that the program has answered are told.
 const BINDING: &str = "binding";
 const SUCCESS: u16 = 200;
 
@@ -109,8 +109,8 @@ fn describe() {
     );
     describe_counter!("hairpin_dropped_packets_total", "Datagrams dropped, by path and reason.");
     describe_counter!("hairpin_xdp_passed_packets_total", "Packets that XDP left to the kernel's stack, by reason.");
-    describe_counter!("hairpin_stun_requests_total", "STUN requests received, by method.");
-    describe_counter!("hairpin_stun_responses_total", "STUN responses sent, by method and code (200: success).");
+    describe_counter!("hairpin_stun_requests_total", "STUN requests received, by the path that answers, and method.");
+    describe_counter!("hairpin_stun_responses_total", "STUN responses sent, by path, method and code (200: success).");
     describe_gauge!("hairpin_relay_ports_in_use", "Ports of relayed addresses that are bound, reserved ones included.");
     describe_gauge!("hairpin_relay_ports_capacity", "Ports that relayed addresses can have.");
     describe_gauge!(
@@ -166,16 +166,24 @@ fn record(snapshot: &Snapshot) {
     gauge!("hairpin_flows").set(as_gauge(snapshot.kernel.flows as usize));
     counter!("hairpin_flow_insert_failures_total").absolute(snapshot.kernel.insert_failures);
 
+    for (method, requests) in sum(shards.iter().flat_map(|shard| shard.messages.requests())) {
+        requested("userspace", method, requests);
+    }
+    for ((method, code), responses) in sum(shards.iter().flat_map(|shard| shard.messages.responses())) {
+        responded("userspace", method, code, responses);
+    }
     let answered = snapshot.kernel.verdicts[Verdict::Binding as usize].packets;
-    let requests = shards.iter().flat_map(|shard| shard.messages.requests());
-    for (method, requests) in sum(requests.chain([(BINDING, answered)])) {
-        counter!("hairpin_stun_requests_total", "method" => method).absolute(requests);
-    }
-    let responses = shards.iter().flat_map(|shard| shard.messages.responses());
-    let in_kernel = (answered > 0).then_some(((BINDING, SUCCESS), answered));
-    for ((method, code), responses) in sum(responses.chain(in_kernel)) {
-        counter!("hairpin_stun_responses_total", "method" => method, "code" => code.to_string()).absolute(responses);
-    }
+    requested("kernel", BINDING, answered);
+    responded("kernel", BINDING, SUCCESS, answered);
+}
+
+fn requested(path: &'static str, method: &'static str, requests: u64) {
+    counter!("hairpin_stun_requests_total", "path" => path, "method" => method).absolute(requests);
+}
+
+fn responded(path: &'static str, method: &'static str, code: u16, responses: u64) {
+    let code = code.to_string();
+    counter!("hairpin_stun_responses_total", "path" => path, "method" => method, "code" => code).absolute(responses);
 }
 
 fn relayed(path: &'static str, direction: &'static str, count: Count) {
@@ -247,8 +255,8 @@ mod tests {
         kernel.verdicts[Verdict::Binding as usize] = Count { packets: 7, bytes: 300 };
         let text = Exporter::new().render(&Snapshot { kernel, ..snapshot() });
         for line in [
-            "hairpin_stun_requests_total{method=\"binding\"} 7",
-            "hairpin_stun_responses_total{method=\"binding\",code=\"200\"} 7",
+            "hairpin_stun_requests_total{path=\"kernel\",method=\"binding\"} 7",
+            "hairpin_stun_responses_total{path=\"kernel\",method=\"binding\",code=\"200\"} 7",
         ] {
             assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
         }

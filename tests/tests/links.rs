@@ -334,7 +334,7 @@ impl Maps {
             IpAddr::V4(address) => destination[..4].copy_from_slice(&address.octets()),
             IpAddr::V6(address) => destination = address.octets(),
         }
-        self.flows.iter().flat_map(|bucket| bucket.expect("every index has a value").0).any(|slot| {
+        self.flows.iter().flat_map(|bucket| bucket.expect("every index has a value").slots()).any(|slot| {
             let key = slot.key();
             key.source == [0; 16]
                 && key.destination == destination

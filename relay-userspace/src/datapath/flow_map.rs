@@ -3,14 +3,16 @@
 //! There is one writer for each table. It remembers which key it put where, and never reads the shared memory back to
 //! decide anything.
 
+use std::array;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU64, fence};
 
+use hairpin_common::hash::{FlowHash, Seed};
 use hairpin_common::maps::{FlowKey, Rewrite};
-use hairpin_common::slot::{BUCKET_SLOTS, FlowHash, Seed, Slot, buckets_for, expires_of, generation_word};
+use hairpin_common::slot::{BUCKET_SLOTS, Slot, buckets_for, expires_of, front, generation_word};
 use hairpin_common::tags::{MOST_ALIKE, Tags};
 
 use super::shared_memory::SharedMemory;
@@ -170,24 +172,24 @@ impl FlowMap {
     /// x86 neither stores nor loads overtake each other, so there all of these only hold the compiler back.
     fn write_slot(&self, slot: usize, words: [u64; Slot::WORDS_USED], generation: u32) {
         let head = Slot::GENERATION_WORD;
-        let memory = &self.memory[slot * Slot::WORDS..][..Slot::WORDS];
         // Over at once, should anything of it be used after all.
-        memory[head].store(generation_word(generation.wrapping_sub(1), 0), Relaxed);
+        self.word(slot, head).store(generation_word(generation.wrapping_sub(1), 0), Relaxed);
         fence(Release);
-        for (index, (place, word)) in memory.iter().zip(words).enumerate() {
+        for (index, word) in words.into_iter().enumerate() {
             if index != head {
-                place.store(word, Relaxed);
+                self.word(slot, index).store(word, Relaxed);
             }
         }
-        memory[head].store(generation_word(generation, expires_of(words[head])), Release);
+        self.word(slot, head).store(generation_word(generation, expires_of(words[head])), Release);
+    }
+
+    /// The memory of a word of a slot.
+    fn word(&self, slot: usize, index: usize) -> &AtomicU64 {
+        &self.memory[slot * Slot::WORDS + (index ^ (front(slot % BUCKET_SLOTS) / 8))]
     }
 
     fn words(&self, slot: usize) -> [u64; Slot::WORDS_USED] {
-        let mut words = [0; Slot::WORDS_USED];
-        for (word, place) in words.iter_mut().zip(&self.memory[slot * Slot::WORDS..][..Slot::WORDS]) {
-            *word = place.load(Relaxed);
-        }
-        words
+        array::from_fn(|index| self.word(slot, index).load(Relaxed))
     }
 }
 
@@ -365,7 +367,10 @@ mod tests {
         }
         assert_eq!(map.insert(key(*last), &record(*last)), Err(MapFull), "the program would not see the fifth");
         for number in others {
-            assert_eq!(looked_up(&map, &key(*number)).map(body), Some(Slot::new(key(*number), &record(*number)).words()));
+            assert_eq!(
+                looked_up(&map, &key(*number)).map(body),
+                Some(Slot::new(key(*number), &record(*number)).words())
+            );
         }
     }
 
@@ -395,20 +400,17 @@ mod tests {
         map.insert(key(1), &records[0]).unwrap();
         let slot = map.find(&key(1)).unwrap();
         let whole = records.map(|record| Slot::new(key(1), &record).words());
-        let head = slot * Slot::WORDS + Slot::GENERATION_WORD;
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             let map = &map;
             let reader = scope.spawn(|| {
                 let mut whole_reads = 0;
                 while !done.load(Relaxed) {
-                    let generation = generation_of(map.memory[head].load(Acquire));
-                    let mut words = [0; Slot::WORDS_USED];
-                    for (word, place) in words.iter_mut().zip(&map.memory[slot * Slot::WORDS..]) {
-                        *word = place.load(Relaxed);
-                    }
+                    let head = map.word(slot, Slot::GENERATION_WORD);
+                    let generation = generation_of(head.load(Acquire));
+                    let words = map.words(slot);
                     fence(Acquire);
-                    if generation.is_multiple_of(2) && generation_of(map.memory[head].load(Relaxed)) == generation {
+                    if generation.is_multiple_of(2) && generation_of(head.load(Relaxed)) == generation {
                         whole_reads += 1;
                         assert!(whole.contains(&body(words)), "{words:x?}");
                     }

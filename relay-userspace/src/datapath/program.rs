@@ -14,13 +14,14 @@ use aya::{
     maps::{Array, DevMapHash, HashMap, Map, MapData, MapError, PerCpuArray},
     programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode, xdp::XdpLinkId},
 };
+use hairpin_common::hash::Seed;
 use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
     Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_STATE, RelayState,
     SOURCE_METERS, TAGS, VERDICTS,
 };
-use hairpin_common::slot::{Bucket, Seed, buckets_for};
+use hairpin_common::slot::{Bucket, buckets_for};
 use hairpin_common::tags::Tags;
 use hairpin_common::verdict::Verdict;
 use ring::rand::{SecureRandom as _, SystemRandom};

@@ -19,9 +19,9 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use hairpin_common::hash::{FlowHash, Seed, scale};
 use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{AllocationState, Pace, RelayState, SOURCE_METERS};
-use hairpin_common::slot::{FlowHash, Seed, scale};
 use hairpin_common::verdict::Verdict;
 
 use super::flow::Direction;

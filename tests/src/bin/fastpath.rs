@@ -21,10 +21,13 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapInfo;
 use clap::Parser;
 use hairpin::datapath::program::{Capacities, Limits};
+use hairpin_common::hash::scale;
 use hairpin_common::limit::Limit;
+use hairpin_common::slot::{Bucket, buckets_for};
 use hairpin_tests::program::{
     bench::Bench,
     frame::Frame,
+    line,
     setup::{Allocation, Channel, Permission, Setup},
     stun, sys,
     world::{Family, ID, numbered},
@@ -41,6 +44,9 @@ const XDP_TX: u32 = 3;
 /// Of each allocation: two for its relayed address, one for its permission, two for its channel.
 const RECORDS: u32 = 5;
 
+/// How the floor is named that no table can be below.
+const FLOOR: &str = "one line of an array";
+
 /// A way for data to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
@@ -53,9 +59,7 @@ enum Path {
 }
 
 struct Figure {
-    path: Path,
-    /// IP versions of what arrives and of what leaves.
-    families: [Family; 2],
+    name: String,
     flows: u32,
     nanoseconds: f64,
     empty: f64,
@@ -78,6 +82,10 @@ fn main() -> Result<()> {
     let mut figures = Vec::new();
     let mut memory = Vec::new();
     for flows in selection.flows(&FLOWS) {
+        if FLOOR.contains(&selection.only) {
+            let (nanoseconds, empty) = floor(flows, empty.as_fd())?;
+            figures.push(Figure { name: FLOOR.to_owned(), flows, nanoseconds, empty });
+        }
         for families in
             [[Family::V4, Family::V4], [Family::V6, Family::V6], [Family::V4, Family::V6], [Family::V6, Family::V4]]
         {
@@ -95,7 +103,7 @@ fn main() -> Result<()> {
                 bench.install(&setup)?;
                 let mut packets = Packets::new(&path.packets(&setup, families, flows));
                 let (nanoseconds, empty) = measure(bench.program.fd()?, empty.as_fd(), &mut packets)?;
-                figures.push(Figure { path, families, flows, nanoseconds, empty });
+                figures.push(Figure { name: name(path, families), flows, nanoseconds, empty });
                 if (path, families) == (Path::ChannelToUdp, [Family::V4; 2]) {
                     memory.push((flows, map_memory(&bench)?));
                 }
@@ -112,10 +120,7 @@ fn main() -> Result<()> {
         for figure in &figures {
             println!(
                 "{:<26} {:>7} flows {:>7.1} ns   (empty: {:.1} ns)",
-                name(figure.path, figure.families),
-                figure.flows,
-                figure.nanoseconds,
-                figure.empty
+                figure.name, figure.flows, figure.nanoseconds, figure.empty
             );
         }
         println!(
@@ -135,7 +140,7 @@ fn as_json(figures: &[Figure], size: &sys::Size, verified: u32, memory: &[(u32, 
         .iter()
         .map(|figure| {
             json!({
-                "name": name(figure.path, figure.families),
+                "name": figure.name,
                 "flows": figure.flows,
                 "payload_bytes": PAYLOAD.len(),
                 "ns_above_empty": round(figure.nanoseconds),
@@ -157,6 +162,22 @@ fn as_json(figures: &[Figure], size: &sys::Size, verified: u32, memory: &[(u32, 
         })
         .collect();
     json!({ "fastpath": figures, "program": program, "memory": memory })
+}
+
+/// What is left of any look-up: a program that reads one line for each packet, in an array as large as the table of flows,
+/// of which one line for each flow is ever read.
+fn floor(flows: u32, empty: BorrowedFd<'_>) -> Result<(f64, f64)> {
+    let entries = buckets_for(RECORDS * flows) * (size_of::<Bucket>() / 64) as u32;
+    let lines = line::lines(entries).context("making an array")?;
+    let program = line::reader(lines.as_fd()).context("loading a program that reads one line")?;
+    let frames: Vec<_> = (0..flows)
+        .map(|number| {
+            // As far from each other as hashes are.
+            let index = scale(u64::from(number.wrapping_mul(0x9e37_79b9)), entries);
+            Frame::new(Family::V4.listener(), Family::V4.listener(), [&index.to_ne_bytes()[..], &PAYLOAD].concat())
+        })
+        .collect();
+    measure(program.as_fd(), empty, &mut Packets::new(&frames))
 }
 
 impl Path {

@@ -103,5 +103,5 @@ fn rate(blast: &mut Blast, cpus: Cpus) -> Result<(f64, f64)> {
 /// How many packets the daemon has forwarded or answered itself.
 pub fn userspace(metrics: &Metrics) -> u64 {
     let relayed = metrics.sum("hairpin_relayed_packets_total", &[("path", "userspace")]);
-    relayed + metrics.sum("hairpin_stun_requests_total", &[("method", "binding")])
+    relayed + metrics.sum("hairpin_stun_requests_total", &[("path", "userspace"), ("method", "binding")])
 }

@@ -203,8 +203,9 @@ impl Bench {
         let mut buckets = array::<Bucket>(&self.program, FLOWS)?;
         for index in 0..buckets.len() {
             let mut bucket = buckets.get(&index, 0)?;
-            if let Some(slot) = bucket.0.iter_mut().find(|slot| slot.key() == key) {
-                tamper(slot);
+            if let Some((place, mut slot)) = (0..).zip(bucket.slots()).find(|(_, slot)| slot.key() == key) {
+                tamper(&mut slot);
+                bucket.set(place, &slot);
                 return Ok(buckets.set(index, bucket, 0)?);
             }
         }

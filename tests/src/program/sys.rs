@@ -83,10 +83,15 @@ pub struct Size {
 
 /// An XDP program that passes everything: what any program costs before it does anything.
 pub fn load_empty() -> io::Result<OwnedFd> {
+    load(&PASS)
+}
+
+/// An XDP program of these instructions.
+pub(super) fn load(instructions: &[[u8; 8]]) -> io::Result<OwnedFd> {
     let mut attributes = Load {
         program_type: BPF_PROG_TYPE_XDP,
-        instruction_count: PASS.len() as u32,
-        instructions: PASS.as_ptr() as u64,
+        instruction_count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
         ..Load::default()
     };
@@ -178,7 +183,8 @@ pub fn monotonic_nanoseconds() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
+/// The system call.
+pub(super) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: `attributes` is laid out as the kernel expects for the command, and as long as we say; every pointer in it
     // is to memory of the stated size that outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
