@@ -176,7 +176,7 @@ fn a_neighbour_that_changes_under_traffic_loses_nothing() {
         thread::sleep(Duration::from_secs(1));
         for _ in 0..5 {
             // The kernel has to find it again: what comes meanwhile goes up, and is what makes it look.
-            lab.relay.ip(&format!("neighbour flush dev {SECOND_RELAY_LINK}"));
+            lab.forget_gateway(Family::V4, SECOND_RELAY_LINK);
             thread::sleep(Duration::from_millis(300));
         }
         load.join().expect("the generator does not fail")

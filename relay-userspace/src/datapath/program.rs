@@ -488,14 +488,12 @@ fn summary(error: &dyn Error) -> String {
     while let Some(error) = cause {
         let whole = error.to_string();
         let statistics = ["processed ", "verification time ", "stack depth ", "mark_precise"];
-        let mut lines = whole.lines().filter(|line| !statistics.iter().any(|start| line.trim().starts_with(start)));
-        let first = lines.next().unwrap_or_default();
-        // The account begins in the first line.
-        let first = first.split(" Verifier output:").next().unwrap_or(first);
+        let (first, account) = whole.split_once(" Verifier output:").unwrap_or((&whole, ""));
         if !text.is_empty() {
             text.push_str(": ");
         }
-        text.push_str(first.trim());
+        text.push_str(first.lines().next().unwrap_or_default().trim());
+        let mut lines = account.lines().filter(|line| !statistics.iter().any(|start| line.trim().starts_with(start)));
         if let Some(last) = lines.rfind(|line| !line.trim().is_empty()) {
             text.push_str(": ");
             text.push_str(last.trim());
@@ -513,7 +511,11 @@ mod tests {
     fn the_size_of_the_maps_grows_with_what_is_configured() {
         let bytes = |records, allocations, cpus| Capacities { records, allocations }.bytes(cpus);
         let base = bytes(1000, 100, 2);
-        assert_eq!(bytes(2000, 100, 2) - base, 1000 * 256, "two slots of two cache lines for each record");
+        assert_eq!(
+            bytes(1600, 100, 2) - base,
+            100 * (8 * 128 + 8),
+            "for six records eight slots of two lines, and tags"
+        );
         assert_eq!(bytes(1000, 200, 2) - base, 100 * (2 * 32 + 64), "counters on both CPUs, and a state");
         assert!(bytes(1000, 100, 3) > base && bytes(0, 0, 1) > 0);
     }
@@ -529,6 +531,12 @@ mod tests {
         let error = Account(account, io::Error::from_raw_os_error(libc::EACCES));
         let expected = "loading failed.: R8 pointer -= pointer prohibited: Permission denied (os error 13)";
         assert_eq!(summary(&error), expected);
+        let short = Account(
+            "it failed. Verifier output: combined stack size of 3 calls is 528. Too large\nverification time 1 usec\n",
+            io::Error::from_raw_os_error(libc::EACCES),
+        );
+        let expected = "it failed.: combined stack size of 3 calls is 528. Too large: Permission denied (os error 13)";
+        assert_eq!(summary(&short), expected, "an account of one line");
         assert_eq!(os_error(&error).and_then(io::Error::raw_os_error), Some(libc::EACCES));
     }
 }

@@ -150,6 +150,12 @@ impl Lab {
         }
     }
 
+    /// Has the relay forget where the gateway of [`Lab::route_peers`] is. It is in use, so it is there.
+    pub fn forget_gateway(&self, family: Family, link: &str) {
+        let gateway = address(family, Role::Relay, u8::from(link == SECOND_RELAY_LINK), 1);
+        self.relay.ip(&format!("neighbour del {gateway} dev {link}"));
+    }
+
     /// Address of a client.
     pub fn client_ip(family: Family, index: u8) -> IpAddr {
         address(family, Role::Client, index, 2)

@@ -10,6 +10,8 @@ use super::namespace::Namespace;
 
 /// Longer than any frame of the lab.
 const LARGEST: usize = 65_536;
+/// How long a queue may stay full.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Room for what arrives while a test is busy, in bytes.
 const RECEIVE_BUFFER: libc::c_int = 64 << 20;
 /// `ETH_P_ALL`, in network byte order.
@@ -31,11 +33,19 @@ impl Wire {
         Self { socket }
     }
 
-    /// Sends a frame.
+    /// Sends a frame; waits while the interface's queue is full.
     pub fn send(&self, frame: &[u8]) {
-        // SAFETY: the pointer and the length are those of a slice.
-        let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
-        assert_eq!(usize::try_from(sent), Ok(frame.len()), "{}", io::Error::last_os_error());
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // SAFETY: the pointer and the length are those of a slice.
+            let sent = unsafe { libc::send(self.socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+            if usize::try_from(sent) == Ok(frame.len()) {
+                return;
+            }
+            let error = io::Error::last_os_error();
+            assert!(error.raw_os_error() == Some(libc::ENOBUFS) && Instant::now() < end, "{sent}: {error}");
+            std::thread::sleep(Duration::from_micros(100));
+        }
     }
 
     /// The next frame, if one comes in time.

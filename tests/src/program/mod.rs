@@ -5,7 +5,7 @@
 //! - [`setup`] is what a relay has promised to whom, and the records that the daemon would write for it;
 //! - [`model`] says what must become of a packet in such a relay;
 //! - [`world`] is a relay with everything in it, and the paths through it;
-//! - [`sys`] is the system call, for measuring; [`line`] is what no table can be faster than;
+//! - [`sys`] is the system call, for measuring; [`mod@line`] is what no table can be faster than;
 //! - [`fixture`] has it on the bench;
 //! - [`mod@bench`] loads the program and runs packets through it, one at a time, with its counters read before and after.
 
