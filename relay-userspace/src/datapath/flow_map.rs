@@ -22,6 +22,18 @@ use super::shared_memory::SharedMemory;
 #[error("the flow map is full")]
 pub struct MapFull;
 
+/// Where a key may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Home {
+    /// Its first and second bucket.
+    buckets: [usize; 2],
+    tag: u8,
+}
+
+fn slots(bucket: usize) -> Range<usize> {
+    bucket * BUCKET_SLOTS..(bucket + 1) * BUCKET_SLOTS
+}
+
 /// Records by key: what the program looks up.
 #[derive(Debug)]
 pub struct FlowMap {
@@ -67,39 +79,36 @@ impl FlowMap {
 
     /// Adds or overwrites a record.
     pub fn insert(&mut self, key: FlowKey, rewrite: &Rewrite) -> Result<(), MapFull> {
-        if let Some(slot) = self.find(&key) {
-            self.write(slot, Some(key), Slot::new(key, rewrite).words());
+        let home = self.home(&key);
+        let words = Slot::new(key, rewrite).words();
+        if let Some(slot) = self.find(&key, home) {
+            self.write(slot, Some(key), home.tag, words);
             return Ok(());
         }
         if self.len >= self.capacity {
             return Err(MapFull);
         }
-        let slot = self.make_room(&key).ok_or(MapFull)?;
-        self.write(slot, Some(key), Slot::new(key, rewrite).words());
+        let slot = self.make_room(home).ok_or(MapFull)?;
+        self.write(slot, Some(key), home.tag, words);
         self.len += 1;
         Ok(())
     }
 
     /// Removes a record; `false` if there was none.
     pub fn remove(&mut self, key: &FlowKey) -> bool {
-        let Some(slot) = self.find(key) else { return false };
-        self.clear(slot);
+        let Some(slot) = self.find(key, self.home(key)) else { return false };
+        self.write(slot, None, 0, [0; Slot::WORDS_USED]);
         self.len -= 1;
         true
     }
 
-    fn find(&self, key: &FlowKey) -> Option<usize> {
-        let places = self.buckets(key).into_iter().flat_map(Self::slots);
-        places.into_iter().find(|slot| self.keys[*slot].as_ref() == Some(key))
+    fn home(&self, key: &FlowKey) -> Home {
+        let hash = FlowHash::of_key(key, self.seed);
+        Home { buckets: hash.buckets(self.tags.len() as u32).map(|bucket| bucket as usize), tag: hash.tag() }
     }
 
-    /// A key's first and second bucket.
-    fn buckets(&self, key: &FlowKey) -> [usize; 2] {
-        FlowHash::of_key(key, self.seed).buckets(self.tags.len() as u32).map(|bucket| bucket as usize)
-    }
-
-    fn slots(bucket: usize) -> Range<usize> {
-        bucket * BUCKET_SLOTS..(bucket + 1) * BUCKET_SLOTS
+    fn find(&self, key: &FlowKey, home: Home) -> Option<usize> {
+        home.buckets.into_iter().flat_map(slots).find(|slot| self.keys[*slot].as_ref() == Some(key))
     }
 
     /// A free slot for a key, where another record may have been moved out of the way.
@@ -108,20 +117,19 @@ impl FlowMap {
     /// copy. The original stays until its slot is written for the new record, so its flow is always somewhere.
     ///
     /// With eight slots in a bucket and a quarter of all free, one move is always enough.
-    fn make_room(&mut self, key: &FlowKey) -> Option<usize> {
-        let buckets = self.buckets(key);
-        if let Some(free) = buckets.into_iter().find_map(|bucket| self.free_slot(bucket, key)) {
+    fn make_room(&mut self, home: Home) -> Option<usize> {
+        if let Some(free) = home.buckets.into_iter().find_map(|bucket| self.free_slot(bucket, home.tag)) {
             return Some(free);
         }
-        for bucket in buckets {
-            for slot in Self::slots(bucket).filter(|slot| self.may_take(*slot, key)) {
+        for bucket in home.buckets {
+            for slot in slots(bucket).filter(|slot| self.may_take(*slot, home.tag)) {
                 let resident = self.keys[slot]?;
-                let [first, second] = self.buckets(&resident);
+                let Home { buckets: [first, second], tag } = self.home(&resident);
                 if first == bucket
                     && first != second
-                    && let Some(free) = self.free_slot(second, &resident)
+                    && let Some(free) = self.free_slot(second, tag)
                 {
-                    self.write(free, Some(resident), self.words(slot));
+                    self.write(free, Some(resident), tag, self.words(slot));
                     return Some(slot);
                 }
             }
@@ -129,38 +137,28 @@ impl FlowMap {
         None
     }
 
-    /// A free slot of a bucket that a key may take.
-    fn free_slot(&self, bucket: usize, key: &FlowKey) -> Option<usize> {
-        Self::slots(bucket).find(|slot| self.keys[*slot].is_none() && self.may_take(*slot, key))
+    /// A free slot of a bucket that a key with this tag may take.
+    fn free_slot(&self, bucket: usize, tag: u8) -> Option<usize> {
+        slots(bucket).find(|slot| self.keys[*slot].is_none() && self.may_take(*slot, tag))
     }
 
-    /// Whether there are not too many others in the bucket with the tag of a key, if what is in the slot goes.
-    fn may_take(&self, slot: usize, key: &FlowKey) -> bool {
-        let tag = self.tag(key);
+    /// Whether there are not too many others with this tag in the bucket, if what is in the slot goes.
+    fn may_take(&self, slot: usize, tag: u8) -> bool {
         let (bucket, place) = (slot / BUCKET_SLOTS, slot % BUCKET_SLOTS);
         self.tags(bucket).with(place, 0).places_of(tag).count() < MOST_ALIKE
-    }
-
-    fn tag(&self, key: &FlowKey) -> u8 {
-        FlowHash::of_key(key, self.seed).tag()
     }
 
     fn tags(&self, bucket: usize) -> Tags {
         Tags(self.tags[bucket].load(Relaxed))
     }
 
-    fn clear(&mut self, slot: usize) {
-        self.write(slot, None, [0; Slot::WORDS_USED]);
-    }
-
-    fn write(&mut self, slot: usize, key: Option<FlowKey>, words: [u64; Slot::WORDS_USED]) {
+    fn write(&mut self, slot: usize, key: Option<FlowKey>, tag: u8, words: [u64; Slot::WORDS_USED]) {
         self.keys[slot] = key;
         self.generation = self.generation.wrapping_add(2);
         self.write_slot(slot, words, self.generation);
         // After the slot: whoever is led there by the tag finds all of it. Whoever still goes by the tag before finds a
         // key that is not the right one, and looks on.
         let (bucket, place) = (slot / BUCKET_SLOTS, slot % BUCKET_SLOTS);
-        let tag = key.map_or(0, |key| self.tag(&key));
         self.tags[bucket].store(self.tags(bucket).with(place, tag).0, Release);
     }
 
@@ -250,8 +248,9 @@ mod tests {
     /// What the program would find.
     fn looked_up(map: &FlowMap, key: &FlowKey) -> Option<[u64; Slot::WORDS_USED]> {
         let head = Slot::GENERATION_WORD;
-        for bucket in map.buckets(key) {
-            let mut places = map.tags(bucket).places_of(map.tag(key));
+        let home = map.home(key);
+        for bucket in home.buckets {
+            let mut places = map.tags(bucket).places_of(home.tag);
             for _ in 0..MOST_ALIKE {
                 let Some(place) = places.take_first() else { break };
                 let words = map.words(bucket * BUCKET_SLOTS + place);
@@ -334,7 +333,7 @@ mod tests {
             // Without the capacity that keeps a quarter free, so that chains of moves are long.
             let mut map = map(1 << 6, number);
             map.capacity = usize::MAX;
-            let place = |map: &FlowMap, number| map.find(&key(number));
+            let place = |map: &FlowMap, number| map.find(&key(number), map.home(&key(number)));
             let mut count = 0;
             loop {
                 let before: Vec<_> = (0..count).map(|number| place(&map, number)).collect();
@@ -358,9 +357,9 @@ mod tests {
     #[test]
     fn as_many_keys_of_one_tag_find_a_place_as_the_program_looks_at() {
         let mut map = map(48, 1);
-        let of = |map: &FlowMap, number: u32| (map.buckets(&key(number)), map.tag(&key(number)));
+        let home = |map: &FlowMap, number: u32| map.home(&key(number));
         // All that could be in the same two buckets.
-        let alike: Vec<u32> = (0..200_000).filter(|number| of(&map, *number) == of(&map, 0)).take(5).collect();
+        let alike: Vec<u32> = (0..200_000).filter(|number| home(&map, *number) == home(&map, 0)).take(5).collect();
         let (last, others) = alike.split_last().expect("there are enough keys");
         for number in others {
             assert_eq!(map.insert(key(*number), &record(*number)), Ok(()));
@@ -380,13 +379,13 @@ mod tests {
         let mut seen = Vec::new();
         for expires in [10, 20, 20] {
             map.insert(key(1), &Rewrite { expires, ..RECORD }).unwrap();
-            let head = map.words(map.find(&key(1)).unwrap())[Slot::GENERATION_WORD];
+            let head = map.words(map.find(&key(1), map.home(&key(1))).unwrap())[Slot::GENERATION_WORD];
             assert_eq!(expires_of(head), expires);
             let generation = generation_of(head);
             assert!(generation.is_multiple_of(2) && !seen.contains(&generation), "{generation} after {seen:?}");
             seen.push(generation);
         }
-        let slot = map.find(&key(1)).unwrap();
+        let slot = map.find(&key(1), map.home(&key(1))).unwrap();
         assert!(map.remove(&key(1)));
         assert!(!map.remove(&key(1)));
         assert!(!seen.contains(&generation_of(map.words(slot)[Slot::GENERATION_WORD])), "a removal is a write too");
@@ -398,7 +397,7 @@ mod tests {
         let mut map = map(8, 1);
         let records = [RECORD, Rewrite { source: [0xee; 16], destination: [0xdd; 16], delta: [0xcc; 2], ..RECORD }];
         map.insert(key(1), &records[0]).unwrap();
-        let slot = map.find(&key(1)).unwrap();
+        let slot = map.find(&key(1), map.home(&key(1))).unwrap();
         let whole = records.map(|record| Slot::new(key(1), &record).words());
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
