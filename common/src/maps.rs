@@ -113,6 +113,9 @@ pub struct Rewrite {
     pub flags: u8,
 }
 
+/// [`Rewrite::allocation`] of a listener's record, which belongs to none.
+pub const NO_ALLOCATION: u32 = u32::MAX;
+
 /// Set in [`Rewrite::flags`] of the records of a peer whose IP address relayed addresses of this relay are made of.
 /// Towards it, the packet may be translated a second time, as if it had arrived there; from it, no packet comes by a
 /// wire that is not forged.
@@ -304,7 +307,6 @@ mod pod {
         slot::Bucket,
     };
 
-    // What is behind a slot's fields is never read.
     unsafe impl aya::Pod for Bucket {}
     unsafe impl aya::Pod for AllocationCount {}
     unsafe impl aya::Pod for AllocationState {}

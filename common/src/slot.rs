@@ -19,7 +19,7 @@ pub const BUCKET_SLOTS: usize = 8;
 pub const LINE: usize = 64;
 
 /// A record and its key: two cache lines, of which the first says whether it is the right one. In slots of odd places the
-/// two have changed places (see [`front`]).
+/// two are the other way round (see [`first_line`]).
 ///
 /// Between IPv4 and IPv4 the first is all: [`FlowKey`]s of IPv4 leave the last eight bytes of both addresses zero, so a
 /// slot keeps the record's own addresses in those of the source, and the next hop to the peer in those of the destination.
@@ -29,10 +29,8 @@ pub const LINE: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct Slot {
-    /// What the packet must arrive with, and between IPv4 and IPv4 what is not in `order`.
-    pub place: FlowKey,
-    /// The rest of the record.
-    pub order: Order,
+    /// The first line.
+    pub front: Front,
     /// Source address to send from.
     pub source: [u8; 16],
     /// Destination address to send to.
@@ -41,6 +39,16 @@ pub struct Slot {
     pub peer_next_hop: u16,
     /// Always zero: a record of another kind may have its use for them.
     pub zero: [u8; 6],
+}
+
+/// The first line of a [`Slot`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Front {
+    /// What the packet must arrive with, and between IPv4 and IPv4 the record's addresses.
+    pub key: FlowKey,
+    /// The rest of the record.
+    pub order: Order,
 }
 
 /// What a record says besides addresses. All of it is as in [`Rewrite`].
@@ -74,12 +82,12 @@ pub struct Order {
 #[repr(C, align(128))]
 pub struct Bucket(pub [[u64; Slot::WORDS]; BUCKET_SLOTS]);
 
-/// Where the first line of a slot is, in bytes from the start of the slot: 0 or 64; the other has the second line.
+/// Where the first line of a slot is, in bytes from the start of the slot: 0 or 64. At the other is the second line.
 ///
 /// Between IPv4 and IPv4 only first lines are used. Were they all of even number, they would go into the even sets of the
 /// processor's caches, and fill these while the odd ones are empty.
 #[inline(always)]
-pub const fn front(place: usize) -> usize {
+pub const fn first_line(place: usize) -> usize {
     (place & 1) * LINE
 }
 
@@ -89,13 +97,13 @@ impl Bucket {
         let words = &self.0[place];
         let mut bytes = [0; size_of::<Slot>()];
         for (index, byte) in bytes.iter_mut().enumerate() {
-            let at = index ^ front(place);
+            let at = index ^ first_line(place);
             *byte = words[at / 8].to_ne_bytes()[at % 8];
         }
         let address = |at: usize| core::array::from_fn(|index| bytes[at + index]);
         let short = |at: usize| [bytes[at], bytes[at + 1]];
         let long = |at: usize| core::array::from_fn(|index| bytes[at + index]);
-        let place = FlowKey {
+        let key = FlowKey {
             source: address(offset_of!(FlowKey, source)),
             destination: address(offset_of!(FlowKey, destination)),
             source_port: short(offset_of!(FlowKey, source_port)),
@@ -104,7 +112,7 @@ impl Bucket {
             family: bytes[offset_of!(FlowKey, family)],
             zero: bytes[offset_of!(FlowKey, zero)],
         };
-        let at = |field: usize| offset_of!(Slot, order) + field;
+        let at = |field: usize| offset_of!(Front, order) + field;
         let order = Order {
             generation: u32::from_ne_bytes(long(at(offset_of!(Order, generation)))),
             expires: u32::from_ne_bytes(long(at(offset_of!(Order, expires)))),
@@ -118,8 +126,7 @@ impl Bucket {
             delta: short(at(offset_of!(Order, delta))),
         };
         Slot {
-            place,
-            order,
+            front: Front { key, order },
             source: address(offset_of!(Slot, source)),
             destination: address(offset_of!(Slot, destination)),
             peer_next_hop: u16::from_ne_bytes(short(offset_of!(Slot, peer_next_hop))),
@@ -135,7 +142,7 @@ impl Bucket {
     /// Puts something else into a slot.
     pub fn set(&mut self, place: usize, slot: &Slot) {
         for (index, word) in slot.words().into_iter().enumerate() {
-            self.0[place][index ^ (front(place) / 8)] = word;
+            self.0[place][index ^ (first_line(place) / 8)] = word;
         }
     }
 }
@@ -176,9 +183,9 @@ impl Slot {
             channel,
             delta,
         };
-        let mut slot = Self { place: key, order, source, destination, peer_next_hop, zero: [0; 6] };
+        let mut slot = Self { front: Front { key, order }, source, destination, peer_next_hop, zero: [0; 6] };
         if slot.is_short() {
-            let [in_source, in_destination] = [&mut slot.place.source, &mut slot.place.destination];
+            let [in_source, in_destination] = [&mut slot.front.key.source, &mut slot.front.key.destination];
             in_source[8..12].copy_from_slice(&source[..4]);
             in_source[12..16].copy_from_slice(&destination[..4]);
             in_destination[8..10].copy_from_slice(&peer_next_hop.to_ne_bytes());
@@ -189,12 +196,12 @@ impl Slot {
 
     /// Whether all of it is in the first cache line.
     fn is_short(&self) -> bool {
-        self.place.family == 4 && self.order.family == 4
+        self.front.key.family == 4 && self.front.order.family == 4
     }
 
     /// What the packet must arrive with.
     pub fn key(&self) -> FlowKey {
-        let mut key = self.place;
+        let mut key = self.front.key;
         if self.is_short() {
             key.source[8..].fill(0);
             key.destination[8..].fill(0);
@@ -204,9 +211,9 @@ impl Slot {
 
     /// Its memory, in 64-bit words, as far as it means something.
     pub fn words(&self) -> [u64; Self::WORDS_USED] {
-        let order = &self.order;
+        let order = &self.front.order;
         let mut words = [0; Self::WORDS_USED];
-        words[..Self::GENERATION_WORD].copy_from_slice(&self.place.words());
+        words[..Self::GENERATION_WORD].copy_from_slice(&self.front.key.words());
         let rest = [
             &order.allocation.to_ne_bytes()[..],
             &order.next_hop.to_ne_bytes(),
@@ -231,11 +238,11 @@ impl Slot {
 
     /// The record.
     pub fn rewrite(&self) -> Rewrite {
-        let Self { place, order, mut source, mut destination, mut peer_next_hop, .. } = *self;
+        let Self { front: Front { key, order }, mut source, mut destination, mut peer_next_hop, .. } = *self;
         if self.is_short() {
-            source[..4].copy_from_slice(&place.source[8..12]);
-            destination[..4].copy_from_slice(&place.source[12..]);
-            peer_next_hop = u16::from_ne_bytes([place.destination[8], place.destination[9]]);
+            source[..4].copy_from_slice(&key.source[8..12]);
+            destination[..4].copy_from_slice(&key.source[12..]);
+            peer_next_hop = u16::from_ne_bytes([key.destination[8], key.destination[9]]);
         }
         let Order {
             expires, allocation, next_hop, family, flags, source_port, destination_port, channel, delta, ..
@@ -275,9 +282,9 @@ pub const fn expires_of(generation_word: u64) -> u32 {
     (generation_word >> HALVES[1]) as u32
 }
 
-/// How many buckets a table needs to take this many records: of eight slots, at most six are used.
+/// How many buckets a table needs to take this many records: of eight slots, six are used when it is full.
 pub const fn buckets_for(records: u32) -> u32 {
-    /// Few enough records could fill all places of one more of them by chance alone.
+    /// In fewer, chance alone could have both buckets of a key full, or be the same.
     const LEAST: u32 = 8;
     let buckets = records.div_ceil(6);
     if buckets < LEAST { LEAST } else { buckets }
@@ -286,7 +293,7 @@ pub const fn buckets_for(records: u32) -> u32 {
 const _: () = {
     assert!(size_of::<Slot>() == 128 && size_of::<Order>() == 24);
     // What is read as words is aligned for it, and the first line holds all that says whether the record is the right one.
-    assert!(offset_of!(Slot, order) == 40 && offset_of!(Slot, source) == 64);
+    assert!(offset_of!(Front, order) == 40 && offset_of!(Slot, source) == 64);
 };
 
 #[cfg(test)]
@@ -353,12 +360,12 @@ pub(crate) mod tests {
             let mut slot = Slot::new(key, &rewrite);
             prop_assert_eq!(slot.rewrite(), rewrite);
             prop_assert_eq!(slot.key(), key);
-            slot.order.generation = generation;
+            slot.front.order.generation = generation;
             // What a slot's fields would be if its words were its memory, as they are for the program.
             let words = slot.words();
             let byte = |at: usize| words[at / 8].to_ne_bytes()[at % 8];
             let bytes = |at: usize, length: usize| (at..at + length).map(byte).collect::<vec::Vec<_>>();
-            let order = |field: usize| offset_of!(Slot, order) + field;
+            let order = |field: usize| offset_of!(Front, order) + field;
             let is_short = (key.family, rewrite.family) == (4, 4);
             let compared = if is_short { 8 } else { 16 };
             prop_assert_eq!(&bytes(offset_of!(FlowKey, source), compared), &key.source[..compared]);
@@ -398,7 +405,7 @@ pub(crate) mod tests {
             }
             prop_assert_eq!(bucket.slots(), slots);
             for (place, slot) in slots.iter().enumerate() {
-                let front = &bucket.0[place][front(place) / 8..][..LINE / 8];
+                let front = &bucket.0[place][first_line(place) / 8..][..LINE / 8];
                 prop_assert_eq!(front, &slot.words()[..LINE / 8], "the first line of {}", place);
             }
         }

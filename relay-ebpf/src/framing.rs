@@ -16,7 +16,7 @@ use crate::{
     checksum::{Sum32, fold},
     family::{Address, Family as _, V6, address4, word4},
     frame::{Context, Frame},
-    maps::hash,
+    maps::hash_id,
     transit::{Transit, unforeseen},
 };
 
@@ -242,7 +242,7 @@ fn transaction_id(transit: &Transit) -> [u32; 3] {
     // SAFETY: the helper has no preconditions.
     let random = unsafe { bpf_get_prandom_u32() };
     let packet = u64::from(random) << 32 | u64::from(transit.udp_checksum);
-    let hash = hash(&[packet, transit.key.0[0], transit.key.0[4]]).mixed();
+    let hash = hash_id([packet, transit.key.0[0], transit.key.0[4]]).mixed();
     [random, hash as u32, (hash >> 32) as u32]
 }
 

@@ -31,11 +31,11 @@ impl Key {
         Self([source[0], source[1], destination[0], destination[1], last])
     }
 
-    /// The same with a channel, which is a wire word, instead of none.
+    /// The same with this channel, a wire word, whatever there was before.
     #[inline(always)]
     pub(crate) fn with_channel(self, channel: u16) -> Self {
         let [a, b, c, d, last] = self.0;
-        Self([a, b, c, d, last | u64::from(channel) << CHANNEL])
+        Self([a, b, c, d, last & !(0xffff << CHANNEL) | u64::from(channel) << CHANNEL])
     }
 
     /// The same with another, or no, source port.

@@ -18,7 +18,7 @@ use crate::{
     lookup::lookup,
     maps::{
         ALLOCATION_BYTES, ALLOCATION_PACKETS, ALLOCATION_STATES, CONTROL_PACKETS, RELAY_BYTES, RELAY_STATE,
-        SOURCE_PACKETS, SOURCES, hash,
+        SOURCE_PACKETS, SOURCES, hash_source,
     },
     route::is_at_listener,
     transit::{NOBODY, Transit},
@@ -127,7 +127,7 @@ fn admit_source(key: &Key) -> bool {
         return true;
     }
     let [prefix, _] = key.source();
-    let meter = scale(hash(&[prefix, u64::from(key.family())]).mixed() >> 32, SOURCE_METERS);
+    let meter = scale(hash_source([prefix, u64::from(key.family())]).mixed() >> 32, SOURCE_METERS);
     SOURCES.get_ptr_mut(meter).is_none_or(|meter| pass(meter, packets, 1))
 }
 

@@ -8,7 +8,7 @@ use core::{
 use aya_ebpf::Global;
 use hairpin_common::{
     hash::FlowHash,
-    slot::{LINE, Order, Slot, front},
+    slot::{Front, LINE, Order, Slot, first_line},
     tags::MOST_ALIKE,
     verdict::Verdict,
 };
@@ -69,7 +69,7 @@ pub(crate) fn lookup_here(key: &Key, record: &mut MaybeUninit<Record>) -> Result
 /// A slot with this key, whose memory may change at any time.
 struct Found {
     /// Its first line.
-    front: *const Slot,
+    front: *const Front,
     /// Its second line.
     back: *const u8,
     /// Its generation before the key was read.
@@ -83,7 +83,8 @@ fn find(key: &Key) -> Option<Found> {
     for index in hash.buckets(maps::bucket_count()) {
         let bucket: *const u8 = maps::FLOWS.get_ptr(index)?.cast();
         // A record moves from its first to its second bucket: who did not see it in the first any more has to see it in the
-        // second.
+        // second. And who asks again whether there is a permission, having seen that all of them are in the kernel, has to
+        // see them all: so this is needed in front of the first, too.
         load_fence();
         // SAFETY: one word of the table, which the daemon may change at any time.
         let tags = unsafe { maps::TAGS.get_ptr(index)?.read_volatile() };
@@ -91,17 +92,17 @@ fn find(key: &Key) -> Option<Found> {
         let mut places = tags.places_of(hash.tag());
         for _ in 0..MOST_ALIKE {
             let Some(place) = places.take_first() else { break };
-            let start = place * size_of::<Slot>() + front(place);
+            let start = place * size_of::<Slot>() + first_line(place);
             // SAFETY: within its bucket, in the table, and aligned.
-            let (slot, generation) = unsafe {
-                let slot: *const Slot = bucket.add(start).cast();
-                (slot, (&raw const (*slot).order.generation).read_volatile())
+            let (front, generation) = unsafe {
+                let front: *const Front = bucket.add(start).cast();
+                (front, (&raw const (*front).order.generation).read_volatile())
             };
             load_fence();
             // SAFETY: in the table.
-            if unsafe { is_at(key, slot) } {
+            if unsafe { is_at(key, front) } {
                 // SAFETY: as above.
-                return Some(Found { front: slot, back: unsafe { bucket.add(start ^ LINE) }, generation });
+                return Some(Found { front, back: unsafe { bucket.add(start ^ LINE) }, generation });
             }
         }
     }
@@ -114,8 +115,8 @@ fn find(key: &Key) -> Option<Found> {
 ///
 /// The slot is in the table.
 #[inline(always)]
-unsafe fn is_at(key: &Key, slot: *const Slot) -> bool {
-    let place: *const u64 = slot.cast();
+unsafe fn is_at(key: &Key, front: *const Front) -> bool {
+    let place: *const u64 = front.cast();
     // SAFETY: the key is the first of a slot.
     let different = |index: usize| key.0[index] ^ unsafe { place.add(index).read_volatile() };
     let difference = different(0) | different(2) | different(4);
@@ -137,9 +138,9 @@ unsafe fn read(
     // SAFETY: a pair of fields that is read as one word is aligned for it. The reads are volatile, so the compiler keeps
     // each of them, and their order; what the daemon changes in between shows in the generation.
     unsafe {
-        let (slot, back) = (*front, *back);
+        let (front, back) = (*front, *back);
         let record = record.assume_init_mut();
-        let order: *const Order = &raw const (*slot).order;
+        let order: *const Order = &raw const (*front).order;
         let expires = (&raw const (*order).expires).read_volatile();
         record.allocation = (&raw const (*order).allocation).read_volatile();
         record.ports = (&raw const (*order).source_port).cast::<u32>().read_volatile();
@@ -149,10 +150,10 @@ unsafe fn read(
         record.family = (&raw const (*order).family).read_volatile().into();
         record.flags = (&raw const (*order).flags).read_volatile().into();
         if key.family() == V4::VERSION && record.family == u32::from(V4::VERSION) {
-            let short: *const u32 = (&raw const (*slot).place.source).cast();
+            let short: *const u32 = (&raw const (*front).key.source).cast();
             record.source = address4(short.add(2).read_volatile());
             record.destination = address4(short.add(3).read_volatile());
-            let short: *const u16 = (&raw const (*slot).place.destination).cast();
+            let short: *const u16 = (&raw const (*front).key.destination).cast();
             record.peer_next_hop = short.add(4).read_volatile();
         } else {
             record.source = address(back.add(offset_of!(Slot, source) - LINE).cast());

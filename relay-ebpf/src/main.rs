@@ -22,7 +22,8 @@
 //! another CPU may have been writing.
 #![no_std]
 #![no_main]
-// For the barrier in `lookup` and the exchange in `limit`: the core library has no atomic operations for this target.
+// For the barrier in `lookup` and the exchange in `limit`, since the core library has no atomic operations for this target,
+// and for what `transit` hides from the compiler and the verifier.
 #![feature(asm_experimental_arch)]
 
 mod binding;

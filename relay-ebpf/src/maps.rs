@@ -38,6 +38,11 @@ static FLOW_SEED: [Global<u64>; size_of::<Seed>() / 8] = [const { Global::new(0)
 #[map]
 pub(crate) static PORT_ROLES: Array<u64> = Array::with_max_entries(PortSlot::ENTRIES, 0);
 
+/// What transaction ids are made with; set by the loader, anew each time. They tell it to whoever gets many of them, so it
+/// is not that of the table.
+#[unsafe(no_mangle)]
+static ID_SEED: [Global<u64>; 3] = [const { Global::new(0) }; 3];
+
 /// Next hops by their index in the record.
 #[map]
 pub(crate) static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(NEXT_HOP_CAPACITY, 0);
@@ -109,14 +114,18 @@ pub(crate) fn seed() -> Seed {
     [a.load(), b.load(), c.load(), d.load(), e.load()]
 }
 
-/// The seeded hash of some words.
+/// The hash of a source of unauthenticated traffic.
 #[inline(always)]
-pub(crate) fn hash(words: &[u64]) -> FlowHash {
-    let mut hash = FlowHash::EMPTY;
-    for (word, seed) in words.iter().zip(&FLOW_SEED) {
-        hash = hash.add(*word, seed.load());
-    }
-    hash
+pub(crate) fn hash_source([first, second]: [u64; 2]) -> FlowHash {
+    let [a, b, ..] = &FLOW_SEED;
+    FlowHash::EMPTY.add(first, a.load()).add(second, b.load())
+}
+
+/// The hash that transaction ids are made of.
+#[inline(always)]
+pub(crate) fn hash_id([first, second, third]: [u64; 3]) -> FlowHash {
+    let [a, b, c] = &ID_SEED;
+    FlowHash::EMPTY.add(first, a.load()).add(second, b.load()).add(third, c.load())
 }
 
 /// Number of allocations with counters.

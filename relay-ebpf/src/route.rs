@@ -1,7 +1,8 @@
 //! From what a datagram arrived with to what is to be sent, by one lookup or a few.
 
 use hairpin_common::{
-    maps::PEER_IS_RELAYED,
+    maps::{NO_ALLOCATION, PEER_IS_RELAYED},
+    stun::FINGERPRINT_LEN,
     verdict::Verdict,
     wire::{CHANNEL_DATA_LEN, Datagram, STUN_LEN, UDP_LEN},
 };
@@ -57,8 +58,9 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
             transit.key = transit.key.with_channel(channel_data(frame, transit, start)?);
             Ok(Next::Channel)
         }
-        // The second byte tells Binding requests from indications, the two that can end here.
-        Datagram::Stun if frame.load::<u8>(start + 1) == 1 && transit.udp_length as usize >= UDP_LEN + STUN_LEN => {
+        // The second byte tells Binding requests from indications, the two that can end here. Those that are too long to
+        // be answered here are not asked about a limit twice.
+        Datagram::Stun if frame.load::<u8>(start + 1) == 1 && is_bare(transit) => {
             // Before anything is known of it, since the stack has no room for these questions later.
             is_at_listener(context, transit)?;
             limit::admit_binding(transit)?;
@@ -68,6 +70,14 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
         Datagram::Stun => Ok(Next::Indication),
         Datagram::Other => Err(Verdict::Control),
     }
+}
+
+/// Whether a message to a listener is as long as a request with nothing in it, or with a FINGERPRINT.
+#[inline(always)]
+fn is_bare(transit: &Transit) -> bool {
+    const BARE: usize = UDP_LEN + STUN_LEN;
+    const WITH_FINGERPRINT: usize = BARE + FINGERPRINT_LEN;
+    matches!(transit.udp_length as usize, BARE | WITH_FINGERPRINT)
 }
 
 /// Why a datagram to a listener is not forwarded; for most reasons it is asked next whether somebody vouches for it.
@@ -103,8 +113,11 @@ pub(crate) fn is_at_listener(context: Context, transit: &mut Transit) -> Result<
     if !is_for_this_host(&Frame::of(context), transit.tag & VLAN_ID) {
         return Err(Verdict::OtherHost);
     }
-    // A host may forward packets to the listener port of another.
-    lookup(&transit.key.of_destination(), &mut transit.record).map_err(|_| Verdict::Control)
+    // A host may forward packets to the listener port of another, and have a relayed address of the same port.
+    match lookup(&transit.key.of_destination(), &mut transit.record) {
+        Ok(()) if transit.record().allocation == NO_ALLOCATION => Ok(()),
+        _ => Err(Verdict::Control),
+    }
 }
 
 /// A Send indication of a client, if it is one (RFC 8656 section 11.2).
@@ -123,7 +136,7 @@ fn find_permission(transit: &mut Transit, peer: &Peer) -> Result<(), Verdict> {
     lookup(&key, &mut transit.record)?;
     let Record { source, ports: known, allocation, delta, family, .. } = *transit.record();
     let [relayed_port, _] = split(known);
-    // Each second takes the place of the first: the stack has no room for both.
+    // Key and record take the place of the first ones: the stack has no room for two of each.
     key = Key::new([peer.address, source], ports(0, relayed_port), peer.family);
     lookup(&key, &mut transit.record)?;
     // SAFETY: the lookup has filled it.

@@ -201,7 +201,7 @@ impl Maps {
 
     /// The slots that hold a record.
     fn slots(&self) -> impl Iterator<Item = Slot> {
-        let is_used = |slot: &Slot| slot.place.destination_port != [0; 2];
+        let is_used = |slot: &Slot| slot.front.key.destination_port != [0; 2];
         self.flows.iter().flat_map(|bucket| bucket.expect("every index has a value").slots()).filter(is_used).inspect(
             |slot| {
                 assert_eq!(slot.order.generation & 1, 0, "a write that did not end");

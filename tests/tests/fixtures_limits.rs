@@ -4,14 +4,14 @@ use anyhow::Result;
 use hairpin::datapath::program::Limits;
 use hairpin_common::{
     limit::{Limit, Meter},
-    maps::{AllocationState, Pace, RelayState},
+    maps::{AllocationState, Pace, RelayState, Rewrite},
     verdict::Verdict,
 };
 use hairpin_tests::program::{
     bench::{Bench, Outcome},
     fixture::{DATA, Fixture},
     frame::{Frame, hex},
-    setup::Setup,
+    setup::{MARK, Setup, mark_key},
     stun,
     sys::monotonic_nanoseconds,
     world::{Family, Framing, ID, LISTENER_PORT, Path, world},
@@ -250,9 +250,55 @@ fn who_has_an_allocation_is_not_limited_at_the_listener() -> Result<()> {
             fixture.bench.expect_refused("a Refresh", &refresh.bytes(), Verdict::Control)?;
         }
     }
+    for allocation in &fixture.setup.allocations {
+        let unbound = stun::channel_data(0x4fff, DATA);
+        let unknown = Frame::new(allocation.client, allocation.server, unbound);
+        for _ in 0..5 {
+            fixture.bench.expect_refused(
+                "ChannelData that the kernel has no record of",
+                &unknown.bytes(),
+                Verdict::NoFlow,
+            )?;
+        }
+    }
     for path in fixture.paths.iter().filter(|path| path.carries_data()) {
         for _ in 0..3 {
             fixture.sent(&path.name, &path.frame(DATA))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_that_goes_up_is_counted_once() -> Result<()> {
+    let limits = Limits { source_packets: at_once(2), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        let software = stun::Builder::new(1, ID).with(0x8022, b"a client").bytes();
+        let request = Frame::new(family.address(96, 7, 4000), family.listener(), software).bytes();
+        for _ in 0..2 {
+            fixture.bench.expect_refused("within the limit", &request, Verdict::Control)?;
+        }
+        fixture.bench.expect_refused("above the limit", &request, Verdict::SourceRate)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_relayed_address_with_the_port_of_a_listener_is_none() -> Result<()> {
+    let limits = Limits { source_packets: at_once(1), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        // Of an allocation of its own, on an address where nobody listens.
+        let relayed = family.address(52, 1, LISTENER_PORT);
+        fixture.bench.insert(mark_key(relayed), Rewrite { allocation: 3, ..MARK })?;
+        let peer = family.address(96, 8, 4000);
+        for payload in [stun::binding_request(ID, false), stun::binding_request(ID, true), b"media".to_vec()] {
+            let packet = Frame::new(peer, relayed, payload).bytes();
+            for _ in 0..3 {
+                let run = fixture.bench.run(&packet)?;
+                assert_eq!((run.outcome, &run.packet), (Outcome::Passed, &packet), "{family:?} {:?}", run.counted);
+            }
         }
     }
     Ok(())

@@ -267,7 +267,7 @@ fn every_field_of_a_key_must_be_as_in_the_record() -> Result<()> {
             }
             for (what, change) in fields.into_iter().chain(of_ipv6.into_iter().filter(|_| key.family == 6)) {
                 // The record stays where it is, so the program looks right at it, and must see that it is another's.
-                fixture.bench.tamper(*key, |slot: &mut Slot| change(&mut slot.place))?;
+                fixture.bench.tamper(*key, |slot: &mut Slot| change(&mut slot.front.key))?;
                 let what = format!("{}: another {what} than in {key:?}", path.name);
                 fixture.bench.expect_refused(&what, &packet.bytes(), verdict)?;
                 fixture.bench.insert(*key, record)?;

@@ -85,7 +85,7 @@ pub struct Args {
     max_allocations: Option<u32>,
 
     /// Records that the kernel has room for: two for each relayed address, one for each permission, two for each channel,
-    /// 256 bytes each [default: 8 for each allocation, and 256 for listeners]
+    /// 172 bytes each [default: 8 for each allocation, and 256 for listeners]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=MAX_KERNEL_RECORDS))]
     kernel_records: Option<u32>,
 

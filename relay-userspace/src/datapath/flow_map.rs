@@ -1,7 +1,7 @@
 //! The writer's side of the flow table, see [`hairpin_common::slot`].
 //!
-//! There is one writer for each table. It remembers which key it put where, and never reads the shared memory back to
-//! decide anything.
+//! There is one writer for each table. It remembers which key it put where; of the shared memory it reads only what it
+//! has written there itself: tags, and a record that moves.
 
 use std::array;
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, fence};
 
 use hairpin_common::hash::{FlowHash, Seed};
 use hairpin_common::maps::{FlowKey, Rewrite};
-use hairpin_common::slot::{BUCKET_SLOTS, Slot, buckets_for, expires_of, front, generation_word};
+use hairpin_common::slot::{BUCKET_SLOTS, Slot, buckets_for, expires_of, first_line, generation_word};
 use hairpin_common::tags::{MOST_ALIKE, Tags};
 
 use super::shared_memory::SharedMemory;
@@ -47,6 +47,9 @@ pub struct FlowMap {
     seed: Seed,
     len: usize,
     capacity: usize,
+    /// Sees the memory after each of its changes.
+    #[cfg(test)]
+    observer: Option<fn(&Self)>,
 }
 
 impl FlowMap {
@@ -64,7 +67,17 @@ impl FlowMap {
 
     fn in_memory(memory: SharedMemory, tags: SharedMemory, capacity: u32, seed: Seed) -> Self {
         let slots = memory.len() / Slot::WORDS;
-        Self { memory, tags, keys: vec![None; slots], generation: 0, seed, len: 0, capacity: capacity as usize }
+        Self {
+            memory,
+            tags,
+            keys: vec![None; slots],
+            generation: 0,
+            seed,
+            len: 0,
+            capacity: capacity as usize,
+            #[cfg(test)]
+            observer: None,
+        }
     }
 
     /// Number of records.
@@ -114,9 +127,9 @@ impl FlowMap {
     /// A free slot for a key, where another record may have been moved out of the way.
     ///
     /// It moves from its first to its second bucket, the order in which the program looks: it meets the original, or the
-    /// copy. The original stays until its slot is written for the new record, so its flow is always somewhere.
+    /// copy, or, while the original is overwritten, a slot that is being written, and passes the packet up.
     ///
-    /// With eight slots in a bucket and a quarter of all free, one move is always enough.
+    /// With eight slots in a bucket and a quarter of all free, one move hardly ever is not enough.
     fn make_room(&mut self, home: Home) -> Option<usize> {
         if let Some(free) = home.buckets.into_iter().find_map(|bucket| self.free_slot(bucket, home.tag)) {
             return Some(free);
@@ -160,6 +173,16 @@ impl FlowMap {
         // key that is not the right one, and looks on.
         let (bucket, place) = (slot / BUCKET_SLOTS, slot % BUCKET_SLOTS);
         self.tags[bucket].store(self.tags(bucket).with(place, tag).0, Release);
+        self.changed();
+    }
+
+    /// After every change that a reader could see on its own.
+    #[inline]
+    fn changed(&self) {
+        #[cfg(test)]
+        if let Some(observer) = self.observer {
+            observer(self);
+        }
     }
 
     /// Writes all of a slot as one change: whoever reads it meanwhile finds an odd generation, or another one afterwards
@@ -173,17 +196,20 @@ impl FlowMap {
         // Over at once, should anything of it be used after all.
         self.word(slot, head).store(generation_word(generation.wrapping_sub(1), 0), Relaxed);
         fence(Release);
+        self.changed();
         for (index, word) in words.into_iter().enumerate() {
             if index != head {
                 self.word(slot, index).store(word, Relaxed);
+                self.changed();
             }
         }
         self.word(slot, head).store(generation_word(generation, expires_of(words[head])), Release);
+        self.changed();
     }
 
     /// The memory of a word of a slot.
     fn word(&self, slot: usize, index: usize) -> &AtomicU64 {
-        &self.memory[slot * Slot::WORDS + (index ^ (front(slot % BUCKET_SLOTS) / 8))]
+        &self.memory[slot * Slot::WORDS + (index ^ (first_line(slot % BUCKET_SLOTS) / 8))]
     }
 
     fn words(&self, slot: usize) -> [u64; Slot::WORDS_USED] {
@@ -330,7 +356,7 @@ mod tests {
     fn room_is_made_by_moving_others_out_of_the_way() {
         let mut moved = 0;
         for number in 0..10 {
-            // Without the capacity that keeps a quarter free, so that chains of moves are long.
+            // Without the capacity that keeps a quarter free, so that many have to move.
             let mut map = map(1 << 6, number);
             map.capacity = usize::MAX;
             let place = |map: &FlowMap, number| map.find(&key(number), map.home(&key(number)));
@@ -426,5 +452,65 @@ mod tests {
             done.store(true, Relaxed);
             assert!(reader.join().expect("no torn read") > 0, "the reader never got through");
         });
+    }
+
+    /// The program's look-up: all but the key of the record, or nothing of one that is being written; none if it is not
+    /// there.
+    fn look_up(map: &FlowMap, key: &FlowKey) -> Option<Option<[u64; Slot::WORDS_USED]>> {
+        let head = Slot::GENERATION_WORD;
+        let home = map.home(key);
+        for bucket in home.buckets {
+            fence(Acquire);
+            let mut places = map.tags(bucket).places_of(home.tag);
+            fence(Acquire);
+            for _ in 0..MOST_ALIKE {
+                let Some(place) = places.take_first() else { break };
+                let slot = bucket * BUCKET_SLOTS + place;
+                let generation = generation_of(map.word(slot, head).load(Relaxed));
+                fence(Acquire);
+                if (0..head).all(|index| map.word(slot, index).load(Relaxed) == key.words()[index]) {
+                    let words = map.words(slot);
+                    fence(Acquire);
+                    let is_whole =
+                        generation.is_multiple_of(2) && generation_of(map.word(slot, head).load(Relaxed)) == generation;
+                    return Some(is_whole.then(|| body(words)));
+                }
+            }
+        }
+        None
+    }
+
+    /// How many records are there from the beginning, in a table that is filled up.
+    const STAYING: u32 = 40;
+
+    fn all_that_stay_are_found(map: &FlowMap) {
+        for number in 0..STAYING {
+            let found = look_up(map, &key(number)).unwrap_or_else(|| panic!("{number} is missed"));
+            // One that is being written is passed up.
+            if let Some(words) = found {
+                assert_eq!(words, Slot::new(key(number), &record(number)).words());
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_moves_is_found_all_the_while() {
+        let mut moves = 0;
+        for number in 0..20 {
+            let mut map = map(48, number);
+            map.capacity = usize::MAX;
+            let place = |map: &FlowMap, number| map.find(&key(number), map.home(&key(number)));
+            for number in 0..STAYING {
+                map.insert(key(number), &record(number)).expect("there is room for as many");
+            }
+            let before: Vec<_> = (0..STAYING).map(|number| place(&map, number)).collect();
+            map.observer = Some(all_that_stay_are_found);
+            let mut number = STAYING;
+            while map.insert(key(number), &record(number)).is_ok() {
+                number += 1;
+            }
+            moves += (0..).zip(&before).filter(|(number, before)| place(&map, *number) != **before).count();
+        }
+        assert!(moves > 50, "{moves} moves");
     }
 }

@@ -84,7 +84,7 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// Allocations that have counters and limits of their own: [`Flow::allocation`] is less than this.
     pub max_allocations: u32,
-    /// Records that the kernel has room for, see [`Capacities::records`]. The memory is taken at once: 256 bytes for each.
+    /// Records that the kernel has room for, see [`Capacities::records`]. The memory is taken at once: 172 bytes for each.
     pub records: u32,
     /// Limits of rate. They hold without XDP, too.
     pub limits: Limits,

@@ -74,8 +74,9 @@ impl Claims {
         }
     }
 
-    /// Where a number is both, listener wins: a peer's datagram is then at worst passed up to its socket, while the
-    /// other way round a client's ChannelData would be looked up as if a peer had sent it.
+    /// Where a number is both, listener wins: a peer's datagram is then passed up to its socket, unless it looks like a
+    /// client's, which the records of addresses settle; the other way round a client's ChannelData would be looked up as
+    /// if a peer had sent it.
     fn role(self) -> PortRole {
         match (self.listener, self.relayed) {
             (0, 0) => PortRole::None,

@@ -40,6 +40,7 @@ const MONOTONIC_AT_JIFFY_ZERO: &str = "MONOTONIC_AT_JIFFY_ZERO";
 /// Names of what else the loader tells it.
 const BUCKET_COUNT: &str = "BUCKET_COUNT";
 const FLOW_SEED: &str = "FLOW_SEED";
+const ID_SEED: &str = "ID_SEED";
 const ALLOCATION_COUNT: &str = "ALLOCATION_COUNT";
 const WEAKLY_ORDERED: &str = "WEAKLY_ORDERED";
 
@@ -222,7 +223,7 @@ impl Program {
 
     /// The maps, once.
     pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
-        let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed } = self.setting;
+        let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed, .. } = self.setting;
         let [flows, tags, counts, states, relay_state] =
             [FLOWS, TAGS, ALLOCATIONS, ALLOCATION_STATES, RELAY_STATE].map(|name| self.take_array(name));
         let state = SharedState::of_arrays(states?.fd(), relay_state?.fd(), allocations, limits, seed);
@@ -314,7 +315,7 @@ fn object() -> Result<&'static [u8], ProgramError> {
 }
 
 fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Result<Ebpf, ProgramError> {
-    let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed } = setting;
+    let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed, id_seed } = setting;
     let buckets = buckets_for(*records);
     // The bound for loads in order is x86's; any other machine is taken for one that may reorder them.
     let weakly_ordered = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
@@ -323,6 +324,7 @@ fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Re
         .override_global(MONOTONIC_AT_JIFFY_ZERO, &calibration.monotonic_at_jiffy_zero, true)
         .override_global(BUCKET_COUNT, &buckets, true)
         .override_global(FLOW_SEED, seed, true)
+        .override_global(ID_SEED, id_seed, true)
         .override_global(ALLOCATION_COUNT, allocations, true)
         .override_global(WEAKLY_ORDERED, &weakly_ordered, true)
         .override_global(ALLOCATION_PACKETS, &limits.allocation_packets, true)
@@ -350,12 +352,14 @@ struct Setting {
     limits: Limits,
     cpus: u32,
     seed: Seed,
+    id_seed: [u64; 3],
 }
 
 impl Setting {
     fn draw(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProgramError::Cpus(error))?;
-        Ok(Self { capacities: capacities.at_least_one(), limits, cpus: cpus as u32, seed: random_seed()? })
+        let [seed, [a, b, c, ..]] = [random_seed()?, random_seed()?];
+        Ok(Self { capacities: capacities.at_least_one(), limits, cpus: cpus as u32, seed, id_seed: [a, b, c] })
     }
 }
 
@@ -384,7 +388,7 @@ struct Calibration {
 impl Calibration {
     fn measure(object: &[u8]) -> Result<Self, ProgramError> {
         let capacities = Capacities { records: 1, allocations: 1 };
-        let least = Setting { capacities, limits: Limits::default(), cpus: 1, seed: Seed::default() };
+        let least = Setting { capacities, limits: Limits::default(), cpus: 1, seed: Seed::default(), id_seed: [0; 3] };
         let mut ebpf = load_object(object, &least, Self::default())?;
         let clock = program_mut(&mut ebpf, CLOCK)?;
         clock.load().map_err(refused)?;

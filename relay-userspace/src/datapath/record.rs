@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hairpin_common::maps::{FlowKey, PEER_IS_RELAYED, Rewrite, flow_delta};
+use hairpin_common::maps::{FlowKey, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, flow_delta};
 
 use super::flow::{Flow, Scope};
 
@@ -52,7 +52,7 @@ pub(super) fn keys(flow: &Flow) -> impl Iterator<Item = FlowKey> + use<> {
 
 /// The record of a listener. It belongs to no allocation and is never over.
 pub(super) fn listener(server: SocketAddr) -> Record {
-    mark(server, u32::MAX, u32::MAX)
+    mark(server, NO_ALLOCATION, u32::MAX)
 }
 
 /// ChannelData from the client.

@@ -207,7 +207,6 @@ impl<R: Rib> FlowTable<R> {
     fn write_or_drop(&mut self, id: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
         let written = self.write(id, maps);
         if written.is_err() {
-            self.take_out(id, maps);
             self.drop_entry(id, maps);
         }
         written
@@ -224,7 +223,7 @@ impl<R: Rib> FlowTable<R> {
         let stamp = Stamp { expires, to_peer, to_client, peer_is_relayed: self.is_own(&flow) };
         for record in record::records(&flow, &stamp) {
             if let Err(error) = maps.insert(&record.key, &record.rewrite) {
-                // The other record may be written already, or be there from before.
+                // The other record may be written already. None was there from before: to overwrite one needs no room.
                 record::keys(&flow).for_each(|key| maps.remove(&key));
                 return Err(InsertError::from(error));
             }

@@ -243,7 +243,7 @@ impl Allocation {
 }
 
 /// A record that says nothing but that an address is ours.
-const MARK: Rewrite = Rewrite {
+pub const MARK: Rewrite = Rewrite {
     expires: u32::MAX,
     allocation: 0,
     source: [0; 16],
