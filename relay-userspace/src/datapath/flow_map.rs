@@ -178,6 +178,7 @@ impl FlowMap {
 
     /// After every change that a reader could see on its own.
     #[inline]
+    #[cfg_attr(not(test), allow(clippy::unused_self, reason = "only tests observe"))]
     fn changed(&self) {
         #[cfg(test)]
         if let Some(observer) = self.observer {
@@ -454,9 +455,17 @@ mod tests {
         });
     }
 
-    /// The program's look-up: all but the key of the record, or nothing of one that is being written; none if it is not
-    /// there.
-    fn look_up(map: &FlowMap, key: &FlowKey) -> Option<Option<[u64; Slot::WORDS_USED]>> {
+    /// What the program makes of a key.
+    #[derive(Debug)]
+    enum Lookup {
+        Found([u64; Slot::WORDS_USED]),
+        /// It is being written; the packet is passed up.
+        Torn,
+        Missed,
+    }
+
+    /// The program's look-up.
+    fn look_up(map: &FlowMap, key: &FlowKey) -> Lookup {
         let head = Slot::GENERATION_WORD;
         let home = map.home(key);
         for bucket in home.buckets {
@@ -473,11 +482,11 @@ mod tests {
                     fence(Acquire);
                     let is_whole =
                         generation.is_multiple_of(2) && generation_of(map.word(slot, head).load(Relaxed)) == generation;
-                    return Some(is_whole.then(|| body(words)));
+                    return if is_whole { Lookup::Found(body(words)) } else { Lookup::Torn };
                 }
             }
         }
-        None
+        Lookup::Missed
     }
 
     /// How many records are there from the beginning, in a table that is filled up.
@@ -485,10 +494,10 @@ mod tests {
 
     fn all_that_stay_are_found(map: &FlowMap) {
         for number in 0..STAYING {
-            let found = look_up(map, &key(number)).unwrap_or_else(|| panic!("{number} is missed"));
-            // One that is being written is passed up.
-            if let Some(words) = found {
-                assert_eq!(words, Slot::new(key(number), &record(number)).words());
+            match look_up(map, &key(number)) {
+                Lookup::Found(words) => assert_eq!(words, Slot::new(key(number), &record(number)).words()),
+                Lookup::Torn => {}
+                Lookup::Missed => panic!("{number} is missed"),
             }
         }
     }
