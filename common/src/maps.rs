@@ -265,6 +265,9 @@ pub struct RelayState {
     pub bytes: Meter,
     /// Datagrams without an allocation that reach the daemon.
     pub control: Meter,
+    /// How many allocations are not in the kernel, for lack of room. As long as there is one, the program takes nobody for
+    /// a stranger.
+    pub hidden: u64,
 }
 
 /// Where a packet comes in.

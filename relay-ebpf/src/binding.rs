@@ -7,7 +7,7 @@ use hairpin_common::{
         FINGERPRINT, FINGERPRINT_LEN, XOR_MAPPED_ADDRESS, address_len,
     },
     verdict::Verdict,
-    wire::{MAGIC_COOKIE, STUN_LEN, UDP_LEN},
+    wire::{MAGIC_COOKIE, PROTOCOL_UDP, STUN_LEN, UDP_LEN},
 };
 
 use crate::{
@@ -26,6 +26,21 @@ static CRC: CrcTables = CRC_TABLES;
 ///
 /// IPv4 with DF: so short an answer is not fragmented anywhere, and needs no identification.
 const FRESH: Carried = Carried { traffic_class: 0, hop_limit: 64, dont_fragment: true, from_ipv6: false };
+
+/// Whether a request has a UDP checksum, and the right one: a message so short is summed up as fast as the kernel would.
+/// What comes from a veth often has a part of one only. `taken` is the sum of all but the cookie and the transaction id.
+#[inline(always)]
+fn is_whole(frame: &Frame, start: usize, transit: &Transit, taken: Sum32) -> bool {
+    let [source, destination] = [transit.key.source(), transit.key.destination()];
+    let mut sum = taken.add(u32::from(transit.udp_checksum)).add(u32::from(word(PROTOCOL_UDP.into())));
+    sum = sum.add(u32::from(word(transit.udp_length))).add(u32::from(word(transit.udp_length)));
+    sum = sum.add(u32::from(transit.key.source_port())).add(u32::from(transit.key.destination_port()));
+    sum = sum.add_long(source[0]).add_long(source[1]).add_long(destination[0]).add_long(destination[1]);
+    for index in 1..STUN_LEN / 4 {
+        sum = sum.add(frame.load(start + 4 * index));
+    }
+    transit.udp_checksum != 0 && fold(sum) == 0xffff
+}
 
 /// Turns a request to a listener of ours into its success response.
 ///
@@ -64,7 +79,7 @@ pub(crate) fn answer<F: Family, const TAGGED: bool>(context: Context, transit: &
         taken = taken.add(found[0]).add(found[1]);
     }
     let source = transit.key.source();
-    if transit.udp_checksum == 0 || !F::is_answerable(&source) || source == transit.key.destination() {
+    if !is_whole(&frame, start, transit, taken) || !F::is_answerable(&source) || source == transit.key.destination() {
         return Err(Verdict::Control);
     }
 

@@ -106,10 +106,15 @@ pub(crate) fn admit_binding(transit: &mut Transit) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// Whether a datagram to a listener is of an address that has no allocation there, as far as the kernel knows. A record
-/// that just changes, or ends in this tick, is one.
+/// Whether a datagram to a listener is of an address that has no allocation there. A record that just changes, or ends in
+/// this tick, is one. Where the kernel does not know of all of them, the daemon is left to say.
 #[inline(never)]
 fn is_of_a_stranger(transit: &mut Transit) -> bool {
+    // SAFETY: a field of the entry, which the daemon may change at any time.
+    let hidden = RELAY_STATE.get_ptr(0).map_or(0, |state| unsafe { (&raw const (*state).hidden).read_volatile() });
+    if hidden != 0 {
+        return false;
+    }
     for family in [4_u16, 6] {
         let key = transit.key.with_channel(family.to_be());
         if !matches!(lookup(&key, &mut transit.record), Err(Verdict::NoFlow)) {

@@ -232,8 +232,14 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
     let datapath = Datapath::start(&options)?;
     if datapath.handle().is_active() {
         let megabytes = datapath.map_bytes().div_ceil(1 << 20);
-        let Capacity { allocations, records, .. } = capacity;
+        let Capacity { allocations, records, .. } = &capacity;
         tracing::info!("the kernel's maps take {megabytes} MiB, for {allocations} allocations and {records} records");
+        if *records < allocations.saturating_mul(2) {
+            tracing::warn!(
+                "--kernel-records {records} is less than two for each of {allocations} allocations: those that find no \
+                 room are relayed in userspace"
+            );
+        }
     }
     Ok(datapath)
 }

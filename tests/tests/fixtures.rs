@@ -2,6 +2,8 @@
 //! is counted once under the verdict that says why. Here: the packets themselves, on every path; what the relay knows, and
 //! where packets leave, is in the other files of this name.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use hairpin_common::{
     verdict::Verdict,
@@ -223,12 +225,31 @@ fn a_wrong_header_checksum_is_not_repaired() -> Result<()> {
 }
 
 #[test]
-fn a_wrong_udp_checksum_stays_wrong() -> Result<()> {
-    Fixture::each(|fixture, path, packet| {
+fn a_wrong_udp_checksum_of_data_stays_wrong() -> Result<()> {
+    Fixture::each_with_data(|fixture, path, packet| {
         for damage in [1, 0x1000, 0xfffe] {
             let packet = Frame { damage, ..packet.clone() };
             fixture.sent(&format!("{}: a checksum that is {damage:#06x} off", path.name), &packet)?;
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn every_word_of_a_data_indication_s_transaction_id_is_random() -> Result<()> {
+    Fixture::each_with_data(|fixture, path, packet| {
+        if !path.name.contains("Data indication") {
+            return Ok(());
+        }
+        let mut seen = [(); 3].map(|()| HashSet::new());
+        for _ in 0..16 {
+            let sent = fixture.bench.run(&packet.bytes())?.packet;
+            let message = 14 + if sent[12..14] == [8, 0] { 20 } else { 40 } + 8;
+            for (index, seen) in seen.iter_mut().enumerate() {
+                seen.insert(sent[message + 8 + 4 * index..][..4].to_vec());
+            }
+        }
+        assert!(seen.iter().all(|words| words.len() > 12), "{}: {seen:x?}", path.name);
         Ok(())
     })
 }

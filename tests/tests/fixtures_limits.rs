@@ -1,5 +1,7 @@
 //! Limits of rate: what passes, what is dropped and why, and whose budget it was.
 
+use std::thread;
+
 use anyhow::Result;
 use hairpin::datapath::program::Limits;
 use hairpin_common::{
@@ -8,14 +10,17 @@ use hairpin_common::{
     verdict::Verdict,
 };
 use hairpin_tests::program::{
-    bench::{Bench, Outcome},
+    bench::{Bench, INTERFACE, Outcome},
     fixture::{DATA, Fixture},
     frame::{Frame, hex},
     setup::{MARK, Setup, mark_key},
     stun,
-    sys::monotonic_nanoseconds,
+    sys::{self, monotonic_nanoseconds},
     world::{Family, Framing, ID, LISTENER_PORT, Path, world},
 };
+
+/// What Linux calls XDP_TX.
+const TRANSMITTED: u32 = 3;
 
 fn limited(limits: Limits) -> Result<Option<Fixture>> {
     let Some(mut bench) = Bench::limited_or_skip(limits) else { return Ok(None) };
@@ -266,6 +271,84 @@ fn who_has_an_allocation_is_not_limited_at_the_listener() -> Result<()> {
             fixture.sent(&path.name, &path.frame(DATA))?;
         }
     }
+    Ok(())
+}
+
+#[test]
+fn one_relayed_address_of_either_version_is_enough_to_be_known() -> Result<()> {
+    let limits = Limits { source_packets: at_once(1), control_packets: at_once(1), ..Limits::default() };
+    for kept in Family::ALL {
+        let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+        for index in 0..fixture.setup.allocations.len() {
+            fixture.change(index, |allocation| {
+                allocation.relays.retain(|relay| Family::of(relay.address) == kept);
+                allocation.permissions.retain(|permission| permission.peer.is_ipv4() == (kept == Family::V4));
+                allocation.channels.retain(|channel| Family::of(channel.peer) == kept);
+            })?;
+            let allocation = &fixture.setup.allocations[index];
+            let refresh = Frame::new(allocation.client, allocation.server, stun::Builder::new(4, ID).bytes());
+            for _ in 0..5 {
+                fixture.bench.expect_refused(&format!("{kept:?} only"), &refresh.bytes(), Verdict::Control)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_is_a_stranger_while_the_kernel_does_not_know_all_allocations() -> Result<()> {
+    let limits = Limits { source_packets: at_once(1), control_packets: at_once(1), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        let client = family.address(96, 9, 4000);
+        let unknown = Frame::new(client, family.listener(), stun::channel_data(0x4000, DATA)).bytes();
+        let request = Frame::new(client, family.listener(), stun::binding_request(ID, false));
+        fixture.bench.set_relay_state(RelayState { hidden: 1, ..RelayState::default() })?;
+        for _ in 0..5 {
+            fixture.bench.expect_refused("of somebody who may have an allocation", &unknown, Verdict::NoFlow)?;
+            fixture.sent("a request of the same", &request)?;
+        }
+        fixture.bench.set_relay_state(RelayState::default())?;
+        fixture.bench.expect_refused("the first", &unknown, Verdict::NoFlow)?;
+        fixture.bench.expect_refused("one too many", &unknown, Verdict::SourceRate)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_goes_up_for_lack_of_room_is_not_counted() -> Result<()> {
+    let limits = Limits { allocation_packets: at_once(5), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    let indications: Vec<_> =
+        fixture.paths.iter().filter(|path| path.name.starts_with("UDP -> Data")).cloned().collect();
+    assert!(!indications.is_empty());
+    for path in indications {
+        reset(&mut fixture)?;
+        let run = fixture.bench.run_with_metadata(INTERFACE, &path.frame(DATA).bytes(), 216)?;
+        assert_eq!(run.counted[0].0, Verdict::NoRoom, "{}", path.name);
+        let [_, Some(owner)] = allocations_of(&fixture.setup, &path) else { panic!("{} is for somebody", path.name) };
+        assert_eq!(fixture.bench.state(owner)?.to_client, Pace::default(), "{}", path.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn processors_share_a_budget() -> Result<()> {
+    const BUDGET: u64 = 50_000;
+    let limits = Limits { allocation_packets: at_once(BUDGET), ..Limits::default() };
+    let Some(fixture) = limited(limits)? else { return Ok(()) };
+    let path = fixture.paths.iter().find(|path| path.framing == Framing::Plain).expect("a datagram of a peer");
+    let (packet, program) = (path.frame(DATA).bytes(), fixture.bench.program.fd()?);
+    let count = || {
+        let runs = (0..BUDGET).map(|_| sys::time_run(program, &packet).expect("the program runs"));
+        runs.filter(|(_, verdict)| *verdict == TRANSMITTED).count() as u64
+    };
+    let passed: u64 = thread::scope(|scope| {
+        let threads = [scope.spawn(count), scope.spawn(count)];
+        threads.map(|thread| thread.join().expect("a count")).iter().sum()
+    });
+    // One that loses every race for the meter passes free.
+    assert!((BUDGET..=BUDGET + BUDGET / 100).contains(&passed), "{passed} of {BUDGET}");
     Ok(())
 }
 

@@ -166,7 +166,7 @@ fn a_record_that_is_being_written_is_not_used() -> Result<()> {
     Fixture::each_with_data(|fixture, path, packet| {
         for key in &path.keys {
             let record = record_of(&fixture.setup, key);
-            fixture.bench.tamper(*key, |slot| slot.order.generation |= 1)?;
+            fixture.bench.tamper(*key, |slot| slot.front.order.generation |= 1)?;
             let what = format!("{}: an odd generation of {key:?}", path.name);
             fixture.bench.expect_refused(&what, &packet.bytes(), Verdict::Torn)?;
             fixture.bench.insert(*key, record)?;

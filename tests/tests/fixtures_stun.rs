@@ -212,6 +212,10 @@ fn binding_requests_that_ask_for_more_are_passed() -> Result<()> {
             packet.payload[at] ^= 4;
             fixture.refused(&format!("{}: another length", path.name), &packet.bytes(), Verdict::Control)?;
         }
+        for damage in [1, 0x100, 0x8000, 0xfffe] {
+            let packet = Frame { damage, ..packet.clone() };
+            fixture.refused(&format!("{}: a wrong checksum", path.name), &packet.bytes(), Verdict::Control)?;
+        }
         let packet = Frame { payload: [&packet.payload[..], &[0; 4]].concat(), ..packet };
         fixture.refused(&format!("{}: 4 bytes more", path.name), &packet.bytes(), Verdict::Control)
     })

@@ -105,6 +105,25 @@ fn a_source_that_floods_the_server_stops_neither_others_nor_its_own_calls() {
 }
 
 #[test]
+fn a_call_that_finds_no_room_in_the_kernel_is_not_a_strangers() {
+    let lab = Lab::routed_with(6, 6);
+    let few = ["--xdp", "native", "--kernel-records", "16", "--source-packet-rate", "20"];
+    let mut relay = Relay::start(&lab.relay, &few);
+    // The first take all the room there is, with and without that of their channels.
+    let calls: Vec<_> = (0..6).map(|index| Call::between(&lab, Family::V4, index, index)).collect();
+    for call in &calls {
+        for _ in 0..100 {
+            call.exchange(b"far more than twenty a second");
+        }
+    }
+    let metrics = relay.metrics();
+    assert!(metrics.sum("hairpin_flow_insert_failures_total", &[]) > 0, "{metrics:#?}");
+    assert!(metrics.relayed("kernel") > 0 && metrics.relayed("userspace") > 0, "{metrics:#?}");
+    assert_eq!(metrics.dropped("kernel", "source_rate"), 0);
+    assert!(relay.process().stderr().contains("the flow map is full"), "it says why");
+}
+
+#[test]
 fn the_daemon_looks_at_no_more_than_it_is_told_to_whoever_sends_it() {
     let limit = Limit { reason: "control_rate", rate: 100, burst: Duration::from_secs(1), datagram: 1 };
     for (xdp, path, family) in PATHS {

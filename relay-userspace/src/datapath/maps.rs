@@ -50,6 +50,8 @@ pub(super) mod fake {
         /// Changes of links and devices, in words and in their order.
         pub(in crate::datapath) link_writes: Vec<String>,
         pub(in crate::datapath) state: SharedState,
+        /// Whether a record ever went while its allocation was said to be complete.
+        pub(in crate::datapath) removed_while_complete: bool,
     }
 
     impl Default for FakeMaps {
@@ -62,6 +64,7 @@ pub(super) mod fake {
                 links: HashMap::new(),
                 devices: HashSet::new(),
                 link_writes: Vec::new(),
+                removed_while_complete: false,
                 state: SharedState::alone(8, Limits::default(), [0; 5]).expect("a page of memory"),
             }
         }
@@ -77,7 +80,8 @@ pub(super) mod fake {
         }
 
         fn remove(&mut self, key: &FlowKey) {
-            self.records.remove(key);
+            let gone = self.records.remove(key);
+            self.removed_while_complete |= gone.is_some_and(|gone| self.state.is_complete(gone.allocation));
         }
 
         fn set_next_hop(&mut self, index: u16, next_hop: &NextHop) {

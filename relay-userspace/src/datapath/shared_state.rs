@@ -68,6 +68,7 @@ struct AtomicPace {
 struct Relay {
     bytes: AtomicU64,
     control: AtomicU64,
+    hidden: AtomicU64,
 }
 
 #[allow(unsafe_code, reason = "a promise about the types above")]
@@ -90,6 +91,7 @@ const _: () = {
     assert!(offset_of!(AtomicPace, bytes) == offset_of!(Pace, bytes));
     assert!(offset_of!(Relay, bytes) == offset_of!(RelayState, bytes));
     assert!(offset_of!(Relay, control) == offset_of!(RelayState, control));
+    assert!(offset_of!(Relay, hidden) == offset_of!(RelayState, hidden));
 };
 
 impl SharedState {
@@ -148,6 +150,11 @@ impl SharedState {
     pub fn settle(&self, allocation: u32, change: u32) {
         let Some(state) = self.allocations.get(allocation as usize) else { return };
         state.installed.store(change, Release);
+    }
+
+    /// Says how many allocations the kernel does not know of at all.
+    pub fn hide(&self, allocations: usize) {
+        self.relay.iter().for_each(|relay| relay.hidden.store(allocations as u64, Relaxed));
     }
 
     /// Forgets what an allocation has used of its limits, for the next one with its index.

@@ -27,7 +27,7 @@ const GRACE: u32 = 8;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InsertError {
     /// The map has no room for it.
-    #[error("the flow map is full; more flows stay in userspace")]
+    #[error("the flow map is full; more flows stay in userspace (see --kernel-records)")]
     MapFull,
     /// All next hops are taken.
     #[error("all next hops are taken; flows to other neighbours stay in userspace")]
@@ -605,6 +605,7 @@ mod tests {
         let route = lab.rib().routes.remove(&peer(permission)).unwrap();
         lab.table.reroute(&mut lab.maps);
         assert_eq!(lab.count(), (1, 2));
+        assert!(!lab.maps.removed_while_complete, "the peer was a stranger for a moment");
         assert!(!lab.is_complete(relay));
         lab.rib().routes.insert(peer(permission), route);
         lab.table.reroute(&mut lab.maps);

@@ -15,6 +15,7 @@ use rustix::time::ClockId;
 
 use super::attach::Attachments;
 use super::drivers::Drivers;
+use super::flow::Scope;
 use super::handle::{Command, Queue};
 use super::kernel_maps::KernelMaps;
 use super::listeners::Listeners;
@@ -58,6 +59,8 @@ pub(super) struct Writer {
     /// What changed since the last round.
     changed: Changed,
     warned: Warned,
+    /// Allocations whose relayed address found no room, so that the kernel knows nothing of the client.
+    hidden: HashSet<u32>,
 }
 
 #[derive(Debug)]
@@ -124,6 +127,7 @@ impl Writer {
             },
             changed: Changed::ALL,
             warned: Warned::default(),
+            hidden: HashSet::new(),
         };
         writer.follow(now);
         writer
@@ -152,6 +156,9 @@ impl Writer {
                     let (now, monotonic) = (Instant::now(), monotonic_ns());
                     let install = Install { flow, expires: expiry_tick(expires, now, monotonic), change };
                     let installed = self.table.install(install, tick(monotonic), &mut self.maps);
+                    if flow.scope == Scope::Relay {
+                        self.hide(flow.allocation, installed.is_err());
+                    }
                     self.note(installed);
                 }
                 Command::Remove(flow) => self.table.remove(flow, &mut self.maps),
@@ -168,6 +175,7 @@ impl Writer {
                 Command::ResetAllocation { index, change } => {
                     self.queue.counters().zero_allocation(index);
                     self.maps.state().settle(index, change);
+                    self.hide(index, false);
                 }
                 Command::PathChanged => self.note_changed(Changed { routes: true, ..Changed::default() }),
                 Command::Flush(answer) => {
@@ -272,8 +280,9 @@ impl Writer {
         let packets = self.queue.counters().packets(Verdict::NoRoom);
         if packets > 0 {
             tracing::warn!(
-                "XDP: a driver leaves too little room around packets for longer headers: {packets} of them went through \
-                 userspace so far (hairpin_xdp_passed_packets_total, reason \"{}\")",
+                "XDP: a driver (a veth's, for one) leaves too little room around packets that are to become longer, as by the \
+                 answer to a Binding request or by IPv6 headers: {packets} of them went through userspace so far \
+                 (hairpin_xdp_passed_packets_total, reason \"{}\")",
                 Verdict::NoRoom.label()
             );
         }
@@ -310,6 +319,13 @@ impl Writer {
         let periodic = (!self.table.is_empty()).then(|| self.timers.sweep.min(self.timers.report_use));
         let due = self.timers.follow.into_iter().chain(self.attachments.due()).chain(periodic).min()?;
         Timespec::try_from(due.saturating_duration_since(Instant::now())).ok()
+    }
+
+    fn hide(&mut self, allocation: u32, is_hidden: bool) {
+        let has_changed = if is_hidden { self.hidden.insert(allocation) } else { self.hidden.remove(&allocation) };
+        if has_changed {
+            self.maps.state().hide(self.hidden.len());
+        }
     }
 
     fn note(&mut self, installed: Result<(), InsertError>) {

@@ -115,7 +115,7 @@ pub struct Args {
 
     /// Packets a second that all clients together send; 0: as fast as they come back, with a bounded number under way
     /// [default: 1000; with --blast 0, as fast as it goes]
-    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    #[arg(long, value_name = "PPS", value_parser = packets_per_second)]
     rate: Option<u64>,
 
     /// Application data in each packet, at least 24 bytes
@@ -248,6 +248,17 @@ fn payload(text: &str) -> Result<usize, String> {
         Ok(bytes) => Ok(bytes),
         Err(_) => Err("a number of bytes is needed".to_owned()),
     }
+}
+
+fn packets_per_second(text: &str) -> Result<u64, String> {
+    const MOST: u64 = 100_000_000;
+    let split = [('k', 1_000), ('M', 1_000_000)]
+        .into_iter()
+        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
+    let (digits, unit) = split.unwrap_or((text, 1));
+    let number: Option<u64> = digits.parse().ok().filter(|_| !digits.starts_with('+'));
+    let rate = number.and_then(|number| number.checked_mul(unit)).filter(|rate| *rate <= MOST);
+    rate.ok_or_else(|| "0 to 100M packets a second are allowed, such as 500, 20k or 2M".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

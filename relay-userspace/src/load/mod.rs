@@ -37,6 +37,8 @@ pub use self::args::{Args, Carrier, Direction, EchoPeerArgs, Family, Mode, Trans
 use self::drops::receive_buffer_drops;
 pub use self::pulse::Lost;
 pub use self::report::{Latency, Report, ServerLost};
+use hairpin_proto::stun::ErrorCode;
+
 use crate::cli::usage_error;
 use crate::net::{SocketError, UdpSocket};
 
@@ -53,7 +55,7 @@ pub enum LoadError {
     #[error("cannot send to {0}: {1}")]
     NoRoute(SocketAddr, io::Error),
     /// The server refused what a client needs.
-    #[error("client {flow} of {of}: {error}")]
+    #[error("client {flow} of {of}: {error}{}", hint(error))]
     Setup {
         /// Which client, counted from 1.
         flow: usize,
@@ -74,6 +76,16 @@ pub enum LoadError {
     /// The system refused something else.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// What to do about a refusal that has one cause as a rule.
+fn hint(error: &hairpin_client::Error) -> &'static str {
+    match error {
+        hairpin_client::Error::Rejected { code: ErrorCode::FORBIDDEN, .. } => {
+            "; the relay denies this peer (of hairpin: see --allow-peer)"
+        }
+        _ => "",
+    }
 }
 
 /// Measures a server and prints the result. Fails when nothing came back, or when the server was lost on the way.

@@ -110,6 +110,7 @@ fn main() -> Result<()> {
             }
         }
     }
+    ensure!(!figures.is_empty(), "no path has {:?} in its name: run it without --only to see them", selection.only);
     let bench = Bench::load(Capacities { records: RECORDS, allocations: 1 }, limits)?;
     let size = sys::size(bench.program.fd()?)?;
     let verified = bench.program.xdp()?.info()?.verified_instruction_count().unwrap_or(0);

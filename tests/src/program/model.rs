@@ -355,12 +355,13 @@ fn answer_binding(frame: &Frame, request: &Message<'_>) -> Judged<Sent> {
         [(kind::FINGERPRINT, _)] if request.fingerprint == Some(true) => true,
         _ => return Err(vec![Verdict::Control]),
     };
-    if !frame.checksum || !is_answerable(frame.source) || frame.source.ip() == frame.destination.ip() {
+    // A difference of all ones is none.
+    let is_whole = frame.checksum && matches!(frame.damage, 0 | 0xffff);
+    if !is_whole || !is_answerable(frame.source) || frame.source.ip() == frame.destination.ip() {
         return Err(vec![Verdict::Control]);
     }
     let payload = stun::binding_response(frame.source, request.id, fingerprint);
     let mut response = Frame::new(frame.destination, frame.source, []);
-    response.damage = frame.damage;
     response.link = (frame.link.1, frame.link.0);
     response.vlan = frame.vlan;
     Ok(Sent {

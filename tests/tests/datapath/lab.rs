@@ -11,7 +11,7 @@ use aya::programs::loaded_programs;
 use hairpin::datapath::{Datapath, Flow, Options, Scope};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, FLOWS, FlowKey, NEXT_HOPS, NextHop,
-    PORT_ROLES, PortRole, PortSlot, Rewrite, VERDICTS,
+    PORT_ROLES, PortRole, PortSlot, RELAY_STATE, RelayState, Rewrite, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, Slot};
 
@@ -113,6 +113,7 @@ impl Lab {
             verdicts: open(VERDICTS).try_into().unwrap(),
             allocations: open(ALLOCATIONS).try_into().unwrap(),
             states: open(ALLOCATION_STATES).try_into().unwrap(),
+            relay: open(RELAY_STATE).try_into().unwrap(),
         }
     }
 }
@@ -134,9 +135,15 @@ pub(super) struct Maps {
     pub(super) verdicts: PerCpuArray<MapData, Count>,
     pub(super) allocations: Array<MapData, AllocationCount>,
     pub(super) states: Array<MapData, AllocationState>,
+    pub(super) relay: Array<MapData, RelayState>,
 }
 
 impl Maps {
+    /// How many allocations the program does not know of.
+    pub(super) fn hidden(&self) -> u64 {
+        self.relay.get(&0, 0).unwrap().hidden
+    }
+
     /// The record for packets with these addresses; port 0 or an unspecified address for what the record leaves open.
     pub(super) fn record(&self, source: SocketAddr, destination: SocketAddr, channel: u16) -> Option<Rewrite> {
         let key = FlowKey {

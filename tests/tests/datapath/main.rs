@@ -352,6 +352,40 @@ fn a_full_map_is_counted_and_leaves_no_half_flow() {
 }
 
 #[test]
+fn a_client_whose_relayed_address_finds_no_room_is_told_to_the_program() {
+    let Some(lab) = Lab::new() else { return };
+    // The listeners' two, and one relayed address.
+    let datapath = lab.start(Options { records: 4, ..options() });
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    let [relay, permission, _] = scopes(flow4());
+    let other = Flow {
+        client: "192.0.2.50:40001".parse().unwrap(),
+        relayed: "192.0.2.1:50001".parse().unwrap(),
+        allocation: 7,
+        ..relay
+    };
+    handle.install(relay, soon());
+    handle.install(permission, soon());
+    settled(&datapath);
+    assert_eq!(maps.hidden(), 0, "a client is known by its relayed address, also when a permission has no room");
+    for _ in 0..2 {
+        handle.install(other, soon());
+        settled(&datapath);
+        assert_eq!(maps.hidden(), 1);
+    }
+    handle.remove(relay);
+    handle.install(other, soon());
+    settled(&datapath);
+    assert_eq!(maps.hidden(), 0, "there was room for it at its next refresh");
+    handle.install(relay, soon());
+    settled(&datapath);
+    assert_eq!(maps.hidden(), 1);
+    handle.reset_allocation(relay.allocation);
+    settled(&datapath);
+    assert_eq!(maps.hidden(), 0, "it is over");
+}
+
+#[test]
 fn a_flow_that_is_not_refreshed_is_swept() {
     let Some(lab) = Lab::new() else { return };
     let datapath = lab.start(options());

@@ -17,8 +17,8 @@ pub struct BlastReport {
     pub interface: String,
     /// `echo` for frames between clients and peers, `pair` for those between clients.
     pub mode: Mode,
-    /// `to-peer` or `to-client`; without meaning for pairs.
-    pub direction: Direction,
+    /// `to-peer` or `to-client`; null for pairs.
+    pub direction: Option<Direction>,
     /// `channel` or `send`.
     pub method: Carrier,
     /// `ipv4` or `ipv6`: the family of the relayed addresses.
@@ -84,8 +84,8 @@ impl fmt::Display for BlastReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = match (self.mode, self.direction) {
             (Mode::Pair, _) => "client to client",
-            (Mode::Echo, Direction::ToPeer) => "client to peer",
-            (Mode::Echo, Direction::ToClient) => "peer to client",
+            (Mode::Echo, None | Some(Direction::ToPeer)) => "client to peer",
+            (Mode::Echo, Some(Direction::ToClient)) => "peer to client",
         };
         let method = match self.method {
             Carrier::Channel => "channels",
@@ -98,13 +98,14 @@ impl fmt::Display for BlastReport {
         };
         rate(f, "sent", self.packets_sent, self.sent_packets_per_second)?;
         rate(f, "received", self.packets_received, self.received_packets_per_second)?;
-        let (lost, share) = (self.packets_lost, self.share * 100.0);
-        writeln!(f, "{:<10}{lost:>12} packets {share:>12.4} % of those sent came back", "lost")?;
-        for (label, count) in
-            [("lost on the link back", self.packets_overrun), ("never sent, the link was full", self.packets_refused)]
-        {
+        let (lost, loss) = (self.packets_lost, self.loss * 100.0);
+        writeln!(f, "{:<10}{lost:>12} packets {loss:>12.4} %", "lost")?;
+        for (label, count, what) in [
+            ("overrun", self.packets_overrun, "of the lost, by a full link back"),
+            ("refused", self.packets_refused, "not sent, by a full link"),
+        ] {
             if count > 0 {
-                writeln!(f, "{label}: {count}")?;
+                writeln!(f, "{label:<10}{count:>12} packets {what}")?;
             }
         }
         if let Some(lost) = self.server_lost {
@@ -126,7 +127,7 @@ mod tests {
             server: "192.0.2.1:3478".parse().unwrap(),
             interface: "veth0".to_owned(),
             mode: Mode::Echo,
-            direction: Direction::ToClient,
+            direction: Some(Direction::ToClient),
             method: Carrier::Channel,
             family: Family::V4,
             allocations: 10,
@@ -152,9 +153,9 @@ mod tests {
 10 allocations on 192.0.2.1:3478 by veth0 (peer to client, channels)
 sent              4000 packets         8000 packets/s
 received          3000 packets         6000 packets/s
-lost              1000 packets      75.0000 % of those sent came back
-lost on the link back: 600
-never sent, the link was full: 1000
+lost              1000 packets      25.0000 %
+overrun            600 packets of the lost, by a full link back
+refused           1000 packets not sent, by a full link
 compared            74 packets to the last bit
 carried   4.80 Mbit/s of application data in 0.50 s";
         assert_eq!(report.to_string(), expected);

@@ -72,7 +72,7 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
         server: args.server,
         interface: plan.interface,
         mode: args.mode,
-        direction: args.direction(),
+        direction: (args.mode == Mode::Echo).then(|| args.direction()),
         method: args.method,
         family: args.family(),
         allocations: args.allocations,
