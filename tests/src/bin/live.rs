@@ -50,7 +50,8 @@ fn main() -> Result<ExitCode> {
 
     let bed = Bed::new();
     let reflector = bed.relay.enter(|| blast::reflector(&bed.reflector_link.near))?;
-    let relay = bed.start_relay(&[]);
+    // Who only asks for an address is a stranger: the limit of those is asked about, but never reached.
+    let relay = bed.start_relay(&["--source-packet-rate", "1G", "--control-packet-rate", "1G"]);
     bed.pin_receivers(CPUS.relay)?;
 
     let mut figures: Vec<Figure> = Vec::new();

@@ -13,6 +13,9 @@ use crate::lab::{Metrics, Relay};
 const WARM_UP: Duration = Duration::from_millis(100);
 const WINDOW: Duration = Duration::from_millis(400);
 
+/// A relay that forwards reaches more of the reflector's rate than this, on any machine.
+const LEAST: f64 = 0.05;
+
 /// What came of one path.
 #[derive(Clone, Debug)]
 pub struct Figure {
@@ -81,6 +84,7 @@ pub fn measure(
         values[values.len() / 2]
     };
     let (rate, reflected, share, refused) = (median(0), median(1), median(2), median(3));
+    ensure!(share > LEAST, "only {rate:.0} packets a second come back: the relay drops them");
     Ok(Figure { path, flows, rate, reflected, share, refused, in_kernel, verified })
 }
 
