@@ -77,7 +77,7 @@ pub struct Order {
     pub delta: [u8; 2],
 }
 
-/// The memory of one bucket: the words of each slot, its lines where [`front`] says.
+/// The memory of one bucket: the words of each slot, its lines where [`first_line`] says.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(128))]
 pub struct Bucket(pub [[u64; Slot::WORDS]; BUCKET_SLOTS]);
