@@ -226,7 +226,10 @@ fn comparable(frame: &[u8], input: &Frame) -> Vec<u8> {
         // A socket computes a checksum for all it sends; XDP leaves out what was left out.
         checksum_differs = !input.checksum;
     }
-    if frame[payload..].starts_with(&[0x00, 0x17]) {
+    // Random data may begin like one by chance, but hardly with the magic cookie, too.
+    if frame[payload..].starts_with(&[0x00, 0x17])
+        && frame.get(payload + 4..payload + 8) == Some(&[0x21, 0x12, 0xa4, 0x42][..])
+    {
         // A Data indication: its transaction id is random, and an IPv6 address is masked with it.
         let id: Vec<u8> = frame[payload + 8..payload + 20].to_vec();
         frame[payload + 8..payload + 20].fill(0);
