@@ -5,6 +5,8 @@ mod log;
 pub mod serve;
 mod value;
 
+pub(crate) use value::number;
+
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};

@@ -118,13 +118,17 @@ fn rate(text: &str, allowed: RangeInclusive<u64>) -> Option<Rate> {
     if text == "off" {
         return Some(Rate::Off);
     }
+    NonZeroU64::new(number(text)?).filter(|number| allowed.contains(&number.get())).map(Rate::PerSecond)
+}
+
+/// A number that may end in `k`, `M` or `G`.
+pub(crate) fn number(text: &str) -> Option<u64> {
     let suffixes = [('k', 1_000), ('M', 1_000_000), ('G', 1_000_000_000)];
     let split = suffixes.into_iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
     let (digits, unit) = split.unwrap_or((text, 1));
     // A sign is no digit, though the library would take it.
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)?;
-    NonZeroU64::new(number).filter(|number| allowed.contains(&number.get())).map(Rate::PerSecond)
+    digits.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(unit)
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

@@ -8,6 +8,7 @@ use hairpin_proto::address::AddressFamily;
 use serde::Serialize;
 
 use super::stamp::Stamp;
+use crate::cli::number;
 use crate::clock::unix_seconds;
 
 /// Which way packets go.
@@ -251,13 +252,7 @@ fn payload(text: &str) -> Result<usize, String> {
 }
 
 fn packets_per_second(text: &str) -> Result<u64, String> {
-    const MOST: u64 = 100_000_000;
-    let split = [('k', 1_000), ('M', 1_000_000)]
-        .into_iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
-    let (digits, unit) = split.unwrap_or((text, 1));
-    let number: Option<u64> = digits.parse().ok().filter(|_| !digits.starts_with('+'));
-    let rate = number.and_then(|number| number.checked_mul(unit)).filter(|rate| *rate <= MOST);
+    let rate = number(text).filter(|rate| *rate <= 100_000_000);
     rate.ok_or_else(|| "0 to 100M packets a second are allowed, such as 500, 20k or 2M".to_owned())
 }
 
@@ -275,6 +270,16 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
+
+    #[test]
+    fn a_rate_may_have_a_suffix_and_has_a_bound() {
+        for (text, rate) in [("0", 0), ("500", 500), ("20k", 20_000), ("100M", 100_000_000)] {
+            assert_eq!(packets_per_second(text), Ok(rate), "{text}");
+        }
+        for bad in ["", "k", "-1", "+1", "101M", "1G", "1.5k", "20K"] {
+            assert!(packets_per_second(bad).is_err(), "{bad}");
+        }
+    }
 
     #[derive(Debug, clap::Parser)]
     struct Line {
