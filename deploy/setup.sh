@@ -74,11 +74,13 @@ need gcc cc
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 if [ "$purpose" = test ]; then
     need iproute2 ip
+    need bpftool bpftool
     need ethtool ethtool
     need util-linux setpriv
     need coturn turnutils_uclient
     need prometheus promtool
     need openssl openssl
+    need procps sysctl
     need jq jq
     need shellcheck shellcheck
 fi
