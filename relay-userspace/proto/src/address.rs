@@ -55,13 +55,64 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Client address, server address and the transport between them (RFC 8656 section 2). The transport is UDP.
+/// What a client speaks to the server over (RFC 8656 section 3.1; RFC 7350 for DTLS).
+///
+/// TLS is told from TCP, and DTLS from UDP, although a 5-tuple of the RFC knows but TCP and UDP: what was begun under
+/// encryption must not go on without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// Plain datagrams.
+    Udp,
+    /// A plain stream.
+    Tcp,
+    /// A stream within TLS.
+    Tls,
+    /// Datagrams within DTLS.
+    Dtls,
+}
+
+impl Transport {
+    /// Every transport, in the order of `as usize`.
+    pub const ALL: [Self; 4] = [Self::Udp, Self::Tcp, Self::Tls, Self::Dtls];
+
+    /// Whether messages follow each other in a stream, and have to be cut out of it.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// The name in options, logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Dtls => "dtls",
+        }
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Client address, server address and the transport between them (RFC 8656 section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FiveTuple {
     /// The client's side.
     pub client: ClientAddr,
     /// The server's side.
     pub server: ServerAddr,
+    /// What is spoken between them.
+    pub transport: Transport,
+}
+
+impl FiveTuple {
+    /// Plain datagrams between a client and a server.
+    pub fn udp(client: ClientAddr, server: ServerAddr) -> Self {
+        Self { client, server, transport: Transport::Udp }
+    }
 }
 
 /// The IP version of an address, with its number in REQUESTED-ADDRESS-FAMILY (RFC 8656 section 18.6).

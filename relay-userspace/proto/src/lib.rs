@@ -2,11 +2,13 @@
 //!
 //! - [`stun`]: the codec;
 //! - [`turn`]: the server's state machine;
+//! - [`framing`]: where a message ends in a stream;
 //! - [`address`]: a type for each role of an address.
 //!
 //! The invariant of this crate: time and randomness are arguments. The state machine is given a datagram, a timer or an
 //! answer of its driver, together with `now`, and says what is to be done as effects. It never does anything itself.
 
 pub mod address;
+pub mod framing;
 pub mod stun;
 pub mod turn;

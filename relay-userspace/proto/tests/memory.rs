@@ -90,7 +90,7 @@ fn server() -> Server {
 }
 
 fn five_tuple() -> FiveTuple {
-    FiveTuple { client: ClientAddr::new(address("203.0.113.7:1")), server: ServerAddr::new(address("192.0.2.1:3478")) }
+    FiveTuple::udp(ClientAddr::new(address("203.0.113.7:1")), ServerAddr::new(address("192.0.2.1:3478")))
 }
 
 fn drain(server: &mut Server) {

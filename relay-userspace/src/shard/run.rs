@@ -133,7 +133,7 @@ impl State {
         let disposition = match datagram.socket {
             Socket::Listener(listener) => {
                 let server = self.sockets.server_address(listener, datagram.destination);
-                let five_tuple = FiveTuple { client: ClientAddr::new(datagram.source), server };
+                let five_tuple = FiveTuple::udp(ClientAddr::new(datagram.source), server);
                 if let Err(limit) = self.admit_client(&five_tuple) {
                     self.counters.refuse(limit);
                     return;

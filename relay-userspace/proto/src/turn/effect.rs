@@ -73,7 +73,7 @@ pub enum Forward<'p> {
         header: FrameHeader,
         /// The application data.
         payload: &'p [u8],
-        /// 0 to 3; only a Data indication is padded (RFC 8489 section 14), ChannelData over UDP is not.
+        /// 0 to 3; a Data indication is padded (RFC 8489 section 14), and ChannelData in a stream (RFC 8656 section 12.5).
         padding: usize,
     },
 }

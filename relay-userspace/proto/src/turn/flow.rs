@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::allocation::Allocation;
 use super::effect::{AllocationId, Effect, Flow, Scope};
 use super::outbox::Outbox;
-use crate::address::AddressFamily;
+use crate::address::{AddressFamily, Transport};
 
 /// The end that the driver was told last for a flow; none if it may not forward it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +96,10 @@ impl Allocation {
         end: Option<Instant>,
         outbox: &mut Outbox,
     ) {
+        // A fast path knows datagrams, and none that are encrypted.
+        if self.five_tuple.transport != Transport::Udp {
+            return;
+        }
         let Some(relayed) = self.relay(family).map(|relay| relay.address) else { return };
         let installed = match scope {
             Scope::Relay => self.relay_mut(family).map(|relay| &mut relay.installed),

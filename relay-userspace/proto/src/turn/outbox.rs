@@ -55,7 +55,7 @@ mod tests {
 
     fn five_tuple() -> FiveTuple {
         let address = ([192, 0, 2, 1], 3478).into();
-        FiveTuple { client: ClientAddr::new(address), server: ServerAddr::new(address) }
+        FiveTuple::udp(ClientAddr::new(address), ServerAddr::new(address))
     }
 
     #[test]

@@ -72,10 +72,11 @@ impl Server {
             return Err(Discard::NoPermission);
         }
         let five_tuple = allocation.five_tuple;
-        let (header, padding) = match allocation.channel_to(peer, now.instant) {
-            Some(number) => (channel_data_header(number, payload)?, 0),
-            None => (self.data_indication_header(peer, payload)?, padded(payload.len()) - payload.len()),
+        let (header, is_padded) = match allocation.channel_to(peer, now.instant) {
+            Some(number) => (channel_data_header(number, payload)?, five_tuple.transport.is_stream()),
+            None => (self.data_indication_header(peer, payload)?, true),
         };
+        let padding = if is_padded { padded(payload.len()) - payload.len() } else { 0 };
         Ok(Forward::ToClient { allocation: id, five_tuple, header, payload, padding })
     }
 

@@ -88,10 +88,7 @@ mod tests {
     use crate::address::{ClientAddr, ServerAddr};
 
     fn five_tuple(port: u16) -> FiveTuple {
-        FiveTuple {
-            client: ClientAddr::new(([192, 0, 2, 1], port).into()),
-            server: ServerAddr::new(([192, 0, 2, 2], 3478).into()),
-        }
+        FiveTuple::udp(ClientAddr::new(([192, 0, 2, 1], port).into()), ServerAddr::new(([192, 0, 2, 2], 3478).into()))
     }
 
     fn id(number: u32) -> TransactionId {

@@ -27,11 +27,11 @@ use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
 use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken, UnknownAttributes, XorMappedAddress};
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 
-/// A TURN server for clients over UDP (RFC 8489, RFC 8656), or one shard of it.
+/// A TURN server (RFC 8489, RFC 8656), or one shard of it.
 ///
 /// It is driven from outside:
 ///
-/// - each datagram goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by
+/// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by
 ///   [`Server::peer_error`], and comes out as what is to become of it;
 /// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
 ///   done, until it says `None`;
@@ -147,6 +147,18 @@ impl Server {
             Some(RelayOwner::Allocation(id, family)) => self.end_relay(id, family),
             Some(RelayOwner::Pending(_)) => self.relay_bound(now, relay, Err(BindError::Unavailable)),
             None => {}
+        }
+    }
+
+    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends.
+    pub fn client_lost(&mut self, five_tuple: &FiveTuple) {
+        if let Some(pending) = self.pending.remove(five_tuple) {
+            self.abandon(&pending);
+        }
+        if let Some((id, allocation)) = self.allocations.of_client(five_tuple) {
+            for family in allocation.families() {
+                self.end_relay(id, family);
+            }
         }
     }
 

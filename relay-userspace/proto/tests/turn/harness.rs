@@ -67,7 +67,7 @@ pub(crate) enum Place {
 
 impl Place {
     fn of(flow: &Flow) -> Self {
-        let FiveTuple { client, server } = flow.five_tuple;
+        let FiveTuple { client, server, .. } = flow.five_tuple;
         match flow.scope {
             Scope::Relay => Self::Relay(flow.relayed),
             Scope::Permission { peer } => Self::Permission(flow.relayed, peer),
@@ -418,7 +418,7 @@ impl Client {
 
     pub(crate) fn new(address: &str, username: &str, password: &str) -> Self {
         Self {
-            five_tuple: FiveTuple { client: ClientAddr::new(socket(address)), server: ServerAddr::new(socket(SERVER)) },
+            five_tuple: FiveTuple::udp(ClientAddr::new(socket(address)), ServerAddr::new(socket(SERVER))),
             username: username.to_owned(),
             key: LongTermKey::derive(username, REALM, password),
             nonce: String::new(),
