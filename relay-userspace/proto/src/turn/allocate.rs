@@ -214,6 +214,22 @@ impl Server {
         }
     }
 
+    /// A socket that was bound is lost, while the one of the other family is still waited for.
+    pub(super) fn pending_lost(&mut self, five_tuple: FiveTuple, relay: RelayId) {
+        let Some(pending) = self.pending.get_mut(&five_tuple) else { return };
+        for slot in &mut pending.slots {
+            if let Slot::Bound { relay: bound, address } = *slot
+                && bound == relay
+            {
+                let family = AddressFamily::of(address.ip());
+                *slot = Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
+                self.ports.release(address);
+                self.allocations.remove_relay(relay);
+                self.outbox.push(Effect::Close { relay });
+            }
+        }
+    }
+
     fn next_step(
         &mut self,
         reply: &ReplyTo,
@@ -312,13 +328,15 @@ impl Server {
         SocketAddr::new(known.map_or(address.ip(), |known| known.public), address.port())
     }
 
-    /// Gives up a request that still waits: the server is shut down.
+    /// Gives up a request that still waits: its client is lost, or the server is shut down.
     pub(super) fn abandon(&mut self, pending: &PendingAllocate) {
         for slot in &pending.slots {
             let relay = match *slot {
                 Slot::Waiting { relay, wanted, .. } => {
-                    if let Wanted::Port { address, parity } = wanted {
-                        self.release_ports(address, parity);
+                    match wanted {
+                        Wanted::Port { address, parity } => self.release_ports(address, parity),
+                        // Whether it was bound already is not known here, nor is it counted for anybody any more.
+                        Wanted::Reserved(token) => self.end_reservation(token),
                     }
                     relay
                 }

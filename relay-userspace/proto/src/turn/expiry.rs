@@ -47,6 +47,14 @@ impl Server {
         }
     }
 
+    /// Ends a reservation before its time, also one of another shard.
+    pub(super) fn end_reservation(&mut self, token: ReservationToken) {
+        if let Some(reservation) = self.reservations.get(&token) {
+            self.timers.cancel(reservation.expires, Timer::Reservation(token));
+        }
+        self.reservation_expired(token);
+    }
+
     fn reservation_expired(&mut self, token: ReservationToken) {
         if let Some(reservation) = self.reservations.remove(&token) {
             self.ports.release(reservation.address);
@@ -101,10 +109,9 @@ impl Server {
                 self.end_relay(id, family);
             }
         }
-        let reservations: Vec<_> = self.reservations.iter().map(|(token, kept)| (*token, kept.expires)).collect();
-        for (token, expires) in reservations {
-            self.timers.cancel(expires, Timer::Reservation(token));
-            self.reservation_expired(token);
+        let reservations: Vec<_> = self.reservations.keys().copied().collect();
+        for token in reservations {
+            self.end_reservation(token);
         }
     }
 }

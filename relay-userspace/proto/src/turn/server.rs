@@ -145,7 +145,10 @@ impl Server {
     pub fn relay_failed(&mut self, now: Now, relay: RelayId) {
         match self.allocations.owner_of(relay) {
             Some(RelayOwner::Allocation(id, family)) => self.end_relay(id, family),
-            Some(RelayOwner::Pending(_)) => self.relay_bound(now, relay, Err(BindError::Unavailable)),
+            Some(RelayOwner::Pending(five_tuple)) => {
+                self.pending_lost(five_tuple, relay);
+                self.relay_bound(now, relay, Err(BindError::Unavailable));
+            }
             None => {}
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr, ServerAddr};
+use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr, ServerAddr, Transport};
 use hairpin_proto::stun::attribute::{
     ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
     XorRelayedAddress,
@@ -52,8 +52,12 @@ pub(crate) struct Relay {
     pub(crate) broken: BTreeSet<IpAddr>,
     /// Whether `Effect::Bind` is answered at once.
     pub(crate) binds: bool,
+    /// What was not answered, see [`Relay::answer_bind`].
+    pub(crate) waiting: Vec<(RelayId, BindRequest)>,
     /// The last response, as it went out.
     pub(crate) responses: Vec<Vec<u8>>,
+    /// Where it went.
+    pub(crate) answered: Option<FiveTuple>,
     transaction: u64,
 }
 
@@ -62,16 +66,16 @@ pub(crate) struct Relay {
 pub(crate) enum Place {
     Relay(RelayedAddr),
     Permission(RelayedAddr, IpAddr),
-    Channel(ClientAddr, ServerAddr, u16),
+    Channel(ClientAddr, ServerAddr, Transport, u16),
 }
 
 impl Place {
     fn of(flow: &Flow) -> Self {
-        let FiveTuple { client, server, .. } = flow.five_tuple;
+        let FiveTuple { client, server, transport } = flow.five_tuple;
         match flow.scope {
             Scope::Relay => Self::Relay(flow.relayed),
             Scope::Permission { peer } => Self::Permission(flow.relayed, peer),
-            Scope::Channel { channel, .. } => Self::Channel(client, server, channel),
+            Scope::Channel { channel, .. } => Self::Channel(client, server, transport, channel),
         }
     }
 }
@@ -147,7 +151,9 @@ impl Relay {
             taken: BTreeSet::new(),
             broken: BTreeSet::new(),
             binds: true,
+            waiting: Vec::new(),
             responses: Vec::new(),
+            answered: None,
             transaction: 0,
         }
     }
@@ -182,6 +188,7 @@ impl Relay {
             let event = match effect {
                 Effect::Respond { five_tuple, message } => {
                     self.responses.push(message.to_vec());
+                    self.answered = Some(five_tuple);
                     Event::Response(five_tuple.client)
                 }
                 Effect::Bind { relay, request } => Event::Bind(relay, request),
@@ -202,15 +209,15 @@ impl Relay {
         match event {
             Event::Response(_) => {}
             Event::Bind(relay, request) => {
+                let waits = self.waiting.iter().any(|(waiting, _)| waiting == relay);
+                assert!(!waits, "{relay:?} is to be bound, and was not answered");
+                self.waiting.push((*relay, *request));
                 if self.binds {
-                    let result = self.bind(*request);
-                    if let Ok(address) = result {
-                        assert!(self.sockets.insert(*relay, address).is_none(), "{relay:?} is bound twice");
-                    }
-                    self.server.relay_bound(self.now, *relay, result);
+                    self.answer_bind(self.waiting.len() - 1, None);
                 }
             }
             Event::Close(relay) => {
+                self.waiting.retain(|(waiting, _)| waiting != relay);
                 let closed = self.sockets.remove(relay);
                 let left = self.flows.values().find(|(flow, _)| Some(flow.relayed) == closed);
                 assert_eq!(left, None, "a flow outlives its socket");
@@ -245,6 +252,23 @@ impl Relay {
                 assert_eq!(left, None, "a flow outlives its allocation");
             }
         }
+    }
+
+    /// Answers what waits at this place in the order of asking: as the sockets say, or by a failure.
+    pub(crate) fn answer_bind(&mut self, at: usize, failure: Option<BindError>) {
+        let (relay, request) = self.waiting.remove(at);
+        let result = match (failure, request) {
+            (None, _) => self.bind(request),
+            (Some(error), BindRequest::Reserved(token)) => {
+                self.reserved.remove(&token);
+                Err(error)
+            }
+            (Some(error), _) => Err(error),
+        };
+        if let Ok(address) = result {
+            assert!(self.sockets.insert(relay, address).is_none(), "{relay:?} is bound twice");
+        }
+        self.server.relay_bound(self.now, relay, result);
     }
 
     fn bind(&mut self, request: BindRequest) -> Result<RelayedAddr, BindError> {

@@ -9,6 +9,7 @@ mod dual;
 mod harness;
 mod icmp;
 mod invariants;
+mod model;
 mod permissions;
 mod refresh;
 mod relaying;

@@ -1,11 +1,11 @@
 //! What the driver answers to `Effect::Bind`, and when.
 
-use hairpin_proto::address::RelayedAddr;
-use hairpin_proto::stun::Method;
-use hairpin_proto::stun::attribute::EvenPort;
+use hairpin_proto::address::{AddressFamily, RelayedAddr};
+use hairpin_proto::stun::attribute::{AdditionalAddressFamily, AddressErrorCode, EvenPort};
+use hairpin_proto::stun::{ErrorCode, Method};
 use hairpin_proto::turn::{BindError, BindRequest, Discard, PortStripe, RelayId, Scope};
 
-use crate::harness::{Client, Event, RELAY_V4, Relay, UDP, config, dropped};
+use crate::harness::{Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, UDP, config, dropped};
 
 const AT: &str = "203.0.113.7:41000";
 const PAIR: EvenPort = EvenPort { reserve_next: true };
@@ -131,6 +131,24 @@ fn a_shutdown_while_a_pair_is_bound_drops_the_reservation_too() {
 }
 
 #[test]
+fn a_reservation_ends_with_the_client_that_was_about_to_redeem_it() {
+    let mut relay = Relay::default();
+    let mut rtp = Client::alice(AT);
+    let token = relay.request(&mut rtp, Method::ALLOCATE, |request| request.with(&UDP).with(&PAIR)).token().unwrap();
+    relay.binds = false;
+    let mut rtcp = Client::alice("203.0.113.7:41001");
+    let request = relay.signed(&mut rtcp, Method::ALLOCATE, |request| request.with(&UDP).with(&token));
+    let events = relay.control(&rtcp, &request);
+    let [Event::Bind(id, BindRequest::Reserved(_))] = events[..] else { panic!("{events:?}") };
+    assert_eq!(relay.quotas.in_use(), 2);
+    relay.server.client_lost(&rtcp.five_tuple);
+    assert_eq!(relay.drain(), [Event::DropReservation(token), Event::Close(id)]);
+    assert_eq!((relay.quotas.in_use(), relay.reserved.len()), (1, 0));
+    assert_eq!(relay.pass(60), [], "it does not end twice");
+    relay.shut_down();
+}
+
+#[test]
 fn an_allocation_ends_when_its_socket_is_lost() {
     let mut relay = Relay::default();
     let mut client = Client::alice(AT);
@@ -156,6 +174,28 @@ fn a_socket_that_is_lost_before_the_allocation_is_made_fails_it() {
     let (id, _) = asked(&relay.control(&client, &request));
     relay.server.relay_failed(relay.now, id);
     assert!(matches!(relay.drain()[..], [Event::Response(_)]));
+    relay.shut_down();
+}
+
+#[test]
+fn a_socket_that_is_lost_while_the_other_familys_is_bound_is_closed_and_not_told() {
+    let mut relay = Relay::default();
+    relay.binds = false;
+    let mut client = Client::alice(AT);
+    let dual = AdditionalAddressFamily(Ok(AddressFamily::V6));
+    let request = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&UDP).with(&dual));
+    relay.control(&client, &request);
+    let (first, _) = relay.waiting[0];
+    relay.answer_bind(0, None);
+    relay.server.relay_failed(relay.now, first);
+    assert_eq!(relay.drain(), [Event::Close(first)]);
+    relay.answer_bind(0, None);
+    relay.drain();
+    let answer = Answer { bytes: relay.responses.pop().expect("it is answered"), events: Vec::new() };
+    answer.expect_success(&client);
+    assert_eq!(answer.relayed().iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(), [RELAY_V6]);
+    let error = AddressErrorCode { family: AddressFamily::V4, code: ErrorCode::INSUFFICIENT_CAPACITY };
+    assert_eq!(answer.message().attribute(), Ok(Some(error)));
     relay.shut_down();
 }
 
