@@ -66,8 +66,8 @@ macro_rules! text_attributes {
 }
 
 text_attributes! {
-    /// USERNAME, RFC 8489 section 14.3: at most 508 bytes; the old limit of 513 is accepted.
-    Username = 0x0006, at most 513;
+    /// USERNAME, RFC 8489 section 14.3: at most 508 bytes; up to 763 are read, as older clients write them.
+    Username = 0x0006, at most 763;
     /// REALM, RFC 8489 section 14.9: at most 763 bytes.
     Realm = 0x0014, at most 763;
     /// NONCE, RFC 8489 section 14.10: at most 763 bytes.

@@ -3,7 +3,7 @@
 //! A request that may be granted waits until the driver has bound its sockets. Until then it has no allocation, and
 //! nothing but its place in the table of pending requests, which only an authenticated client can take.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, FAMILIES, Relay, RelayOwner};
@@ -75,6 +75,9 @@ impl Server {
         }
         if self.allocations.of_client(&five_tuple).is_some() {
             return Err(ErrorCode::ALLOCATION_MISMATCH);
+        }
+        if is_tunneled(five_tuple.client.ip()) {
+            return Err(ErrorCode::FORBIDDEN);
         }
         let asked = self.what_is_asked(request)?;
         let lifetime = request.optional::<Lifetime>()?;
@@ -366,6 +369,15 @@ impl Server {
         if parity == Parity::Pair {
             self.ports.release(next_port(address));
         }
+    }
+}
+
+/// Whether an address is of Teredo or 6to4. What goes there comes back by IPv4, and a client could let its data go round
+/// (RFC 8656 section 21.4).
+fn is_tunneled(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => matches!(ip.segments(), [0x2001, 0, ..] | [0x2002, ..]),
     }
 }
 

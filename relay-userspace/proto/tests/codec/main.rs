@@ -2,5 +2,6 @@
 
 mod interop;
 mod noise;
+mod reserved;
 mod round_trip;
 mod vectors;

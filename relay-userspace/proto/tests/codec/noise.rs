@@ -146,8 +146,8 @@ fn values_that_make_no_sense_are_named() {
     let length = |kind| Some(AttributeError::Length(kind));
     let value = |kind| Some(AttributeError::Value(kind));
 
-    assert_eq!(decode::<Username>(&[b'a'; 514]), length(0x0006));
-    assert_eq!(decode::<Username>(&[b'a'; 513]), None);
+    assert_eq!(decode::<Username>(&[b'a'; 764]), length(0x0006));
+    assert_eq!(decode::<Username>(&[b'a'; 763]), None);
     assert_eq!(decode::<Realm>(&[b'a'; 764]), length(0x0014));
     assert_eq!(decode::<Nonce>(&[0xff]), value(0x0015));
     assert_eq!(decode::<XorPeerAddress>(&[0, 1, 0]), length(0x0012));

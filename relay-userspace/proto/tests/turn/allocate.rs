@@ -395,3 +395,29 @@ fn a_request_finds_nothing_that_is_over_even_if_the_timer_is_late() {
     assert_eq!(answer.code(), 437);
     assert_eq!(answer.events[1], Event::Close(id));
 }
+
+#[test]
+fn who_comes_through_a_tunnel_gets_no_allocation() {
+    let mut relay = Relay::default();
+    for at in ["[2001:0:cb00:7107::1]:41000", "[2002:cb00:7107::1]:41000"] {
+        let mut client = Client::alice(at);
+        relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP)).expect_error(&client, 403);
+    }
+    relay.allocate(&mut Client::alice("[2001:db8::7]:41000"));
+    relay.allocate(&mut Client::alice("[2001:1::7]:41000"));
+}
+
+#[test]
+fn no_two_allocations_have_the_same_relayed_address() {
+    let mut config = config();
+    config.ports = PortStripe::new(50_000..=50_031, 0, 1);
+    let mut relay = Relay::new(config);
+    let mut told = std::collections::BTreeSet::new();
+    for port in 1..=32 {
+        let mut client = Client::alice(&format!("203.0.113.7:{port}"));
+        let answer = relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP).with(&DUAL));
+        answer.expect_success(&client);
+        assert!(answer.relayed().into_iter().all(|address| told.insert(address)), "{answer:?}");
+    }
+    assert_eq!(told.len(), 64);
+}

@@ -1,12 +1,12 @@
 //! ChannelBind (RFC 8656 section 12), and the flows that follow from it.
 
-use hairpin_proto::address::PeerAddr;
+use hairpin_proto::address::{AddressFamily, PeerAddr, Transport};
 use hairpin_proto::stun::Method;
-use hairpin_proto::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
+use hairpin_proto::stun::attribute::{ChannelNumberAttribute, RequestedAddressFamily, XorPeerAddress};
 use hairpin_proto::turn::{Discard, Disposition, Flow, Forward, RelayId};
 
 use crate::harness::{
-    Client, Event, RELAY_V4, Relay, channel, channel_data, config, delivered, dropped, framed, permission, socket,
+    Client, Event, RELAY_V4, Relay, UDP, channel, channel_data, config, delivered, dropped, framed, permission, socket,
 };
 
 const AT: &str = "203.0.113.7:41000";
@@ -218,4 +218,34 @@ fn several_channels_to_one_address_share_its_permission() {
     assert_eq!(answer.events, expected, "and no other");
     let [permission, channel] = flows(&relay, &client, id, 0x4002, "8.8.4.4:1");
     assert_eq!(relay.pass(200), [Event::Remove(channel), Event::Remove(permission)]);
+}
+
+#[test]
+fn channel_data_in_a_stream_is_padded_and_its_length_is_that_of_the_data() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut relay = Relay::default();
+        let mut client = Client::alice(AT);
+        client.five_tuple.transport = transport;
+        let id = relay.allocate(&mut client);
+        relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
+        for (data, padding) in [(&b""[..], 0), (b"1", 3), (b"12", 2), (b"123", 1), (b"1234", 0)] {
+            let mut expected = channel_data(0x4000, data);
+            expected.resize(expected.len() + padding, 0);
+            assert_eq!(framed(relay.peer_sends(id, PEER, data)), expected, "{transport}");
+            assert_eq!(delivered(relay.client_sends(&client, &expected)).2, data, "{transport}");
+        }
+    }
+}
+
+#[test]
+fn teredo_and_6to4_are_no_peers() {
+    let mut relay = Relay::default();
+    let mut client = Client::alice(AT);
+    let family = RequestedAddressFamily(Ok(AddressFamily::V6));
+    relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP).with(&family)).expect_success(&client);
+    for peer in ["[2001:0:808:808::1]:53", "[2001:0:ffff:ffff::1]:53", "[2002:808:808::1]:53"] {
+        relay.bind_channel(&mut client, 0x4000, peer).expect_error(&client, 403);
+        relay.permit(&mut client, &[peer]).expect_error(&client, 403);
+    }
+    relay.bind_channel(&mut client, 0x4000, "[2001:1::1]:53").expect_success(&client);
 }

@@ -15,7 +15,7 @@ fn request() -> impl Strategy<Value = Step> {
     let lifetime = proptest::option::of(prop_oneof![Just(0_u32), 1..5000_u32]);
     let later = proptest::bool::weighted(0.2);
     prop_oneof![
-        4 => (client.clone(), user.clone(), any::<Option<bool>>(), any::<bool>(), any::<Option<bool>>(), lifetime.clone(), later.clone())
+        4 => (client.clone(), user.clone(), any::<Option<bool>>(), any::<bool>(), any::<Option<bool>>(), lifetime.clone(), later)
             .prop_map(|(client, user, v6, additional, even, lifetime, later)| Step::Allocate {
                 client, user, v6, additional, even, lifetime, later
             }),

@@ -1,6 +1,7 @@
 //! The TURN server, driven through its public interface with a clock and randomness of the test's own.
 
 mod allocate;
+mod answers;
 mod authentication;
 mod binding;
 mod channels;
