@@ -10,6 +10,7 @@ mod allocation;
 mod attributes;
 mod authentication;
 mod channel_bind;
+mod classic;
 mod config;
 mod credentials;
 mod effect;

@@ -23,9 +23,9 @@ use super::relaying::disposition;
 use super::request::{ReplyTo, Request};
 use super::retransmission::Retransmissions;
 use super::timer::Timers;
-use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
+use crate::address::{FiveTuple, PeerAddr, RelayedAddr, Transport};
 use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken, UnknownAttributes, XorMappedAddress};
-use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
+use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method, ParseError};
 
 /// A TURN server (RFC 8489, RFC 8656), or one shard of it.
 ///
@@ -106,6 +106,9 @@ impl Server {
             Some(Datagram::ChannelData) => disposition(self.channel_data(now, &five_tuple, datagram)),
             Some(Datagram::Stun) => match Message::parse(datagram) {
                 Ok(message) => self.message(now, five_tuple, &message, datagram),
+                Err(ParseError::NotStun) if five_tuple.transport == Transport::Dtls => {
+                    self.classic(five_tuple, datagram)
+                }
                 Err(_) => Disposition::Discard(Discard::MalformedStun),
             },
             Some(Datagram::Other) | None => Disposition::Discard(Discard::NotTurn),

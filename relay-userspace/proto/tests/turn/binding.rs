@@ -1,8 +1,9 @@
 //! Binding, and messages that are none of the server's business.
 
+use hairpin_proto::address::Transport;
 use hairpin_proto::stun::attribute::{Attribute, ErrorCodeAttribute, Software, UnknownAttributes, XorMappedAddress};
 use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
-use hairpin_proto::turn::Discard;
+use hairpin_proto::turn::{Discard, Disposition};
 
 use crate::harness::{Client, Relay, dropped, socket};
 
@@ -142,4 +143,34 @@ fn an_answer_to_a_stranger_is_not_much_longer_than_its_question() {
     let reason = Message::parse(&answer.bytes).unwrap().attribute::<ErrorCodeAttribute<'_>>().unwrap().unwrap().reason;
     assert_eq!((answer.code(), reason), (401, "Unauthenticated"));
     assert!(answer.bytes.len() <= 104, "{} bytes", answer.bytes.len());
+}
+
+#[test]
+fn a_request_without_magic_cookie_is_answered_by_500_over_dtls_and_dropped_elsewhere() {
+    let request = [&[0x00, 0x01, 0, 4][..], &[0x11; 16], &[0x80, 0x22, 0, 0]].concat();
+    for transport in Transport::ALL {
+        let mut relay = Relay::default();
+        let mut client = Client::alice("203.0.113.7:41000");
+        client.five_tuple.transport = transport;
+        let disposition = relay.client_sends(&client, &request);
+        if transport == Transport::Dtls {
+            assert_eq!(disposition, Disposition::Control);
+            assert_eq!(relay.drain().len(), 1);
+            let mut response = relay.responses.pop().unwrap();
+            assert_eq!((&response[..2], &response[4..20]), (&[0x01, 0x11][..], &[0x11; 16][..]));
+            response[4..8].copy_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
+            let error = Message::parse(&response).unwrap().attribute::<ErrorCodeAttribute<'_>>().unwrap().unwrap();
+            assert_eq!(error.code.number(), 500);
+        } else {
+            assert_eq!(disposition, dropped(Discard::MalformedStun), "{transport}");
+        }
+        // An indication, a response, and two that contradict their lengths.
+        for (at, byte) in [(1, 0x11), (0, 0x01), (3, 0), (3, 8)] {
+            let mut other = request.clone();
+            other[at] = byte;
+            assert_eq!(relay.client_sends(&client, &other), dropped(Discard::MalformedStun), "{transport}, {at}");
+        }
+        assert_eq!(relay.client_sends(&client, &request[..19]), dropped(Discard::MalformedStun), "{transport}");
+        assert_eq!(relay.drain(), []);
+    }
 }

@@ -100,7 +100,7 @@ impl World {
 }
 
 /// What goes to a client is one message that carries the payload, and in a stream the next one can follow.
-fn check_frame(bytes: &[u8], five_tuple: FiveTuple, channel: Option<u16>, peer: &str, payload: &[u8]) {
+pub(super) fn check_frame(bytes: &[u8], five_tuple: FiveTuple, channel: Option<u16>, peer: &str, payload: &[u8]) {
     assert!(bytes.len() <= MAX_DATAGRAM + 3);
     if five_tuple.transport.is_stream() {
         assert_eq!(Frame::of(bytes), Frame::Complete(bytes.len()));

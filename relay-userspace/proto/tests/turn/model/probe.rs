@@ -6,8 +6,9 @@ use std::time::Instant;
 use hairpin_proto::address::{AddressFamily, PeerAddr, RelayedAddr, Transport};
 use hairpin_proto::turn::{Disposition, Forward, Scope};
 
+use super::datagrams::check_frame;
 use super::{CHANNELS, CLIENTS, PEERS, QUOTA, USERS, World};
-use crate::harness::{channel_data, send_indication, socket};
+use crate::harness::{channel_data, framed, send_indication, socket};
 
 impl World {
     pub(super) fn probe(&mut self) {
@@ -78,11 +79,14 @@ impl World {
             {
                 let rights = owner.map(|owner| &self.rights[owner]).filter(|rights| rights.permits(peer, now));
                 let expected = rights.map(|rights| rights.channel_to(peer, now));
-                let reached = match self.relay.peer_sends(id, name, b"probe") {
+                let disposition = self.relay.peer_sends(id, name, b"probe");
+                let reached = match disposition {
                     Disposition::Forward(Forward::ToClient { header, five_tuple, .. }) => {
                         assert_eq!(Some(five_tuple), owner.map(|owner| self.clients[owner][0].five_tuple));
                         let [high, low, ..] = *header.as_bytes() else { panic!("no header") };
-                        Some(Some(u16::from_be_bytes([high, low])).filter(|first| *first >= 0x4000))
+                        let channel = Some(u16::from_be_bytes([high, low])).filter(|first| *first >= 0x4000);
+                        check_frame(&framed(disposition), five_tuple, channel, name, b"probe");
+                        Some(channel)
                     }
                     _ => None,
                 };
