@@ -2,7 +2,7 @@
 //!
 //! How a list is written is said in `tests/rfc/README.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
