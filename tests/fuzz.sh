@@ -5,9 +5,9 @@
 #   tests/fuzz.sh keep [TARGET...]       10 minutes each; then the corpus is what is needed of it and of what was found
 #
 # Any Rust toolchain will do. What is fuzzed is safe Rust, so there is no sanitizer, which would only be slow; with a
-# nightly, `cargo +nightly fuzz run --fuzz-dir tests/fuzz TARGET` is the same with one. Exit code 0: nothing was found; 1: a target
-# failed, or could not be built, and what it failed for is kept in tests/fuzz/artifacts; 3: this host cannot do it, the
-# last line says why.
+# nightly, `cargo +nightly fuzz run --fuzz-dir tests/fuzz TARGET` is the same with one. Exit code 0: nothing was found;
+# 1: a target failed, or could not be built, and what it failed for is kept in tests/fuzz/artifacts; 3: this host cannot
+# do it, the last line says why.
 set -u -o pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -62,17 +62,20 @@ failed=0
 for target; do
     mkdir -p "$work/$target"
     # New inputs are written to the first folder; the others are only read.
-    if ! "$built/$target" -max_total_time="$seconds" -max_len="$(longest "$target")" -rss_limit_mb=1024 -timeout=10 \
-        -print_final_stats=1 -artifact_prefix="artifacts/$target-" "$work/$target" "corpus/$target" >"$work/log" 2>&1; then
+    options=(-max_total_time="$seconds" -max_len="$(longest "$target")" -rss_limit_mb=1024 -timeout=10)
+    options+=(-print_final_stats=1 -artifact_prefix="artifacts/$target-")
+    if ! "$built/$target" "${options[@]}" "$work/$target" "corpus/$target" >"$work/log" 2>&1; then
         failed=1
         grep -A5 -E "panicked at|ERROR: libFuzzer|Test unit written" "$work/log"
         echo "fuzz: $target FAILED"
         continue
     fi
-    echo "fuzz: $target: $(sed -n 's/.*DONE *\(.*\) lim:.*/\1/p; s/^stat::number_of_executed_units: /runs: /p' "$work/log" | tr '\n' ' ')"
+    reached=$(sed -n 's/.*DONE *\(.*\) lim:.*/\1/p; s/^stat::number_of_executed_units: /runs: /p' "$work/log")
+    echo "fuzz: $target: ${reached//$'\n'/ }"
     if [ $keep = yes ]; then
         mkdir "$work/kept"
-        "$built/$target" -set_cover_merge=1 -rss_limit_mb=1024 "$work/kept" "corpus/$target" "$work/$target" >/dev/null 2>&1 ||
+        "$built/$target" -set_cover_merge=1 -rss_limit_mb=1024 \
+            "$work/kept" "corpus/$target" "$work/$target" >/dev/null 2>&1 ||
             { echo "fuzz: the corpus of $target could not be made smaller" && exit 1; }
         rm -rf "corpus/$target" && mv "$work/kept" "corpus/$target"
     fi

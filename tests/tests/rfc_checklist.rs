@@ -1,4 +1,4 @@
-//! The lists in `tests/rfc`: each names a test that exists for what an RFC demands of a server, or says why there is none.
+//! The lists in `tests/rfc`: for what an RFC demands of a server, each names tests that exist, or says why there are none.
 //!
 //! How a list is written is said in `tests/rfc/README.md`.
 

@@ -14,12 +14,16 @@ fn request() -> impl Strategy<Value = Step> {
     let (client, user) = (0..CLIENTS, prop_oneof![4 => Just(0), 1 => 0..USERS]);
     let lifetime = proptest::option::of(prop_oneof![Just(0_u32), 1..5000_u32]);
     let later = proptest::bool::weighted(0.2);
+    let family = any::<Option<bool>>();
+    let even = any::<Option<bool>>();
     prop_oneof![
-        4 => (client.clone(), user.clone(), any::<Option<bool>>(), any::<bool>(), any::<Option<bool>>(), lifetime.clone(), later)
-            .prop_map(|(client, user, v6, additional, even, lifetime, later)| Step::Allocate {
+        4 => (client.clone(), user.clone(), family, any::<bool>(), even, lifetime.clone(), later).prop_map(
+            |(client, user, v6, additional, even, lifetime, later)| Step::Allocate {
                 client, user, v6, additional, even, lifetime, later
-            }),
-        1 => (client.clone(), user.clone(), later).prop_map(|(client, user, later)| Step::Redeem { client, user, later }),
+            }
+        ),
+        1 => (client.clone(), user.clone(), later)
+            .prop_map(|(client, user, later)| Step::Redeem { client, user, later }),
         2 => (client.clone(), user.clone(), lifetime, any::<Option<bool>>())
             .prop_map(|(client, user, lifetime, v6)| Step::Refresh { client, user, lifetime, v6 }),
         4 => (client.clone(), user.clone(), proptest::collection::vec(0..PEERS.len(), 0..3))
