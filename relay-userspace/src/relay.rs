@@ -87,6 +87,9 @@ impl Relay {
                         ..Limits::default()
                     },
                     quotas: quotas.clone(),
+                    shard: index,
+                    shards: config.shards,
+                    tcp_relay: false,
                 },
                 Box::new(SystemRandomness::default()),
             );

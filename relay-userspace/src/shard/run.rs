@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, IcmpError, Now, Scope, Server};
+use hairpin_proto::turn::{AllocationId, Discard, Disposition, Effect, Flow, Forward, IcmpError, Now, Scope, Server};
 use tokio::sync::mpsc;
 
 use super::Command;
@@ -154,6 +154,8 @@ impl State {
                 self.carry_out();
             }
             Disposition::Discard(reason) => self.counters.discard(reason),
+            // Only what another shard has named is for another shard, and none names anything that a client could bring.
+            Disposition::Elsewhere { .. } => self.counters.discard(Discard::Unexpected),
         }
     }
 
@@ -255,7 +257,7 @@ impl State {
             let peer = PeerAddr::new(destination);
             match self.server.peer_error(now, relay, peer, error) {
                 Disposition::Discard(reason) => self.counters.discard(reason),
-                Disposition::Control | Disposition::Forward(_) => {
+                Disposition::Control | Disposition::Forward(_) | Disposition::Elsewhere { .. } => {
                     if error.is_too_big(peer) {
                         self.datapath.path_changed();
                     }
@@ -288,6 +290,8 @@ impl State {
                     self.server.relay_bound(now(), relay, result);
                 }
                 Effect::Close { relay } => self.sockets.close(relay),
+                // Only asked for by allocations of TCP, of which there are none here.
+                Effect::Connect { .. } | Effect::Join { .. } | Effect::CloseConnection { .. } => {}
                 Effect::DropReservation { token } => self.sockets.drop_reservation(token),
                 Effect::InstallFlow { flow, expires } => self.datapath.install(self.kernel_flow(&flow), expires),
                 Effect::RemoveFlow { flow } => self.datapath.remove(self.kernel_flow(&flow)),

@@ -172,6 +172,8 @@ impl Sockets {
                 let next = RelayedAddr::new(SocketAddr::new(address.ip(), address.port() + 1));
                 (open(address)?, Some((token, open(next)?)))
             }
+            // Only asked for by allocations of TCP, of which there are none here.
+            BindRequest::Stream(_) => return Err(BindError::Unavailable),
             BindRequest::Reserved(token) => (self.reservations.take(token).ok_or(BindError::NoReservation)?, None),
         };
         let local = RelayedAddr::new(socket.local());

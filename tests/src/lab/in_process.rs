@@ -65,6 +65,9 @@ impl InProcess {
                 ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
                 quotas: Quotas::default(),
+                shard: 0,
+                shards: 1,
+                tcp_relay: false,
             };
             let open = |address| UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
             let shard = ShardHandle::spawn(Parts {
