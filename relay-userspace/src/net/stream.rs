@@ -41,7 +41,8 @@ impl StreamListener {
     pub fn relay(address: SocketAddr) -> Result<Self, SocketError> {
         // Alone first: sharing a port with a stranger that shares it too would go unnoticed.
         Self::open(address, false, None)
-            .and_then(|_| Self::open(address, true, None))
+            .map(drop)
+            .and_then(|()| Self::open(address, true, None))
             .map_err(|error| SocketError::new(address, error))
     }
 
@@ -198,7 +199,9 @@ mod tests {
 
     #[test]
     fn a_port_that_somebody_shares_already_is_in_use() {
-        let first = StreamListener::relay("127.0.0.1:0".parse().unwrap()).unwrap();
+        let free = StreamListener::relay("127.0.0.1:0".parse().unwrap()).unwrap().local();
+        let first = StreamListener::relay(free).unwrap();
+        assert_eq!(first.local(), free);
         assert!(matches!(StreamListener::relay(first.local()), Err(SocketError::InUse(_))));
         assert!(matches!(StreamListener::listener(first.local(), false), Err(SocketError::InUse(_))));
     }
