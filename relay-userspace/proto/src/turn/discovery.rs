@@ -97,7 +97,9 @@ impl Discovery {
         if let Some(socket) = new.all().into_iter().find(is_nowhere) {
             return Err(DiscoveryError::NotASocket(socket));
         }
-        if let Some((_, socket)) = self.sockets().find(|(known, at)| *known == transport && new.all().contains(at)) {
+        // TCP and TLS must not share a port (RFC 5780 section 6).
+        let is_alike = |known: Transport| known == transport || known.is_stream() && transport.is_stream();
+        if let Some((_, socket)) = self.sockets().find(|(known, at)| is_alike(*known) && new.all().contains(at)) {
             return Err(DiscoveryError::Taken(socket));
         }
         self.sockets.push(new);

@@ -378,6 +378,8 @@ fn four_sockets_are_two_addresses_of_one_version_with_two_ports_and_belong_to_no
     assert_eq!(add([first, second], PORTS), Ok(()));
     assert_eq!(add([ip("192.0.2.17"), second], [3479, 9]), Err(DiscoveryError::Taken(at(SECOND[0], 3479))));
     assert_eq!(discovery.add_sockets(Transport::Tcp, [first, second], PORTS), Ok(()));
+    let tls = discovery.add_sockets(Transport::Tls, [first, second], [5349, 3479]);
+    assert_eq!(tls, Err(DiscoveryError::Taken(at(FIRST[0], 3479))), "TCP has it");
     let sockets: Vec<_> = discovery.sockets().map(|(transport, socket)| format!("{transport}:{socket}")).collect();
     let expected = ["192.0.2.15:3478", "192.0.2.15:3479", "192.0.2.16:3478", "192.0.2.16:3479"];
     assert_eq!(sockets, ["udp", "tcp"].map(|transport| expected.map(|at| format!("{transport}:{at}"))).concat());
