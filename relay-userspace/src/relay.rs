@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
+use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig, Translation};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
@@ -86,6 +86,9 @@ impl Relay {
                     nonce_lifetime: Duration::from_secs(3600),
                     peer_policy: policy.clone(),
                     relay_addresses: config.relay_addresses.clone(),
+                    translation: Translation::default(),
+                    discovery: None,
+                    alternates: Vec::new(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
                     limits: Limits {
                         allocations: (capacity.allocations / config.shards) as usize,
@@ -328,10 +331,7 @@ fn peer_policy(config: &Config, listeners: &[Listener], own_addresses: &[IpAddr]
     for ip in own_addresses.iter().copied().chain(listening).chain(relaying) {
         policy.add_own_address(ip);
     }
-    policy.set_relay(
-        config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect::<Vec<IpAddr>>(),
-        config.relay_ports.range(),
-    );
+    policy.set_relay(&config.relay_addresses, config.relay_ports.range());
     config.allow_peers.iter().for_each(|net| policy.allow(*net));
     config.deny_peers.iter().for_each(|net| policy.deny(*net));
     policy

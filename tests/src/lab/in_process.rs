@@ -14,7 +14,7 @@ use hairpin::random::SystemRandomness;
 use hairpin::shard::{ConnectionLimits, Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
-    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig,
+    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Translation,
 };
 
 use super::Namespace;
@@ -62,6 +62,9 @@ impl InProcess {
                 nonce_lifetime: Duration::from_secs(3600),
                 peer_policy: PeerPolicy::default(),
                 relay_addresses: addresses.map(|ip| RelayAddress { bind: ip, public: ip }).to_vec(),
+                translation: Translation::default(),
+                discovery: None,
+                alternates: Vec::new(),
                 ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
                 quotas: Quotas::default(),

@@ -42,6 +42,8 @@ pub(super) struct PendingAllocate {
     lease: Lease,
     /// The token that the next port is reserved under.
     token: Option<ReservationToken>,
+    /// Whether it takes a port that was reserved before.
+    redeems: bool,
     /// One, or two for a dual allocation, IPv4 first.
     slots: Vec<Slot>,
 }
@@ -81,8 +83,10 @@ impl Server {
         }
         let (peers, asked) = self.what_is_asked(request)?;
         let lifetime = request.optional::<Lifetime>()?;
-        if self.allocations.len() + self.pending.len() >= self.limits.allocations {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        let redeems = matches!(asked, Asked::Reserved(_));
+        let is_full = self.allocations.len() + self.pending.len() >= self.limits.allocations;
+        if is_full || self.redirect.is_draining() && !redeems {
+            return Err(self.no_room(&request.reply.five_tuple, redeems));
         }
         let (lease, token) = self.count(request.account, asked).ok_or(ErrorCode::ALLOCATION_QUOTA_REACHED)?;
 
@@ -100,6 +104,7 @@ impl Server {
             lifetime: granted(&self.limits, lifetime),
             lease,
             token,
+            redeems,
             slots,
         };
         if pending.is_waiting() {
@@ -108,7 +113,7 @@ impl Server {
         }
         // No socket can be had, so nothing was begun.
         self.abandon_token(pending.token);
-        Err(pending.failure())
+        Err(self.failure(&pending))
     }
 
     /// RFC 8656 section 7.2, steps 3 to 9, in this order.
@@ -278,9 +283,9 @@ impl Server {
         };
         let Some((_, first)) = pending.slots.iter().find_map(bound) else {
             self.abandon_token(pending.token);
-            return self.fail(&pending.reply, pending.failure(), Unknown::default());
+            return self.fail(&pending.reply, self.failure(&pending), Unknown::default());
         };
-        let PendingAllocate { reply, username, peers, lifetime, lease, token, slots } = pending;
+        let PendingAllocate { reply, username, peers, lifetime, lease, token, slots, .. } = pending;
 
         let expires = now + lifetime;
         let mut allocation = Allocation::new(reply.five_tuple, username, peers, lease);
@@ -319,6 +324,14 @@ impl Server {
                 Slot::Waiting { .. } | Slot::Bound { .. } => response,
             })
         });
+    }
+
+    /// What a request is answered that no socket could be had for.
+    fn failure(&self, pending: &PendingAllocate) -> ErrorCode {
+        match pending.failure() {
+            ErrorCode::INSUFFICIENT_CAPACITY => self.no_room(&pending.reply.five_tuple, pending.redeems),
+            code => code,
+        }
     }
 
     /// The address as the world sees it.

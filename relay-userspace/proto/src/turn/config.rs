@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::discovery::Discovery;
 use super::peer_policy::PeerPolicy;
 use super::port_pool::PortStripe;
 use super::quota::Quotas;
+use super::redirect::AlternateServer;
+use super::translation::Translation;
 
 /// Everything a [`Server`](super::Server) is told once.
 #[derive(Clone, Debug)]
@@ -25,6 +28,13 @@ pub struct ServerConfig {
     pub peer_policy: PeerPolicy,
     /// What relayed transport addresses are made of. The families that are served are those found here.
     pub relay_addresses: Vec<RelayAddress>,
+    /// How the world sees the addresses that clients reach the server at: those of listeners behind a 1:1 NAT.
+    pub translation: Translation,
+    /// NAT behaviour discovery (RFC 5780); without it, what its clients ask for is unknown.
+    pub discovery: Option<Discovery>,
+    /// Where to send clients that find no room here (RFC 8489 section 10). May hold this server too, so that many servers
+    /// can share one list.
+    pub alternates: Vec<AlternateServer>,
     /// This shard's ports.
     pub ports: PortStripe,
     /// How much there may be of everything.

@@ -12,6 +12,7 @@ use super::attributes::Unknown;
 use super::authentication::{Authenticated, Authenticator, Refusal};
 use super::config::{Limits, RelayAddress, ServerConfig};
 use super::connection::Connection;
+use super::discovery::Discovery;
 use super::effect::{BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId};
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
@@ -20,12 +21,14 @@ use super::peer_policy::PeerPolicy;
 use super::port_pool::PortPool;
 use super::quota::Quotas;
 use super::random::{Random, RandomPool};
+use super::redirect::Redirect;
 use super::relaying::disposition;
 use super::request::{ReplyTo, Request};
 use super::retransmission::Retransmissions;
 use super::timer::Timers;
+use super::translation::Translation;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
-use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken, UnknownAttributes, XorMappedAddress};
+use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken};
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 
 /// A TURN server (RFC 8489, RFC 8656), or one shard of it.
@@ -53,6 +56,9 @@ pub struct Server {
     pub(super) software: Option<String>,
     pub(super) limits: Limits,
     pub(super) relay_addresses: Vec<RelayAddress>,
+    pub(super) translation: Translation,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) redirect: Redirect,
     pub(super) policy: PeerPolicy,
     pub(super) quotas: Quotas,
     pub(super) ports: PortPool,
@@ -93,6 +99,7 @@ impl Server {
     /// If there is no such shard as the configuration names.
     pub fn new(config: ServerConfig, random: Box<dyn Random + Send>) -> Self {
         assert!(config.shard < config.shards, "shard {} of {}", config.shard, config.shards);
+        let mut random = RandomPool::new(random);
         Self {
             authenticator: Authenticator {
                 realm: config.realm,
@@ -103,6 +110,9 @@ impl Server {
             limits: config.limits,
             ports: PortPool::new(config.ports, &config.relay_addresses),
             relay_addresses: config.relay_addresses,
+            translation: config.translation,
+            discovery: config.discovery,
+            redirect: Redirect::new(config.alternates, &mut random),
             policy: config.peer_policy,
             quotas: config.quotas,
             allocations: Allocations::new(),
@@ -115,7 +125,7 @@ impl Server {
             retransmissions: Retransmissions::default(),
             timers: Timers::default(),
             outbox: Outbox::default(),
-            random: RandomPool::new(random),
+            random,
             counts: MessageCounts::default(),
             frame: Vec::new(),
         }
@@ -215,6 +225,17 @@ impl Server {
         self.outbox.pop()
     }
 
+    /// Sends clients that would allocate to other servers, or takes them again. What is there goes on: allocations and
+    /// their requests, Binding, and the allocation of a port that was reserved.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.redirect.set_draining(draining);
+    }
+
+    /// Whether no new allocation is made.
+    pub fn is_draining(&self) -> bool {
+        self.redirect.is_draining()
+    }
+
     /// Frees every allocation and every reservation. The effects say what is to be closed.
     pub fn shutdown(&mut self, _now: Now) {
         self.end_all();
@@ -265,28 +286,6 @@ impl Server {
                 Disposition::Control
             }
             _ => Disposition::Discard(Discard::Unexpected),
-        }
-    }
-
-    /// Binding (RFC 8489 section 12): for everybody, and therefore as short as can be.
-    fn binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>) {
-        let (id, fingerprint) = (message.transaction_id(), message.has_fingerprint());
-        let unknown = Unknown::of(message);
-        if unknown.is_empty() {
-            self.outbox.respond(five_tuple, |buffer| {
-                MessageBuilder::new(buffer, Class::Success, Method::BINDING, id)
-                    .with(&XorMappedAddress(five_tuple.client.socket()))
-                    .finish(fingerprint);
-            });
-            self.counts.count_success(Method::BINDING);
-        } else {
-            let code = ErrorCode::UNKNOWN_ATTRIBUTE;
-            self.outbox.respond(five_tuple, |buffer| {
-                MessageBuilder::error(buffer, Method::BINDING, id, code)
-                    .with(&UnknownAttributes(unknown.types()))
-                    .finish(fingerprint);
-            });
-            self.counts.count_error(Method::BINDING, code);
         }
     }
 

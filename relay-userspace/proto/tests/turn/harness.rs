@@ -13,6 +13,7 @@ use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, T
 use hairpin_proto::turn::{
     AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Credentials, Discard, Disposition, Effect, Flow,
     Forward, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Scope, Server, ServerConfig,
+    Translation,
 };
 
 pub(crate) const REALM: &str = "example.org";
@@ -135,7 +136,7 @@ pub(crate) fn config() -> ServerConfig {
     // The tests speak of peers in the documentation prefix.
     peer_policy.allow("2001:db8::/32".parse().unwrap());
     peer_policy.add_own_address(RELAY_V6.parse().unwrap());
-    peer_policy.set_relay(relay_addresses.iter().map(|address| address.bind).collect(), 49_152..=65_535);
+    peer_policy.set_relay(&relay_addresses, 49_152..=65_535);
     ServerConfig {
         realm: REALM.to_owned(),
         software: Some("hairpin test".to_owned()),
@@ -144,6 +145,9 @@ pub(crate) fn config() -> ServerConfig {
         nonce_lifetime: Duration::from_secs(3600),
         peer_policy,
         relay_addresses,
+        translation: Translation::default(),
+        discovery: None,
+        alternates: Vec::new(),
         ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
         quotas: Quotas::default(),
