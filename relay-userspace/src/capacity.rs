@@ -119,6 +119,7 @@ mod tests {
 
     use super::*;
     use hairpin_proto::address::Transport;
+    use hairpin_proto::turn::Translation;
 
     use crate::config::{AdminAddr, Authentication, Connections, Listener, Rate};
     use crate::datapath::XdpMode;
@@ -144,6 +145,9 @@ mod tests {
             proxies: Vec::new(),
             connections: Connections { all: None, new: 100, new_of_source: 10 },
             tcp_relay: false,
+            discovery: None,
+            translation: Translation::default(),
+            alternates: Vec::new(),
             relay_addresses: relay_addresses.map(|bind| RelayAddress { bind, public: bind }).collect(),
             relay_ports,
             realm: "r".to_owned(),

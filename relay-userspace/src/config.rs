@@ -2,13 +2,13 @@
 //! is for; this depends on neither.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::RelayAddress;
+use hairpin_proto::turn::{AlternateServer, RelayAddress, Translation};
 use ipnet::IpNet;
 
 use crate::datapath::XdpMode;
@@ -27,6 +27,13 @@ pub struct Config {
     pub connections: Connections,
     /// Whether clients may have connections with peers (RFC 6062).
     pub tcp_relay: bool,
+    /// Sockets for NAT behaviour discovery (RFC 5780), which are among the listeners; none: it is off. With an empty list,
+    /// what a server with one address can serve of it is on.
+    pub discovery: Option<Vec<DiscoverySockets>>,
+    /// How the world sees this host's addresses.
+    pub translation: Translation,
+    /// Other servers for clients that find no room here.
+    pub alternates: Vec<AlternateServer>,
     /// What relayed addresses are made of.
     pub relay_addresses: Vec<RelayAddress>,
     /// The ports of relayed addresses.
@@ -66,6 +73,15 @@ pub struct Listener {
     pub public: SocketAddr,
     /// Whether it is left out when the host cannot have it: the default ones of IPv6 on a host without.
     pub is_optional: bool,
+}
+
+/// Two addresses with the same two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscoverySockets {
+    /// The one that clients begin at, and the other.
+    pub addresses: [IpAddr; 2],
+    /// Likewise.
+    pub ports: [u16; 2],
 }
 
 /// How many connections over TCP and TLS, and associations over DTLS, there may be.

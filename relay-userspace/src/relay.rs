@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig, Translation};
+use hairpin_proto::turn::{Credentials, Discovery, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
 use crate::capacity::{Capacity, limits};
-use crate::config::{AdminAddr, Authentication, Config, Listener, User};
+use crate::config::{AdminAddr, Authentication, Config, DiscoverySockets, Listener, User};
 use crate::datapath::{self, Datapath, XdpMode};
 use crate::net::{SocketError, StreamListener, UdpSocket};
 use crate::random::SystemRandomness;
@@ -74,6 +74,7 @@ impl Relay {
         let reservations = Reservations::default();
         let nonce_key = random::bytes()?;
         let policy = peer_policy(&config, &opened.listeners, &own_addresses);
+        let discovery = config.discovery.as_deref().map(discovery).transpose()?;
         let share = |of: usize| of.div_ceil(config.shards as usize);
         let mut parts = Vec::new();
         for (index, Sockets { listeners, acceptors }) in (0..config.shards).zip(opened.sockets) {
@@ -86,9 +87,9 @@ impl Relay {
                     nonce_lifetime: Duration::from_secs(3600),
                     peer_policy: policy.clone(),
                     relay_addresses: config.relay_addresses.clone(),
-                    translation: Translation::default(),
-                    discovery: None,
-                    alternates: Vec::new(),
+                    translation: config.translation.clone(),
+                    discovery: discovery.clone(),
+                    alternates: config.alternates.clone(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
                     limits: Limits {
                         allocations: (capacity.allocations / config.shards) as usize,
@@ -111,6 +112,7 @@ impl Relay {
                     new_of_source: config.connections.new_of_source as usize,
                 },
                 proxies: config.proxies.clone(),
+                translation: config.translation.clone(),
                 server,
                 reservations: reservations.clone(),
                 datapath: datapath.handle(),
@@ -267,6 +269,15 @@ impl Opened {
         }
         addresses
     }
+}
+
+/// Where probing clients are answered from. All links are taken for Ethernet's: no answer is longer than one of its frames.
+fn discovery(sockets: &[DiscoverySockets]) -> anyhow::Result<Discovery> {
+    let mut discovery = Discovery::new(1500);
+    for DiscoverySockets { addresses, ports } in sockets {
+        discovery.add_sockets(Transport::Udp, *addresses, *ports).context("--nat-discovery")?;
+    }
+    Ok(discovery)
 }
 
 /// A relay address that this host does not have would fail each request for it, one by one.

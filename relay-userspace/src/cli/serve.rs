@@ -1,26 +1,23 @@
 //! `hairpin serve`: its options, and what they mean together.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hairpin_proto::address::Transport;
-use hairpin_proto::turn::RelayAddress;
+use hairpin_proto::turn::{AlternateServer, RelayAddress};
 use ipnet::IpNet;
 
 use super::value::{
-    admin_address, bit_rate, interface, listener, network, packet_rate, port_range, realm, relay_address, secret, user,
+    AlternateAddress, admin_address, alternate_server, bit_rate, interface, listener, nat_discovery, network,
+    packet_rate, port_range, realm, relay_address, secret, user,
 };
-use super::{log, usage_error};
+use super::{listeners, log, usage_error};
 use crate::capacity::allocations_by_ports;
 use crate::config::{AdminAddr, Authentication, Config, Connections, Listener, PortRange, Rate, Rates, User};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
-use crate::tls::CertificateFiles;
 use crate::{relay, state};
 
-/// The port of STUN and TURN (RFC 8656 section 4).
-const PORT: u16 = 3478;
 /// More have no port each on any host with fewer than 16 addresses.
 const MAX_ALLOCATIONS: i64 = 1_000_000;
 /// 4 GiB.
@@ -32,7 +29,7 @@ pub struct Args {
     /// Where clients reach the server: udp (if none is named), tcp, tls or dtls, address and port, and, behind a 1:1 NAT,
     /// the address outside; may be repeated. What is given for one address and port as tcp and tls, or as udp and dtls, is
     /// told apart by its first byte [default: udp and tcp port 3478 of every address]
-    #[arg(long, value_name = "[TRANSPORT:]ADDR:PORT[=PUBLIC-IP[:PORT]]", value_parser = listener)]
+    #[arg(long, value_name = "[TRANSPORT:]ADDR:PORT[=PUBLIC-IP]", value_parser = listener)]
     listen: Vec<Listener>,
 
     /// PEM file with the certificate for tls and dtls, and those of the authorities between it and the root; may be
@@ -47,6 +44,18 @@ pub struct Args {
     /// Let clients have connections with peers over TCP (RFC 6062)
     #[arg(long)]
     tcp_relay: bool,
+
+    /// Another server to send clients to when this one is full or drained: turn: for clients over udp and tcp, turns: for
+    /// those over tls and dtls, neither for both; with the name in its certificate if that differs from ours; may be
+    /// repeated, they are taken in turn
+    #[arg(long, value_name = "[turn:|turns:]ADDR:PORT[=DOMAIN]", value_parser = alternate_server)]
+    alternate_server: Vec<AlternateServer>,
+
+    /// A second address of this host, for clients that find out what kind of NAT they are behind (RFC 5780), and its
+    /// second port [default: the one after the listener's]; the listener's own address serves what one address can; may be
+    /// repeated, once for each IP version
+    #[arg(long, value_name = "IP[:PORT][=PUBLIC-IP]", value_parser = nat_discovery)]
+    nat_discovery: Vec<AlternateAddress>,
 
     /// Load balancers: their connections over tcp and tls must begin with a header of the PROXY protocol, version 2, that
     /// says for whom they are; may be repeated
@@ -172,9 +181,9 @@ impl Args {
     /// Checks what no option can check alone, and fills in what was left out. An error is one line that names an option.
     fn into_config(self) -> Result<Config, String> {
         let ports = self.relay_ports;
-        let listeners = if self.listen.is_empty() { default_listeners() } else { self.listen };
-        check_listeners(&listeners, ports)?;
-        let certificates = certificates(&listeners, self.certificate, self.private_key)?;
+        let mut listeners = if self.listen.is_empty() { listeners::default() } else { self.listen };
+        listeners::check(&listeners, ports)?;
+        let certificates = listeners::certificates(&listeners, self.certificate, self.private_key)?;
         let has_streams = listeners.iter().any(|listener| listener.transport.is_stream());
         if self.tcp_relay && !has_streams {
             return Err("--tcp-relay needs a --listen tcp:ADDR:PORT or tls:ADDR:PORT".to_owned());
@@ -209,6 +218,8 @@ impl Args {
                 return Err(format!("--relay-address {} is given twice", address.bind));
             }
         }
+        let discovery = listeners::discovery(&self.nat_discovery, &mut listeners, &relay_addresses, ports)?;
+        let translation = listeners::translation(&listeners, &relay_addresses, &self.nat_discovery)?;
         let most = allocations_by_ports(&relay_addresses, ports);
         if let Some(wanted) = self.max_allocations.filter(|wanted| *wanted as usize > most) {
             return Err(format!(
@@ -239,6 +250,9 @@ impl Args {
             certificates,
             proxies: self.proxy_protocol,
             tcp_relay: self.tcp_relay,
+            discovery,
+            translation,
+            alternates: self.alternate_server,
             connections: Connections {
                 all: self.max_connections,
                 new: self.max_new_connections,
@@ -264,75 +278,6 @@ impl Args {
                 control_packets: self.control_packet_rate,
             },
         })
-    }
-}
-
-/// UDP and TCP, port 3478 of every address.
-fn default_listeners() -> Vec<Listener> {
-    let any = [(IpAddr::from(Ipv4Addr::UNSPECIFIED), false), (Ipv6Addr::UNSPECIFIED.into(), true)];
-    let of = |transport| {
-        any.map(|(ip, is_optional)| {
-            let address = SocketAddr::new(ip, PORT);
-            Listener { transport, address, public: address, is_optional }
-        })
-    };
-    [of(Transport::Udp), of(Transport::Tcp)].concat()
-}
-
-/// Whether listeners can be there together, and beside the ports of relayed addresses.
-fn check_listeners(listeners: &[Listener], ports: PortRange) -> Result<(), String> {
-    for (at, listener) in listeners.iter().enumerate() {
-        let Listener { transport, address, .. } = *listener;
-        if listeners[..at].iter().any(|other| other.transport == transport && other.address == address) {
-            return Err(format!("--listen {transport}:{address} is given twice"));
-        }
-        let any = SocketAddr::new(
-            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
-            address.port(),
-        );
-        let is_part = |other: &&Listener| {
-            other.address == any && other.transport.is_stream() == transport.is_stream() && address != any
-        };
-        if let Some(other) = listeners.iter().find(is_part) {
-            return Err(format!(
-                "--listen {transport}:{address} is already part of --listen {}:{any}",
-                other.transport
-            ));
-        }
-        let port = address.port();
-        if ports.range().contains(&port) {
-            return Err(format!("--relay-ports {ports} contains port {port} of --listen"));
-        }
-    }
-    Ok(())
-}
-
-/// Certificates with their keys: as many of each, and only where they are of use.
-fn certificates(
-    listeners: &[Listener],
-    certificates: Vec<PathBuf>,
-    keys: Vec<PathBuf>,
-) -> Result<Vec<CertificateFiles>, String> {
-    let encrypted = listeners.iter().find(|listener| matches!(listener.transport, Transport::Tls | Transport::Dtls));
-    if certificates.len() != keys.len() {
-        return Err(format!(
-            "--private-key is needed for each --certificate, in the same order: there are {} and {}",
-            keys.len(),
-            certificates.len()
-        ));
-    }
-    match encrypted {
-        Some(Listener { transport, address, .. }) if certificates.is_empty() => {
-            Err(format!("--certificate and --private-key are needed for --listen {transport}:{address}"))
-        }
-        None if !certificates.is_empty() => {
-            Err("--certificate needs a --listen tls:ADDR:PORT or dtls:ADDR:PORT".to_owned())
-        }
-        _ => Ok(certificates
-            .into_iter()
-            .zip(keys)
-            .map(|(certificate, private_key)| CertificateFiles { certificate, private_key })
-            .collect()),
     }
 }
 

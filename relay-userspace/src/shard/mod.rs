@@ -23,7 +23,7 @@ mod streams;
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use hairpin_proto::turn::Server;
+use hairpin_proto::turn::{Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,6 +51,8 @@ pub struct Parts {
     pub connections: ConnectionLimits,
     /// Load balancers, whose connections say first for whom they are (PROXY protocol).
     pub proxies: Vec<IpNet>,
+    /// How the world sees this host's addresses.
+    pub translation: Translation,
     /// Its engine.
     pub server: Server,
     /// The reserved sockets of all shards.
@@ -91,7 +93,7 @@ impl ShardHandle {
         inbox: mpsc::UnboundedReceiver<Command>,
         senders: &[mpsc::UnboundedSender<Command>],
     ) -> io::Result<Self> {
-        let Parts { listeners, acceptors, connections, proxies, server, reservations, datapath } = parts;
+        let Parts { listeners, acceptors, connections, proxies, translation, server, reservations, datapath } = parts;
         let sockets = Sockets::new(listeners, acceptors, reservations, datapath.clone())?;
         let shard = Shard::new(State {
             server,
@@ -101,6 +103,7 @@ impl ShardHandle {
             datapath,
             counters: Counters::default(),
             proxies,
+            translation,
             resting: Vec::new(),
             batch_time: 0,
             index,

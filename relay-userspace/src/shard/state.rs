@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Forward, IcmpError, Now, Server};
+use hairpin_proto::turn::{AllocationId, Disposition, Forward, IcmpError, Now, Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) counters: Counters,
     /// Load balancers, whose connections say first for whom they are.
     pub(super) proxies: Vec<IpNet>,
+    /// The engine knows peers as the world does, sockets know them as this host does.
+    pub(super) translation: Translation,
     /// Listeners that rest, each until when.
     pub(super) resting: Vec<(Instant, u32)>,
     /// When the batch came that goes through, in nanoseconds of `CLOCK_MONOTONIC`.
@@ -57,7 +59,8 @@ impl State {
             // A request before it in this batch may have closed the socket.
             Socket::Relay(..) if self.sockets.relay(datagram.socket).is_none() => return,
             Socket::Relay(relay, _) => {
-                self.server.peer_datagram(now, relay, PeerAddr::new(datagram.source), datagram.payload)
+                let peer = PeerAddr::new(self.translation.outside(datagram.source));
+                self.server.peer_datagram(now, relay, peer, datagram.payload)
             }
             Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => return,
         };
@@ -104,7 +107,7 @@ impl State {
                     self.counters.send_failed += 1;
                     return;
                 };
-                let destination = peer.socket();
+                let destination = self.translation.inside(peer.socket());
                 let outgoing = Outgoing { socket, source: None, destination, ip, header: &[], payload, padding: 0 };
                 if *dont_fragment {
                     self.flush(outbox);
@@ -185,7 +188,7 @@ impl State {
             let Some(Ok(entry)) = self.sockets.fd(socket).map(take_error) else { return };
             let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
             let error = IcmpError { kind, code, mtu };
-            let peer = PeerAddr::new(destination);
+            let peer = PeerAddr::new(self.translation.outside(destination));
             match self.server.peer_error(now, relay, peer, error) {
                 Disposition::Discard(reason) => self.counters.discard(reason),
                 _ => {

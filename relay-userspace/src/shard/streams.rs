@@ -204,7 +204,9 @@ impl State {
     }
 
     fn accept_peer(&mut self, relay: hairpin_proto::turn::RelayId, stream: Stream, remote: SocketAddr) {
-        let Some(id) = self.server.peer_accepted(now(), relay, PeerAddr::new(remote)) else { return };
+        let Some(id) = self.server.peer_accepted(now(), relay, PeerAddr::new(self.translation.outside(remote))) else {
+            return;
+        };
         if self.peers.accepted(id, stream).is_err() {
             self.server.connection_closed(now(), id);
         }
@@ -213,7 +215,7 @@ impl State {
 
     /// Begins a connection to a peer.
     pub(super) fn connect(&mut self, id: ConnectionId, local: Option<SocketAddr>, peer: PeerAddr) {
-        let begun = local.map(|local| self.peers.connect(id, local, peer.socket()));
+        let begun = local.map(|local| self.peers.connect(id, local, self.translation.inside(peer.socket())));
         if !matches!(begun, Some(Ok(()))) {
             self.server.peer_connected(now(), id, Err(ConnectError::Failed));
         }

@@ -78,6 +78,7 @@ impl InProcess {
                 acceptors: Vec::new(),
                 connections: ConnectionLimits { all: 1, new: 1, new_of_source: 1 },
                 proxies: Vec::new(),
+                translation: Translation::default(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
