@@ -100,6 +100,7 @@ fn describe() {
     describe_gauge!("hairpin_build_info", "Constant 1, labelled with the version that runs.");
     describe_gauge!("hairpin_shards", "Threads that serve packets.");
     describe_gauge!("hairpin_shards_up", "Those that answered; of the others, what they said last is shown.");
+    describe_gauge!("hairpin_draining", "1 while new clients are sent elsewhere (SIGUSR1).");
     describe_gauge!("hairpin_allocations", "Live allocations.");
     describe_gauge!("hairpin_allocations_capacity", "Allocations that there can be at once.");
     describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
@@ -133,6 +134,8 @@ fn record(snapshot: &Snapshot) {
     gauge!("hairpin_shards").set(as_gauge(snapshot.shards_all));
     gauge!("hairpin_shards_up").set(as_gauge(snapshot.shards_up));
     let shards = &snapshot.shards;
+    let is_draining = shards.iter().any(|shard| shard.is_draining);
+    gauge!("hairpin_draining").set(if is_draining { 1.0 } else { 0.0 });
     gauge!("hairpin_allocations").set(as_gauge(shards.iter().map(|shard| shard.allocations).sum()));
     gauge!("hairpin_allocations_capacity").set(snapshot.allocation_capacity);
     let bound: usize = shards.iter().map(|shard| shard.relays).sum();

@@ -37,11 +37,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 tracing::info!("SIGHUP changes nothing: the relay reads its options at start");
             }
         });
+        let mut drain = signal(SignalKind::user_defined1())?;
         let relay = Relay::start(config).await?;
-        let stopped = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            () = relay.defect() => Err(anyhow::anyhow!("a thread has stopped; see the log")),
+        let mut is_draining = false;
+        let stopped = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                () = relay.defect() => break Err(anyhow::anyhow!("a thread has stopped; see the log")),
+                _ = drain.recv() => {
+                    is_draining = !is_draining;
+                    relay.drain(is_draining);
+                }
+            }
         };
         relay.stop();
         stopped
@@ -147,6 +155,16 @@ impl Relay {
                 return;
             }
         }
+    }
+
+    /// Sends new clients elsewhere, or lets them in again.
+    fn drain(&self, is_draining: bool) {
+        if is_draining {
+            tracing::info!("draining: new clients are sent elsewhere, until SIGUSR1 comes again");
+        } else {
+            tracing::info!("no longer draining: new clients are welcome");
+        }
+        self.shards.iter().for_each(|shard| shard.drain(is_draining));
     }
 
     fn stop(self) {

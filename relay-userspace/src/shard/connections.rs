@@ -1,40 +1,21 @@
-//! All connections of a shard's clients, and who of them may stay.
-//!
-//! A connection is *new* until its client has an allocation. New ones are what an attacker can have for nothing, so they
-//! have little time and there are few of them: of one source address, the newest is refused; of all, the oldest has to
-//! go, since whoever means it is quick.
+//! All connections of a shard's clients.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hairpin_proto::address::{FiveTuple, Transport};
 use hairpin_proto::turn::ConnectionId;
 use hashbrown::HashMap;
 use rustix::event::epoll;
 
+use super::admission::{Admission, ConnectionLimits, Standing, TooMany};
 use super::connection::{Connection, End, StreamBuffer};
 use super::output::Flushed;
 use super::socket::{Generation, Socket};
 
-/// How long a client may take for its first whole message, handshake included.
-const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-/// How long a client without an allocation may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
 /// How much of a message is waited for, of a client without an allocation: requests are shorter.
 const LONGEST_BEGUN: usize = 4096;
-
-/// How many connections a shard has room for.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionLimits {
-    /// Of all clients.
-    pub all: usize,
-    /// Of clients without an allocation.
-    pub new: usize,
-    /// Of clients without an allocation at one address, of IPv6 one /64.
-    pub new_of_source: usize,
-}
 
 /// What was counted of connections.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,13 +41,7 @@ struct Place {
 
 struct Entry {
     connection: Connection,
-    since: Instant,
-    /// Whether it has no allocation, as far as it was looked at.
-    is_new: bool,
-    /// Under which address it is counted as new.
-    counted_at: Option<IpAddr>,
-    last_message: Option<Instant>,
-    deadline: Instant,
+    standing: Standing,
     is_registered: bool,
     /// Whether it waits to be written at the end of the batch.
     is_dirty: bool,
@@ -79,15 +54,10 @@ struct Entry {
 /// The connections of one shard.
 pub(super) struct Connections {
     poll: OwnedFd,
-    limits: ConnectionLimits,
+    admission: Admission<Socket>,
     places: Vec<Place>,
     free: Vec<u32>,
-    open: usize,
     by_five_tuple: HashMap<FiveTuple, Socket>,
-    new_by_source: HashMap<IpAddr, usize>,
-    /// The oldest first.
-    new: BTreeSet<(Instant, u32)>,
-    deadlines: BTreeSet<(Instant, u32)>,
     dirty: Vec<Socket>,
     begun: [u64; Transport::ALL.len()],
     ended: [u64; End::ALL.len()],
@@ -98,14 +68,10 @@ impl Connections {
     pub(super) fn new(poll: OwnedFd, limits: ConnectionLimits) -> Self {
         Self {
             poll,
-            limits,
+            admission: Admission::new(limits),
             places: Vec::new(),
             free: Vec::new(),
-            open: 0,
             by_five_tuple: HashMap::new(),
-            new_by_source: HashMap::new(),
-            new: BTreeSet::new(),
-            deadlines: BTreeSet::new(),
             dirty: Vec::new(),
             begun: Default::default(),
             ended: Default::default(),
@@ -113,37 +79,31 @@ impl Connections {
         }
     }
 
-    /// Takes in a connection of an unknown client. Whoever has to make room for it is in `evicted`.
-    pub(super) fn accept(
-        &mut self,
-        connection: Connection,
-        source: Option<IpAddr>,
-        now: Instant,
-        evicted: &mut Option<Socket>,
-    ) -> Result<Socket, End> {
-        let counted_at = source.map(prefix);
-        if self.open >= self.limits.all || counted_at.is_some_and(|source| self.is_crowded(source)) {
-            self.ended[End::TooMany as usize] += 1;
-            return Err(End::TooMany);
-        }
-        if self.new.len() >= self.limits.new {
-            *evicted = self.new.first().map(|(_, at)| Socket::Connection(*at, self.places[*at as usize].generation));
-        }
-        let socket = self.insert(connection, now)?;
-        if let Some(source) = counted_at {
-            self.count_at(socket, source);
-        }
-        Ok(socket)
+    /// Whether there is room for a connection of this source, if that is known.
+    pub(super) fn may_come(&mut self, source: Option<IpAddr>) -> Result<(), TooMany> {
+        self.admission.may_come(source).inspect_err(|_| self.ended[End::TooMany as usize] += 1)
+    }
+
+    /// Which connection has to go to make room for a new one.
+    pub(super) fn displaced(&self) -> Option<Socket> {
+        self.admission.displaced()
+    }
+
+    /// Takes in a connection of an unknown client. `source`: whose it is, unless a load balancer has yet to say so.
+    pub(super) fn accept(&mut self, connection: Connection, source: Option<IpAddr>, now: Instant) {
+        // Who is not let in is closed, and counted.
+        let _ = self.insert(connection, source, now);
     }
 
     /// Takes in a connection from another shard.
     pub(super) fn adopt(&mut self, connection: Connection, now: Instant) -> Result<Socket, End> {
-        let socket = self.insert(connection, now)?;
+        let source = connection.five_tuple().client.ip();
+        let socket = self.insert(connection, Some(source), now)?;
         self.identify(socket)?;
         Ok(socket)
     }
 
-    fn insert(&mut self, connection: Connection, now: Instant) -> Result<Socket, End> {
+    fn insert(&mut self, connection: Connection, source: Option<IpAddr>, now: Instant) -> Result<Socket, End> {
         let at = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             (self.places.len() - 1) as u32
@@ -157,17 +117,9 @@ impl Connections {
             self.ended[End::TooMany as usize] += 1;
             return Err(End::TooMany);
         }
-        let deadline = now + FIRST_MESSAGE;
-        self.open += 1;
-        self.new.insert((now, at));
-        self.deadlines.insert((deadline, at));
         place.entry = Some(Entry {
             connection,
-            since: now,
-            is_new: true,
-            counted_at: None,
-            last_message: None,
-            deadline,
+            standing: self.admission.admit(socket, source, now),
             is_registered: false,
             is_dirty: false,
             joined: None,
@@ -177,25 +129,13 @@ impl Connections {
         Ok(socket)
     }
 
-    fn is_crowded(&self, source: IpAddr) -> bool {
-        self.new_by_source.get(&source).is_some_and(|count| *count >= self.limits.new_of_source)
-    }
-
-    fn count_at(&mut self, socket: Socket, source: IpAddr) {
-        if let Some(entry) = self.entry_mut(socket) {
-            entry.counted_at = Some(source);
-            *self.new_by_source.entry(source).or_default() += 1;
-        }
-    }
-
     fn entry(&self, socket: Socket) -> Option<&Entry> {
         let Socket::Connection(at, generation) = socket else { return None };
         self.places.get(at as usize).filter(|place| place.generation == generation)?.entry.as_ref()
     }
 
     fn entry_mut(&mut self, socket: Socket) -> Option<&mut Entry> {
-        let Socket::Connection(at, generation) = socket else { return None };
-        self.places.get_mut(at as usize).filter(|place| place.generation == generation)?.entry.as_mut()
+        entry_mut(&mut self.places, socket)
     }
 
     pub(super) fn get(&self, socket: Socket) -> Option<&Connection> {
@@ -227,20 +167,15 @@ impl Connections {
         }
         let five_tuple = entry.connection.five_tuple();
         if !entry.is_registered {
-            let uncounted = entry.counted_at.is_none();
-            let source = prefix(five_tuple.client.ip());
             // Only a load balancer could say the same twice.
-            if self.by_five_tuple.contains_key(&five_tuple) || uncounted && self.is_crowded(source) {
+            if self.by_five_tuple.contains_key(&five_tuple) {
                 return Err(End::TooMany);
             }
-            if uncounted {
-                self.count_at(socket, source);
-            }
+            let Some(entry) = entry_mut(&mut self.places, socket) else { return Ok(None) };
+            self.admission.is_of(&mut entry.standing, five_tuple.client.ip()).map_err(|TooMany| End::TooMany)?;
+            entry.is_registered = true;
             self.by_five_tuple.insert(five_tuple, socket);
             self.begun[five_tuple.transport as usize] += 1;
-            if let Some(entry) = self.entry_mut(socket) {
-                entry.is_registered = true;
-            }
         }
         Ok(Some(five_tuple))
     }
@@ -248,33 +183,24 @@ impl Connections {
     /// Learns that a whole message has come, and whether its client has an allocation now.
     pub(super) fn heard(&mut self, socket: Socket, now: Instant, has_allocation: bool) {
         let Some(entry) = self.entry_mut(socket) else { return };
-        entry.last_message = Some(now);
-        if has_allocation && entry.is_new {
+        entry.standing.heard(now);
+        if has_allocation {
             self.vouch(socket);
         }
     }
 
     /// No longer counts a connection as new.
     fn vouch(&mut self, socket: Socket) {
-        let Socket::Connection(at, _) = socket else { return };
-        let Some(entry) = self.entry_mut(socket) else { return };
-        entry.is_new = false;
-        let (since, counted_at) = (entry.since, entry.counted_at.take());
-        self.new.remove(&(since, at));
-        if let Some(source) = counted_at
-            && let Some(count) = self.new_by_source.get_mut(&source)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.new_by_source.remove(&source);
-            }
+        let Self { admission, places, .. } = self;
+        if let Some(entry) = entry_mut(places, socket) {
+            admission.vouch(socket, &mut entry.standing);
         }
     }
 
     /// Keeps the beginning of a message until the rest comes.
     pub(super) fn keep(&mut self, socket: Socket, begun: &[u8]) -> Result<(), End> {
         match self.entry_mut(socket) {
-            Some(entry) if entry.is_new && begun.len() > LONGEST_BEGUN => Err(End::NotTurn),
+            Some(entry) if entry.standing.is_new() && begun.len() > LONGEST_BEGUN => Err(End::NotTurn),
             Some(entry) => {
                 entry.connection.keep(begun);
                 Ok(())
@@ -371,36 +297,29 @@ impl Connections {
 
     /// When somebody's time may be over.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.admission.next_deadline()
     }
 
     /// A connection whose time is over. `has_allocation` says who may stay.
     pub(super) fn take_due(&mut self, now: Instant, has_allocation: impl Fn(&FiveTuple) -> bool) -> Option<Socket> {
         loop {
-            let (deadline, at) = self.deadlines.first().copied().filter(|(deadline, _)| *deadline <= now)?;
-            self.deadlines.remove(&(deadline, at));
-            let Place { generation, entry } = self.places.get_mut(at as usize)?;
-            let Some(entry) = entry else { continue };
+            let socket = self.admission.due(now)?;
+            let Self { admission, places, .. } = self;
+            let Some(entry) = entry_mut(places, socket) else { continue };
             let stays = entry.joined.is_some() || has_allocation(&entry.connection.five_tuple());
-            let silent_until = entry.last_message.map_or(entry.deadline, |at| at + SILENCE);
-            let socket = Socket::Connection(at, *generation);
-            if !stays && silent_until <= now {
+            if admission.judge(socket, &mut entry.standing, stays, now) {
                 return Some(socket);
             }
-            entry.deadline = if stays { now + SILENCE } else { silent_until };
-            self.deadlines.insert((entry.deadline, at));
         }
     }
 
     /// Takes a connection out.
     pub(super) fn remove(&mut self, socket: Socket, end: Option<End>) -> Option<Connection> {
-        self.vouch(socket);
         let Socket::Connection(at, generation) = socket else { return None };
         let place = self.places.get_mut(at as usize).filter(|place| place.generation == generation)?;
         let entry = place.entry.take()?;
         self.free.push(at);
-        self.open -= 1;
-        self.deadlines.remove(&(entry.deadline, at));
+        self.admission.leave(socket, entry.standing);
         if entry.is_registered {
             self.by_five_tuple.remove(&entry.connection.five_tuple());
         }
@@ -421,17 +340,14 @@ impl Connections {
         ConnectionCounts {
             begun: self.begun,
             open,
-            new: self.new.len() as u64,
+            new: self.admission.new_ones() as u64,
             ended: self.ended,
             queue_full: self.queue_full,
         }
     }
 }
 
-/// What counts as one source: an IPv4 address, or the network that one IPv6 host has to itself.
-pub(super) fn prefix(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => IpAddr::V4(ip),
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-    }
+fn entry_mut(places: &mut [Place], socket: Socket) -> Option<&mut Entry> {
+    let Socket::Connection(at, generation) = socket else { return None };
+    places.get_mut(at as usize).filter(|place| place.generation == generation)?.entry.as_mut()
 }

@@ -7,6 +7,7 @@
 //! Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
 //! `output` what waits to be written. `peers` are the other ends of TCP relaying (RFC 6062).
 
+mod admission;
 mod connection;
 mod connections;
 mod effects;
@@ -27,10 +28,11 @@ use hairpin_proto::turn::{Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::admission::ConnectionLimits;
 use self::connection::Connection;
 pub use self::connection::End;
+pub use self::connections::ConnectionCounts;
 use self::connections::Connections;
-pub use self::connections::{ConnectionCounts, ConnectionLimits};
 use self::peers::Peers;
 pub use self::report::{Counters, LIMITS, Report};
 pub use self::reservations::Reservations;
@@ -65,6 +67,8 @@ enum Command {
     Report(oneshot::Sender<Report>),
     /// A client's connection whose last message is for this shard.
     Adopt(Box<Connection>),
+    /// From now on new clients are sent elsewhere, or are welcome again.
+    Drain(bool),
     Shutdown,
 }
 
@@ -132,6 +136,11 @@ impl ShardHandle {
     pub fn shut_down(&self) {
         // A shard that has stopped already needs no telling.
         let _ = self.commands.send(Command::Shutdown);
+    }
+
+    /// Sends new clients elsewhere, or lets them in again. Those that are there stay. Does not wait.
+    pub fn drain(&self, is_draining: bool) {
+        let _ = self.commands.send(Command::Drain(is_draining));
     }
 
     /// Waits until its thread has ended.

@@ -77,6 +77,8 @@ pub struct Report {
     pub allocations: usize,
     /// Open sockets of relayed addresses.
     pub relays: usize,
+    /// Whether new clients are sent elsewhere.
+    pub is_draining: bool,
     /// Connections of clients.
     pub connections: ConnectionCounts,
     /// Connections with peers (RFC 6062).

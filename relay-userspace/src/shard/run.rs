@@ -59,6 +59,7 @@ impl Shard {
                         let _ = answer.send(self.state.report());
                     }
                     Some(Command::Adopt(connection)) => self.adopt(*connection),
+                    Some(Command::Drain(is_draining)) => self.state.server.set_draining(is_draining),
                     Some(Command::Shutdown) | None => {
                         self.state.shut_down();
                         return Ok(());

@@ -250,6 +250,7 @@ impl State {
             counters: self.counters,
             allocations: self.server.allocations(),
             relays: self.sockets.open(),
+            is_draining: self.server.is_draining(),
             connections: self.connections.counts(),
             peers: self.peers.len(),
             messages: self.server.message_counts().clone(),

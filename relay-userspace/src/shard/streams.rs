@@ -42,13 +42,14 @@ impl State {
                         continue;
                     }
                     let source = (!proxied).then(|| five_tuple.client.ip());
-                    let connection = Connection::new(stream, five_tuple, accepts, proxied);
-                    let mut evicted = None;
-                    // Who is not let in is closed, and counted, already.
-                    let _ = self.connections.accept(connection, source, Instant::now(), &mut evicted);
-                    if let Some(evicted) = evicted {
-                        self.end(evicted, End::TooMany);
+                    if self.connections.may_come(source).is_err() {
+                        continue;
                     }
+                    if let Some(displaced) = self.connections.displaced() {
+                        self.end(displaced, End::TooMany);
+                    }
+                    let connection = Connection::new(stream, five_tuple, accepts, proxied);
+                    self.connections.accept(connection, source, Instant::now());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_exhausted(&error) => {
