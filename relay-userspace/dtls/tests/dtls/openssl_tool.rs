@@ -216,7 +216,6 @@ fn we_connect_to_the_server_of_openssl() {
         &key,
         "-alpn",
         "stun.turn",
-        "-rev",
         "-naccept",
         "1",
     ]);
