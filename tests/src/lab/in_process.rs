@@ -14,8 +14,7 @@ use hairpin::random::SystemRandomness;
 use hairpin::shard::{Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
-    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig,
-    Translation,
+    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Translation,
 };
 
 use super::Namespace;
