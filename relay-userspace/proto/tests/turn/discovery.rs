@@ -215,6 +215,7 @@ fn a_response_port_is_where_the_response_goes() {
             at(if change.ip { SECOND[0] } else { FIRST[0] }, if change.port { 3479 } else { 3478 })
         );
         assert_eq!(reply.get(), Some(XorMappedAddress(socket(CLIENT))), "where the request came from");
+        assert_eq!(reply.get(), Some(MappedAddress(socket(CLIENT))));
     }
     let two_bytes = [&request(|request| request)[..2], &[0, 8], &request(|request| request)[4..]].concat();
     let two_bytes = [&two_bytes[..], &[0x00, 0x27, 0, 2, 0x00, 0x63, 0, 0]].concat();

@@ -65,7 +65,10 @@ fn clients_reach_each_other_through_their_public_addresses() {
 
 #[test]
 fn what_is_bound_to_is_no_peer() {
-    let mut relay = Relay::default();
+    let mut config = config();
+    // Its network may be, the relay itself is not.
+    config.peer_policy.allow("192.0.2.0/24".parse().unwrap());
+    let mut relay = Relay::new(config);
     let (mut alice, mut bob) = (Client::alice("203.0.113.7:41000"), Client::alice("203.0.113.8:41000"));
     relay.allocate(&mut alice);
     let (bob_id, bobs) = allocate(&mut relay, &mut bob);
@@ -73,7 +76,7 @@ fn what_is_bound_to_is_no_peer() {
     relay.permit(&mut alice, &[&bound]).expect_error(&alice, 403);
     relay.permit(&mut alice, &[&bobs, &bound]).expect_error(&alice, 403);
     relay.bind_channel(&mut alice, 0x4000, &bound).expect_error(&alice, 403);
-    relay.permit(&mut alice, &[&bobs]).expect_success(&alice);
+    relay.permit(&mut alice, &[&bobs, "192.0.2.99:1"]).expect_success(&alice);
     assert_eq!(relay.client_sends(&alice, &send_indication(&bound, b"x")), dropped(Discard::ForbiddenPeer));
     relay.shut_down();
 }
