@@ -90,6 +90,7 @@ impl Relay {
                     shard: index,
                     shards: config.shards,
                     tcp_relay: false,
+                    mobility: None,
                 },
                 Box::new(SystemRandomness::default()),
             );

@@ -292,6 +292,8 @@ impl State {
                 Effect::Close { relay } => self.sockets.close(relay),
                 // Only asked for by allocations of TCP, of which there are none here.
                 Effect::Connect { .. } | Effect::Join { .. } | Effect::CloseConnection { .. } => {}
+                // Nobody moves without a key for tickets.
+                Effect::Moved { .. } | Effect::Left { .. } => {}
                 Effect::DropReservation { token } => self.sockets.drop_reservation(token),
                 Effect::InstallFlow { flow, expires } => self.datapath.install(self.kernel_flow(&flow), expires),
                 Effect::RemoveFlow { flow } => self.datapath.remove(self.kernel_flow(&flow)),

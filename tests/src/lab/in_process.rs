@@ -68,6 +68,7 @@ impl InProcess {
                 shard: 0,
                 shards: 1,
                 tcp_relay: false,
+                mobility: None,
             };
             let open = |address| UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
             let shard = ShardHandle::spawn(Parts {

@@ -9,8 +9,6 @@ use crate::stun::attribute::{
 
 /// MAPPED-ADDRESS, RFC 8489 section 14.1: understood, and of no use to a server.
 const MAPPED_ADDRESS: u16 = 0x0001;
-/// MOBILITY-TICKET, RFC 8016 section 3.1: need not be understood.
-pub(super) const MOBILITY_TICKET: u16 = 0x8030;
 
 /// Attributes below 0x8000 that are understood.
 ///

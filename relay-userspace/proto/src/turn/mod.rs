@@ -2,7 +2,7 @@
 //!
 //! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`, `connection` for those of RFC 6062), `relaying` moves application data, and `icmp` tells of what was
+//! `channel_bind`, `connection` for those of RFC 6062, `mobility` for RFC 8016), `relaying` moves application data, and `icmp` tells of what was
 //! lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be forwarded without asking.
 
 mod allocate;
@@ -18,6 +18,7 @@ mod expiry;
 mod flow;
 mod icmp;
 mod message_counts;
+mod mobility;
 mod nonce;
 mod outbox;
 mod peer_policy;
@@ -31,6 +32,7 @@ mod request;
 mod retransmission;
 mod server;
 mod slab;
+mod ticket;
 mod timer;
 
 pub use config::{Limits, RelayAddress, ServerConfig};

@@ -9,6 +9,8 @@ mod dual;
 mod harness;
 mod icmp;
 mod invariants;
+mod mobility;
+mod moves;
 mod permissions;
 mod refresh;
 mod relaying;
