@@ -145,6 +145,7 @@ mod tests {
             proxies: Vec::new(),
             connections: Connections { all: None, new: 100, new_of_source: 10 },
             tcp_relay: false,
+            mobility: false,
             discovery: None,
             translation: Translation::default(),
             alternates: Vec::new(),

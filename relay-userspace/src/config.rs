@@ -27,6 +27,8 @@ pub struct Config {
     pub connections: Connections,
     /// Whether clients may have connections with peers (RFC 6062).
     pub tcp_relay: bool,
+    /// Whether clients may move to another address with their allocation (RFC 8016).
+    pub mobility: bool,
     /// Sockets for NAT behaviour discovery (RFC 5780), which are among the listeners; none: it is off. With an empty list,
     /// what a server with one address can serve of it is on.
     pub discovery: Option<Vec<DiscoverySockets>>,

@@ -69,6 +69,8 @@ impl Relay {
         let authority = Authority::new(&config)?;
         let certificates = config.certificates.iter().map(Certificate::read).collect::<Result<Vec<_>, _>>()?;
         let tls = (!certificates.is_empty()).then(|| tls::server_config(&certificates)).transpose()?;
+        let is_dtls = |listener: &Listener| listener.transport == Transport::Dtls;
+        let dtls = config.listeners.iter().any(is_dtls).then(|| tls::dtls_context(&certificates)).transpose()?;
         let opened = Opened::all(&config, tls.as_ref())?;
         try_relay_addresses(&config)?;
         let admin = match config.admin {
@@ -82,6 +84,7 @@ impl Relay {
         let reservations = Reservations::default();
         let nonce_key = random::bytes()?;
         let policy = peer_policy(&config, &opened.listeners, &own_addresses);
+        let mobility = config.mobility.then(random::bytes).transpose()?;
         let discovery = config.discovery.as_deref().map(discovery).transpose()?;
         let share = |of: usize| of.div_ceil(config.shards as usize);
         let mut parts = Vec::new();
@@ -108,6 +111,7 @@ impl Relay {
                     shard: index,
                     shards: config.shards,
                     tcp_relay: config.tcp_relay,
+                    mobility,
                 },
                 Box::new(SystemRandomness::default()),
             );
@@ -120,6 +124,7 @@ impl Relay {
                     new_of_source: config.connections.new_of_source as usize,
                 },
                 proxies: config.proxies.clone(),
+                dtls: dtls.clone(),
                 translation: config.translation.clone(),
                 server,
                 reservations: reservations.clone(),

@@ -4,12 +4,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
+use hairpin_dtls::{Pem, ServerContext};
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::random;
 
 /// What a client may ask for (RFC 7443 section 6): both are answered by the same server.
 const PROTOCOLS: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
@@ -135,6 +139,25 @@ pub fn server_config(certificates: &[Certificate]) -> Result<Arc<rustls::ServerC
         config.ticketer = ticketer;
     }
     Ok(Arc::new(config))
+}
+
+/// What associations over DTLS 1.2 are made with, from the same certificates.
+pub fn dtls_context(certificates: &[Certificate]) -> anyhow::Result<ServerContext> {
+    let names: Vec<_> = certificates
+        .iter()
+        .map(|Certificate { files, .. }| {
+            [&files.certificate, &files.private_key].map(|path| path.display().to_string())
+        })
+        .collect();
+    let certified: Vec<_> = certificates
+        .iter()
+        .zip(&names)
+        .map(|(certificate, [chain, key])| hairpin_dtls::CertifiedKey {
+            chain: Pem { name: chain, bytes: &certificate.chain },
+            key: Pem { name: key, bytes: &certificate.key },
+        })
+        .collect();
+    ServerContext::new(&certified, random::bytes()?).context("--certificate, --private-key")
 }
 
 /// Certificates in the order of the options.

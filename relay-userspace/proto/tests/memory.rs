@@ -91,6 +91,7 @@ fn server() -> Server {
         shard: 0,
         shards: 1,
         tcp_relay: false,
+        mobility: None,
     };
     Server::new(config, Box::new(Fixed(0)))
 }

@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long)]
     tcp_relay: bool,
 
+    /// Let clients move to another address with their allocation (RFC 8016)
+    #[arg(long)]
+    mobility: bool,
+
     /// Another server to send clients to when this one is full or drained: turn: for clients over udp and tcp, turns: for
     /// those over tls and dtls, neither for both; with the name in its certificate if that differs from ours; may be
     /// repeated, they are taken in turn
@@ -250,6 +254,7 @@ impl Args {
             certificates,
             proxies: self.proxy_protocol,
             tcp_relay: self.tcp_relay,
+            mobility: self.mobility,
             discovery,
             translation,
             alternates: self.alternate_server,

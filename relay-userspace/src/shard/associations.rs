@@ -74,7 +74,7 @@ pub(super) enum Received {
     Association,
     /// It began an association that takes the place of another: what was begun in that one is over.
     Anew,
-    /// This many bytes in [`Associations::reply`] are the answer.
+    /// A stranger is to be answered by [`Associations::reply`].
     Reply,
     /// Nothing.
     Ignored,
@@ -210,12 +210,12 @@ impl Associations {
 
     /// The next datagram for a client.
     pub(super) fn next_datagram(&mut self, client: &FiveTuple) -> Option<&[u8]> {
-        let association = self.by_client.get_mut(client)?;
-        // Not `or_else`: the borrow of the first would last as long as the answer's.
-        if association.session.has_datagrams() {
-            return association.session.next_datagram();
-        }
-        association.successor.as_mut()?.next_datagram()
+        self.by_client.get_mut(client)?.session.next_datagram()
+    }
+
+    /// The next datagram for a client that begins anew.
+    pub(super) fn next_datagram_of_successor(&mut self, client: &FiveTuple) -> Option<&[u8]> {
+        self.by_client.get_mut(client)?.successor.as_mut()?.next_datagram()
     }
 
     /// Encrypts a message; [`Associations::next_datagram`] gives it back.
@@ -293,11 +293,24 @@ impl Associations {
         }
     }
 
-    /// Takes an association out.
+    /// Takes a session out, for another shard.
+    pub(super) fn give(&mut self, client: &FiveTuple) -> Option<Session> {
+        let Association { session, standing, resend, .. } = self.by_client.remove(client)?;
+        resend.into_iter().for_each(|at| _ = self.resends.remove(&(at, *client)));
+        self.admission.leave(*client, standing);
+        Some(session)
+    }
+
+    /// Takes a session in, from another shard.
+    pub(super) fn adopt(&mut self, client: FiveTuple, session: Session, now: Instant) {
+        let standing = self.admission.admit(client, Some(client.client.ip()), now);
+        self.by_client.insert(client, Association { session, successor: None, standing, resend: None });
+        self.reschedule(client, now);
+    }
+
+    /// Ends an association that was closed.
     pub(super) fn remove(&mut self, client: &FiveTuple, end: End) {
-        if let Some(association) = self.by_client.remove(client) {
-            association.resend.into_iter().for_each(|at| _ = self.resends.remove(&(at, *client)));
-            self.admission.leave(*client, association.standing);
+        if self.give(client).is_some() {
             self.ended[end as usize] += 1;
         }
     }

@@ -9,8 +9,8 @@ use hairpin_proto::turn::{Discard, Disposition, Now};
 use super::associations::{Plaintexts, Received};
 use super::connection::End;
 use super::socket::Socket;
-use super::state::State;
-use crate::net::{self, IpFields, Outbox};
+use super::state::{State, now};
+use crate::net::{IpFields, Outbox};
 
 impl State {
     /// Passes what an encrypted datagram holds through the engine.
@@ -18,7 +18,7 @@ impl State {
         &mut self,
         now: Now,
         plain: FiveTuple,
-        datagram: &net::Received<'p, Socket>,
+        (datagram, ip): (&[u8], IpFields),
         outbox: &mut Outbox<'_, 'p, Socket>,
         plaintexts: &mut Plaintexts<'p>,
     ) {
@@ -32,14 +32,14 @@ impl State {
         {
             self.end_association(&displaced, End::TooMany);
         }
-        match self.associations.receive(client, datagram.payload, now.instant, plaintexts) {
+        match self.associations.receive(client, datagram, now.instant, plaintexts) {
             Received::Ignored => return self.counters.discard(Discard::NotTurn),
             Received::Reply => {
                 let sent = self.sockets.respond(&client, self.associations.reply());
                 return self.counters.send_failed += u64::from(sent.is_err());
             }
             Received::Anew => {
-                self.server.client_lost(&client);
+                self.server.client_lost(now, &client);
                 self.flush(outbox);
                 self.carry_out();
             }
@@ -48,10 +48,9 @@ impl State {
         while let Some(message) = self.associations.next_plaintext(&client, plaintexts) {
             let disposition = self.server.client_datagram(now, client, message);
             if let Disposition::Elsewhere { shard } = disposition {
-                self.pass_on(shard, client, message);
-            } else {
-                self.carry_through(disposition, Some(datagram.ip), outbox);
+                return self.hand_over_association(shard, client, message);
             }
+            self.carry_through(disposition, Some(ip), outbox);
             let has_allocation = self.server.has_allocation(&client);
             self.associations.heard(&client, now.instant, has_allocation);
         }
@@ -59,6 +58,20 @@ impl State {
         if self.associations.is_closed(&client) {
             self.end_association(&client, End::Client);
         }
+    }
+
+    /// Passes the message through the engine that an association came with.
+    pub(super) fn message<'p>(
+        &mut self,
+        now: Now,
+        client: FiveTuple,
+        message: &'p [u8],
+        outbox: &mut Outbox<'_, 'p, Socket>,
+    ) {
+        let disposition = self.server.client_datagram(now, client, message);
+        self.carry_through(disposition, None, outbox);
+        let has_allocation = self.server.has_allocation(&client);
+        self.associations.heard(&client, now.instant, has_allocation);
     }
 
     /// Sends a message to a client in its association. Returns whether it was sent.
@@ -79,6 +92,9 @@ impl State {
                 all = false;
             }
         }
+        while let Some(datagram) = self.associations.next_datagram_of_successor(client) {
+            self.counters.send_failed += u64::from(self.sockets.respond(client, datagram).is_err());
+        }
         all
     }
 
@@ -87,7 +103,8 @@ impl State {
         self.associations.close(client);
         self.send_encrypted(client);
         self.associations.remove(client, end);
-        self.server.client_lost(client);
+        self.server.client_lost(now(), client);
+        self.forget_visitor(client);
         self.carry_out();
     }
 

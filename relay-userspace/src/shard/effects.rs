@@ -19,6 +19,10 @@ impl State {
                         self.give_up(socket, &five_tuple, end);
                     }
                 }
+                Effect::Respond { five_tuple, message } if five_tuple.transport == Transport::Dtls => {
+                    let message = message.to_vec();
+                    self.encrypt(&five_tuple, &message);
+                }
                 Effect::Respond { five_tuple, message } => {
                     if let Err(error) = self.sockets.respond(&five_tuple, message) {
                         self.counters.send_failed += 1;
@@ -37,6 +41,8 @@ impl State {
                     let local = self.sockets.relayed(relay);
                     self.connect(connection, local, peer);
                 }
+                Effect::Moved { allocation, to, .. } => self.moved(allocation, to),
+                Effect::Left { allocation, five_tuple } => self.left(allocation, &five_tuple),
                 Effect::Join { connection, five_tuple } => self.join(connection, &five_tuple),
                 Effect::CloseConnection { connection } => self.close_connection(connection),
                 Effect::Allocated { allocation } => {
@@ -55,6 +61,7 @@ impl State {
                         );
                     }
                     self.datapath.reset_allocation(index);
+                    self.freed(allocation);
                 }
             }
         }
@@ -64,7 +71,7 @@ impl State {
     fn give_up(&mut self, socket: Socket, five_tuple: &FiveTuple, end: End) {
         debug_assert!(five_tuple.transport != Transport::Udp, "a datagram needs no room");
         if self.connections.remove(socket, Some(end)).is_some() {
-            self.server.client_lost(five_tuple);
+            self.server.client_lost(now(), five_tuple);
         }
     }
 

@@ -4,12 +4,15 @@
 //! batch from them, `state` gives each datagram to the engine and sends what the engine wants forwarded, and `effects`
 //! does what else it asks for. Shards share nothing that a packet touches.
 //!
-//! Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
+//! Clients over DTLS have `associations`, and `dtls` is their way. `visitors` are clients whose datagrams reach another
+//! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
 //! `output` what waits to be written. `peers` are the other ends of TCP relaying (RFC 6062).
 
 mod admission;
+mod associations;
 mod connection;
 mod connections;
+mod dtls;
 mod effects;
 mod output;
 mod peers;
@@ -20,15 +23,19 @@ mod socket;
 mod sockets;
 mod state;
 mod streams;
+mod visitors;
 
 use std::io;
 use std::thread::{self, JoinHandle};
 
+use hairpin_dtls::ServerContext;
+use hairpin_proto::address::FiveTuple;
 use hairpin_proto::turn::{Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::admission::ConnectionLimits;
+use self::associations::Associations;
 use self::connection::Connection;
 pub use self::connection::End;
 pub use self::connections::ConnectionCounts;
@@ -40,6 +47,7 @@ use self::run::Shard;
 pub use self::sockets::Acceptor;
 use self::sockets::Sockets;
 use self::state::State;
+use self::visitors::{Mailbox, Moving, PassedOn, Visitors};
 use crate::datapath;
 use crate::net::UdpSocket;
 
@@ -53,6 +61,8 @@ pub struct Parts {
     pub connections: ConnectionLimits,
     /// Load balancers, whose connections say first for whom they are (PROXY protocol).
     pub proxies: Vec<IpNet>,
+    /// What clients over DTLS are shown; none: there are none.
+    pub dtls: Option<ServerContext>,
     /// How the world sees this host's addresses.
     pub translation: Translation,
     /// Its engine.
@@ -67,6 +77,14 @@ enum Command {
     Report(oneshot::Sender<Report>),
     /// A client's connection whose last message is for this shard.
     Adopt(Box<Connection>),
+    /// A client's datagram that has reached another shard.
+    Datagram(Box<PassedOn>),
+    /// A client's association over DTLS whose last message is for this shard.
+    AdoptAssociation(Box<Moving>),
+    /// The datagrams of this client are for that shard.
+    Guest(FiveTuple, u32),
+    /// The datagrams of this client are for no other shard.
+    NoGuest(FiveTuple),
     /// From now on new clients are sent elsewhere, or are welcome again.
     Drain(bool),
     Shutdown,
@@ -87,20 +105,28 @@ impl ShardHandle {
     /// Starts a thread for each shard.
     pub fn spawn_all(parts: Vec<Parts>) -> io::Result<Vec<Self>> {
         let (senders, inboxes): (Vec<_>, Vec<_>) = parts.iter().map(|_| mpsc::unbounded_channel()).unzip();
-        let spawned = (0..).zip(parts).zip(inboxes);
-        spawned.map(|((index, parts), inbox)| Self::spawn(index, parts, inbox, &senders)).collect()
+        let mailboxes: Vec<_> = senders.iter().cloned().map(Mailbox::new).collect();
+        let spawned = (0..).zip(parts).zip(inboxes.into_iter().zip(senders));
+        spawned
+            .map(|((index, parts), (inbox, commands))| Self::spawn(index, parts, inbox, commands, &mailboxes))
+            .collect()
     }
 
     fn spawn(
         index: u32,
         parts: Parts,
         inbox: mpsc::UnboundedReceiver<Command>,
-        senders: &[mpsc::UnboundedSender<Command>],
+        commands: mpsc::UnboundedSender<Command>,
+        mailboxes: &[Mailbox],
     ) -> io::Result<Self> {
-        let Parts { listeners, acceptors, connections, proxies, translation, server, reservations, datapath } = parts;
+        let Parts { listeners, acceptors, connections, proxies, dtls, translation, server, reservations, datapath } =
+            parts;
         let sockets = Sockets::new(listeners, acceptors, reservations, datapath.clone())?;
-        let shard = Shard::new(State {
+        let has_associations = dtls.is_some();
+        let state = State {
             server,
+            associations: Associations::new(dtls, connections),
+            visitors: Visitors::default(),
             connections: Connections::new(sockets.poll_fd()?, connections),
             peers: Peers::new(sockets.poll_fd()?),
             sockets,
@@ -111,15 +137,16 @@ impl ShardHandle {
             resting: Vec::new(),
             batch_time: 0,
             index,
-            others: senders.to_vec(),
-        });
+            others: mailboxes.to_vec(),
+        };
+        let shard = Shard::new(state, has_associations);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             if let Err(error) = runtime.block_on(shard.run(inbox)) {
                 tracing::error!(shard = index, %error, "a shard has stopped");
             }
         })?;
-        Ok(Self { commands: senders[index as usize].clone(), thread })
+        Ok(Self { commands, thread })
     }
 
     /// For asking it questions.

@@ -6,10 +6,12 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::Command;
+use super::associations::Arena;
 use super::connection::{Connection, StreamBuffer};
 use super::socket::Socket;
 use super::sockets::Ready;
 use super::state::{State, now};
+use super::visitors::{Moving, PassedOn};
 use crate::clock::monotonic_nanoseconds;
 use crate::net::{ReceiveBatch, SendBatch, watch};
 
@@ -23,16 +25,18 @@ pub(super) struct Shard {
     ready: Vec<Ready>,
     receive: ReceiveBatch<Socket>,
     streams: StreamBuffer,
+    arena: Arena,
     send: SendBatch<Socket>,
 }
 
 impl Shard {
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(state: State, has_associations: bool) -> Self {
         Self {
             state,
             ready: Vec::new(),
             receive: ReceiveBatch::new(),
             streams: StreamBuffer::new(),
+            arena: Arena::new(has_associations),
             send: SendBatch::new(),
         }
     }
@@ -59,6 +63,10 @@ impl Shard {
                         let _ = answer.send(self.state.report());
                     }
                     Some(Command::Adopt(connection)) => self.adopt(*connection),
+                    Some(Command::Datagram(datagram)) => self.passed_on(&datagram),
+                    Some(Command::AdoptAssociation(moving)) => self.adopt_association(*moving),
+                    Some(Command::Guest(client, shard)) => self.state.welcome(client, shard),
+                    Some(Command::NoGuest(client)) => self.state.dismiss(&client),
                     Some(Command::Drain(is_draining)) => self.state.server.set_draining(is_draining),
                     Some(Command::Shutdown) | None => {
                         self.state.shut_down();
@@ -119,9 +127,10 @@ impl Shard {
     /// Passes the received batch through the engine.
     fn relay(&mut self) {
         let now = now();
+        let mut plaintexts = self.arena.start();
         let mut outbox = self.send.start();
         for datagram in self.receive.iter() {
-            self.state.relay(now, &datagram, &mut outbox);
+            self.state.relay(now, &datagram, &mut outbox, &mut plaintexts);
         }
         self.state.flush(&mut outbox);
         self.receive.clear();
@@ -151,6 +160,28 @@ impl Shard {
         let mut outbox = self.send.start();
         self.state.frames(now(), socket, self.streams.bytes(), &mut outbox);
         self.state.flush(&mut outbox);
+    }
+
+    /// Passes a datagram that has reached another shard through the engine.
+    fn passed_on(&mut self, datagram: &PassedOn) {
+        self.state.batch_time = monotonic_nanoseconds();
+        self.state.taken();
+        let mut plaintexts = self.arena.start();
+        let mut outbox = self.send.start();
+        let PassedOn { client, ip, payload, .. } = datagram;
+        self.state.client_datagram(now(), *client, payload, *ip, &mut outbox, &mut plaintexts);
+        self.state.flush(&mut outbox);
+        self.state.settle(datagram);
+        self.state.write_out();
+    }
+
+    /// Takes over an association from another shard, with its last message.
+    fn adopt_association(&mut self, moving: Moving) {
+        let (client, message) = self.state.adopt_association(moving);
+        let mut outbox = self.send.start();
+        self.state.message(now(), client, &message, &mut outbox);
+        self.state.flush(&mut outbox);
+        self.state.write_out();
     }
 
     /// Takes over a connection from another shard.

@@ -3,18 +3,18 @@
 use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
-use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
+use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, Transport};
 use hairpin_proto::turn::{AllocationId, Disposition, Forward, IcmpError, Now, Server, Translation};
 use ipnet::IpNet;
-use tokio::sync::mpsc;
 
-use super::Command;
+use super::associations::{Associations, Plaintexts};
 use super::connection::End;
 use super::connections::Connections;
 use super::peers::Peers;
 use super::report::{Counters, Report};
 use super::socket::Socket;
 use super::sockets::Sockets;
+use super::visitors::{Mailbox, Visitors};
 use crate::clock::unix_seconds;
 use crate::datapath::{self, Direction};
 use crate::net::{IcmpReport, IpFields, Outbox, Outgoing, Received, take_error};
@@ -27,6 +27,8 @@ pub(super) struct State {
     pub(super) server: Server,
     pub(super) sockets: Sockets,
     pub(super) connections: Connections,
+    pub(super) associations: Associations,
+    pub(super) visitors: Visitors,
     pub(super) peers: Peers,
     pub(super) datapath: datapath::Handle,
     pub(super) counters: Counters,
@@ -40,31 +42,57 @@ pub(super) struct State {
     pub(super) batch_time: u64,
     pub(super) index: u32,
     /// All shards, by their index, this one included.
-    pub(super) others: Vec<mpsc::UnboundedSender<Command>>,
+    pub(super) others: Vec<Mailbox>,
 }
 
 impl State {
-    /// Passes a datagram through the engine.
-    pub(super) fn relay<'p>(&mut self, now: Now, datagram: &Received<'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
-        let disposition = match datagram.socket {
+    /// Passes a received datagram through the engine.
+    pub(super) fn relay<'p>(
+        &mut self,
+        now: Now,
+        datagram: &Received<'p, Socket>,
+        outbox: &mut Outbox<'_, 'p, Socket>,
+        plaintexts: &mut Plaintexts<'p>,
+    ) {
+        match datagram.socket {
             Socket::Listener(listener) => {
                 let server = self.sockets.server_address(listener, datagram.destination);
-                let five_tuple = FiveTuple::udp(ClientAddr::new(datagram.source), server);
-                if let Err(limit) = self.admit_client(&five_tuple) {
-                    self.counters.refuse(limit);
-                    return;
+                let client = FiveTuple::udp(ClientAddr::new(datagram.source), server);
+                if !self.pass_on_guest(client, datagram.payload, datagram.ip) {
+                    self.client_datagram(now, client, datagram.payload, datagram.ip, outbox, plaintexts);
                 }
-                self.server.client_datagram(now, five_tuple, datagram.payload)
             }
             // A request before it in this batch may have closed the socket.
-            Socket::Relay(..) if self.sockets.relay(datagram.socket).is_none() => return,
+            Socket::Relay(..) if self.sockets.relay(datagram.socket).is_none() => {}
             Socket::Relay(relay, _) => {
                 let peer = PeerAddr::new(self.translation.outside(datagram.source));
-                self.server.peer_datagram(now, relay, peer, datagram.payload)
+                let disposition = self.server.peer_datagram(now, relay, peer, datagram.payload);
+                self.carry_through(disposition, Some(datagram.ip), outbox);
             }
-            Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => return,
-        };
-        self.carry_through(disposition, Some(datagram.ip), outbox);
+            Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => {}
+        }
+    }
+
+    /// Passes a client's datagram through the engine.
+    pub(super) fn client_datagram<'p>(
+        &mut self,
+        now: Now,
+        client: FiveTuple,
+        datagram: &'p [u8],
+        ip: IpFields,
+        outbox: &mut Outbox<'_, 'p, Socket>,
+        plaintexts: &mut Plaintexts<'p>,
+    ) {
+        if self.associations.concern(datagram) {
+            return self.relay_encrypted(now, client, (datagram, ip), outbox, plaintexts);
+        }
+        if let Err(limit) = self.admit_client(&client) {
+            return self.counters.refuse(limit);
+        }
+        match self.server.client_datagram(now, client, datagram) {
+            Disposition::Elsewhere { shard } => self.pass_on(shard, client, datagram, ip),
+            disposition => self.carry_through(disposition, Some(ip), outbox),
+        }
     }
 
     /// Does what the engine has decided about a datagram, or about a message from a stream, which has no header fields
@@ -82,6 +110,7 @@ impl State {
                 self.flush(outbox);
                 self.carry_out();
             }
+            // Whoever asked the engine has looked at it.
             Disposition::Elsewhere { .. } => {}
             Disposition::Discard(reason) => self.counters.discard(reason),
         }
@@ -123,6 +152,15 @@ impl State {
                 let parts = [header.as_bytes(), payload, &[0; 3][..*padding]];
                 let sent = self.connections.of(five_tuple).is_some_and(|socket| self.connections.send(socket, parts));
                 if sent {
+                    self.counters.to_client.packets += 1;
+                    self.counters.to_client.bytes += payload.len() as u64;
+                }
+            }
+            Forward::ToClient { five_tuple, header, payload, padding, .. }
+                if five_tuple.transport == Transport::Dtls =>
+            {
+                let message = [header.as_bytes(), payload, &[0; 3][..*padding]].concat();
+                if self.encrypt(five_tuple, &message) {
                     self.counters.to_client.packets += 1;
                     self.counters.to_client.bytes += payload.len() as u64;
                 }
@@ -212,7 +250,8 @@ impl State {
     /// When there is something to be done although nothing arrives.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let resting = self.resting.iter().map(|(until, _)| *until).min();
-        [self.server.poll_timeout(), self.connections.next_deadline(), resting].into_iter().flatten().min()
+        let clients = [self.connections.next_deadline(), self.associations.next_deadline()];
+        [self.server.poll_timeout(), resting].into_iter().chain(clients).flatten().min()
     }
 
     /// Ends all whose time has come.
@@ -223,6 +262,7 @@ impl State {
         while let Some(socket) = self.take_silent(now.instant) {
             self.end(socket, End::Timeout);
         }
+        self.handle_association_timeouts(now.instant);
         self.wake_acceptors(now.instant);
         self.write_out();
     }
@@ -246,12 +286,14 @@ impl State {
     }
 
     pub(super) fn report(&self) -> Report {
+        let mut connections = self.connections.counts();
+        self.associations.add_to(&mut connections);
         Report {
             counters: self.counters,
             allocations: self.server.allocations(),
             relays: self.sockets.open(),
             is_draining: self.server.is_draining(),
-            connections: self.connections.counts(),
+            connections,
             peers: self.peers.len(),
             messages: self.server.message_counts().clone(),
         }

@@ -136,7 +136,7 @@ impl State {
     fn hand_over(&mut self, socket: Socket, shard: u32, bytes: &[u8]) {
         let Some(five_tuple) = self.connections.get(socket).map(Connection::five_tuple) else { return };
         let Some(mut connection) = self.connections.remove(socket, None) else { return };
-        self.server.client_lost(&five_tuple);
+        self.server.client_lost(now(), &five_tuple);
         self.carry_out();
         connection.keep(bytes);
         if let Some(other) = self.others.get(shard as usize) {
@@ -180,7 +180,7 @@ impl State {
             self.server.connection_closed(now(), id);
         }
         if is_identified {
-            self.server.client_lost(&five_tuple);
+            self.server.client_lost(now(), &five_tuple);
         }
         self.carry_out();
     }

@@ -71,6 +71,7 @@ impl InProcess {
                 shard: 0,
                 shards: 1,
                 tcp_relay: false,
+                mobility: None,
             };
             let open = |address| UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
             let parts = Parts {
@@ -78,6 +79,7 @@ impl InProcess {
                 acceptors: Vec::new(),
                 connections: ConnectionLimits { all: 1, new: 1, new_of_source: 1 },
                 proxies: Vec::new(),
+                dtls: None,
                 translation: Translation::default(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
                 reservations: Reservations::default(),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, FAMILIES, PeerTransport, Relay, RelayOwner};
-use super::attributes::{MOBILITY_TICKET, Unknown};
+use super::attributes::Unknown;
 use super::config::Limits;
 use super::effect::{BindError, BindRequest, Effect, RelayId};
 use super::flow::{Base, Installed};
@@ -18,8 +18,8 @@ use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
 use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, Attribute, DontFragment, EvenPort, Lifetime, RequestedAddressFamily,
-    RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
+    AdditionalAddressFamily, AddressErrorCode, Attribute, DontFragment, EvenPort, Lifetime, MobilityTicket,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
 };
 use crate::stun::{ErrorCode, MessageBuilder};
 
@@ -38,6 +38,7 @@ pub(super) struct PendingAllocate {
     reply: ReplyTo,
     username: Box<str>,
     peers: PeerTransport,
+    wants_ticket: bool,
     lifetime: Duration,
     lease: Lease,
     /// The token that the next port is reserved under.
@@ -81,6 +82,7 @@ impl Server {
         if self.allocations.of_client(&five_tuple).is_some() {
             return Err(ErrorCode::ALLOCATION_MISMATCH);
         }
+        let wants_ticket = self.wants_ticket(request)?;
         let (peers, asked) = self.what_is_asked(request)?;
         let lifetime = request.optional::<Lifetime>()?;
         let redeems = matches!(asked, Asked::Reserved(_));
@@ -101,6 +103,7 @@ impl Server {
             reply: request.reply.clone(),
             username: request.username.into(),
             peers,
+            wants_ticket,
             lifetime: granted(&self.limits, lifetime),
             lease,
             token,
@@ -118,10 +121,6 @@ impl Server {
 
     /// RFC 8656 section 7.2, steps 3 to 9, in this order.
     fn what_is_asked(&self, request: &Request<'_>) -> Result<(PeerTransport, Asked), ErrorCode> {
-        // A server that knows mobility and does not allow it says so, rather than leaving the client without a ticket.
-        if request.message.find(MOBILITY_TICKET).is_some() {
-            return Err(ErrorCode::MOBILITY_FORBIDDEN);
-        }
         let peers = match request.required()? {
             RequestedTransport(UDP) => PeerTransport::Udp,
             RequestedTransport(TCP) if self.tcp_relay => PeerTransport::Tcp,
@@ -285,10 +284,11 @@ impl Server {
             self.abandon_token(pending.token);
             return self.fail(&pending.reply, self.failure(&pending), Unknown::default());
         };
-        let PendingAllocate { reply, username, peers, lifetime, lease, token, slots, .. } = pending;
+        let PendingAllocate { reply, username, peers, wants_ticket, lifetime, lease, token, slots, .. } = pending;
 
         let expires = now + lifetime;
         let mut allocation = Allocation::new(reply.five_tuple, username, peers, lease);
+        allocation.ticket = wants_ticket.then(|| self.first_ticket());
         for (id, address) in slots.iter().filter_map(bound) {
             let relay = Relay { id, address, expires, installed: Installed::default() };
             allocation.set_relay(AddressFamily::of(address.ip()), relay);
@@ -314,11 +314,14 @@ impl Server {
 
         let relayed: Vec<XorRelayedAddress> =
             slots.iter().filter_map(bound).map(|(_, address)| XorRelayedAddress(self.public(address))).collect();
+        let ticket = self.ticket_of(allocation);
+        let ticket = ticket.as_ref().map(|ticket| MobilityTicket(ticket.as_bytes()));
         let mapped = XorMappedAddress(reply.five_tuple.client.socket());
         self.succeed(now, &reply, |response| {
             let response = relayed.iter().fold(response, MessageBuilder::with);
             let response =
                 response.with(&Lifetime(lifetime.as_secs() as u32)).with_option(token.as_ref()).with(&mapped);
+            let response = response.with_option(ticket.as_ref());
             slots.iter().fold(response, |response, slot| match *slot {
                 Slot::Failed { family, code } => response.with(&AddressErrorCode { family, code }),
                 Slot::Waiting { .. } | Slot::Bound { .. } => response,

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
+use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
 use super::slab::Slab;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
@@ -39,7 +40,11 @@ pub(super) enum PeerTransport {
 /// What a client has on the server. It has at least one relayed transport address, and ends with the last.
 #[derive(Debug)]
 pub(super) struct Allocation {
+    /// Where data for the client goes.
     pub(super) five_tuple: FiveTuple,
+    pub(super) presence: Presence,
+    /// Of a client that may move.
+    pub(super) ticket: Option<TicketState>,
     /// Who made it; only this user may change it.
     pub(super) username: Box<str>,
     pub(super) peers: PeerTransport,
@@ -85,6 +90,8 @@ impl Allocation {
     pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, peers: PeerTransport, lease: Lease) -> Self {
         Self {
             five_tuple,
+            presence: Presence::Here,
+            ticket: None,
             username,
             peers,
             relays: [None; 2],
@@ -247,9 +254,9 @@ impl Allocations {
 
     pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
         let Some(allocation) = self.by_id.remove(id) else { return };
-        // A client that is lost may have left its address to another one.
-        if self.by_client.get(&allocation.five_tuple) == Some(&AllocationId(id)) {
-            self.by_client.remove(&allocation.five_tuple);
+        self.remove_client(&allocation.five_tuple, AllocationId(id));
+        if let Presence::Moving(to) = allocation.presence {
+            self.remove_client(&to, AllocationId(id));
         }
     }
 
@@ -273,9 +280,24 @@ impl Allocations {
         self.by_client.contains_key(five_tuple)
     }
 
-    /// Forgets where the client of an allocation is: what comes from there is no longer its own.
-    pub(super) fn forget_client(&mut self, five_tuple: &FiveTuple) -> Option<AllocationId> {
-        self.by_client.remove(five_tuple)
+    /// Whether a client has this allocation.
+    pub(super) fn has_client(&self, id: AllocationId, five_tuple: &FiveTuple) -> bool {
+        self.by_client.get(five_tuple) == Some(&id)
+    }
+
+    /// What comes from this five-tuple is the allocation's too.
+    pub(super) fn add_client(&mut self, five_tuple: FiveTuple, id: AllocationId) {
+        self.by_client.insert(five_tuple, id);
+    }
+
+    /// What comes from this five-tuple is no longer the allocation's. Returns whether it was.
+    pub(super) fn remove_client(&mut self, five_tuple: &FiveTuple, id: AllocationId) -> bool {
+        // A client that is lost may have left its address to another one.
+        let was_known = self.has_client(id, five_tuple);
+        if was_known {
+            self.by_client.remove(five_tuple);
+        }
+        was_known
     }
 
     /// Names a relayed transport address to be.

@@ -7,9 +7,6 @@ use crate::stun::attribute::{
     Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 
-/// MOBILITY-TICKET, RFC 8016 section 3.1: need not be understood.
-pub(super) const MOBILITY_TICKET: u16 = 0x8030;
-
 /// Attributes below 0x8000 that are understood.
 ///
 /// One set for all methods: an attribute that is known but unexpected is ignored (RFC 8489 section 6.3).

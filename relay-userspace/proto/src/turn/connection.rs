@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::allocation::PeerTransport;
 use super::attributes::Unknown;
 use super::effect::{AllocationId, ConnectError, ConnectionId, Effect, Now, RelayId};
+use super::mobility::Presence;
 use super::request::{ReplyTo, Request};
 use super::server::{Outcome, Server};
 use super::timer::Timer;
@@ -99,7 +100,13 @@ impl Server {
             self.forget_connection(id);
             return;
         }
+        let allocation = connection.allocation;
         let Stage::Opening(reply) = std::mem::replace(&mut connection.stage, Stage::Pending) else { return };
+        // Who has asked over a connection that is lost never learns of this one's name.
+        if !self.allocations.has_client(allocation, &reply.five_tuple) {
+            return self.end_connection(id);
+        }
+        let Some(connection) = self.connections.get_mut(&id) else { return };
         let deadline = now + BIND_TIMEOUT;
         let before = connection.deadline.replace(deadline);
         if let Some(before) = before {
@@ -113,6 +120,7 @@ impl Server {
     pub(super) fn accept(&mut self, now: Now, relay: RelayId, peer: PeerAddr) -> Option<ConnectionId> {
         let (allocation_id, allocation) = self.live_owner(now, relay).ok()?;
         let welcome = allocation.peers == PeerTransport::Tcp
+            && allocation.presence != Presence::Lost
             && allocation.permits(peer.ip(), now.instant)
             && !allocation.connections.contains_key(&peer)
             && allocation.connections.len() < self.limits.connections;
@@ -190,7 +198,7 @@ impl Server {
         }
         // Nobody is told who has gone meanwhile.
         if let Stage::Opening(reply) = connection.stage
-            && self.allocations.is_client(&reply.five_tuple)
+            && self.allocations.has_client(connection.allocation, &reply.five_tuple)
         {
             self.fail(&reply, ErrorCode::CONNECTION_TIMEOUT_OR_FAILURE, Unknown::default());
         }

@@ -142,6 +142,8 @@ pub enum Discard {
     OtherIcmp,
     /// Data in a message, of a client whose allocation has connections to its peers (RFC 6062).
     TcpAllocation,
+    /// From a peer, for a client whose connection has ended and that has not come back yet (RFC 8016).
+    NoClient,
 }
 
 impl Discard {
@@ -160,6 +162,7 @@ impl Discard {
         Self::TooLong,
         Self::OtherIcmp,
         Self::TcpAllocation,
+        Self::NoClient,
     ];
 
     /// The name in metrics.
@@ -178,6 +181,7 @@ impl Discard {
             Self::TooLong => "too_long",
             Self::OtherIcmp => "other_icmp",
             Self::TcpAllocation => "tcp_allocation",
+            Self::NoClient => "no_client",
         }
     }
 }
@@ -255,6 +259,24 @@ pub enum Effect<'s> {
     Allocated {
         /// Its name.
         allocation: AllocationId,
+    },
+    /// The client of an allocation has come back from another address (RFC 8016): what comes from `to` is the
+    /// allocation's too. What comes from `from` still is, until [`Effect::Left`] says otherwise.
+    Moved {
+        /// The allocation.
+        allocation: AllocationId,
+        /// Where the client was.
+        from: FiveTuple,
+        /// Where it is.
+        to: FiveTuple,
+    },
+    /// What comes from a five-tuple is no longer the allocation's, which goes on without it. For all five-tuples that it
+    /// still has when it ends, [`Effect::Freed`] says so.
+    Left {
+        /// The allocation.
+        allocation: AllocationId,
+        /// Where the client was.
+        five_tuple: FiveTuple,
     },
     /// An allocation has ended; its name is free from now on.
     Freed {

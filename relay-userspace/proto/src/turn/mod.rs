@@ -2,9 +2,10 @@
 //!
 //! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`, `connection` for those of RFC 6062); `binding` answers everybody, also those who probe their NAT
-//! (`discovery`); `redirect` sends clients to other servers; `relaying` moves application data, and `icmp` tells of what
-//! was lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be forwarded without asking.
+//! `channel_bind`, `connection` for those of RFC 6062, `mobility` for RFC 8016); `binding` answers everybody, also those
+//! who probe their NAT (`discovery`); `redirect` sends clients to other servers; `relaying` moves application data, and
+//! `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be
+//! forwarded without asking.
 
 mod allocate;
 mod allocation;
@@ -21,6 +22,7 @@ mod expiry;
 mod flow;
 mod icmp;
 mod message_counts;
+mod mobility;
 mod nonce;
 mod outbox;
 mod peer_policy;
@@ -35,6 +37,7 @@ mod request;
 mod retransmission;
 mod server;
 mod slab;
+mod ticket;
 mod timer;
 mod translation;
 

@@ -34,6 +34,14 @@ impl RandomPool {
         ReservationToken(self.take())
     }
 
+    pub(super) fn ticket_nonce(&mut self) -> [u8; 12] {
+        self.take()
+    }
+
+    pub(super) fn serial(&mut self) -> u64 {
+        u64::from_be_bytes(self.take())
+    }
+
     pub(super) fn number(&mut self) -> u32 {
         u32::from_be_bytes(self.take())
     }

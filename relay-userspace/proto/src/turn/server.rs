@@ -25,10 +25,11 @@ use super::redirect::Redirect;
 use super::relaying::disposition;
 use super::request::{ReplyTo, Request};
 use super::retransmission::Retransmissions;
+use super::ticket::{SealedTicket, Tickets};
 use super::timer::Timers;
 use super::translation::Translation;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
-use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken};
+use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, Nonce, Realm, ReservationToken};
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 
 /// A TURN server (RFC 8489, RFC 8656), or one shard of it.
@@ -69,6 +70,7 @@ pub struct Server {
     pub(super) shard: u32,
     pub(super) shards: u32,
     pub(super) tcp_relay: bool,
+    pub(super) tickets: Option<Tickets>,
     pub(super) retransmissions: Retransmissions,
     pub(super) timers: Timers,
     pub(super) outbox: Outbox,
@@ -83,8 +85,8 @@ pub struct Server {
 pub(super) enum Outcome {
     /// It is answered without attributes of its own.
     Done,
-    /// It is answered with this lifetime.
-    Lifetime(Lifetime),
+    /// It is answered with this lifetime, and with a new ticket if it came with one.
+    Lifetime(Lifetime, Option<SealedTicket>),
     /// It is answered without attributes of its own, and then the connection it came over carries a peer's bytes.
     Join(ConnectionId),
     /// It is answered when the driver has done its part.
@@ -122,6 +124,7 @@ impl Server {
             shard: config.shard,
             shards: config.shards,
             tcp_relay: config.tcp_relay,
+            tickets: config.mobility.as_ref().map(Tickets::new),
             retransmissions: Retransmissions::default(),
             timers: Timers::default(),
             outbox: Outbox::default(),
@@ -198,16 +201,13 @@ impl Server {
         self.forget_connection(connection);
     }
 
-    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends. Not meant for a
-    /// connection that [`Effect::Join`] has joined to a peer's, which is no longer the server's.
-    pub fn client_lost(&mut self, five_tuple: &FiveTuple) {
+    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends, except for the
+    /// allocation of a client that has a ticket to come back with (RFC 8016). Not meant for a connection that [`Effect::Join`] has joined to a peer's, which is no longer the server's.
+    pub fn client_lost(&mut self, now: Now, five_tuple: &FiveTuple) {
         if let Some(pending) = self.pending.remove(five_tuple) {
             self.abandon(&pending);
         }
-        // First, so that nothing is sent there any more.
-        if let Some(id) = self.allocations.forget_client(five_tuple) {
-            self.end_allocation(id);
-        }
+        self.lose_client(now.instant, five_tuple);
     }
 
     /// Ends all whose time has come.
@@ -217,7 +217,7 @@ impl Server {
 
     /// When [`Server::handle_timeout`] is due; `None` if nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.outbox.due()).min()
     }
 
     /// The next thing to be done. A response must be sent before anything else is given to the server.
@@ -334,8 +334,11 @@ impl Server {
         };
         match outcome {
             Ok(Outcome::Done) => self.succeed(now.instant, &request.reply, |response| response),
-            Ok(Outcome::Lifetime(lifetime)) => {
-                self.succeed(now.instant, &request.reply, |response| response.with(&lifetime));
+            Ok(Outcome::Lifetime(lifetime, ticket)) => {
+                let ticket = ticket.as_ref().map(|ticket| MobilityTicket(ticket.as_bytes()));
+                self.succeed(now.instant, &request.reply, |response| {
+                    response.with(&lifetime).with_option(ticket.as_ref())
+                });
             }
             Ok(Outcome::Join(connection)) => {
                 self.succeed(now.instant, &request.reply, |response| response);
@@ -353,20 +356,28 @@ impl Server {
                 let connection: ConnectionId = message.attribute().ok()??;
                 Some(connection.shard(self.shards)).filter(|shard| *shard != self.shard)
             }
+            // One of a shard that there is no longer finds no allocation here.
+            Method::REFRESH => {
+                let ticket = self.ticket_in(message)?;
+                Some(ticket.shard).filter(|shard| *shard != self.shard && *shard < self.shards)
+            }
             _ => None,
         }
     }
 
     /// The username that the allocation was made with that a request is about.
     fn established(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<&str> {
-        let id = match message.method() {
+        let allocation = match message.method() {
             Method::CONNECTION_BIND => {
                 let connection: ConnectionId = message.attribute().ok()??;
-                self.connections.get(&connection)?.allocation
+                self.allocations.find(self.connections.get(&connection)?.allocation)?
             }
-            _ => self.allocations.of_client(five_tuple)?.0,
+            Method::REFRESH if message.find(MobilityTicket::TYPE).is_some() => {
+                self.of_ticket(&self.ticket_in(message)?)?
+            }
+            _ => self.allocations.of_client(five_tuple)?.1,
         };
-        self.allocations.find(id).map(|allocation| &*allocation.username)
+        Some(&*allocation.username)
     }
 
     /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr, ServerAddr, Transport};
 use hairpin_proto::stun::attribute::{
-    ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
-    XorRelayedAddress,
+    ErrorCodeAttribute, Lifetime, MobilityTicket, Nonce, Realm, RequestedTransport, ReservationToken, Username,
+    XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
@@ -39,6 +39,8 @@ pub(crate) enum Event {
     Connect(ConnectionId, RelayId, PeerAddr),
     Join(ConnectionId, FiveTuple),
     CloseConnection(ConnectionId),
+    Moved(AllocationId, FiveTuple, FiveTuple),
+    Left(AllocationId, FiveTuple),
 }
 
 /// What the driver knows of a connection to a peer.
@@ -154,6 +156,7 @@ pub(crate) fn config() -> ServerConfig {
         shard: 0,
         shards: 1,
         tcp_relay: false,
+        mobility: None,
     }
 }
 
@@ -225,6 +228,8 @@ impl Relay {
                 Effect::Connect { connection, relay, peer } => Event::Connect(connection, relay, peer),
                 Effect::Join { connection, five_tuple } => Event::Join(connection, five_tuple),
                 Effect::CloseConnection { connection } => Event::CloseConnection(connection),
+                Effect::Moved { allocation, from, to } => Event::Moved(allocation, from, to),
+                Effect::Left { allocation, five_tuple } => Event::Left(allocation, five_tuple),
             };
             self.carry_out(&event);
             events.push(event);
@@ -283,6 +288,14 @@ impl Relay {
                 assert!(self.allocations.remove(allocation), "{allocation:?} is freed twice");
                 let left = self.flows.values().find(|(flow, _)| flow.allocation == *allocation);
                 assert_eq!(left, None, "a flow outlives its allocation");
+            }
+            Event::Moved(allocation, ..) => {
+                assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's")
+            }
+            Event::Left(allocation, five_tuple) => {
+                assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's");
+                let left = self.flows.values().find(|(flow, _)| flow.five_tuple == *five_tuple);
+                assert_eq!(left, None, "a flow of {five_tuple:?} is left");
             }
             Event::Connect(id, relay, peer) => {
                 assert!(self.streams.contains(relay), "{relay:?} does not speak TCP");
@@ -512,6 +525,12 @@ impl Client {
         }
     }
 
+    /// The same user, at another address, where the old nonce is not good.
+    pub(crate) fn at(&self, address: &str) -> Self {
+        let five_tuple = FiveTuple { client: ClientAddr::new(socket(address)), ..self.five_tuple };
+        Self { five_tuple, nonce: String::new(), ..self.clone() }
+    }
+
     /// The same user, over another transport.
     pub(crate) fn over(mut self, transport: Transport) -> Self {
         self.five_tuple.transport = transport;
@@ -568,6 +587,10 @@ impl Answer {
 
     pub(crate) fn token(&self) -> Option<ReservationToken> {
         self.message().attribute().unwrap()
+    }
+
+    pub(crate) fn ticket(&self) -> Option<Vec<u8>> {
+        self.message().attribute::<MobilityTicket<'_>>().unwrap().map(|ticket| ticket.0.to_vec())
     }
 
     /// The relayed address that was bound at last.

@@ -10,6 +10,8 @@ mod dual;
 mod harness;
 mod icmp;
 mod invariants;
+mod mobility;
+mod moves;
 mod nat;
 mod permissions;
 mod redirect;

@@ -178,7 +178,7 @@ fn all_connections_end_with_their_allocation() {
 #[test]
 fn all_connections_end_with_the_control_connection_and_nobody_is_told() {
     let (mut relay, client) = three_connections();
-    relay.server.client_lost(&client.five_tuple);
+    relay.server.client_lost(relay.now, &client.five_tuple);
     let events = relay.drain();
     assert!(all_closed(&events), "{events:?}");
     assert_eq!(events.len(), 5, "nothing is sent over what is lost");
@@ -193,7 +193,7 @@ fn an_allocation_whose_sockets_are_being_bound_ends_with_the_control_connection(
     let request = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&TCP));
     let events = relay.control(&client, &request);
     let [Event::Bind(id, BindRequest::Stream(_))] = events[..] else { panic!("{events:?}") };
-    relay.server.client_lost(&client.five_tuple);
+    relay.server.client_lost(relay.now, &client.five_tuple);
     assert_eq!(relay.drain(), [Event::Close(id)]);
     relay.shut_down();
 }

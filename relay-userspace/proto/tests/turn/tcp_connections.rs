@@ -384,7 +384,7 @@ fn a_connection_that_ends_is_forgotten_whatever_its_stage() {
 fn a_connection_that_nobody_waits_for_is_closed() {
     let (mut relay, mut client, _) = tcp_relay();
     let connection = connect(&mut relay, &mut client, PEER);
-    relay.server.client_lost(&client.five_tuple);
+    relay.server.client_lost(relay.now, &client.five_tuple);
     assert_eq!(relay.drain()[0], Event::CloseConnection(connection));
     relay.server.peer_connected(relay.now, connection, Ok(()));
     let effects = std::iter::from_fn(|| relay.server.poll_effect().map(|effect| format!("{effect:?}")));
@@ -471,12 +471,12 @@ fn where_tcp_is_not_served_its_methods_are_not_known() {
 #[test]
 fn requests_over_a_stream_are_never_taken_for_retransmissions() {
     let (mut relay, client, _) = tcp_relay();
-    relay.server.client_lost(&client.five_tuple);
+    relay.server.client_lost(relay.now, &client.five_tuple);
     relay.drain();
     let mut again = client.clone();
     let allocate = relay.signed(&mut again, Method::ALLOCATE, |request| request.with(&TCP));
     relay.answer(&again, &allocate).expect_success(&again);
-    relay.server.client_lost(&again.five_tuple);
+    relay.server.client_lost(relay.now, &again.five_tuple);
     relay.drain();
     let answer = relay.answer(&again, &allocate);
     answer.expect_success(&again);
