@@ -70,6 +70,9 @@ install_packages() {
 # To link anything, and to compile the little C there is.
 need gcc cc
 [ -e /usr/include/stdlib.h ] || packages+=(libc6-dev)
+# To link OpenSSL, for DTLS.
+[ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)
+need pkg-config pkg-config
 # To fetch crates.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 if [ "$purpose" = test ]; then

@@ -20,10 +20,6 @@
 //! How long a handshake may take, how many may be under way and how long an association may be silent is for the caller
 //! to say: a session that nobody answers gives up by itself only after a dozen retransmissions, the later ones a minute
 //! apart.
-//!
-//! # Memory
-//!
-//! See [`Session`]: what an idle association takes, and what one in its handshake does.
 
 mod certificate;
 mod client;

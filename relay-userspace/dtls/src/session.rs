@@ -28,6 +28,14 @@ const EARLY: u8 = 16;
 /// A DTLS association, of the server or the client.
 ///
 /// Datagrams that are not of this association, are damaged, or have come before, are dropped without a word.
+///
+/// # Memory
+///
+/// Measured by `examples/measure.rs` with OpenSSL 3.0 on x86-64: a server's session takes 36 kB when it is idle, of
+/// which 17 kB are the buffer of the handshake's messages, which OpenSSL keeps for DTLS. Buffers for records are freed
+/// whenever all there is has been read, and would take 33 kB more. During its handshake a session takes 78 kB, and at
+/// most 17 kB more for each of 16 records that come before their keys, and for each of ten messages that come in
+/// pieces or too early.
 pub struct Session {
     stream: SslStream<Wire>,
     state: State,
@@ -114,8 +122,10 @@ impl Session {
         if handshake { self.advance() } else { Ok(()) }
     }
 
-    /// Takes the next plaintext: its length in `buffer`. Each is what the peer has sent by one call. The session may
-    /// have been closed when there is none.
+    /// Takes the next plaintext: its length in `buffer`. Each is what the peer has sent by one call.
+    ///
+    /// To be called until there is none, also when no data is expected: it is what answers a peer that repeats the end
+    /// of its handshake, and what hears that the peer has closed.
     pub fn next_plaintext(&mut self, buffer: &mut [u8; MAX_PLAINTEXT]) -> Option<usize> {
         while self.state == State::Established && !self.waits {
             if !ffi::prepare(&mut self.stream) {
@@ -130,9 +140,9 @@ impl Session {
                 ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => self.wait(),
                 ErrorCode::ZERO_RETURN => self.close(),
                 _ if self.is_broken() => self.state = State::Closed,
-                // An error that ended nothing: of a record that was dropped.
+                // An error that ended nothing, of a record that was dropped. There may be more in the same datagram.
                 _ if self.wire().inbox.waiting() < before => {}
-                _ => self.wait(),
+                _ => return None,
             }
         }
         None

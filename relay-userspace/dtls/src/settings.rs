@@ -1,9 +1,7 @@
 //! What servers and clients have in common.
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{
-    Ssl, SslContextBuilder, SslContextRef, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
-};
+use openssl::ssl::{Ssl, SslContextBuilder, SslContextRef, SslMethod, SslOptions, SslSessionCacheMode, SslVersion};
 
 /// The longest datagram of a handshake, in bytes: it fits every path that IPv6 allows, below all usual tunnels.
 pub const HANDSHAKE_MTU: u32 = 1200;
@@ -33,8 +31,6 @@ pub(crate) fn builder(method: SslMethod) -> Result<SslContextBuilder, ErrorStack
             | SslOptions::CIPHER_SERVER_PREFERENCE
             | SslOptions::NO_QUERY_MTU,
     );
-    // A datagram that could not be sent is not sent from another buffer, since writes to memory do not fail.
-    builder.set_mode(SslMode::RELEASE_BUFFERS);
     Ok(builder)
 }
 

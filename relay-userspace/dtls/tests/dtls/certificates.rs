@@ -55,7 +55,7 @@ fn errors_name_the_file_and_say_why() {
         chain[second..second + 20].fill(b'!');
         chain
     };
-    let weak = pki::issue(pki::rsa_key(1024), &["weak.example.org"]);
+    let weak = pki::issue(&pki::rsa_key(1024), &["weak.example.org"]);
     for (chain, key, message) in [
         (
             &b"nothing"[..],
@@ -90,7 +90,7 @@ fn certificate_and_key_may_be_in_one_file() {
 fn a_name_that_cannot_be_one_is_refused() {
     let client = pki::client();
     for name in ["", "a\0b", "é.example.org"] {
-        let error = client.connect(name).err().expect("refused");
+        let error = client.connect(name).expect_err("refused");
         assert_eq!(error.to_string(), format!("server name {name:?}: a domain name or an IP address is needed"));
     }
 }

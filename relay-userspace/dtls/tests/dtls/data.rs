@@ -143,7 +143,7 @@ fn garbage_and_replays_do_not_end_a_session() {
     assert_eq!(read(network.server()), [b"once"]);
 
     let mut random = Random(1);
-    for round in 0..5000 {
+    for round in 0..5000_u32 {
         let mut datagram = genuine.clone();
         match round % 5 {
             0 => {}

@@ -52,7 +52,7 @@ fn a_reordered_handshake_needs_no_retransmission() {
 fn long_chains_are_cut_to_fit_the_mtu() {
     let names: Vec<_> = (0..200).map(|number| format!("turn-{number}.a-rather-long-name.example.org")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    let files = pki::issue(pki::ec_key(), &names);
+    let files = pki::issue(&pki::ec_key(), &names);
     let network = Network::established(&pki::client(), names[199], &files.server());
     assert!(files.chain.len() > 8 * 1024, "{} bytes", files.chain.len());
     assert!(network.longest <= HANDSHAKE_MTU as usize, "{} bytes", network.longest);

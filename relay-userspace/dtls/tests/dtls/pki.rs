@@ -49,13 +49,13 @@ pub(crate) fn client() -> ClientContext {
 /// turn.example.org with an RSA key, made once.
 pub(crate) fn rsa() -> &'static Files {
     static FILES: OnceLock<Files> = OnceLock::new();
-    FILES.get_or_init(|| issue(rsa_key(2048), &["turn.example.org"]))
+    FILES.get_or_init(|| issue(&rsa_key(2048), &["turn.example.org"]))
 }
 
 /// turn.example.net and all below wild.example.net with an ECDSA key, made once.
 pub(crate) fn ecdsa() -> &'static Files {
     static FILES: OnceLock<Files> = OnceLock::new();
-    FILES.get_or_init(|| issue(ec_key(), &["turn.example.net", "*.wild.example.net"]))
+    FILES.get_or_init(|| issue(&ec_key(), &["turn.example.net", "*.wild.example.net"]))
 }
 
 pub(crate) fn rsa_key(bits: u32) -> PKey<Private> {
@@ -68,9 +68,9 @@ pub(crate) fn ec_key() -> PKey<Private> {
 }
 
 /// The files of a server with this key and these names.
-pub(crate) fn issue(key: PKey<Private>, names: &[&str]) -> Files {
+pub(crate) fn issue(key: &PKey<Private>, names: &[&str]) -> Files {
     let authority = authority();
-    let leaf = certificate(&key, names[0], names, &authority.intermediate);
+    let leaf = build(key, names[0], names, Some(&authority.intermediate));
     let chain = [leaf.to_pem().unwrap(), authority.intermediate.certificate.to_pem().unwrap()].concat();
     Files { chain, key: key.private_key_to_pem_pkcs8().unwrap() }
 }
@@ -94,10 +94,6 @@ fn authority() -> &'static Authority {
         let intermediate = Issuer { certificate: build(&key, "Intermediate", &[], Some(&root)), key };
         Authority { root: root.certificate.to_pem().unwrap(), intermediate }
     })
-}
-
-fn certificate(key: &PKey<Private>, subject: &str, names: &[&str], issuer: &Issuer) -> X509 {
-    build(key, subject, names, Some(issuer))
 }
 
 /// A server's certificate if there are names, an authority's if not, and a root if there is no issuer.
