@@ -1,31 +1,40 @@
-//! A session on a tokio socket.
+//! A session with a way to the server.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
+use hairpin_proto::address::Transport;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
+use crate::link::{Failure, Link, Route};
 use crate::request::{AllocateOptions, Allocation, Outcome, Request};
 use crate::session::{Event, RequestId, Session, Settings};
+use crate::tls::TlsOptions;
 
 /// How many datagrams of peers wait for [`Client::recv`]; further ones are dropped, as a socket would.
 const INBOX: usize = 4096;
-/// The largest UDP datagram fits.
-const BUFFER: usize = 65_536;
 
 /// How a client is set up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// How the server is reached.
+    pub transport: Transport,
+    /// Needed for [`Transport::Tls`] and [`Transport::Dtls`].
+    pub tls: Option<TlsOptions>,
     /// The local address; by default any, with a free port.
     pub local: Option<SocketAddr>,
     /// Credentials and timers.
     pub settings: Settings,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { transport: Transport::Udp, tls: None, local: None, settings: Settings::default() }
+    }
 }
 
 /// Application data from a peer.
@@ -49,7 +58,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    socket: UdpSocket,
+    link: Link,
     state: Mutex<State>,
     /// A request was made: the task's timer may be too late now.
     changed: Notify,
@@ -62,16 +71,13 @@ struct State {
 }
 
 impl Client {
-    /// Opens a socket towards a server. Nothing is sent yet.
+    /// Opens a way to a server, and waits until there is one: for UDP, nothing is sent yet.
     pub async fn connect(server: SocketAddr, options: Options) -> Result<Self, Error> {
-        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind(options.local.unwrap_or((any, 0).into())).await?;
-        socket.connect(server).await?;
-        // Until the reactor has seen the socket once, `try_send` would refuse.
-        socket.writable().await?;
-        let session = Session::new(options.settings, crate::random_ids());
+        let Options { transport, tls, local, settings } = options;
+        let link = Link::open(&Route { server, local, transport, tls, patience: settings.timing.total() }).await?;
+        let session = Session::over(transport, settings, crate::random_ids());
         let state = Mutex::new(State { session, waiting: HashMap::new() });
-        let shared = Arc::new(Shared { socket, state, changed: Notify::new() });
+        let shared = Arc::new(Shared { link, state, changed: Notify::new() });
         let (sender, receiver) = mpsc::channel(INBOX);
         let task = tokio::spawn(run(Arc::clone(&shared), sender));
         Ok(Self { shared, inbox: tokio::sync::Mutex::new(receiver), task })
@@ -79,7 +85,12 @@ impl Client {
 
     /// The client's own address.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        Ok(self.shared.socket.local_addr()?)
+        Ok(self.shared.link.local_addr()?)
+    }
+
+    /// The protocol that the server has chosen by ALPN, over TLS.
+    pub fn alpn(&self) -> Option<Vec<u8>> {
+        self.shared.link.alpn()
     }
 
     /// The last response, as received; empty if there was none.
@@ -89,8 +100,7 @@ impl Client {
 
     /// Sends bytes to the server as they are, for tests of what no proper client would send.
     pub async fn send_raw(&self, bytes: &[u8]) -> Result<(), Error> {
-        self.shared.socket.send(bytes).await?;
-        Ok(())
+        self.shared.link.send(bytes).await
     }
 
     /// Makes a request and waits for its final answer.
@@ -168,7 +178,11 @@ impl Client {
 
     /// Waits for data from a peer.
     pub async fn recv(&self) -> Result<Datagram, Error> {
-        self.inbox.lock().await.recv().await.ok_or(Error::Closed)
+        let received = self.inbox.lock().await.recv().await;
+        received.ok_or_else(|| match self.shared.state().session.lost() {
+            Some(why) => Error::ConnectionLost(why.to_owned()),
+            None => Error::Closed,
+        })
     }
 }
 
@@ -186,9 +200,8 @@ impl Shared {
 
     /// Sends what is to be sent and tells callers what has happened.
     fn settle(&self, state: &mut State) {
-        while let Some(datagram) = state.session.poll_transmit() {
-            // What the socket can't take now is sent again by the retransmission timer.
-            let _ = self.socket.try_send(&datagram);
+        while let Some(message) = state.session.poll_transmit() {
+            self.link.post(&message);
         }
         while let Some(event) = state.session.poll_event() {
             if let Event::Done(id, result) = event
@@ -202,7 +215,7 @@ impl Shared {
 }
 
 async fn run(shared: Arc<Shared>, inbox: mpsc::Sender<Datagram>) {
-    let mut buffer = vec![0; BUFFER];
+    let mut message = Vec::new();
     loop {
         let timeout = shared.state().session.poll_timeout();
         let timer = async {
@@ -212,23 +225,24 @@ async fn run(shared: Arc<Shared>, inbox: mpsc::Sender<Datagram>) {
             }
         };
         tokio::select! {
-            received = shared.socket.recv(&mut buffer) => {
+            received = shared.link.receive(&mut message) => {
+                let now = Instant::now();
                 let mut state = shared.state();
-                match received {
-                    Ok(length) => {
-                        let received = state.session.handle_datagram(&buffer[..length], Instant::now());
-                        if let Some(data) = received {
+                match &received {
+                    Ok(()) => {
+                        if let Some(data) = state.session.handle_datagram(&message, now) {
                             let (peer, channel, payload) = (data.peer, data.channel, data.payload.to_vec());
                             let _ = inbox.try_send(Datagram { peer, channel, payload });
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        state.session.handle_unreachable(Instant::now());
-                    }
-                    // Other errors are about one packet; a request that suffers times out.
-                    Err(_) => {}
+                    Err(Failure::Unreachable) => state.session.handle_unreachable(now),
+                    Err(Failure::Passing) => {}
+                    Err(Failure::Lost(why)) => state.session.handle_lost(why, now),
                 }
                 shared.settle(&mut state);
+                if matches!(received, Err(Failure::Lost(_))) {
+                    return;
+                }
             }
             () = timer => {
                 let mut state = shared.state();

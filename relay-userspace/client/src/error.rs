@@ -1,7 +1,9 @@
 //! What can go wrong for a client.
 
 use std::io;
+use std::time::Duration;
 
+use hairpin_proto::address::Transport;
 use hairpin_proto::stun::{ErrorCode, Method};
 
 /// Why a request failed.
@@ -43,6 +45,18 @@ pub enum Error {
     /// The socket failed.
     #[error("socket: {0}")]
     Io(#[from] io::Error),
+    /// The connection was not made in the time that a request has.
+    #[error("no connection to the server within {0:?}")]
+    NotConnected(Duration),
+    /// TLS could not be set up, or the server is not the one that it should be.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The stream to the server broke, and with it everything that was asked for over it.
+    #[error("the connection to the server was lost: {0}")]
+    ConnectionLost(String),
+    /// This client does not speak it.
+    #[error("this client does not speak {0}")]
+    NoTransport(Transport),
     /// The client was closed.
     #[error("the client was closed")]
     Closed,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, CHANNEL_MIN, ChannelDataHeader, Datagram};
+use hairpin_proto::address::Transport;
 use hairpin_proto::stun::attribute::{Data, ErrorCodeAttribute, Nonce, Realm, XorPeerAddress};
 use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, Method, TransactionId};
 
@@ -77,14 +78,21 @@ pub struct Session {
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
     last_response: Vec<u8>,
+    /// Why there is no way to the server any more.
+    lost: Option<String>,
 }
 
 impl Session {
-    /// Starts a session that takes its transaction ids from `ids`, see [`crate::random_ids`].
+    /// Starts a session over UDP that takes its transaction ids from `ids`, see [`crate::random_ids`].
     pub fn new(settings: Settings, ids: impl FnMut() -> TransactionId + Send + 'static) -> Self {
+        Self::over(Transport::Udp, settings, ids)
+    }
+
+    /// Starts a session over a transport. Over a stream no request is sent twice, and ChannelData is padded.
+    pub fn over(transport: Transport, settings: Settings, ids: impl FnMut() -> TransactionId + Send + 'static) -> Self {
         let Settings { credentials, timing, software, fingerprint } = settings;
         Self {
-            style: Style { software, fingerprint, timing },
+            style: Style { software, fingerprint, timing, transport },
             credentials,
             ids: Box::new(ids),
             challenge: None,
@@ -97,6 +105,7 @@ impl Session {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             last_response: Vec::new(),
+            lost: None,
         }
     }
 
@@ -125,9 +134,10 @@ impl Session {
         self.channels.get(&peer).copied()
     }
 
-    /// Appends the datagram that carries `payload` to `peer`: ChannelData if there is a channel, else a Send indication.
+    /// Appends the message that carries `payload` to `peer`: ChannelData if there is a channel, else a Send indication.
     pub fn write_data(&mut self, out: &mut Vec<u8>, peer: SocketAddr, payload: &[u8]) {
         match self.channel_of(peer) {
+            Some(channel) if self.style.transport.is_stream() => frame::padded_channel_data(out, channel, payload),
             Some(channel) => frame::channel_data(out, channel, payload),
             None => frame::send_indication(out, (self.ids)(), peer, payload, false),
         }
@@ -138,7 +148,7 @@ impl Session {
         frame::send_indication(out, (self.ids)(), peer, payload, dont_fragment);
     }
 
-    /// Takes a datagram from the server. Data of a peer is returned, everything else becomes events.
+    /// Takes a datagram from the server, or a message that was cut out of a stream. Data of a peer is returned, everything else becomes events.
     pub fn handle_datagram<'p>(&mut self, datagram: &'p [u8], now: Instant) -> Option<Received<'p>> {
         match Datagram::of(*datagram.first()?) {
             Datagram::ChannelData => self.channel_data(datagram),
@@ -187,7 +197,17 @@ impl Session {
         }
     }
 
-    /// The next datagram to be sent to the server.
+    /// Fails every request, and all that will be made: the stream to the server broke, for the given reason. What it had
+    /// is gone with it, and is not renewed.
+    pub fn handle_lost(&mut self, why: &str, now: Instant) {
+        self.lost = Some(why.to_owned());
+        self.renewals = Renewals::default();
+        while !self.pending.is_empty() {
+            self.finish(0, Err(Error::ConnectionLost(why.to_owned())), now);
+        }
+    }
+
+    /// The next message to be sent to the server.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmits.pop_front()
     }
@@ -208,6 +228,11 @@ impl Session {
         self.pending.is_empty()
     }
 
+    /// Why the stream to the server broke, if it did.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
     /// The last response that belonged to a request of this session, as received; empty if there was none.
     pub fn last_response(&self) -> &[u8] {
         &self.last_response
@@ -216,8 +241,12 @@ impl Session {
     fn start(&mut self, origin: Origin, request: Request, now: Instant) {
         let transaction = (self.ids)();
         let pending = Pending::new(origin, request, transaction, self.challenge.as_ref(), &self.style, now);
-        self.transmits.push_back(pending.message.clone());
+        let message = pending.message.clone();
         self.pending.push(pending);
+        match self.lost.clone() {
+            Some(why) => self.finish(self.pending.len() - 1, Err(Error::ConnectionLost(why)), now),
+            None => self.transmits.push_back(message),
+        }
     }
 
     fn channel_data<'p>(&self, datagram: &'p [u8]) -> Option<Received<'p>> {

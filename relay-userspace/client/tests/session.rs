@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hairpin_client::{
-    AllocateOptions, Credentials, Error, Event, Outcome, Received, Request, RequestId, Session, Settings, frame,
+    AllocateOptions, Credentials, Error, Event, Outcome, Received, Request, RequestId, Session, Settings, Transport,
+    frame,
 };
 use hairpin_proto::stun::attribute::{
     ChannelNumberAttribute, Data, ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, Username,
@@ -32,9 +33,13 @@ fn key() -> LongTermKey {
 }
 
 fn session() -> Session {
+    session_over(Transport::Udp)
+}
+
+fn session_over(transport: Transport) -> Session {
     let mut next = 0_u8;
     let settings = Settings { credentials: Some(Credentials::new("alice", "sesame")), ..Settings::default() };
-    Session::new(settings, move || {
+    Session::over(transport, settings, move || {
         next += 1;
         TransactionId([next; 12])
     })
@@ -90,7 +95,11 @@ fn done(session: &mut Session, id: RequestId) -> Result<Outcome, Error> {
 
 /// A session with an allocation of ten minutes.
 fn with_allocation(now: Instant) -> Session {
-    let mut session = session();
+    with_allocation_over(Transport::Udp, now)
+}
+
+fn with_allocation_over(transport: Transport, now: Instant) -> Session {
+    let mut session = session_over(transport);
     let id = session.request(ALLOCATION, now);
     let first = sent(&mut session);
     session.handle_datagram(&refuse(&first, ErrorCode::UNAUTHENTICATED, "n1"), now);
@@ -346,6 +355,61 @@ fn data_takes_the_channel_if_there_is_one() {
         .finish(false);
     let received = session.handle_datagram(&data, now);
     assert_eq!(received, Some(Received { peer: other, channel: None, payload: b"back" }));
+}
+
+#[test]
+fn over_a_stream_a_request_is_sent_once_and_fails_as_late_as_over_udp() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let start = Instant::now();
+        let mut session = session_over(transport);
+        let id = session.request(Request::Binding, start);
+        sent(&mut session);
+        let at = session.poll_timeout().unwrap();
+        assert_eq!(at - start, Duration::from_millis(39_500));
+        session.handle_timeout(at - Duration::from_millis(1));
+        assert!(session.poll_transmit().is_none() && session.poll_event().is_none());
+        session.handle_timeout(at);
+        assert!(matches!(done(&mut session, id), Err(Error::Timeout(Method::BINDING))));
+        assert!(session.poll_transmit().is_none());
+    }
+}
+
+#[test]
+fn over_a_stream_channel_data_is_padded() {
+    let now = Instant::now();
+    for (transport, padded) in [(Transport::Tcp, true), (Transport::Tls, true), (Transport::Dtls, false)] {
+        let mut session = with_allocation_over(transport, now);
+        let peer = address("203.0.113.9:4000");
+        session.request(Request::ChannelBind { channel: 0x4000, peer }, now);
+        let request = sent(&mut session);
+        session.handle_datagram(&respond(&request, Class::Success, Some(&key()), |builder| builder), now);
+        for (payload, with_padding) in [
+            (&b""[..], &b"\x40\x00\x00\x00"[..]),
+            (b"a", b"\x40\x00\x00\x01a\0\0\0"),
+            (b"abc", b"\x40\x00\x00\x03abc\0"),
+            (b"abcd", b"\x40\x00\x00\x04abcd"),
+        ] {
+            let mut out = b"before".to_vec();
+            session.write_data(&mut out, peer, payload);
+            let expected = if padded { with_padding } else { &with_padding[..4 + payload.len()] };
+            assert_eq!(&out[6..], expected, "{transport}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_connection_fails_what_is_under_way_and_what_comes_and_ends_renewals() {
+    let now = Instant::now();
+    let mut session = with_allocation_over(Transport::Tcp, now);
+    let under_way = session.request(Request::Binding, now);
+    sent(&mut session);
+    session.handle_lost("it fell asleep", now);
+    assert_eq!(session.lost(), Some("it fell asleep"));
+    let error = done(&mut session, under_way).unwrap_err();
+    assert_eq!(error.to_string(), "the connection to the server was lost: it fell asleep");
+    let later = session.request(Request::Binding, now);
+    assert!(matches!(done(&mut session, later), Err(Error::ConnectionLost(_))));
+    assert_eq!((session.poll_transmit(), session.poll_timeout()), (None, None));
 }
 
 #[test]
