@@ -366,7 +366,7 @@ fn over_a_stream_a_request_is_sent_once_and_fails_as_late_as_over_udp() {
         sent(&mut session);
         let at = session.poll_timeout().unwrap();
         assert_eq!(at - start, Duration::from_millis(39_500));
-        session.handle_timeout(at - Duration::from_millis(1));
+        session.handle_timeout(start + Duration::from_millis(39_499));
         assert!(session.poll_transmit().is_none() && session.poll_event().is_none());
         session.handle_timeout(at);
         assert!(matches!(done(&mut session, id), Err(Error::Timeout(Method::BINDING))));

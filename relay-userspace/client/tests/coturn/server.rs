@@ -95,7 +95,7 @@ impl Coturn {
 
     /// A client over UDP.
     pub(crate) async fn client(&self, username: &str, password: &str) -> Client {
-        let settings = Settings { credentials: Some(Credentials::new(username, password)), ..self.settings() };
+        let settings = Settings { credentials: Some(Credentials::new(username, password)), ..Self::settings() };
         Client::connect(self.address, Options { settings, ..Options::default() }).await.unwrap()
     }
 
@@ -111,7 +111,7 @@ impl Coturn {
 
     pub(crate) fn options(&self, transport: Transport) -> Options {
         let tls = Some(TlsOptions::new(Trust::Roots(self.roots())));
-        Options { transport, tls, settings: self.settings(), ..Options::default() }
+        Options { transport, tls, settings: Self::settings(), ..Options::default() }
     }
 
     /// The certificate that the server's leads to.
@@ -125,7 +125,7 @@ impl Coturn {
         self.process.wait().unwrap();
     }
 
-    fn settings(&self) -> Settings {
+    fn settings() -> Settings {
         Settings {
             credentials: Some(Credentials::new("alice", "sesame")),
             timing: Timing { rto: Duration::from_millis(200), attempts: 4, patience: 4 },

@@ -145,10 +145,10 @@ async fn data_waits_for_a_server_that_takes_none() {
     let options = Options { transport: Transport::Tcp, ..Options::default() };
     let client = Client::connect(listener.local_addr().unwrap(), options).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
-    let peer = ([192, 0, 2, 1], 9).into();
+    let (peer, data) = (([192, 0, 2, 1], 9).into(), vec![0; 50_000]);
     let sending = async {
         let mut sent = 0_u64;
-        while timeout(Duration::from_millis(200), client.send(peer, &[0; 50_000])).await.is_ok() {
+        while timeout(Duration::from_millis(200), client.send(peer, &data)).await.is_ok() {
             sent += 1;
         }
         sent
@@ -163,6 +163,6 @@ async fn data_waits_for_a_server_that_takes_none() {
     };
     tokio::select! {
         () = taking => panic!("the client closed"),
-        result = timeout(PATIENCE, client.send(peer, &[0; 50_000])) => result.unwrap().unwrap(),
+        result = timeout(PATIENCE, client.send(peer, &data)) => result.unwrap().unwrap(),
     }
 }
