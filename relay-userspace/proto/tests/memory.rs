@@ -85,6 +85,9 @@ fn server() -> Server {
         ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
         quotas: Quotas::default(),
+        shard: 0,
+        shards: 1,
+        tcp_relay: false,
     };
     Server::new(config, Box::new(Fixed(0)))
 }

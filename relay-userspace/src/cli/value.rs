@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
+use hairpin_proto::address::Transport;
 use hairpin_proto::turn::RelayAddress;
 use ipnet::IpNet;
 
-use crate::config::{AdminAddr, PortRange, Rate, User};
+use crate::config::{AdminAddr, Listener, PortRange, Rate, User};
 
 /// The longest realm, in bytes. RFC 8489 section 14.9 can carry 763, but the realm is in each challenge (401), which
 /// anybody gets for a small request with a source address of somebody else.
@@ -68,7 +69,42 @@ pub(super) fn admin_address(text: &str) -> Result<AdminAddr, String> {
     socket_address(text).map(AdminAddr::At).map_err(|error| format!("{error}, or `off`"))
 }
 
-/// `--listen ADDR:PORT`.
+/// `--listen [udp|tcp|tls|dtls]:ADDR:PORT[=PUBLIC-IP[:PORT]]`.
+pub(super) fn listener(text: &str) -> Result<Listener, String> {
+    let named = Transport::ALL
+        .into_iter()
+        .find_map(|transport| Some((transport, text.strip_prefix(transport.label())?.strip_prefix(':')?)));
+    let (transport, rest) = named.unwrap_or((Transport::Udp, text));
+    let (local, public) = rest.split_once('=').map_or((rest, None), |(local, public)| (local, Some(public)));
+    let address = listen_address(local).map_err(|error| match rest.split_once(':') {
+        Some((word, _)) if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            format!("`{word}` is no transport: udp, tcp, tls and dtls are")
+        }
+        _ => error,
+    })?;
+    let public = match public {
+        None => address,
+        Some(public) => public_address(public, address.port())?,
+    };
+    if public.is_ipv4() != address.is_ipv4() {
+        return Err("both addresses must be of the same IP version".to_owned());
+    }
+    Ok(Listener { transport, address, public, is_optional: false })
+}
+
+/// `PUBLIC-IP[:PORT]`, with the port of this side if it has none of its own.
+fn public_address(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, port)).or_else(|_| text.parse());
+    let address = address.map_err(|_| format!("`{text}` is not IP or IP:PORT"))?;
+    if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
+        return Err(format!("`{text}` is not an address that clients can reach"));
+    }
+    refuse_link_local(address.ip())?;
+    Ok(address)
+}
+
+/// `ADDR:PORT` of a socket of this host.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = socket_address(text)?;
     refuse_link_local(address.ip())?;

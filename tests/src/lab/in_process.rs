@@ -11,7 +11,7 @@ use hairpin::datapath::program::Limits as RateLimits;
 use hairpin::datapath::{Datapath, Options, XdpMode};
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;
-use hairpin::shard::{Parts, Report, Reservations, ShardHandle, ShardQuery};
+use hairpin::shard::{ConnectionLimits, Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
     Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig,
@@ -65,17 +65,22 @@ impl InProcess {
                 ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
                 quotas: Quotas::default(),
+                shard: 0,
+                shards: 1,
+                tcp_relay: false,
             };
             let open = |address| UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
-            let shard = ShardHandle::spawn(Parts {
-                index: 0,
-                shards: 1,
+            let parts = Parts {
                 listeners: listeners.map(open).into(),
+                acceptors: Vec::new(),
+                connections: ConnectionLimits { all: 1, new: 1, new_of_source: 1 },
+                proxies: Vec::new(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
-            })
-            .expect("a thread can be started");
+            };
+            let mut shards = ShardHandle::spawn_all(vec![parts]).expect("a thread can be started");
+            let shard = shards.pop().expect("there is one for the parts");
             Self { query: shard.query(), shard: Some(shard), datapath }
         })
     }

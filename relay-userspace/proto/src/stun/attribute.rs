@@ -339,6 +339,38 @@ impl<'a> Attribute<'a> for ReservationToken {
     }
 }
 
+/// CONNECTION-ID, RFC 6062 section 6.2.1: names a peer data connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u32);
+
+impl<'a> Attribute<'a> for ConnectionId {
+    const TYPE: u16 = 0x002a;
+
+    fn decode(value: &'a [u8], _: &TransactionId) -> Result<Self, AttributeError> {
+        Ok(Self(u32::from_be_bytes(exactly(Self::TYPE, value)?)))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _: &TransactionId) {
+        out.extend_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+/// MOBILITY-TICKET, RFC 8016 section 3.3: empty in a request for one; else only its maker can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MobilityTicket<'a>(pub &'a [u8]);
+
+impl<'a> Attribute<'a> for MobilityTicket<'a> {
+    const TYPE: u16 = 0x8030;
+
+    fn decode(value: &'a [u8], _: &TransactionId) -> Result<Self, AttributeError> {
+        Ok(Self(value))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _: &TransactionId) {
+        out.extend_from_slice(self.0);
+    }
+}
+
 /// ADDRESS-ERROR-CODE, RFC 8656 section 18.12: why the additional family was not allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressErrorCode {

@@ -2,8 +2,8 @@
 
 use crate::stun::Message;
 use crate::stun::attribute::{
-    Attribute, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime, Nonce, Realm,
-    RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes, Username, XorMappedAddress,
+    Attribute, ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime, Nonce,
+    Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes, Username, XorMappedAddress,
     XorPeerAddress, XorRelayedAddress,
 };
 
@@ -33,6 +33,7 @@ const KNOWN: &[u16] = &[
     DontFragment::TYPE,
     XorMappedAddress::TYPE,
     ReservationToken::TYPE,
+    ConnectionId::TYPE,
 ];
 
 /// How many types UNKNOWN-ATTRIBUTES lists at most: answers to strangers stay short.

@@ -31,6 +31,12 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Counts each user's allocations over all shards.
     pub quotas: Quotas,
+    /// Which shard this is, from 0. It is part of the names that clients may bring to another shard.
+    pub shard: u32,
+    /// How many shards there are.
+    pub shards: u32,
+    /// Whether relayed addresses of TCP may be allocated (RFC 6062).
+    pub tcp_relay: bool,
 }
 
 /// An address that relayed transport addresses are made of.
@@ -61,6 +67,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation, those included that have expired and may not be bound anew yet.
     pub channels: usize,
+    /// Connections to peers of one TCP allocation, those included that are under way or wait for ConnectionBind.
+    pub connections: usize,
 }
 
 impl Default for Limits {
@@ -75,6 +83,7 @@ impl Default for Limits {
             allocations_per_user: 12_288,
             permissions: 1024,
             channels: 1024,
+            connections: 256,
         }
     }
 }

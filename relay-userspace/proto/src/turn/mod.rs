@@ -2,8 +2,8 @@
 //!
 //! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`), `relaying` moves application data, and `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the
-//! driver what of it may be forwarded without asking.
+//! `channel_bind`, `connection` for those of RFC 6062), `relaying` moves application data, and `icmp` tells of what was
+//! lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be forwarded without asking.
 
 mod allocate;
 mod allocation;
@@ -11,6 +11,7 @@ mod attributes;
 mod authentication;
 mod channel_bind;
 mod config;
+mod connection;
 mod credentials;
 mod effect;
 mod expiry;
@@ -35,8 +36,8 @@ mod timer;
 pub use config::{Limits, RelayAddress, ServerConfig};
 pub use credentials::Credentials;
 pub use effect::{
-    AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, IcmpError, Now,
-    RelayId, Scope,
+    AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Discard, Disposition, Effect, Flow, Forward,
+    FrameHeader, IcmpError, Now, RelayId, Scope,
 };
 pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;

@@ -68,7 +68,10 @@ impl Server {
                 .with_integrity(&reply.key)
                 .finish(reply.fingerprint);
         });
-        self.retransmissions.keep(now, reply.five_tuple, reply.id, reply.digest, response);
+        // In a stream nothing is lost, and nothing comes again.
+        if !reply.five_tuple.transport.is_stream() {
+            self.retransmissions.keep(now, reply.five_tuple, reply.id, reply.digest, response);
+        }
         self.counts.count_success(reply.method);
     }
 

@@ -14,3 +14,5 @@ mod refresh;
 mod relaying;
 mod retransmissions;
 mod sockets;
+mod tcp_allocations;
+mod tcp_connections;
