@@ -1,6 +1,7 @@
 //! What can go wrong for a client.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hairpin_proto::address::Transport;
@@ -25,6 +26,17 @@ pub enum Error {
         /// The server's words.
         reason: String,
     },
+    /// The server asks to go elsewhere (300, RFC 8489 section 10), and it was not followed.
+    #[error("the server asks to go to {}", list(.servers))]
+    TryAlternate {
+        /// Where to: ALTERNATE-SERVER, as often as it is there. Some servers give none.
+        servers: Vec<SocketAddr>,
+        /// What the certificate there is for: ALTERNATE-DOMAIN.
+        domain: Option<String>,
+    },
+    /// The allocation has no ticket: the server gave none, or was asked for none (RFC 8016).
+    #[error("there is no mobility ticket")]
+    NoTicket,
     /// The server asks who we are, and there is nothing to tell.
     #[error("the server asks for a username and password")]
     CredentialsNeeded,
@@ -67,7 +79,15 @@ impl Error {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Rejected { code, .. } => Some(*code),
+            Self::TryAlternate { .. } => Some(ErrorCode::TRY_ALTERNATE),
             _ => None,
         }
     }
+}
+
+fn list(servers: &[SocketAddr]) -> String {
+    if servers.is_empty() {
+        return "another server, without saying which".to_owned();
+    }
+    servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" or ")
 }

@@ -9,11 +9,14 @@
 //! A session keeps what it has: allocation, permissions and channels are renewed before they expire, until the session
 //! is dropped or the allocation is released.
 
+mod alternate;
 mod client;
+mod connection;
 mod credentials;
 mod error;
 pub mod frame;
 mod link;
+mod moving;
 mod pending;
 mod pipe;
 mod renewal;
@@ -23,12 +26,13 @@ mod timing;
 mod tls;
 
 pub use client::{Client, Datagram, Options};
+pub use connection::DataConnection;
 pub use credentials::Credentials;
 pub use error::Error;
 pub use hairpin_proto::address::Transport;
 pub use pipe::Pipe;
-pub use request::{AllocateOptions, Allocation, Outcome, Request};
-pub use session::{Event, Received, RequestId, Session, Settings};
+pub use request::{AllocateOptions, Allocation, Outcome, Probe, Probed, Request};
+pub use session::{ConnectionAttempt, Event, Received, RequestId, Session, Settings};
 pub use timing::Timing;
 pub use tls::{ALPN_TURN, Tls, TlsOptions, Trust};
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hairpin_proto::address::Transport;
 use hairpin_proto::stun::attribute::{Nonce, Realm, Software, Username};
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, TransactionId};
+use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
 
 use crate::request::Request;
 use crate::session::RequestId;
@@ -104,7 +104,7 @@ impl Pending {
         let builder = MessageBuilder::new(&mut self.message, Class::Request, self.request.method(), self.transaction);
         let mut builder = self.request.write(builder).with_option(style.software.as_deref().map(Software).as_ref());
         // A Binding request to a TURN server is never authenticated (RFC 8656 section 5).
-        let challenge = challenge.filter(|_| self.request != Request::Binding);
+        let challenge = challenge.filter(|_| self.request.method() != Method::BINDING);
         if let Some(challenge) = challenge {
             builder = builder
                 .with(&Username(&challenge.username))

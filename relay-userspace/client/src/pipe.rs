@@ -130,6 +130,24 @@ impl Pipe {
         self.flush(socket)
     }
 
+    /// Takes bytes out as they are, at most so many.
+    pub fn take_bytes(&mut self, most: usize) -> &[u8] {
+        let length = self.incoming.as_slice().len().min(most);
+        self.incoming.take(length)
+    }
+
+    /// Whether the other side will send no more than what is here already.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Tells the other side that nothing will follow. Without TLS, shutting the socket down does.
+    pub fn end(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+    }
+
     /// Takes the next whole message out (RFC 8489 section 6.2.2, RFC 8656 section 12.5). Once the stream has ended, or
     /// holds something else, that is an error.
     pub fn next_message(&mut self) -> io::Result<Option<&[u8]>> {

@@ -7,15 +7,16 @@ use std::time::Instant;
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, CHANNEL_MIN, ChannelDataHeader, Datagram};
 use hairpin_proto::address::Transport;
-use hairpin_proto::stun::attribute::{Data, ErrorCodeAttribute, Nonce, Realm, XorPeerAddress};
+use hairpin_proto::stun::attribute::{ConnectionId, Data, ErrorCodeAttribute, Nonce, Realm, XorPeerAddress};
 use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, Method, TransactionId};
 
+use crate::alternate::alternate;
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::frame;
 use crate::pending::{Challenge, Origin, Pending, Style};
 use crate::renewal::Renewals;
-use crate::request::{Outcome, Request};
+use crate::request::{Outcome, Request, ticket};
 use crate::timing::{Due, Timing};
 
 /// The highest channel number of RFC 8656 section 12.
@@ -47,6 +48,17 @@ pub enum Event {
     Done(RequestId, Result<Outcome, Error>),
     /// What the session kept alive by itself is lost.
     RenewalFailed(Request, Error),
+    /// A peer has connected to the relayed address of a TCP allocation (RFC 6062 section 4.4).
+    ConnectionAttempt(ConnectionAttempt),
+}
+
+/// A peer's connection that waits to be bound; the server gives it up after 30 seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionAttempt {
+    /// Names the connection.
+    pub id: ConnectionId,
+    /// Who has connected.
+    pub peer: SocketAddr,
 }
 
 /// Application data from a peer.
@@ -80,6 +92,7 @@ pub struct Session {
     last_response: Vec<u8>,
     /// Why there is no way to the server any more.
     lost: Option<String>,
+    ticket: Option<Vec<u8>>,
 }
 
 impl Session {
@@ -106,6 +119,7 @@ impl Session {
             events: VecDeque::new(),
             last_response: Vec::new(),
             lost: None,
+            ticket: None,
         }
     }
 
@@ -155,6 +169,10 @@ impl Session {
             Datagram::Stun => {
                 let message = Message::parse(datagram).ok()?;
                 match message.class() {
+                    Class::Indication if message.method() == Method::CONNECTION_ATTEMPT => {
+                        self.events.extend(connection_attempt(&message).map(Event::ConnectionAttempt));
+                        None
+                    }
                     Class::Indication => data_indication(&message),
                     Class::Success | Class::Error => {
                         self.response(&message, datagram, now);
@@ -228,6 +246,17 @@ impl Session {
         self.pending.is_empty()
     }
 
+    /// The mobility ticket that came last (RFC 8016).
+    pub fn ticket(&self) -> Option<&[u8]> {
+        self.ticket.as_deref()
+    }
+
+    /// Goes on with another server, which has challenges of its own (RFC 8489 section 10). For a session that has
+    /// nothing yet that the old one keeps for it.
+    pub fn handle_redirect(&mut self) {
+        self.challenge = None;
+    }
+
     /// Why the stream to the server broke, if it did.
     pub fn lost(&self) -> Option<&str> {
         self.lost.as_deref()
@@ -273,6 +302,9 @@ impl Session {
             return;
         }
         let outcome = pending.request.outcome(message);
+        if matches!(outcome, Ok(Outcome::Allocated(_) | Outcome::Refreshed(_))) {
+            self.ticket = ticket(message).or(self.ticket.take());
+        }
         self.finish(index, outcome, now);
     }
 
@@ -289,6 +321,9 @@ impl Session {
         let Ok(Some(ErrorCodeAttribute { code, reason })) = message.attribute() else {
             return self.finish(index, Err(Error::Incomplete { method, missing: "ERROR-CODE" }), now);
         };
+        if code == ErrorCode::TRY_ALTERNATE {
+            return self.finish(index, Err(alternate(message)), now);
+        }
         let asked_first = code == ErrorCode::UNAUTHENTICATED && pending.signed.is_none();
         let rejected = Error::Rejected { method, code, reason: reason.to_owned() };
         if pending.challenges == MAX_CHALLENGES || !(asked_first || code == ErrorCode::STALE_NONCE) {
@@ -336,6 +371,12 @@ impl fmt::Debug for Session {
             .field("channels", &self.peers)
             .finish_non_exhaustive()
     }
+}
+
+fn connection_attempt(message: &Message<'_>) -> Option<ConnectionAttempt> {
+    let id = message.attribute().ok()??;
+    let XorPeerAddress(peer) = message.attribute().ok()??;
+    Some(ConnectionAttempt { id, peer })
 }
 
 fn data_indication<'p>(message: &Message<'p>) -> Option<Received<'p>> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use hairpin_proto::address::Transport;
 
 use self::stream::StreamLink;
+pub(crate) use self::stream::{Nonblocking, connect as connect_stream};
 use self::udp::UdpLink;
 use crate::error::Error;
 use crate::tls::TlsOptions;
@@ -34,6 +35,19 @@ pub(crate) struct Route {
 pub(crate) enum Link {
     Udp(UdpLink),
     Stream(Box<StreamLink>),
+}
+
+/// A link, and where it leads.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) route: Route,
+    pub(crate) link: Link,
+}
+
+impl Way {
+    pub(crate) async fn open(route: Route) -> Result<Self, Error> {
+        Ok(Self { link: Link::open(&route).await?, route })
+    }
 }
 
 /// Why a message was not received.
