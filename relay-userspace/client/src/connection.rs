@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::link::{Nonblocking, Route, connect_stream};
 use crate::pipe::Pipe;
 use crate::request::{Outcome, Request};
-use crate::session::{ConnectionAttempt, Event, Session, Settings};
+use crate::session::{ConnectionAttempt, Event, Session};
 
 /// So much may wait to be written before writing waits.
 const ROOM: usize = 64 << 10;
@@ -44,7 +44,10 @@ impl Client {
         }
         // The same address as the control connection's, and another port (section 4.3).
         route.local = route.local.map(|local| SocketAddr::new(local.ip(), 0));
-        DataConnection::bind(&route, settings, id).await
+        let mut session = Session::over(route.transport, settings, crate::random_ids());
+        // Some servers close a connection whose first request is not signed.
+        session.expect(self.shared.state().session.challenge());
+        DataConnection::bind(&route, session, id).await
     }
 }
 
@@ -56,10 +59,9 @@ pub struct DataConnection {
 }
 
 impl DataConnection {
-    async fn bind(route: &Route, settings: Settings, id: ConnectionId) -> Result<Self, Error> {
+    async fn bind(route: &Route, mut session: Session, id: ConnectionId) -> Result<Self, Error> {
         let (socket, pipe) = connect_stream(route).await?;
         let mut this = Self { socket, pipe };
-        let mut session = Session::over(route.transport, settings, crate::random_ids());
         session.request(Request::ConnectionBind(id), Instant::now());
         loop {
             let written = this.talk(&mut session);

@@ -257,6 +257,16 @@ impl Session {
         self.challenge = None;
     }
 
+    /// The server's last challenge, which the next request answers in advance.
+    pub(crate) fn challenge(&self) -> Option<Challenge> {
+        self.challenge.clone()
+    }
+
+    /// Starts where another session with the same server and the same credentials is.
+    pub(crate) fn expect(&mut self, challenge: Option<Challenge>) {
+        self.challenge = challenge;
+    }
+
     /// Why the stream to the server broke, if it did.
     pub fn lost(&self) -> Option<&str> {
         self.lost.as_deref()

@@ -135,6 +135,8 @@ impl Fleet {
                         return Err(LoadError::Setup { flow: flow + 1, of: self.flows.len(), error });
                     }
                     Event::RenewalFailed(..) => self.lost_renewals += 1,
+                    // There are no TCP allocations.
+                    Event::ConnectionAttempt(_) => {}
                 }
             }
         }
@@ -190,7 +192,7 @@ impl Fleet {
                     error
                 }
                 Event::Done(_, Err(error)) => error,
-                Event::Done(_, Ok(_)) => continue,
+                Event::Done(_, Ok(_)) | Event::ConnectionAttempt(_) => continue,
             };
             forgotten |= error.code() == Some(ErrorCode::ALLOCATION_MISMATCH);
         }
