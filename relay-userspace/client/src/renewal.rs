@@ -30,7 +30,7 @@ impl Renewals {
         match (request, outcome) {
             (_, Outcome::Allocated(allocation)) => self.allocation(allocation.lifetime, now),
             (Request::Refresh { family: None, .. } | Request::Move { .. }, Outcome::Refreshed(lifetime)) => {
-                self.allocation(*lifetime, now)
+                self.allocation(*lifetime, now);
             }
             (Request::CreatePermission(_) | Request::ChannelBind { .. }, _) => {
                 self.0.retain(|(_, other)| other != request);

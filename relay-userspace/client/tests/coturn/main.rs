@@ -2,6 +2,7 @@
 
 mod connections;
 mod datagrams;
+mod discovery;
 mod mobility;
 mod server;
 mod streams;
