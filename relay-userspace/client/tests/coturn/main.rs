@@ -2,7 +2,6 @@
 
 mod connections;
 mod datagrams;
-mod discovery;
 mod mobility;
 mod server;
 mod streams;
