@@ -11,7 +11,7 @@ use hairpin_common::{
     limit::{Limit, Meter},
     maps::{
         AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop,
-        PortSlot, RelayState, SOURCE_METERS,
+        PortSlot, RELAY_ADDRESS_CAPACITY, RelayAddress, RelayState, SOURCE_METERS,
     },
     slot::Bucket,
     tags::Tags,
@@ -46,6 +46,10 @@ static ID_SEED: [Global<u64>; 3] = [const { Global::new(0) }; 3];
 /// Next hops by their index in the record.
 #[map]
 pub(crate) static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(NEXT_HOP_CAPACITY, 0);
+
+/// The addresses that relayed addresses are made of, by their index in [`crossing`](hairpin_common::maps::crossing)s.
+#[map]
+pub(crate) static RELAY_ADDRESSES: Array<RelayAddress> = Array::with_max_entries(RELAY_ADDRESS_CAPACITY, 0);
 
 /// The links whose packets are ours.
 #[map]

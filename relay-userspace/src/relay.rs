@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
-use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
+use hairpin_proto::turn::{
+    Credentials, Limits, PeerPolicy, PortStripe, Quotas, RelayTranslation, Server, ServerConfig,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
@@ -69,6 +71,7 @@ impl Relay {
         let reservations = Reservations::default();
         let nonce_key = random::bytes()?;
         let policy = peer_policy(&config, &listeners, &own_addresses);
+        let translation = RelayTranslation::new(&config.relay_addresses, config.relay_ports.range());
         let mut shards = Vec::new();
         for (index, listeners) in (0..config.shards).zip(sockets) {
             let server = Server::new(
@@ -95,6 +98,7 @@ impl Relay {
                 shards: config.shards,
                 listeners,
                 server,
+                translation: translation.clone(),
                 reservations: reservations.clone(),
                 datapath: datapath.handle(),
             })?);
@@ -221,8 +225,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         records: capacity.records,
         limits: limits(&config.rates),
         listeners: listeners.to_vec(),
-        // Of those behind a NAT, userspace has to decide: they are allowed by port, which the kernel does not ask.
-        relay_addresses: config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect(),
+        relay_addresses: config.relay_addresses.clone(),
     };
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
@@ -260,8 +263,9 @@ fn peer_policy(config: &Config, listeners: &[SocketAddr], own_addresses: &[IpAdd
     for ip in own_addresses.iter().copied().chain(listening).chain(relaying) {
         policy.add_own_address(ip);
     }
+    // Clients know each other by public addresses. What those are bound to behind a NAT is nobody's peer.
     policy.set_relay(
-        config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect::<Vec<IpAddr>>(),
+        config.relay_addresses.iter().map(|address| address.public).collect::<Vec<IpAddr>>(),
         config.relay_ports.range(),
     );
     config.allow_peers.iter().for_each(|net| policy.allow(*net));

@@ -108,7 +108,7 @@ fn the_writer_installs_a_hundred_thousand_allocations_with_a_channel_each() {
         records: records_for(ALLOCATIONS),
         limits: Limits::default(),
         listeners: vec![SERVER],
-        relay_addresses: RELAYS.map(IpAddr::from).to_vec(),
+        relay_addresses: RELAYS.map(|ip| IpAddr::from(ip).into()).to_vec(),
     };
     let datapath = lab.relay.enter(|| Datapath::start(&options)).expect("XDP on a veth");
     let handle = datapath.handle();

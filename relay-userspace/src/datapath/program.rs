@@ -18,8 +18,8 @@ use hairpin_common::hash::Seed;
 use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
-    Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_STATE, RelayState,
-    SOURCE_METERS, TAGS, VERDICTS,
+    Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_ADDRESS_CAPACITY,
+    RELAY_ADDRESSES, RELAY_STATE, RelayAddress, RelayState, SOURCE_METERS, TAGS, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, buckets_for};
 use hairpin_common::tags::Tags;
@@ -29,6 +29,7 @@ use thiserror::Error;
 
 use super::allocation_counts::AllocationCounts;
 use super::flow_map::FlowMap;
+use super::record::octets;
 use super::shared_state::SharedState;
 
 /// Names of the programs in the object: the one that relays, and the one that reads the kernel's jiffies.
@@ -64,11 +65,12 @@ impl Capacities {
     /// Bytes that the values of all maps take on a host with this many CPUs, without the kernel's own bookkeeping.
     pub fn bytes(self, cpus: u32) -> u64 {
         let Self { records, allocations } = self.at_least_one();
-        let maps: [(u32, u32, usize); 10] = [
+        let maps: [(u32, u32, usize); 11] = [
             (1, buckets_for(records), size_of::<Bucket>()),
             (1, buckets_for(records), size_of::<Tags>()),
             (1, PortSlot::ENTRIES, size_of::<u64>()),
             (1, NEXT_HOP_CAPACITY, size_of::<NextHop>()),
+            (1, RELAY_ADDRESS_CAPACITY, size_of::<RelayAddress>()),
             (1, LINK_CAPACITY, size_of::<Link>() + size_of::<LinkAddress>()),
             (cpus, Verdict::COUNT as u32, size_of::<Count>()),
             (cpus, allocations, size_of::<AllocationCount>()),
@@ -191,6 +193,8 @@ pub struct Maps {
     pub port_roles: Array<MapData, u64>,
     /// Next hops by their index in records.
     pub next_hops: Array<MapData, NextHop>,
+    /// Relay addresses by their index in records.
+    pub relay_addresses: Array<MapData, RelayAddress>,
     /// The links whose packets are ours.
     pub links: HashMap<MapData, Link, LinkAddress>,
     /// The interfaces that packets may be redirected to: keys and values are their indices.
@@ -231,6 +235,7 @@ impl Program {
             flows: FlowMap::new(flows?.fd(), tags?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,
             next_hops: self.take(NEXT_HOPS)?,
+            relay_addresses: self.take(RELAY_ADDRESSES)?,
             links: self.take(LINKS)?,
             devices: self.take(DEVICES)?,
             verdicts: self.take(VERDICTS)?,
@@ -301,6 +306,18 @@ impl Program {
         let map = self.ebpf.take_map(name).ok_or(ProgramError::MapsTaken)?;
         map.try_into().map_err(|_| ProgramError::Mismatch(name))
     }
+}
+
+/// Tells the program the relay's addresses: once, before the first record that has an index of one.
+pub(super) fn write_relay_addresses<'a>(
+    mut map: Array<MapData, RelayAddress>,
+    addresses: impl Iterator<Item = (u8, &'a hairpin_proto::turn::RelayAddress)>,
+) -> Result<(), ProgramError> {
+    for (index, address) in addresses {
+        let entry = RelayAddress { bind: octets(address.bind), public: octets(address.public) };
+        map.set(u32::from(index), entry, 0).map_err(|error| ProgramError::Refused(error.to_string()))?;
+    }
+    Ok(())
 }
 
 #[cfg(feature = "xdp")]

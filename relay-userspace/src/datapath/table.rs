@@ -7,7 +7,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::IpAddr;
 
 use hairpin_common::maps::FlowKey;
 use hashbrown::HashMap;
@@ -18,6 +17,7 @@ use super::maps::WriteMaps;
 use super::next_hop::rib::Rib;
 use super::next_hop::{Destination, NextHops};
 use super::record::{self, Stamp};
+use super::relay_addresses::{Crossing, Peer, RelayAddresses};
 
 /// How long a record stays in the kernel after its expiry, in ticks (about a second). The program does not use it any
 /// more, and a refresh that comes a little late then overwrites it instead of adding it anew.
@@ -39,7 +39,7 @@ pub(super) enum InsertError {
 pub(super) struct FlowTable<R> {
     next_hops: NextHops<R>,
     /// What relayed addresses are made of. A peer with one of these is this relay's own.
-    relay_addresses: Vec<IpAddr>,
+    relay_addresses: RelayAddresses,
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
     /// Which entry owns a key. Two flows can claim one key only for a moment, when a peer is bound to another channel;
@@ -74,10 +74,10 @@ pub(super) struct Install {
 }
 
 impl<R: Rib> FlowTable<R> {
-    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: &[IpAddr]) -> Self {
+    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: RelayAddresses) -> Self {
         Self {
             next_hops,
-            relay_addresses: relay_addresses.iter().map(IpAddr::to_canonical).collect(),
+            relay_addresses,
             entries: Vec::new(),
             vacant: Vec::new(),
             owners: HashMap::new(),
@@ -109,7 +109,7 @@ impl<R: Rib> FlowTable<R> {
         maps: &mut impl WriteMaps,
     ) -> Result<(), InsertError> {
         let flow = flow.canonical();
-        if !flow.is_supported() {
+        if !flow.is_supported() || self.peer_of(&flow) == Peer::OutOfReach {
             return Ok(());
         }
         if expires <= now {
@@ -220,7 +220,7 @@ impl<R: Rib> FlowTable<R> {
             return Ok(false);
         };
         let [to_peer, to_client] = next_hops;
-        let stamp = Stamp { expires, to_peer, to_client, peer_is_relayed: self.is_own(&flow) };
+        let stamp = Stamp { expires, to_peer, to_client, crossing: self.crossing_of(&flow) };
         for record in record::records(&flow, &stamp) {
             if let Err(error) = maps.insert(&record.key, &record.rewrite) {
                 // The other record may be written already. None was there from before: to overwrite one needs no room.
@@ -284,12 +284,19 @@ impl<R: Rib> FlowTable<R> {
         let Some(peer) = flow.peer() else { return [None, None] };
         let to_peer = Destination { source: flow.relayed.ip(), destination: peer };
         let to_client = Destination { source: flow.server.ip(), destination: flow.client.ip() };
-        [(!self.is_own(flow)).then_some(to_peer), Some(to_client)]
+        [self.crossing_of(flow).is_none().then_some(to_peer), Some(to_client)]
     }
 
-    /// Whether the peer may be a client of this relay, behind its relayed address.
-    fn is_own(&self, flow: &Flow) -> bool {
-        flow.peer().is_some_and(|peer| self.relay_addresses.contains(&peer))
+    /// The way to the peer, if it may be a client of this relay, behind its relayed address.
+    fn crossing_of(&self, flow: &Flow) -> Option<Crossing> {
+        match self.peer_of(flow) {
+            Peer::Own(crossing) => Some(crossing),
+            Peer::Stranger | Peer::OutOfReach => None,
+        }
+    }
+
+    fn peer_of(&self, flow: &Flow) -> Peer {
+        flow.peer().map_or(Peer::Stranger, |peer| self.relay_addresses.peer(flow.relayed.ip(), peer))
     }
 
     fn id_of(&self, flow: &Flow) -> Option<u32> {
@@ -314,7 +321,10 @@ impl From<MapFull> for InsertError {
 
 #[cfg(test)]
 mod tests {
-    use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite};
+    use std::net::IpAddr;
+
+    use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite, crossing};
+    use hairpin_proto::turn::RelayAddress;
 
     use super::super::flow::Scope;
     use super::super::flow::tests::{channel, crossed, flow4, flow6, scopes};
@@ -341,8 +351,11 @@ mod tests {
             }
             rib.learn(2, "192.0.2.254", 0xaa);
             rib.learn(4, "203.0.113.254", 0xbb);
-            let relay_addresses = [flow4().relayed.ip(), flow6().relayed.ip()];
-            Self { table: FlowTable::new(NextHops::new(rib), &relay_addresses), maps: FakeMaps::default() }
+            let behind_nat = RelayAddress { bind: [10, 0, 0, 1].into(), public: [192, 0, 2, 9].into() };
+            let plain =
+                [flow4(), flow6()].map(|flow| flow.relayed.ip()).map(|ip| RelayAddress { bind: ip, public: ip });
+            let relay_addresses = RelayAddresses::new(&[plain[0], plain[1], behind_nat]);
+            Self { table: FlowTable::new(NextHops::new(rib), relay_addresses), maps: FakeMaps::default() }
         }
 
         /// Installs as a shard and the writer do it.
@@ -445,6 +458,25 @@ mod tests {
             lab.remove(flow);
         }
         assert!(lab.table.is_empty() && lab.table.next_hops().is_idle());
+    }
+
+    #[test]
+    fn a_peer_of_this_relay_behind_a_nat_is_where_it_is_bound_and_the_program_is_told_how_to_get_there() {
+        let mut lab = Lab::new();
+        let own = Flow { scope: channel("192.0.2.9:50002"), ..flow4() };
+        for flow in scopes(own) {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        assert!(lab.is_complete(own));
+        let [_, permission, channel] = scopes(own);
+        let [data] = lab.records(permission)[..] else { panic!("one record") };
+        assert_eq!((data.next_hop, data.peer_next_hop, data.flags), (1, crossing(1, 3), PEER_IS_RELAYED));
+        let [to_peer, to_client] = lab.records(channel)[..] else { panic!("two records") };
+        assert_eq!(
+            (to_peer.next_hop, to_peer.flags, &to_peer.destination[..4]),
+            (0, PEER_IS_RELAYED, &[10, 0, 0, 1][..])
+        );
+        assert_eq!((to_client.next_hop, to_client.flags), (1, PEER_IS_RELAYED));
     }
 
     #[test]

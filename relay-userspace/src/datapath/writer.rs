@@ -26,6 +26,7 @@ use super::next_hop::netlink::Netlink;
 use super::next_hop::{NextHops, USE_INTERVAL};
 use super::port_roles::PortRoles;
 use super::program::Program;
+use super::relay_addresses::RelayAddresses;
 use super::table::{FlowTable, InsertError, Install};
 
 /// Commands taken before the loop looks at events and timers again.
@@ -102,7 +103,7 @@ pub(super) struct Parts {
     pub(super) drivers: Option<Drivers>,
     pub(super) ports: PortRoles,
     pub(super) listeners: Listeners,
-    pub(super) relay_addresses: Vec<IpAddr>,
+    pub(super) relay_addresses: RelayAddresses,
     pub(super) queue: Queue,
 }
 
@@ -113,7 +114,7 @@ impl Writer {
         let mut writer = Self {
             attachments,
             maps,
-            table: FlowTable::new(NextHops::new(netlink), &relay_addresses),
+            table: FlowTable::new(NextHops::new(netlink), relay_addresses),
             drivers,
             ports,
             listeners,

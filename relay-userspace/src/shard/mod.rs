@@ -12,7 +12,7 @@ mod sockets;
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use hairpin_proto::turn::Server;
+use hairpin_proto::turn::{RelayTranslation, Server};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::report::{Counters, LIMITS, Report};
@@ -32,6 +32,8 @@ pub struct Parts {
     pub listeners: Vec<UdpSocket>,
     /// Its engine.
     pub server: Server,
+    /// What relayed addresses are called on either side of a NAT.
+    pub translation: RelayTranslation,
     /// The reserved sockets of all shards.
     pub reservations: Reservations,
     /// Where kernel flows are installed.
@@ -60,7 +62,7 @@ impl ShardHandle {
         let (commands, inbox) = mpsc::unbounded_channel();
         let index = parts.index;
         let sockets = Sockets::new(parts.listeners, parts.reservations, parts.datapath.clone())?;
-        let shard = Shard::new(parts.server, sockets, parts.datapath, parts.index, parts.shards);
+        let shard = Shard::new(parts.server, parts.translation, sockets, parts.datapath, parts.index, parts.shards);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             if let Err(error) = runtime.block_on(shard.run(inbox)) {

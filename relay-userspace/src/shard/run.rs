@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, IcmpError, Now, Scope, Server};
+use hairpin_proto::turn::{
+    AllocationId, Disposition, Effect, Flow, Forward, IcmpError, Now, RelayTranslation, Scope, Server,
+};
 use tokio::sync::mpsc;
 
 use super::Command;
@@ -30,6 +32,7 @@ pub(super) struct Shard {
 /// All but the batches: those are borrowed while a batch goes through.
 struct State {
     server: Server,
+    translation: RelayTranslation,
     sockets: Sockets,
     datapath: datapath::Handle,
     counters: Counters,
@@ -40,9 +43,17 @@ struct State {
 }
 
 impl Shard {
-    pub(super) fn new(server: Server, sockets: Sockets, datapath: datapath::Handle, index: u32, shards: u32) -> Self {
+    pub(super) fn new(
+        server: Server,
+        translation: RelayTranslation,
+        sockets: Sockets,
+        datapath: datapath::Handle,
+        index: u32,
+        shards: u32,
+    ) -> Self {
+        let counters = Counters::default();
         Self {
-            state: State { server, sockets, datapath, counters: Counters::default(), batch_time: 0, index, shards },
+            state: State { server, translation, sockets, datapath, counters, batch_time: 0, index, shards },
             ready: Vec::new(),
             receive: ReceiveBatch::new(),
             send: SendBatch::new(),
@@ -143,7 +154,8 @@ impl State {
             // A request before it in this batch may have closed the socket.
             Socket::Relay(..) if self.sockets.relay(datagram.socket).is_none() => return,
             Socket::Relay(relay, _) => {
-                self.server.peer_datagram(now, relay, PeerAddr::new(datagram.source), datagram.payload)
+                let peer = PeerAddr::new(self.translation.outside(datagram.source));
+                self.server.peer_datagram(now, relay, peer, datagram.payload)
             }
         };
         match disposition {
@@ -179,7 +191,7 @@ impl State {
                     self.counters.send_failed += 1;
                     return;
                 };
-                let destination = peer.socket();
+                let destination = self.translation.inside(peer.socket());
                 let outgoing = Outgoing { socket, source: None, destination, ip, header: &[], payload, padding: 0 };
                 if *dont_fragment {
                     self.flush(outbox);
@@ -252,7 +264,7 @@ impl State {
             let Some(Ok(entry)) = self.sockets.fd(socket).map(take_error) else { return };
             let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
             let error = IcmpError { kind, code, mtu };
-            let peer = PeerAddr::new(destination);
+            let peer = PeerAddr::new(self.translation.outside(destination));
             match self.server.peer_error(now, relay, peer, error) {
                 Disposition::Discard(reason) => self.counters.discard(reason),
                 Disposition::Control | Disposition::Forward(_) => {

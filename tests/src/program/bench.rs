@@ -121,10 +121,13 @@ impl Bench {
         Ok(())
     }
 
-    /// Installs what is around the relay: next hops, links and devices.
+    /// Installs what is around the relay: next hops, links, devices, and a NAT.
     pub fn install_links(&mut self, setup: &Setup) -> Result<()> {
         for (index, next_hop) in &setup.next_hops {
             self.maps.next_hops.set(u32::from(*index), *next_hop, 0)?;
+        }
+        for (index, address) in setup.relay_addresses() {
+            self.maps.relay_addresses.set(u32::from(index), address, 0)?;
         }
         for (&(interface, vlan), &address) in &setup.links {
             let link = Link { interface, vlan: vlan.to_be_bytes(), zero: [0; 2] };

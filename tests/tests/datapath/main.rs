@@ -33,7 +33,7 @@ fn options() -> Options {
         records: 64,
         limits: Limits::default(),
         listeners: vec!["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()],
-        relay_addresses: vec![flow4().relayed.ip(), flow6().relayed.ip()],
+        relay_addresses: vec![flow4().relayed.ip().into(), flow6().relayed.ip().into()],
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a server is made of.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::credentials::Credentials;
@@ -42,6 +43,53 @@ pub struct RelayAddress {
     pub public: IpAddr,
 }
 
+impl From<IpAddr> for RelayAddress {
+    /// An address that is the same on both sides.
+    fn from(ip: IpAddr) -> Self {
+        Self { bind: ip, public: ip }
+    }
+}
+
+/// Turns the relayed addresses of this relay from what they are bound to into what everybody else knows them by, and back.
+///
+/// Two clients of one relay behind a 1:1 NAT know each other by public addresses. Their data need not go out to the NAT,
+/// which may not send it back: it goes to where the other relayed address is bound, and comes from where the first is.
+/// Only ports of relayed addresses are translated; whatever else this host has stays behind its NAT's rules.
+#[derive(Clone, Debug)]
+pub struct RelayTranslation {
+    /// Those that have another public address.
+    addresses: Vec<RelayAddress>,
+    ports: RangeInclusive<u16>,
+}
+
+impl RelayTranslation {
+    /// The translation of these addresses, for relayed addresses with these ports.
+    pub fn new(addresses: &[RelayAddress], ports: RangeInclusive<u16>) -> Self {
+        let addresses = addresses.iter().copied().filter(|address| address.bind != address.public).collect();
+        Self { addresses, ports }
+    }
+
+    /// Where to send what is for this peer.
+    pub fn inside(&self, peer: SocketAddr) -> SocketAddr {
+        self.translate(peer, |address| (address.public, address.bind))
+    }
+
+    /// Which peer sent what came from there.
+    pub fn outside(&self, source: SocketAddr) -> SocketAddr {
+        self.translate(source, |address| (address.bind, address.public))
+    }
+
+    fn translate(&self, mut place: SocketAddr, sides: impl Fn(&RelayAddress) -> (IpAddr, IpAddr)) -> SocketAddr {
+        if !self.addresses.is_empty() && self.ports.contains(&place.port()) {
+            let ip = place.ip().to_canonical();
+            if let Some((_, to)) = self.addresses.iter().map(sides).find(|(from, _)| *from == ip) {
+                place.set_ip(to);
+            }
+        }
+        place
+    }
+}
+
 /// How much there may be of everything. All limits are finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -75,6 +123,34 @@ impl Default for Limits {
             allocations_per_user: 12_288,
             permissions: 1024,
             channels: 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relayed_addresses_are_translated_and_nothing_else_is() {
+        let address = |bind: &str, public: &str| RelayAddress {
+            bind: bind.parse().expect("an address"),
+            public: public.parse().expect("an address"),
+        };
+        let addresses =
+            [address("10.0.0.5", "203.0.113.5"), address("10.0.0.6", "10.0.0.6"), address("fd00::5", "2001:db8::5")];
+        let translation = RelayTranslation::new(&addresses, 50_000..=50_999);
+        let place = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        for (inside, outside) in [("10.0.0.5:50000", "203.0.113.5:50000"), ("[fd00::5]:50999", "[2001:db8::5]:50999")] {
+            assert_eq!(translation.inside(place(outside)), place(inside));
+            assert_eq!(translation.outside(place(inside)), place(outside));
+            assert_eq!(translation.inside(place(inside)), place(inside));
+            assert_eq!(translation.outside(place(outside)), place(outside));
+        }
+        assert_eq!(translation.inside(place("[::ffff:203.0.113.5]:50000")), place("10.0.0.5:50000"));
+        for other in ["10.0.0.6:50000", "10.0.0.5:22", "203.0.113.5:3478", "[2001:db8::5]:51000", "198.51.100.7:50000"]
+        {
+            assert_eq!([translation.inside(place(other)), translation.outside(place(other))], [place(other); 2]);
         }
     }
 }

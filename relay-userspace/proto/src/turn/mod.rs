@@ -32,7 +32,7 @@ mod server;
 mod slab;
 mod timer;
 
-pub use config::{Limits, RelayAddress, ServerConfig};
+pub use config::{Limits, RelayAddress, RelayTranslation, ServerConfig};
 pub use credentials::Credentials;
 pub use effect::{
     AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, IcmpError, Now,

@@ -103,7 +103,7 @@ impl PeerPolicy {
         }
     }
 
-    /// Says what relayed transport addresses of this relay look like: bound and public addresses, and their ports.
+    /// Says what relayed transport addresses of this relay look like to clients: public addresses, and their ports.
     pub fn set_relay(&mut self, addresses: Vec<IpAddr>, ports: RangeInclusive<u16>) {
         self.relay_addresses = addresses;
         self.relay_ports = ports;
