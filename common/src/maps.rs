@@ -49,6 +49,7 @@ pub const SOURCE_METERS: u32 = 1 << 16;
 /// | Send indications | client | server | IP version of the peer, 4 or 6 |
 /// | a relayed address | all zero | relayed address | 0 |
 /// | a listener | all zero | server | 0 |
+/// | a client that is vouched for | client | server | [`VOUCHED`] |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
@@ -67,6 +68,10 @@ pub struct FlowKey {
     /// Always zero: fills the key up to whole 64-bit words.
     pub zero: u8,
 }
+
+/// [`FlowKey::channel`] of the record that says of a client only that it is none of the strangers: what it sends goes up to
+/// the daemon, unmetered. It belongs to no allocation.
+pub const VOUCHED: u16 = 1;
 
 impl FlowKey {
     /// The key as it is in memory, in 64-bit words.
@@ -118,7 +123,7 @@ pub struct Rewrite {
     pub flags: u8,
 }
 
-/// [`Rewrite::allocation`] of a listener's record, which belongs to none.
+/// [`Rewrite::allocation`] of the records of listeners, and of clients that are vouched for, which belong to none.
 pub const NO_ALLOCATION: u32 = u32::MAX;
 
 /// Set in [`Rewrite::flags`] of the records of a peer whose IP address relayed addresses of this relay are made of.

@@ -105,6 +105,16 @@ pub(crate) static SOURCE_PACKETS: Global<Limit> = Global::new(Limit::NONE);
 #[unsafe(no_mangle)]
 pub(crate) static CONTROL_PACKETS: Global<Limit> = Global::new(Limit::NONE);
 
+/// Whether Binding requests are answered here, or 0; set by the loader.
+#[unsafe(no_mangle)]
+static ANSWER_BINDING: Global<u32> = Global::new(1);
+
+/// Whether Binding requests are answered here. Where they are not, the verifier removes the code.
+#[inline(always)]
+pub(crate) fn answers_binding() -> bool {
+    ANSWER_BINDING.load() != 0
+}
+
 /// Number of buckets in the table of flows.
 #[inline(always)]
 pub(crate) fn bucket_count() -> u32 {

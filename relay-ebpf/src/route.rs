@@ -17,7 +17,7 @@ use crate::{
     limit,
     link::{VLAN_ID, is_for_this_host},
     lookup::{Record, lookup, lookup_here},
-    maps::{ALLOCATION_STATES, RELAY_ADDRESSES},
+    maps::{ALLOCATION_STATES, RELAY_ADDRESSES, answers_binding},
     transit::{NOBODY, Transit},
 };
 
@@ -60,7 +60,7 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
         }
         // The second byte tells Binding requests from indications, the two that can end here. Those that are too long to
         // be answered here are not asked about a limit twice.
-        Datagram::Stun if frame.load::<u8>(start + 1) == 1 && is_bare(transit) => {
+        Datagram::Stun if answers_binding() && frame.load::<u8>(start + 1) == 1 && is_bare(transit) => {
             // Before anything is known of it, since the stack has no room for these questions later.
             is_at_listener(context, transit)?;
             limit::admit_binding(transit)?;

@@ -224,6 +224,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         max_allocations: capacity.allocations,
         records: capacity.records,
         limits: limits(&config.rates),
+        answer_binding: true,
         listeners: listeners.to_vec(),
         relay_addresses: config.relay_addresses.clone(),
     };

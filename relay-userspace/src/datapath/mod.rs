@@ -91,6 +91,9 @@ pub struct Options {
     pub records: u32,
     /// Limits of rate. They hold without XDP, too.
     pub limits: Limits,
+    /// Whether the program may answer Binding requests, which it does with XOR-MAPPED-ADDRESS alone: not where the daemon
+    /// has more to say, such as RESPONSE-ORIGIN and OTHER-ADDRESS (RFC 5780 section 7).
+    pub answer_binding: bool,
     /// Where clients reach the server, as often as there are sockets; an unspecified address is every local one.
     pub listeners: Vec<SocketAddr>,
     /// Addresses that relayed addresses are made of: a peer at one of them may be another client of this relay.
@@ -207,11 +210,7 @@ impl Datapath {
 
     /// Waits until every command that was given before is in the kernel; `false` if that took longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let Some(running) = &self.running else { return true };
-        let (answer, answered) = crossbeam::channel::bounded::<()>(0);
-        running.shared.send(Command::Flush(answer));
-        // The writer answers by dropping its end.
-        answered.recv_timeout(timeout) == Err(crossbeam::channel::RecvTimeoutError::Disconnected)
+        self.handle().flush(timeout)
     }
 
     /// Detaches the program and ends the writer.
@@ -231,7 +230,7 @@ impl Datapath {
     }
 
     fn start_attached(options: &Options) -> Result<Self, StartError> {
-        let Options { mode, max_allocations, records, limits, .. } = *options;
+        let Options { mode, max_allocations, records, limits, answer_binding, .. } = *options;
         let mut netlink = Netlink::open().map_err(StartError::Netlink)?;
         let links_now = netlink.links().map_err(StartError::Netlink)?;
         let interfaces = choose::interfaces(
@@ -241,7 +240,8 @@ impl Datapath {
             &netlink.local_addresses().map_err(StartError::Netlink)?,
             &links_now,
         )?;
-        let mut program = Program::load(Capacities { records, allocations: max_allocations }, limits)?;
+        let capacities = Capacities { records, allocations: max_allocations };
+        let mut program = Program::load(capacities, limits, answer_binding)?;
         let map_bytes = program.map_bytes();
         let Maps { flows, port_roles, next_hops, relay_addresses, links, devices, verdicts, allocations, state } =
             program.take_maps()?;

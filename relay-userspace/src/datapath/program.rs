@@ -44,6 +44,7 @@ const FLOW_SEED: &str = "FLOW_SEED";
 const ID_SEED: &str = "ID_SEED";
 const ALLOCATION_COUNT: &str = "ALLOCATION_COUNT";
 const WEAKLY_ORDERED: &str = "WEAKLY_ORDERED";
+const ANSWER_BINDING: &str = "ANSWER_BINDING";
 
 /// Names of the limits.
 const ALLOCATION_PACKETS: &str = "ALLOCATION_PACKETS";
@@ -55,7 +56,8 @@ const CONTROL_PACKETS: &str = "CONTROL_PACKETS";
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacities {
-    /// Records: two for each relayed address, one for each permission, two for each channel, one for each listener.
+    /// Records: two for each relayed address, one for each permission, two for each channel, one for each listener, one
+    /// for each client that is vouched for.
     pub records: u32,
     /// Allocations that have counters and limits of their own.
     pub allocations: u32,
@@ -215,11 +217,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Loads the program that is built into this binary, and makes its maps, all empty.
-    pub fn load(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
+    /// Loads the program that is built into this binary, and makes its maps, all empty. Unless it is to `answer_binding`,
+    /// it leaves Binding requests to the daemon.
+    pub fn load(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self, ProgramError> {
         let object = object()?;
         let calibration = Calibration::measure(object)?;
-        let setting = Setting::draw(capacities, limits)?;
+        let setting = Setting::draw(capacities, limits, answer_binding)?;
         let mut ebpf = load_object(object, &setting, calibration)?;
         program_mut(&mut ebpf, NAME)?.load().map_err(refused)?;
         Ok(Self { ebpf, setting })
@@ -332,7 +335,8 @@ fn object() -> Result<&'static [u8], ProgramError> {
 }
 
 fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Result<Ebpf, ProgramError> {
-    let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed, id_seed } = setting;
+    let Setting { capacities, limits, answer_binding, cpus, seed, id_seed } = setting;
+    let Capacities { records, allocations } = capacities;
     let buckets = buckets_for(*records);
     // The bound for loads in order is x86's; any other machine is taken for one that may reorder them.
     let weakly_ordered = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
@@ -344,6 +348,7 @@ fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Re
         .override_global(ID_SEED, id_seed, true)
         .override_global(ALLOCATION_COUNT, allocations, true)
         .override_global(WEAKLY_ORDERED, &weakly_ordered, true)
+        .override_global(ANSWER_BINDING, &u32::from(*answer_binding), true)
         .override_global(ALLOCATION_PACKETS, &limits.allocation_packets, true)
         .override_global(ALLOCATION_BYTES, &limits.allocation_bytes, true)
         .override_global(RELAY_BYTES, &limits.relay_bytes, true)
@@ -367,16 +372,18 @@ fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp
 struct Setting {
     capacities: Capacities,
     limits: Limits,
+    answer_binding: bool,
     cpus: u32,
     seed: Seed,
     id_seed: [u64; 3],
 }
 
 impl Setting {
-    fn draw(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
+    fn draw(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self, ProgramError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProgramError::Cpus(error))?;
         let [seed, [a, b, c, ..]] = [random_seed()?, random_seed()?];
-        Ok(Self { capacities: capacities.at_least_one(), limits, cpus: cpus as u32, seed, id_seed: [a, b, c] })
+        let (capacities, cpus, id_seed) = (capacities.at_least_one(), cpus as u32, [a, b, c]);
+        Ok(Self { capacities, limits, answer_binding, cpus, seed, id_seed })
     }
 }
 
@@ -405,7 +412,14 @@ struct Calibration {
 impl Calibration {
     fn measure(object: &[u8]) -> Result<Self, ProgramError> {
         let capacities = Capacities { records: 1, allocations: 1 };
-        let least = Setting { capacities, limits: Limits::default(), cpus: 1, seed: Seed::default(), id_seed: [0; 3] };
+        let least = Setting {
+            capacities,
+            limits: Limits::default(),
+            answer_binding: true,
+            cpus: 1,
+            seed: Seed::default(),
+            id_seed: [0; 3],
+        };
         let mut ebpf = load_object(object, &least, Self::default())?;
         let clock = program_mut(&mut ebpf, CLOCK)?;
         clock.load().map_err(refused)?;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hairpin_common::maps::{FlowKey, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, flow_delta};
+use hairpin_common::maps::{FlowKey, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, VOUCHED, flow_delta};
 
 use super::flow::{Flow, Scope};
 use super::relay_addresses::Crossing;
@@ -37,6 +37,7 @@ struct Path {
 /// The records of a flow: one or two, see [`FlowKey`]. Their keys, and how many there are, do not depend on the stamp.
 pub(super) fn records(flow: &Flow, stamp: &Stamp) -> impl Iterator<Item = Record> + use<> {
     let (first, second) = match flow.scope {
+        Scope::Client => (vouched(flow, stamp.expires), None),
         Scope::Relay => (to_any_peer(flow, stamp), Some(mark(flow.relayed, flow.allocation, stamp.expires))),
         Scope::Permission { peer } => (from_any_port(flow, peer, stamp), None),
         Scope::Channel { channel, peer } => {
@@ -96,6 +97,12 @@ fn from_any_port(flow: &Flow, peer: IpAddr, stamp: &Stamp) -> Record {
 fn to_any_peer(flow: &Flow, stamp: &Stamp) -> Record {
     let version = u16::from(version(flow.relayed.ip()));
     to_peer(flow, version, unspecified(flow.relayed.ip()), &Stamp { expires: stamp.expires, ..Stamp::default() })
+}
+
+/// A record that forwards nothing: it says that a client is no stranger.
+fn vouched(flow: &Flow, expires: u32) -> Record {
+    let arrives = Path { source: flow.client, destination: flow.server };
+    Record { key: key(arrives, VOUCHED), ..mark(flow.server, NO_ALLOCATION, expires) }
 }
 
 /// A record that forwards nothing: it says that an address is ours, and whose.
@@ -304,6 +311,9 @@ mod tests {
         assert_eq!(permission, [key_of(PEER, 0, 50_000, 0)]);
         assert_eq!(channel, [key_of(CLIENT, 40_000, 3478, 0x4001), key_of(PEER, 6000, 50_000, 0)]);
         assert_eq!(listener(flow4().server).key, key_of([0; 16], 0, 3478, 0));
+        let vouched = of(&Flow::of_client(flow4().client, flow4().server), &STAMP);
+        let expected = Rewrite { expires: 1000, ..listener(flow4().server).rewrite };
+        assert_eq!(vouched, [Record { key: key_of(CLIENT, 40_000, 3478, 1), rewrite: expected }]);
     }
 
     #[test]

@@ -505,6 +505,78 @@ mod tests {
     }
 
     #[test]
+    fn who_is_vouched_for_has_a_record_of_no_allocation_until_it_ends() {
+        let mut lab = Lab::new();
+        let client = Flow::of_client(flow4().client, flow4().server);
+        let [relay, ..] = scopes(flow4());
+        lab.install(relay, NOW + 100).unwrap();
+        for expires in [NOW + 10, NOW + 50] {
+            lab.install(client, expires).unwrap();
+            assert_eq!(lab.records(client).iter().map(|record| record.expires).collect::<Vec<_>>(), [expires]);
+        }
+        assert_eq!(lab.count(), (2, 3));
+        lab.remove(client);
+        assert_eq!((lab.count(), lab.is_complete(relay)), ((1, 2), true));
+        lab.install(client, NOW + 10).unwrap();
+        lab.table.sweep(NOW + 10 + GRACE, &mut lab.maps);
+        assert_eq!(lab.count(), (1, 2));
+    }
+
+    /// The flows of an allocation whose client has moved.
+    fn moved(flows: [Flow; 3]) -> [Flow; 3] {
+        flows.map(|flow| Flow { client: "192.0.2.11:40001".parse().unwrap(), ..flow })
+    }
+
+    #[test]
+    fn a_client_that_moves_takes_its_flows_along_and_no_peer_is_a_stranger_meanwhile() {
+        let mut lab = Lab::new();
+        lab.rib().route_to("192.0.2.11".parse().unwrap(), 2, "192.0.2.254");
+        let flows = scopes(flow4());
+        for flow in flows {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        let there = moved(flows);
+        for flow in there {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        // They are handed over already: each of the new ones has a key of its old one.
+        assert_eq!(lab.count(), (3, 5));
+        for flow in flows {
+            lab.remove(flow);
+        }
+        assert_eq!(lab.count(), (3, 5));
+        assert!(!lab.maps.removed_while_complete, "a peer was a stranger for a moment");
+        assert!(lab.is_complete(flow4()));
+        let [_, permission, channel] = there;
+        for record in [lab.records(permission)[0], lab.records(channel)[1]] {
+            assert_eq!((&record.destination[..4], record.destination_port), (&[192, 0, 2, 11][..], [0x9c, 0x41]));
+        }
+        assert!(record::keys(&flows[2]).any(|key| !lab.maps.records.contains_key(&key)), "the old way in is closed");
+        for flow in there {
+            lab.remove(flow);
+        }
+        assert!(lab.table.is_empty() && lab.maps.records.is_empty() && lab.table.next_hops().is_idle());
+    }
+
+    #[test]
+    fn what_a_moved_client_does_not_take_along_ends_when_it_is_removed() {
+        let mut lab = Lab::new();
+        lab.rib().route_to("192.0.2.11".parse().unwrap(), 2, "192.0.2.254");
+        let flows = scopes(flow4());
+        for flow in flows {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        let [relay, permission, _] = moved(flows);
+        for flow in [relay, permission] {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        for flow in flows {
+            lab.remove(flow);
+        }
+        assert_eq!(lab.count(), (2, 3));
+    }
+
+    #[test]
     fn a_full_map_leaves_no_half_flow_and_loses_no_other() {
         let mut lab = Lab::new();
         lab.maps.capacity = 3;

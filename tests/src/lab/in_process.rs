@@ -14,7 +14,7 @@ use hairpin::random::SystemRandomness;
 use hairpin::shard::{Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
-    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig,
+    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, RelayTranslation, Server, ServerConfig,
 };
 
 use super::Namespace;
@@ -48,8 +48,9 @@ impl InProcess {
                 max_allocations: ALLOCATIONS,
                 records: RECORDS,
                 limits: RateLimits::default(),
+                answer_binding: true,
                 listeners: listeners.to_vec(),
-                relay_addresses: addresses.to_vec(),
+                relay_addresses: addresses.map(RelayAddress::from).to_vec(),
             })
             .unwrap_or_else(|error| panic!("{error}"));
             let mut credentials = Credentials::new(REALM);
@@ -61,7 +62,7 @@ impl InProcess {
                 nonce_key: [7; 32],
                 nonce_lifetime: Duration::from_secs(3600),
                 peer_policy: PeerPolicy::default(),
-                relay_addresses: addresses.map(|ip| RelayAddress { bind: ip, public: ip }).to_vec(),
+                relay_addresses: addresses.map(RelayAddress::from).to_vec(),
                 ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
                 quotas: Quotas::default(),
@@ -72,6 +73,7 @@ impl InProcess {
                 shards: 1,
                 listeners: listeners.map(open).into(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
+                translation: RelayTranslation::new(&[], FIRST_RELAY_PORT..=LAST_RELAY_PORT),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
             })
