@@ -8,12 +8,13 @@ use std::sync::{Mutex, PoisonError};
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
+use hairpin_proto::address::Transport;
 use hairpin_proto::turn::Discard;
 use metrics::{Recorder, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::datapath::{self, AttachedMode, InterfaceStatus};
-use crate::shard::{LIMITS, Report};
+use crate::shard::{ConnectionCounts, End, LIMITS, Report};
 
 /// Everything that a scrape shows.
 #[derive(Debug)]
@@ -117,6 +118,12 @@ fn describe() {
         "hairpin_xdp_attached",
         "1 where the XDP program is attached, by interface, mode, and why it is not a better one."
     );
+    describe_gauge!("hairpin_connections", "Clients' connections that are there, by transport.");
+    describe_gauge!("hairpin_new_connections", "Those of them whose client has no allocation (yet).");
+    describe_counter!("hairpin_connections_begun_total", "Clients' connections that were begun, by transport.");
+    describe_counter!("hairpin_connections_ended_total", "Clients' connections that have ended, by reason.");
+    describe_gauge!("hairpin_peer_connections", "Connections with peers (RFC 6062) that are there.");
+    describe_counter!("hairpin_tcp_relayed_bytes_total", "Bytes carried over connections with peers, by direction.");
     describe_gauge!("hairpin_flows", "Relayed addresses, permissions and channels that the kernel knows.");
     describe_counter!("hairpin_flow_insert_failures_total", "Those that it could not take; userspace serves them.");
 }
@@ -145,6 +152,31 @@ fn record(snapshot: &Snapshot) {
     }
     dropped("userspace", "hop_limit", shards.iter().map(|shard| shard.counters.hop_limit).sum());
     dropped("userspace", "send_failed", shards.iter().map(|shard| shard.counters.send_failed).sum());
+
+    let of_connections =
+        |count: fn(&ConnectionCounts) -> u64| shards.iter().map(|shard| count(&shard.connections)).sum();
+    dropped("userspace", "queue_full", of_connections(|counts| counts.queue_full));
+    for transport in Transport::ALL.into_iter().filter(|transport| *transport != Transport::Udp) {
+        let sum = |count: fn(&ConnectionCounts) -> &[u64; Transport::ALL.len()]| {
+            shards.iter().map(|shard| count(&shard.connections)[transport as usize]).sum::<u64>()
+        };
+        let label = transport.label();
+        gauge!("hairpin_connections", "transport" => label).set(as_gauge(sum(|counts| &counts.open) as usize));
+        counter!("hairpin_connections_begun_total", "transport" => label).absolute(sum(|counts| &counts.begun));
+    }
+    gauge!("hairpin_new_connections").set(as_gauge(of_connections(|counts| counts.new) as usize));
+    for end in End::ALL {
+        let ended = shards.iter().map(|shard| shard.connections.ended[end as usize]).sum();
+        counter!("hairpin_connections_ended_total", "reason" => end.label()).absolute(ended);
+    }
+    gauge!("hairpin_peer_connections").set(as_gauge(shards.iter().map(|shard| shard.peers).sum()));
+    let carried = |count: fn(&Report) -> u64| shards.iter().map(count).sum();
+    for (direction, bytes) in [
+        ("to_peer", carried(|shard| shard.counters.stream_bytes_to_peer)),
+        ("to_client", carried(|shard| shard.counters.stream_bytes_to_client)),
+    ] {
+        counter!("hairpin_tcp_relayed_bytes_total", "direction" => direction).absolute(bytes);
+    }
 
     let between_relays = snapshot.kernel.verdicts[Verdict::RelayToRelay as usize];
     for verdict in Verdict::ALL {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod credentials;
+mod listeners;
 mod log;
 pub mod serve;
 mod value;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 use hashbrown::HashMap;
 
-use super::effect::{AllocationId, RelayId};
+use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
 use super::quota::Lease;
 use super::slab::Slab;
@@ -28,17 +28,28 @@ impl ChannelNumber {
     }
 }
 
+/// What relayed transport addresses speak with peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerTransport {
+    Udp,
+    /// RFC 6062.
+    Tcp,
+}
+
 /// What a client has on the server. It has at least one relayed transport address, and ends with the last.
 #[derive(Debug)]
 pub(super) struct Allocation {
     pub(super) five_tuple: FiveTuple,
     /// Who made it; only this user may change it.
     pub(super) username: Box<str>,
+    pub(super) peers: PeerTransport,
     relays: [Option<Relay>; 2],
     pub(super) permissions: HashMap<IpAddr, Permission>,
     pub(super) channels: HashMap<ChannelNumber, Channel>,
     /// Ordered, so that the channels to one IP address stand together.
     channels_by_peer: BTreeMap<PeerAddr, ChannelNumber>,
+    /// Of a TCP allocation: one at most for each peer (RFC 6062 section 3).
+    pub(super) connections: BTreeMap<PeerAddr, ConnectionId>,
     _lease: Lease,
 }
 
@@ -71,14 +82,16 @@ pub(super) struct Channel {
 }
 
 impl Allocation {
-    pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, lease: Lease) -> Self {
+    pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, peers: PeerTransport, lease: Lease) -> Self {
         Self {
             five_tuple,
             username,
+            peers,
             relays: [None; 2],
             permissions: HashMap::new(),
             channels: HashMap::new(),
             channels_by_peer: BTreeMap::new(),
+            connections: BTreeMap::new(),
             _lease: lease,
         }
     }
@@ -233,7 +246,9 @@ impl Allocations {
     }
 
     pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
-        if let Some(allocation) = self.by_id.remove(id) {
+        let Some(allocation) = self.by_id.remove(id) else { return };
+        // A client that is lost may have left its address to another one.
+        if self.by_client.get(&allocation.five_tuple) == Some(&AllocationId(id)) {
             self.by_client.remove(&allocation.five_tuple);
         }
     }
@@ -250,6 +265,17 @@ impl Allocations {
     pub(super) fn of_client(&self, five_tuple: &FiveTuple) -> Option<(AllocationId, &Allocation)> {
         let id = *self.by_client.get(five_tuple)?;
         Some((id, self.find(id)?))
+    }
+
+    /// Whether a client has an allocation.
+    #[inline]
+    pub(super) fn is_client(&self, five_tuple: &FiveTuple) -> bool {
+        self.by_client.contains_key(five_tuple)
+    }
+
+    /// Forgets where the client of an allocation is: what comes from there is no longer its own.
+    pub(super) fn forget_client(&mut self, five_tuple: &FiveTuple) -> Option<AllocationId> {
+        self.by_client.remove(five_tuple)
     }
 
     /// Names a relayed transport address to be.

@@ -1,13 +1,15 @@
 //! What a server is made of.
 
-use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::discovery::Discovery;
 use super::peer_policy::PeerPolicy;
 use super::port_pool::PortStripe;
 use super::quota::Quotas;
+use super::redirect::AlternateServer;
+use super::translation::Translation;
 
 /// Everything a [`Server`](super::Server) is told once.
 #[derive(Clone, Debug)]
@@ -26,12 +28,25 @@ pub struct ServerConfig {
     pub peer_policy: PeerPolicy,
     /// What relayed transport addresses are made of. The families that are served are those found here.
     pub relay_addresses: Vec<RelayAddress>,
+    /// How the world sees the addresses that clients reach the server at: those of listeners behind a 1:1 NAT.
+    pub translation: Translation,
+    /// NAT behaviour discovery (RFC 5780); without it, what its clients ask for is unknown.
+    pub discovery: Option<Discovery>,
+    /// Where to send clients that find no room here (RFC 8489 section 10). May hold this server too, so that many servers
+    /// can share one list.
+    pub alternates: Vec<AlternateServer>,
     /// This shard's ports.
     pub ports: PortStripe,
     /// How much there may be of everything.
     pub limits: Limits,
     /// Counts each user's allocations over all shards.
     pub quotas: Quotas,
+    /// Which shard this is, from 0. It is part of the names that clients may bring to another shard.
+    pub shard: u32,
+    /// How many shards there are.
+    pub shards: u32,
+    /// Whether relayed addresses of TCP may be allocated (RFC 6062).
+    pub tcp_relay: bool,
 }
 
 /// An address that relayed transport addresses are made of.
@@ -47,46 +62,6 @@ impl From<IpAddr> for RelayAddress {
     /// An address that is the same on both sides.
     fn from(ip: IpAddr) -> Self {
         Self { bind: ip, public: ip }
-    }
-}
-
-/// Turns the relayed addresses of this relay from what they are bound to into what everybody else knows them by, and back.
-///
-/// Two clients of one relay behind a 1:1 NAT know each other by public addresses. Their data need not go out to the NAT,
-/// which may not send it back: it goes to where the other relayed address is bound, and comes from where the first is.
-/// Only ports of relayed addresses are translated; whatever else this host has stays behind its NAT's rules.
-#[derive(Clone, Debug)]
-pub struct RelayTranslation {
-    /// Those that have another public address.
-    addresses: Vec<RelayAddress>,
-    ports: RangeInclusive<u16>,
-}
-
-impl RelayTranslation {
-    /// The translation of these addresses, for relayed addresses with these ports.
-    pub fn new(addresses: &[RelayAddress], ports: RangeInclusive<u16>) -> Self {
-        let addresses = addresses.iter().copied().filter(|address| address.bind != address.public).collect();
-        Self { addresses, ports }
-    }
-
-    /// Where to send what is for this peer.
-    pub fn inside(&self, peer: SocketAddr) -> SocketAddr {
-        self.translate(peer, |address| (address.public, address.bind))
-    }
-
-    /// Which peer sent what came from there.
-    pub fn outside(&self, source: SocketAddr) -> SocketAddr {
-        self.translate(source, |address| (address.bind, address.public))
-    }
-
-    fn translate(&self, mut place: SocketAddr, sides: impl Fn(&RelayAddress) -> (IpAddr, IpAddr)) -> SocketAddr {
-        if !self.addresses.is_empty() && self.ports.contains(&place.port()) {
-            let ip = place.ip().to_canonical();
-            if let Some((_, to)) = self.addresses.iter().map(sides).find(|(from, _)| *from == ip) {
-                place.set_ip(to);
-            }
-        }
-        place
     }
 }
 
@@ -109,6 +84,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation, those included that have expired and may not be bound anew yet.
     pub channels: usize,
+    /// Connections to peers of one TCP allocation, those included that are under way or wait for ConnectionBind.
+    pub connections: usize,
 }
 
 impl Default for Limits {
@@ -123,34 +100,7 @@ impl Default for Limits {
             allocations_per_user: 12_288,
             permissions: 1024,
             channels: 1024,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn relayed_addresses_are_translated_and_nothing_else_is() {
-        let address = |bind: &str, public: &str| RelayAddress {
-            bind: bind.parse().expect("an address"),
-            public: public.parse().expect("an address"),
-        };
-        let addresses =
-            [address("10.0.0.5", "203.0.113.5"), address("10.0.0.6", "10.0.0.6"), address("fd00::5", "2001:db8::5")];
-        let translation = RelayTranslation::new(&addresses, 50_000..=50_999);
-        let place = |text: &str| text.parse::<SocketAddr>().expect("an address");
-        for (inside, outside) in [("10.0.0.5:50000", "203.0.113.5:50000"), ("[fd00::5]:50999", "[2001:db8::5]:50999")] {
-            assert_eq!(translation.inside(place(outside)), place(inside));
-            assert_eq!(translation.outside(place(inside)), place(outside));
-            assert_eq!(translation.inside(place(inside)), place(inside));
-            assert_eq!(translation.outside(place(outside)), place(outside));
-        }
-        assert_eq!(translation.inside(place("[::ffff:203.0.113.5]:50000")), place("10.0.0.5:50000"));
-        for other in ["10.0.0.6:50000", "10.0.0.5:22", "203.0.113.5:3478", "[2001:db8::5]:51000", "198.51.100.7:50000"]
-        {
-            assert_eq!([translation.inside(place(other)), translation.outside(place(other))], [place(other); 2]);
+            connections: 256,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader};
 
-use super::allocation::{Allocation, ChannelNumber, RelayOwner};
+use super::allocation::{Allocation, ChannelNumber, PeerTransport, RelayOwner};
 use super::attributes::Unknown;
 use super::effect::{AllocationId, Discard, Disposition, Forward, FrameHeader, Now, RelayId};
 use super::server::Server;
@@ -121,6 +121,9 @@ fn to_peer<'p>(
     payload: &'p [u8],
     dont_fragment: bool,
 ) -> Result<Forward<'p>, Discard> {
+    if allocation.peers == PeerTransport::Tcp {
+        return Err(Discard::TcpAllocation);
+    }
     let relay = allocation.relay_to(peer.ip(), now.instant).ok_or(Discard::FamilyMismatch)?;
     if !allocation.permits(peer.ip(), now.instant) {
         return Err(Discard::NoPermission);

@@ -11,7 +11,9 @@ use super::allocation::{Allocations, RelayOwner};
 use super::attributes::Unknown;
 use super::authentication::{Authenticated, Authenticator, Refusal};
 use super::config::{Limits, RelayAddress, ServerConfig};
-use super::effect::{BindError, Discard, Disposition, Effect, IcmpError, Now, RelayId};
+use super::connection::Connection;
+use super::discovery::Discovery;
+use super::effect::{BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId};
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
@@ -19,20 +21,23 @@ use super::peer_policy::PeerPolicy;
 use super::port_pool::PortPool;
 use super::quota::Quotas;
 use super::random::{Random, RandomPool};
+use super::redirect::Redirect;
 use super::relaying::disposition;
 use super::request::{ReplyTo, Request};
 use super::retransmission::Retransmissions;
 use super::timer::Timers;
+use super::translation::Translation;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
-use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken, UnknownAttributes, XorMappedAddress};
+use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken};
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 
 /// A TURN server (RFC 8489, RFC 8656), or one shard of it.
 ///
 /// It is driven from outside:
 ///
-/// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by
-///   [`Server::peer_error`], and comes out as what is to become of it;
+/// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by
+///   [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by [`Server::peer_error`], and comes out
+///   as what is to become of it;
 /// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
 ///   done, until it says `None`;
 /// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
@@ -41,18 +46,29 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 /// socket is closed, if there is one, and no answer is expected. Every relayed address that was bound is closed in the
 /// end.
 ///
+/// A connection of a relayed address to a peer (RFC 6062) begins with [`Effect::Connect`], which is answered by one
+/// [`Server::peer_connected`], or with [`Server::peer_accepted`]. It ends with [`Effect::CloseConnection`], or before that
+/// with [`Server::connection_closed`] or an error as the answer, and always before the relayed address does.
+///
 /// Nothing is remembered about a client that has not authenticated.
 pub struct Server {
     pub(super) authenticator: Authenticator,
     pub(super) software: Option<String>,
     pub(super) limits: Limits,
     pub(super) relay_addresses: Vec<RelayAddress>,
+    pub(super) translation: Translation,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) redirect: Redirect,
     pub(super) policy: PeerPolicy,
     pub(super) quotas: Quotas,
     pub(super) ports: PortPool,
     pub(super) allocations: Allocations,
     pub(super) pending: HashMap<FiveTuple, PendingAllocate>,
     pub(super) reservations: HashMap<ReservationToken, Reservation>,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) shard: u32,
+    pub(super) shards: u32,
+    pub(super) tcp_relay: bool,
     pub(super) retransmissions: Retransmissions,
     pub(super) timers: Timers,
     pub(super) outbox: Outbox,
@@ -69,13 +85,21 @@ pub(super) enum Outcome {
     Done,
     /// It is answered with this lifetime.
     Lifetime(Lifetime),
+    /// It is answered without attributes of its own, and then the connection it came over carries a peer's bytes.
+    Join(ConnectionId),
     /// It is answered when the driver has done its part.
     Later,
 }
 
 impl Server {
     /// A server without any allocation. `random` must be cryptographically secure.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard as the configuration names.
     pub fn new(config: ServerConfig, random: Box<dyn Random + Send>) -> Self {
+        assert!(config.shard < config.shards, "shard {} of {}", config.shard, config.shards);
+        let mut random = RandomPool::new(random);
         Self {
             authenticator: Authenticator {
                 realm: config.realm,
@@ -86,15 +110,22 @@ impl Server {
             limits: config.limits,
             ports: PortPool::new(config.ports, &config.relay_addresses),
             relay_addresses: config.relay_addresses,
+            translation: config.translation,
+            discovery: config.discovery,
+            redirect: Redirect::new(config.alternates, &mut random),
             policy: config.peer_policy,
             quotas: config.quotas,
             allocations: Allocations::new(),
             pending: HashMap::new(),
             reservations: HashMap::new(),
+            connections: HashMap::new(),
+            shard: config.shard,
+            shards: config.shards,
+            tcp_relay: config.tcp_relay,
             retransmissions: Retransmissions::default(),
             timers: Timers::default(),
             outbox: Outbox::default(),
-            random: RandomPool::new(random),
+            random,
             counts: MessageCounts::default(),
             frame: Vec::new(),
         }
@@ -150,15 +181,32 @@ impl Server {
         }
     }
 
-    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends.
+    /// Takes the answer to [`Effect::Connect`]: whether there is a connection to the peer now.
+    pub fn peer_connected(&mut self, now: Now, connection: ConnectionId, result: Result<(), ConnectError>) {
+        self.connect_done(now.instant, connection, result);
+    }
+
+    /// Takes a connection that a peer has made to a relayed address of TCP, and names it. `None` says that it is to be
+    /// closed at once: there is no permission for the peer, or no room, or a connection to the same peer.
+    pub fn peer_accepted(&mut self, now: Now, relay: RelayId, peer: PeerAddr) -> Option<ConnectionId> {
+        self.accept(now, relay, peer)
+    }
+
+    /// Learns that a connection to a peer has ended, and the client's connection that was joined to it: either side has
+    /// closed it, and the driver has closed the other.
+    pub fn connection_closed(&mut self, _now: Now, connection: ConnectionId) {
+        self.forget_connection(connection);
+    }
+
+    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends. Not meant for a
+    /// connection that [`Effect::Join`] has joined to a peer's, which is no longer the server's.
     pub fn client_lost(&mut self, five_tuple: &FiveTuple) {
         if let Some(pending) = self.pending.remove(five_tuple) {
             self.abandon(&pending);
         }
-        if let Some((id, allocation)) = self.allocations.of_client(five_tuple) {
-            for family in allocation.families() {
-                self.end_relay(id, family);
-            }
+        // First, so that nothing is sent there any more.
+        if let Some(id) = self.allocations.forget_client(five_tuple) {
+            self.end_allocation(id);
         }
     }
 
@@ -177,6 +225,17 @@ impl Server {
         self.outbox.pop()
     }
 
+    /// Sends clients that would allocate to other servers, or takes them again. What is there goes on: allocations and
+    /// their requests, Binding, and the allocation of a port that was reserved.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.redirect.set_draining(draining);
+    }
+
+    /// Whether no new allocation is made.
+    pub fn is_draining(&self) -> bool {
+        self.redirect.is_draining()
+    }
+
     /// Frees every allocation and every reservation. The effects say what is to be closed.
     pub fn shutdown(&mut self, _now: Now) {
         self.end_all();
@@ -185,7 +244,7 @@ impl Server {
     /// Whether a client has an allocation: whether anybody vouches for what comes from there.
     #[inline]
     pub fn has_allocation(&self, five_tuple: &FiveTuple) -> bool {
-        self.allocations.of_client(five_tuple).is_some()
+        self.allocations.is_client(five_tuple)
     }
 
     /// How many allocations there are.
@@ -210,10 +269,16 @@ impl Server {
         match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => disposition(self.send_indication(now, &five_tuple, message)),
             (Class::Request, method) => {
+                if let Some(shard) = self.elsewhere(&five_tuple, message) {
+                    return Disposition::Elsewhere { shard };
+                }
                 self.counts.count_request(method);
                 match method {
                     Method::BINDING => self.binding(five_tuple, message),
                     Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
+                        self.request(now, five_tuple, message, datagram);
+                    }
+                    Method::CONNECT | Method::CONNECTION_BIND if self.tcp_relay => {
                         self.request(now, five_tuple, message, datagram);
                     }
                     _ => return Disposition::Discard(Discard::Unexpected),
@@ -221,28 +286,6 @@ impl Server {
                 Disposition::Control
             }
             _ => Disposition::Discard(Discard::Unexpected),
-        }
-    }
-
-    /// Binding (RFC 8489 section 12): for everybody, and therefore as short as can be.
-    fn binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>) {
-        let (id, fingerprint) = (message.transaction_id(), message.has_fingerprint());
-        let unknown = Unknown::of(message);
-        if unknown.is_empty() {
-            self.outbox.respond(five_tuple, |buffer| {
-                MessageBuilder::new(buffer, Class::Success, Method::BINDING, id)
-                    .with(&XorMappedAddress(five_tuple.client.socket()))
-                    .finish(fingerprint);
-            });
-            self.counts.count_success(Method::BINDING);
-        } else {
-            let code = ErrorCode::UNKNOWN_ATTRIBUTE;
-            self.outbox.respond(five_tuple, |buffer| {
-                MessageBuilder::error(buffer, Method::BINDING, id, code)
-                    .with(&UnknownAttributes(unknown.types()))
-                    .finish(fingerprint);
-            });
-            self.counts.count_error(Method::BINDING, code);
         }
     }
 
@@ -257,7 +300,7 @@ impl Server {
             self.counts.count_success(method);
             return;
         }
-        let established = self.allocations.of_client(&five_tuple).map(|(_, allocation)| &*allocation.username);
+        let established = self.established(&five_tuple, message);
         let authenticated = self.authenticator.authenticate(now, five_tuple.client, message, established);
         let Authenticated { username, credential } = match authenticated {
             Ok(authenticated) => authenticated,
@@ -282,6 +325,8 @@ impl Server {
                 Method::ALLOCATE => self.allocate(&request),
                 Method::REFRESH => self.refresh(now, &request),
                 Method::CREATE_PERMISSION => self.create_permission(now, &request),
+                Method::CONNECT => self.connect(now, &request),
+                Method::CONNECTION_BIND => self.connection_bind(&request),
                 _ => self.channel_bind(now, &request),
             }
         } else {
@@ -292,9 +337,36 @@ impl Server {
             Ok(Outcome::Lifetime(lifetime)) => {
                 self.succeed(now.instant, &request.reply, |response| response.with(&lifetime));
             }
+            Ok(Outcome::Join(connection)) => {
+                self.succeed(now.instant, &request.reply, |response| response);
+                self.outbox.push(Effect::Join { connection, five_tuple });
+            }
             Ok(Outcome::Later) => {}
             Err(code) => self.fail(&request.reply, code, unknown),
         }
+    }
+
+    /// The shard that a request is for, if it is not this one. Anybody may ask.
+    fn elsewhere(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<u32> {
+        match message.method() {
+            Method::CONNECTION_BIND if self.tcp_relay && five_tuple.transport.is_stream() => {
+                let connection: ConnectionId = message.attribute().ok()??;
+                Some(connection.shard(self.shards)).filter(|shard| *shard != self.shard)
+            }
+            _ => None,
+        }
+    }
+
+    /// The username that the allocation was made with that a request is about.
+    fn established(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<&str> {
+        let id = match message.method() {
+            Method::CONNECTION_BIND => {
+                let connection: ConnectionId = message.attribute().ok()??;
+                self.connections.get(&connection)?.allocation
+            }
+            _ => self.allocations.of_client(five_tuple)?.0,
+        };
+        self.allocations.find(id).map(|allocation| &*allocation.username)
     }
 
     /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short.

@@ -2,5 +2,6 @@
 
 mod interop;
 mod noise;
+mod plain_attributes;
 mod round_trip;
 mod vectors;

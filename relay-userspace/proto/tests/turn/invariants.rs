@@ -27,7 +27,7 @@ const PEERS: [&str; 7] = [
     // Forbidden.
     "127.0.0.1:53",
     // A relayed address, perhaps.
-    "192.0.2.15:50000",
+    "198.51.100.15:50000",
 ];
 const CHANNELS: [u16; 4] = [0x4000, 0x4001, 0x7fff, 0x3fff];
 const CLIENTS: usize = 3;
