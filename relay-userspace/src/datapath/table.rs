@@ -523,7 +523,7 @@ mod tests {
     }
 
     /// The flows of an allocation whose client has moved.
-    fn moved(flows: [Flow; 3]) -> [Flow; 3] {
+    fn moved(flows: &[Flow; 3]) -> [Flow; 3] {
         flows.map(|flow| Flow { client: "192.0.2.11:40001".parse().unwrap(), ..flow })
     }
 
@@ -535,7 +535,7 @@ mod tests {
         for flow in flows {
             lab.install(flow, NOW + 100).unwrap();
         }
-        let there = moved(flows);
+        let there = moved(&flows);
         for flow in there {
             lab.install(flow, NOW + 100).unwrap();
         }
@@ -566,7 +566,7 @@ mod tests {
         for flow in flows {
             lab.install(flow, NOW + 100).unwrap();
         }
-        let [relay, permission, _] = moved(flows);
+        let [relay, permission, _] = moved(&flows);
         for flow in [relay, permission] {
             lab.install(flow, NOW + 100).unwrap();
         }

@@ -139,7 +139,9 @@ pub fn world_behind_nat() -> (Setup, Vec<Path>) {
     let public = Family::ALL.map(|family| (family.listener().ip(), family.address(54, 1, 0).ip()));
     let (setup, mut paths) = world_of(BTreeMap::from(public));
     paths.retain(|path| path.name.matches("->").count() > 2);
-    paths.iter_mut().for_each(|path| path.name.push_str(" behind a NAT"));
+    for path in &mut paths {
+        path.name.push_str(" behind a NAT");
+    }
     (setup, paths)
 }
 
