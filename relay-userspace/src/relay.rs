@@ -324,9 +324,10 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         max_allocations: capacity.allocations,
         records: capacity.records,
         limits: limits(&config.rates),
+        // Who probes a NAT is told more than the program knows.
+        answer_binding: config.discovery.is_none(),
         listeners: listeners.to_vec(),
-        // Of those behind a NAT, userspace has to decide: they are allowed by port, which the kernel does not ask.
-        relay_addresses: config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect(),
+        relay_addresses: config.relay_addresses.clone(),
     };
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {

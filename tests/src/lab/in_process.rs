@@ -48,8 +48,9 @@ impl InProcess {
                 max_allocations: ALLOCATIONS,
                 records: RECORDS,
                 limits: RateLimits::default(),
+                answer_binding: true,
                 listeners: listeners.to_vec(),
-                relay_addresses: addresses.to_vec(),
+                relay_addresses: addresses.map(RelayAddress::from).to_vec(),
             })
             .unwrap_or_else(|error| panic!("{error}"));
             let mut credentials = Credentials::new(REALM);
@@ -61,7 +62,7 @@ impl InProcess {
                 nonce_key: [7; 32],
                 nonce_lifetime: Duration::from_secs(3600),
                 peer_policy: PeerPolicy::default(),
-                relay_addresses: addresses.map(|ip| RelayAddress { bind: ip, public: ip }).to_vec(),
+                relay_addresses: addresses.map(RelayAddress::from).to_vec(),
                 translation: Translation::default(),
                 discovery: None,
                 alternates: Vec::new(),

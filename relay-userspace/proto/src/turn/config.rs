@@ -61,6 +61,13 @@ pub struct RelayAddress {
     pub public: IpAddr,
 }
 
+impl From<IpAddr> for RelayAddress {
+    /// An address that is the same on both sides.
+    fn from(ip: IpAddr) -> Self {
+        Self { bind: ip, public: ip }
+    }
+}
+
 /// How much there may be of everything. All limits are finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
