@@ -154,7 +154,8 @@ impl State {
                 self.carry_out();
             }
             Disposition::Discard(reason) => self.counters.discard(reason),
-            // Only what another shard has named is for another shard, and none names anything that a client could bring.
+            // Only what another shard has named is for another shard, and none names anything that a client could
+            // bring.
             Disposition::Elsewhere { .. } => self.counters.discard(Discard::Unexpected),
         }
     }

@@ -1,9 +1,10 @@
 //! The server side of TURN (RFC 8656) as a state machine.
 //!
-//! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
-//! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`, `connection` for those of RFC 6062, `mobility` for RFC 8016), `relaying` moves application data, and `icmp` tells of what was
-//! lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be forwarded without asking.
+//! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a request
+//! in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
+//! `channel_bind`, `connection` for those of RFC 6062, `mobility` for RFC 8016), `relaying` moves application data, and
+//! `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be
+//! forwarded without asking.
 
 mod allocate;
 mod allocation;

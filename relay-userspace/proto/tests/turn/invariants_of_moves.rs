@@ -1,7 +1,7 @@
 //! What holds whatever clients that move, their connections to peers, and time do.
 //!
-//! A model without timers knows where each client is and which connections there are; the test driver checks the order of
-//! effects by itself.
+//! A model without timers knows where each client is and which connections there are; the test driver checks the order
+//! of effects by itself.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
