@@ -37,8 +37,7 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 ///
 /// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by
 ///   [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by [`Server::peer_error`], and comes
-/// out
-///   as what is to become of it;
+///   out as what is to become of it;
 /// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
 ///   done, until it says `None`;
 /// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
