@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, Transport};
-use hairpin_proto::turn::{AllocationId, Disposition, Forward, IcmpError, Now, Server, Translation};
+use hairpin_proto::turn::{AllocationId, Discard, Disposition, Forward, IcmpError, Now, Server, Translation};
 use ipnet::IpNet;
 
 use super::associations::{Associations, Plaintexts};
@@ -110,8 +110,8 @@ impl State {
                 self.flush(outbox);
                 self.carry_out();
             }
-            // Whoever asked the engine has looked at it.
-            Disposition::Elsewhere { .. } => {}
+            // What may be passed on was, by whoever asked the engine.
+            Disposition::Elsewhere { .. } => self.counters.discard(Discard::Unexpected),
             Disposition::Discard(reason) => self.counters.discard(reason),
         }
     }

@@ -121,7 +121,10 @@ impl State {
                 self.counters.refuse(limit);
             } else {
                 let disposition = self.server.client_datagram(now, five_tuple, frame);
-                if let Disposition::Elsewhere { shard } = disposition {
+                // One that has an allocation here cannot become a data connection anywhere.
+                if let Disposition::Elsewhere { shard } = disposition
+                    && !self.server.has_allocation(&five_tuple)
+                {
                     return self.hand_over(socket, shard, bytes);
                 }
                 self.carry_through(disposition, None, outbox);
@@ -178,8 +181,7 @@ impl State {
         if let Some(id) = joined {
             self.peers.close(id);
             self.server.connection_closed(now(), id);
-        }
-        if is_identified {
+        } else if is_identified {
             self.server.client_lost(now(), &five_tuple);
         }
         self.carry_out();

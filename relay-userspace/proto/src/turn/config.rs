@@ -47,8 +47,8 @@ pub struct ServerConfig {
     pub shards: u32,
     /// Whether relayed addresses of TCP may be allocated (RFC 6062).
     pub tcp_relay: bool,
-    /// What mobility tickets are sealed with (RFC 8016): the same for all shards, since a client may come to another one.
-    /// Without a key no client may move.
+    /// What mobility tickets are sealed with (RFC 8016): the same for all shards, since a client may come to another
+    /// one. Without a key no client may move.
     pub mobility: Option<[u8; 32]>,
 }
 

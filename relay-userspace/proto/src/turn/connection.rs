@@ -1,8 +1,8 @@
 //! Connections between peers and the relayed addresses of TCP allocations (RFC 6062): how they begin and end.
 //!
-//! A connection belongs to its allocation from the moment that it is asked for or accepted, and there is at most one for
-//! each peer. It has a deadline until a client's connection is bound to it; from then on the driver carries its bytes,
-//! and the engine only knows that it is there.
+//! A connection belongs to its allocation from the moment that it is asked for or accepted, and there is at most one
+//! for each peer. It has a deadline until a client's connection is bound to it; from then on the driver carries its
+//! bytes, and the engine only knows that it is there.
 
 use std::time::{Duration, Instant};
 

@@ -44,8 +44,8 @@ pub enum Disposition<'p> {
     Forward(Forward<'p>),
     /// It was a message to the server. What is to be done about it, if anything, is in the queue of effects.
     Control,
-    /// It is a message for another shard, which alone knows what it is about. Nothing was done and nothing is remembered;
-    /// the driver gives it to that shard, a stream's together with the connection it came over.
+    /// It is a message for another shard, which alone knows what it is about. Nothing was done and nothing is
+    /// remembered; the driver gives it to that shard, a stream's together with the connection it came over.
     Elsewhere {
         /// The shard.
         shard: u32,
@@ -224,17 +224,17 @@ pub enum Effect<'s> {
         /// Where to.
         peer: PeerAddr,
     },
-    /// From now on the client's connection and the peer's carry bytes to each other as they are, beginning with what the
-    /// peer has sent already, and with what the client has sent behind its request. What the client sends is no longer
-    /// given to the server; when either side ends, so does the other, and `Server::connection_closed` is called.
+    /// From now on the client's connection and the peer's carry bytes to each other as they are, beginning with what
+    /// the peer has sent already, and with what the client has sent behind its request. What the client sends is no
+    /// longer given to the server; when either side ends, so does the other, and `Server::connection_closed` is called.
     Join {
         /// The peer's connection.
         connection: ConnectionId,
         /// The client's connection: the one on which ConnectionBind came.
         five_tuple: FiveTuple,
     },
-    /// Close a peer's connection, or give up opening it, and close the client's connection that is joined to it, if there
-    /// is one. Nothing of it may be passed in any more.
+    /// Close a peer's connection, or give up opening it, and close the client's connection that is joined to it, if
+    /// there is one. Nothing of it may be passed in any more.
     CloseConnection {
         /// The connection that was.
         connection: ConnectionId,
@@ -270,8 +270,8 @@ pub enum Effect<'s> {
         /// Where it is.
         to: FiveTuple,
     },
-    /// What comes from a five-tuple is no longer the allocation's, which goes on without it. For all five-tuples that it
-    /// still has when it ends, [`Effect::Freed`] says so.
+    /// What comes from a five-tuple is no longer the allocation's, which goes on without it. For all five-tuples that
+    /// it still has when it ends, [`Effect::Freed`] says so.
     Left {
         /// The allocation.
         allocation: AllocationId,

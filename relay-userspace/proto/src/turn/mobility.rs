@@ -156,7 +156,8 @@ impl Server {
         }
         let from = std::mem::replace(&mut allocation.five_tuple, to);
         allocation.presence = Presence::Here;
-        if self.allocations.remove_client(&from, id) {
+        // A client that was lost may have come back to where it was.
+        if from != to && self.allocations.remove_client(&from, id) {
             self.outbox.push(Effect::Left { allocation: id, five_tuple: from });
         }
         let Some(allocation) = self.allocations.find_mut(id) else { return };

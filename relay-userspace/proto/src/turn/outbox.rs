@@ -40,7 +40,8 @@ impl Outbox {
         &self.messages[start..]
     }
 
-    /// Has the driver come for effects that it would not ask for: those of data, which is forwarded without looking here.
+    /// Has the driver come for effects that it would not ask for: those of data, which is forwarded without looking
+    /// here.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.hurry.get_or_insert(now);
     }

@@ -37,8 +37,8 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 /// It is driven from outside:
 ///
 /// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by
-///   [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by [`Server::peer_error`], and comes out
-///   as what is to become of it;
+///   [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by [`Server::peer_error`], and comes
+///   out as what is to become of it;
 /// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
 ///   done, until it says `None`;
 /// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
@@ -48,8 +48,8 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
 /// end.
 ///
 /// A connection of a relayed address to a peer (RFC 6062) begins with [`Effect::Connect`], which is answered by one
-/// [`Server::peer_connected`], or with [`Server::peer_accepted`]. It ends with [`Effect::CloseConnection`], or before that
-/// with [`Server::connection_closed`] or an error as the answer, and always before the relayed address does.
+/// [`Server::peer_connected`], or with [`Server::peer_accepted`]. It ends with [`Effect::CloseConnection`], or before
+/// that with [`Server::connection_closed`] or an error as the answer, and always before the relayed address does.
 ///
 /// Nothing is remembered about a client that has not authenticated.
 pub struct Server {
@@ -202,7 +202,8 @@ impl Server {
     }
 
     /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends, except for the
-    /// allocation of a client that has a ticket to come back with (RFC 8016). Not meant for a connection that [`Effect::Join`] has joined to a peer's, which is no longer the server's.
+    /// allocation of a client that has a ticket to come back with (RFC 8016). Not meant for a connection that
+    /// [`Effect::Join`] has joined to a peer's, which is no longer the server's.
     pub fn client_lost(&mut self, now: Now, five_tuple: &FiveTuple) {
         if let Some(pending) = self.pending.remove(five_tuple) {
             self.abandon(&pending);

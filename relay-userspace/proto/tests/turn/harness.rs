@@ -290,7 +290,7 @@ impl Relay {
                 assert_eq!(left, None, "a flow outlives its allocation");
             }
             Event::Moved(allocation, ..) => {
-                assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's")
+                assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's");
             }
             Event::Left(allocation, five_tuple) => {
                 assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's");

@@ -10,6 +10,7 @@ mod dual;
 mod harness;
 mod icmp;
 mod invariants;
+mod invariants_of_moves;
 mod mobility;
 mod moves;
 mod nat;

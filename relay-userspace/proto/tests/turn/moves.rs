@@ -205,6 +205,9 @@ fn a_client_that_is_lost_may_come_back_from_the_same_port() {
     let mut back = client.clone();
     relay.show(&mut back, &ticket).expect_success(&back);
     assert_eq!(reached(&mut relay, id), back.five_tuple);
+    delivered(relay.client_sends(&back, &channel_data(0x4000, b"data")));
+    assert_eq!(relay.drain(), []);
+    relay.refresh(&mut back, 600).expect_success(&back);
     relay.shut_down();
 }
 
