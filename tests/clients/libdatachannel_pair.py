@@ -47,8 +47,12 @@ def main(address, port, user, password):
     for message in sent:
         channel.send(message)
     assert [back.get(timeout=PATIENCE) for _ in sent] == sent
-    caller.close()
-    callee.close()
+    ended = queue.Queue()
+    for side in [caller, callee]:
+        side.on_state_change(lambda state: state == rtc.State.CLOSED and ended.put(True))
+        side.close()
+    for _ in range(2):
+        ended.get(timeout=PATIENCE)
     print(json.dumps({"messages": len(sent)}), flush=True)
     # The threads of the library outlive what Python destroys in an order of its own.
     os._exit(0)

@@ -9,7 +9,7 @@ use std::thread;
 use hairpin_tests::lab::coturn::{self, EchoPeer, Tally};
 use hairpin_tests::lab::relay::{PASSWORD, USER};
 use hairpin_tests::lab::server::{SECURE_PORT, is_coturn};
-use hairpin_tests::lab::{Authority, Certificate, Finished, Key, Namespace, Server, Setup, Transport};
+use hairpin_tests::lab::{Authority, Certificate, Finished, Key, Namespace, Setup, Transport};
 
 const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);

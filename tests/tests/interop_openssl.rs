@@ -54,7 +54,8 @@ fn the_certificate_is_the_one_of_the_name_that_was_asked_for() {
             assert!(finished.stdout.contains(&format!("Verified peername: {name}")), "{finished}");
         }
         // Nobody in particular: any of them will do, as it has the address.
-        let finished = handshake(&host, &trusting(&authority, &format!("{version} -noservername -verify_ip 127.0.0.1")));
+        let finished =
+            handshake(&host, &trusting(&authority, &format!("{version} -noservername -verify_ip 127.0.0.1")));
         assert!(finished.stdout.contains("Verified peername: 127.0.0.1"), "{finished}");
     }
     server.stop();

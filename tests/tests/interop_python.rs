@@ -69,7 +69,8 @@ fn aioice(transport: Transport, name: &str) {
     let port = transport.port().to_string();
     for address in ["127.0.0.1", "::1"] {
         let arguments = [address, &port, USER, PASSWORD, name];
-        let finished = python::run(&host, interpreter, "aioice_turn.py", arguments, &trusting(&authority.certificate()));
+        let finished =
+            python::run(&host, interpreter, "aioice_turn.py", arguments, &trusting(&authority.certificate()));
         assert_eq!(finished.expect_success().trim(), r#"{"back": 45, "arrived": 90}"#);
     }
     // What goes to a peer and back is relayed twice, and what goes to another client, too.

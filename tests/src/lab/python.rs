@@ -95,7 +95,9 @@ fn install() -> Result<PathBuf, String> {
     let _ = fs::remove_file(&marker);
     run_step(Command::new(PYTHON).args(["-m", "venv", "--clear"]).arg(&environment))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"];
-    run_step(Command::new(&interpreter).args(pip).args(["--retries", "2", "--timeout", "10"]).arg("-r").arg(requirements))?;
+    run_step(
+        Command::new(&interpreter).args(pip).args(["--retries", "2", "--timeout", "10"]).arg("-r").arg(requirements),
+    )?;
     fs::write(&marker, wanted).map_err(|error| format!("{}: {error}", marker.display()))?;
     Ok(interpreter)
 }

@@ -146,7 +146,7 @@ impl Setup {
             };
             command.args(["--listen", &listener]);
         }
-        for Certificate { file, private_key } in &self.certificates {
+        for Certificate { file, private_key, .. } in &self.certificates {
             command.arg("--certificate").arg(file).arg("--private-key").arg(private_key);
         }
         command.args(self.tcp_relay.then_some("--tcp-relay"));
@@ -161,7 +161,16 @@ impl Setup {
         // It wants a database, even when there is nothing in it.
         let folder = Folder::new("coturn");
         let mut command = namespace.command("turnserver");
-        command.args(["-n", "-v", "--no-cli", "--lt-cred-mech", "--user", &format!("{USER}:{PASSWORD}"), "-r", "realm"]);
+        command.args([
+            "-n",
+            "-v",
+            "--no-cli",
+            "--lt-cred-mech",
+            "--user",
+            &format!("{USER}:{PASSWORD}"),
+            "-r",
+            "realm",
+        ]);
         command.args(["--allow-loopback-peers", "--log-file", "stdout", "--simple-log"]);
         for (option, file) in [("--pidfile", "pid"), ("--userdb", "db")] {
             command.arg(option).arg(folder.path().join(file));
