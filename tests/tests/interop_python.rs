@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use hairpin_tests::lab::relay::{PASSWORD, USER};
+use hairpin_tests::lab::server::is_coturn;
 use hairpin_tests::lab::{Authority, Key, Namespace, Setup, Transport, python};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -47,8 +48,11 @@ fn libdatachannel_exchanges_messages_over_udp() {
     let arguments = ["127.0.0.1", "3478", USER, PASSWORD];
     let finished = python::run(&host, interpreter, "libdatachannel_pair.py", arguments, &[]);
     assert_eq!(finished.expect_success().trim(), r#"{"messages": 50}"#);
-    // At least each message, and each again on its way back.
-    server.expect_relayed(100);
+    if !is_coturn() {
+        // At least each message, and each again on its way back. Coturn counts at the end, and libjuice does not say when it
+        // is there.
+        server.expect_relayed(100);
+    }
     server.stop();
 }
 
