@@ -18,8 +18,8 @@ use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
 use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, DontFragment, EvenPort, Lifetime, RequestedAddressFamily,
-    RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
+    AdditionalAddressFamily, AdditionalAddressFamilyOfCoturn, AddressErrorCode, DontFragment, EvenPort, Lifetime,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
 };
 use crate::stun::{ErrorCode, MessageBuilder};
 
@@ -119,7 +119,12 @@ impl Server {
         let _: Option<DontFragment> = request.optional()?;
         let even_port = request.optional::<EvenPort>()?;
         let requested = request.optional::<RequestedAddressFamily>()?;
-        let additional = request.optional::<AdditionalAddressFamily>()?;
+        let additional = match request.optional::<AdditionalAddressFamily>()? {
+            None => {
+                request.optional::<AdditionalAddressFamilyOfCoturn>()?.map(|other| AdditionalAddressFamily(other.0))
+            }
+            official => official,
+        };
         if let Some(token) = request.optional::<ReservationToken>()? {
             let alone = even_port.is_none() && requested.is_none() && additional.is_none();
             return if alone { Ok(Asked::Reserved(token)) } else { Err(ErrorCode::BAD_REQUEST) };
