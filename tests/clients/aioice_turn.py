@@ -1,4 +1,4 @@
-"""aioice through a TURN server: to a peer that knows nothing of it, and between two agents that have relayed candidates only.
+"""aioice through a TURN server: to a peer that knows nothing of it, and between two agents with relayed candidates only.
 
 Arguments: address, port, user, password, transport (udp, tcp or tls). Prints what came back, as a line of JSON.
 """

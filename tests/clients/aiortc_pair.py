@@ -1,4 +1,4 @@
-"""Two peer connections of aiortc that may use relayed candidates only: messages over a data channel, and frames of video.
+"""Two peer connections of aiortc with relayed candidates only: messages over a data channel, and frames of video.
 
 Arguments: the URL of the TURN server, user, password. Prints what arrived, as a line of JSON.
 """

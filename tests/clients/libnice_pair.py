@@ -1,7 +1,7 @@
 """Two agents of libnice that may use relayed candidates only send each other datagrams.
 
-Arguments: address, port, user, password, transport (udp or tcp). Prints what arrived, as a line of JSON. What libnice calls
-TLS is plain TCP, unless it imitates the dialect of somebody else.
+Arguments: address, port, user, password, transport (udp or tcp). Prints what arrived, as a line of JSON. What libnice
+calls TLS is plain TCP, unless it imitates the dialect of somebody else.
 """
 
 import ctypes

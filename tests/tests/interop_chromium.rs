@@ -72,7 +72,7 @@ fn run(transport: Transport, url: &str) {
     server.stop();
 }
 
-/// Has the browser with this home trust an authority: its connections to `turns:` ask the same database as those to pages.
+/// Has the browser with this home trust an authority. Its connections to `turns:` ask the same database as those to pages.
 fn trust(authority: &Path, home: &Path) {
     let folder = home.join(".pki/nssdb");
     std::fs::create_dir_all(&folder).expect("the home is ours");

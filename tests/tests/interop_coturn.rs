@@ -1,8 +1,8 @@
 //! Coturn's clients over every transport, and with the extensions that they know. `interop.rs` has them over UDP.
 //!
 //! What is not here does not work against coturn itself (4.6.1): mobility over anything but UDP (`-M` with `-t` ends at
-//! once, with `-S` it depends on chance), and TCP relaying that waits for the peer (`-P`), which loses every other message.
-//! With `-E` it reads the certificates of authorities, and then verifies nothing; `interop_openssl.rs` does.
+//! once, with `-S` it depends on chance), and TCP relaying that waits for the peer (`-P`), which loses every other
+//! message. With `-E` it reads the certificates of authorities, and verifies nothing; `interop_openssl.rs` does.
 
 use std::net::IpAddr;
 use std::thread;
@@ -66,8 +66,8 @@ fn every_message_comes_back_over_tls_with_a_certificate_of_ecdsa() {
     over_tls(Key::Ecdsa);
 }
 
-/// Of several messages in one record of TLS, coturn's client sees the first. Coturn makes such records when it is busy; so
-/// there is one message for each client here, and many clients.
+/// Of several messages in one record of TLS, coturn's client sees the first. Coturn makes such records when it is busy;
+/// so there is one message for each client here, and many clients.
 fn over_tls(key: Key) {
     let host = Namespace::new("interop");
     let server = secure(Transport::Tls, Authority::new().issue(key, "turn.test", &[V4, V6])).start(&host);

@@ -1,4 +1,4 @@
-//! OpenSSL's client: what of TLS and DTLS the server speaks, which certificate it shows, and that STUN comes back through.
+//! OpenSSL's client: what of TLS and DTLS the server speaks, which certificate it shows, and that STUN is answered.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -49,8 +49,8 @@ fn libdatachannel_exchanges_messages_over_udp() {
     let finished = python::run(&host, interpreter, "libdatachannel_pair.py", arguments, &[]);
     assert_eq!(finished.expect_success().trim(), r#"{"messages": 50}"#);
     if !is_coturn() {
-        // At least each message, and each again on its way back. Coturn counts at the end, and libjuice does not say when it
-        // is there.
+        // At least each message, and each again on its way back. Coturn counts at the end of an allocation, and libjuice
+        // leaves that to time.
         server.expect_relayed(100);
     }
     server.stop();

@@ -209,7 +209,7 @@ impl Setup {
 }
 
 impl Server<'_> {
-    /// How many packets it has relayed, in both directions. Coturn says so at the end of a session: it may take a moment.
+    /// How many packets it has relayed, in both directions. Coturn says so when a session ends, which may take a moment.
     pub fn relayed(&self) -> u64 {
         match &self.0 {
             Kind::Hairpin(relay) => relay.metrics().sum("hairpin_relayed_packets_total", &[]),
