@@ -5,7 +5,7 @@
 //! had is replaced when the new one is established, not before, since the beginning may be a replay.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hairpin_dtls::{Error, Hello, MAX_PLAINTEXT, ServerContext, Session};
 use hairpin_proto::address::{FiveTuple, Transport};
@@ -20,6 +20,9 @@ use super::connections::ConnectionCounts;
 const HANDSHAKES: usize = 2;
 /// How much one batch of datagrams holds in plaintext: no more than encrypted.
 const ARENA: usize = crate::net::BATCH * 65_536 + MAX_PLAINTEXT;
+
+/// For how long at a time the program takes a client for no stranger that has an allocation.
+const VOUCHED: Duration = Duration::from_secs(600);
 
 /// The first byte of a DTLS record (RFC 7983 section 7).
 pub(super) fn is_dtls(datagram: &[u8]) -> bool {
@@ -65,6 +68,8 @@ struct Association {
     standing: Standing,
     /// When to send the last flight of a handshake again.
     resend: Option<Instant>,
+    /// Until when the program takes its client for no stranger.
+    vouched: Option<Instant>,
 }
 
 /// What has become of an encrypted datagram.
@@ -194,7 +199,7 @@ impl Associations {
         }
         self.begun += 1;
         let standing = self.admission.admit(client, source, now);
-        self.by_client.insert(client, Association { session, successor: None, standing, resend: None });
+        self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });
         self.reschedule(client, now);
         Received::Association
     }
@@ -228,15 +233,27 @@ impl Associations {
         self.by_client.get(client).is_some_and(|association| association.session.is_closed())
     }
 
-    /// Learns that a whole message has come, and whether its client has an allocation now.
-    pub(super) fn heard(&mut self, client: &FiveTuple, now: Instant, has_allocation: bool) {
+    /// Learns that a whole message has come, and whether its client has an allocation now. Returns until when the program
+    /// is to be told to take the client for no stranger: `Some(None)` for no longer, `None` for nothing new.
+    pub(super) fn heard(&mut self, client: &FiveTuple, now: Instant, has_allocation: bool) -> Option<Option<Instant>> {
         let Self { admission, by_client, .. } = self;
-        if let Some(association) = by_client.get_mut(client) {
-            association.standing.heard(now);
-            if has_allocation {
-                admission.vouch(*client, &mut association.standing);
+        let association = by_client.get_mut(client)?;
+        association.standing.heard(now);
+        if has_allocation {
+            admission.vouch(*client, &mut association.standing);
+            if association.vouched.is_none_or(|until| until < now + VOUCHED / 2) {
+                association.vouched = Some(now + VOUCHED);
+                return Some(association.vouched);
             }
+            None
+        } else {
+            association.vouched.take().map(|_| None)
         }
+    }
+
+    /// Whether the program takes a client for no stranger.
+    pub(super) fn is_vouched(&self, client: &FiveTuple) -> bool {
+        self.by_client.get(client).is_some_and(|association| association.vouched.is_some())
     }
 
     fn reschedule(&mut self, client: FiveTuple, now: Instant) {
@@ -304,7 +321,7 @@ impl Associations {
     /// Takes a session in, from another shard.
     pub(super) fn adopt(&mut self, client: FiveTuple, session: Session, now: Instant) {
         let standing = self.admission.admit(client, Some(client.client.ip()), now);
-        self.by_client.insert(client, Association { session, successor: None, standing, resend: None });
+        self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });
         self.reschedule(client, now);
     }
 

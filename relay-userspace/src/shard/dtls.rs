@@ -51,8 +51,7 @@ impl State {
                 return self.hand_over_association(shard, client, message);
             }
             self.carry_through(disposition, Some(ip), outbox);
-            let has_allocation = self.server.has_allocation(&client);
-            self.associations.heard(&client, now.instant, has_allocation);
+            self.heard(now, &client);
         }
         self.send_encrypted(&client);
         if self.associations.is_closed(&client) {
@@ -70,8 +69,25 @@ impl State {
     ) {
         let disposition = self.server.client_datagram(now, client, message);
         self.carry_through(disposition, None, outbox);
-        let has_allocation = self.server.has_allocation(&client);
-        self.associations.heard(&client, now.instant, has_allocation);
+        self.heard(now, &client);
+    }
+
+    /// Keeps the program told who is no stranger: it cannot see into an association.
+    fn heard(&mut self, now: Now, client: &FiveTuple) {
+        let has_allocation = self.server.has_allocation(client);
+        let (source, server) = (client.client.socket(), client.server.socket());
+        match self.associations.heard(client, now.instant, has_allocation) {
+            None => {}
+            Some(Some(until)) => self.datapath.vouch(source, server, until),
+            Some(None) => self.datapath.unvouch(source, server),
+        }
+    }
+
+    /// The program forgets whom this association was the reason to know.
+    pub(super) fn unvouch(&self, client: &FiveTuple) {
+        if self.associations.is_vouched(client) {
+            self.datapath.unvouch(client.client.socket(), client.server.socket());
+        }
     }
 
     /// Sends a message to a client in its association. Returns whether it was sent.
@@ -102,6 +118,7 @@ impl State {
     pub(super) fn end_association(&mut self, client: &FiveTuple, end: End) {
         self.associations.close(client);
         self.send_encrypted(client);
+        self.unvouch(client);
         self.associations.remove(client, end);
         self.server.client_lost(now(), client);
         self.forget_visitor(client);

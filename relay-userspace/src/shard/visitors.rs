@@ -112,6 +112,7 @@ impl State {
 
     /// Gives a client's association to the shard that its last message is for, with that message.
     pub(super) fn hand_over_association(&mut self, shard: u32, client: FiveTuple, message: &[u8]) {
+        self.unvouch(&client);
         let Some(session) = self.associations.give(&client) else { return };
         self.visitors.guests.insert(on_the_wire(&client), shard);
         if let Some(other) = self.others.get(shard as usize) {

@@ -287,6 +287,8 @@ family_attributes! {
     RequestedAddressFamily = 0x0017;
     /// ADDITIONAL-ADDRESS-FAMILY, RFC 8656 section 18.11; only IPv6 may be asked for.
     AdditionalAddressFamily = 0x8000;
+    /// The same under the number that coturn gives it, both as a server and in its client. It belongs to nobody else.
+    AdditionalAddressFamilyOfCoturn = 0x8032;
 }
 
 /// EVEN-PORT, RFC 8656 section 18.7.

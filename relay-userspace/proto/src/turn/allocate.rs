@@ -18,8 +18,9 @@ use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
 use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, Attribute, DontFragment, EvenPort, Lifetime, MobilityTicket,
-    RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
+    AdditionalAddressFamily, AdditionalAddressFamilyOfCoturn, AddressErrorCode, Attribute, DontFragment, EvenPort,
+    Lifetime, MobilityTicket, RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
+    XorRelayedAddress,
 };
 use crate::stun::{ErrorCode, MessageBuilder};
 
@@ -137,7 +138,12 @@ impl Server {
         let _: Option<DontFragment> = request.optional()?;
         let even_port = request.optional::<EvenPort>()?;
         let requested = request.optional::<RequestedAddressFamily>()?;
-        let additional = request.optional::<AdditionalAddressFamily>()?;
+        let additional = match request.optional::<AdditionalAddressFamily>()? {
+            None => {
+                request.optional::<AdditionalAddressFamilyOfCoturn>()?.map(|other| AdditionalAddressFamily(other.0))
+            }
+            official => official,
+        };
         if let Some(token) = request.optional::<ReservationToken>()? {
             let alone = even_port.is_none() && requested.is_none() && additional.is_none();
             return if alone { Ok(Asked::Reserved(token)) } else { Err(ErrorCode::BAD_REQUEST) };
