@@ -38,6 +38,10 @@ need() { # PACKAGE COMMAND
     command -v "$2" >/dev/null || packages+=("$1")
 }
 
+need_python() { # PACKAGE IMPORTS
+    /usr/bin/python3 -c "$2" 2>/dev/null || packages+=("$1")
+}
+
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo -n "$@"; else return 1; fi
 }
@@ -70,6 +74,9 @@ install_packages() {
 # To link anything, and to compile the little C there is.
 need gcc cc
 [ -e /usr/include/stdlib.h ] || packages+=(libc6-dev)
+# To link OpenSSL, for DTLS.
+[ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)
+need pkg-config pkg-config
 # To fetch crates.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 if [ "$purpose" = test ]; then
@@ -78,6 +85,12 @@ if [ "$purpose" = test ]; then
     need ethtool ethtool
     need util-linux setpriv
     need coturn turnutils_uclient
+    # Clients that are not ours: a browser, which trusts what certutil tells it, and those in Python.
+    need chromium chromium
+    need libnss3-tools certutil
+    need_python python3-venv "import ensurepip"
+    need_python python3-gi "import gi"
+    need_python gir1.2-nice-0.1 "import gi; gi.require_version('Nice', '0.1')"
     need prometheus promtool
     need openssl openssl
     need procps sysctl

@@ -25,11 +25,15 @@ pub const ALLOCATIONS: &str = "ALLOCATIONS";
 pub const ALLOCATION_STATES: &str = "ALLOCATION_STATES";
 /// Name of the array of [`Meter`]s of sources: [`SOURCE_METERS`] of them.
 pub const SOURCES: &str = "SOURCES";
+/// Name of the array of [`RelayAddress`]es.
+pub const RELAY_ADDRESSES: &str = "RELAY_ADDRESSES";
 /// Name of the array with one [`RelayState`].
 pub const RELAY_STATE: &str = "RELAY_STATE";
 
 /// How many next hops there can be. Index 0 is never valid.
 pub const NEXT_HOP_CAPACITY: u32 = 1024;
+/// How many addresses of relayed addresses there can be: an index is one byte. Index 0 is never valid.
+pub const RELAY_ADDRESS_CAPACITY: u32 = 1 << 8;
 /// How many links packets can come in by.
 pub const LINK_CAPACITY: u32 = 1024;
 /// How many meters there are for sources of unauthenticated traffic. A source is not stored: its hash tells the meter.
@@ -45,6 +49,7 @@ pub const SOURCE_METERS: u32 = 1 << 16;
 /// | Send indications | client | server | IP version of the peer, 4 or 6 |
 /// | a relayed address | all zero | relayed address | 0 |
 /// | a listener | all zero | server | 0 |
+/// | a client that is vouched for | client | server | [`VOUCHED`] |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
@@ -63,6 +68,10 @@ pub struct FlowKey {
     /// Always zero: fills the key up to whole 64-bit words.
     pub zero: u8,
 }
+
+/// [`FlowKey::channel`] of the record that says of a client only that it is none of the strangers: what it sends goes up to
+/// the daemon, unmetered. It belongs to no allocation.
+pub const VOUCHED: u16 = 1;
 
 impl FlowKey {
     /// The key as it is in memory, in 64-bit words.
@@ -105,7 +114,8 @@ pub struct Rewrite {
     pub delta: [u8; 2],
     /// Index of the [`NextHop`] to `destination`.
     pub next_hop: u16,
-    /// Of a permission, index of the [`NextHop`] to the peer; else 0.
+    /// Of a permission, index of the [`NextHop`] to the peer, or its [`crossing`] where there is none, because the peer is
+    /// another client of this relay; else 0.
     pub peer_next_hop: u16,
     /// IP version to send: 4 or 6.
     pub family: u8,
@@ -113,13 +123,26 @@ pub struct Rewrite {
     pub flags: u8,
 }
 
-/// [`Rewrite::allocation`] of a listener's record, which belongs to none.
+/// [`Rewrite::allocation`] of the records of listeners, and of clients that are vouched for, which belong to none.
 pub const NO_ALLOCATION: u32 = u32::MAX;
 
 /// Set in [`Rewrite::flags`] of the records of a peer whose IP address relayed addresses of this relay are made of.
 /// Towards it, the packet may be translated a second time, as if it had arrived there; from it, no packet comes by a
 /// wire that is not forged.
 pub const PEER_IS_RELAYED: u8 = 1;
+
+/// Behind a 1:1 NAT, what [`Rewrite::peer_next_hop`] of a permission for one of the relay's own addresses is: the indices
+/// of the [`RelayAddress`] that data goes out from, and of the one that it goes to. 0 where neither is translated.
+#[inline(always)]
+pub const fn crossing(relayed: u8, peer: u8) -> u16 {
+    u16::from_ne_bytes([relayed, peer])
+}
+
+/// Both indices of a [`crossing`].
+#[inline(always)]
+pub const fn crossed(crossing: u16) -> [u8; 2] {
+    crossing.to_ne_bytes()
+}
 
 /// What [`Rewrite::delta`] is made of: the checksum's difference between what arrives and what leaves.
 ///
@@ -206,6 +229,16 @@ pub struct NextHop {
     pub vlan: [u8; 2],
     /// Always zero.
     pub zero: [u8; 2],
+}
+
+/// An address that relayed addresses are made of. Both are of one family, IPv4 in the first four bytes, the rest zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct RelayAddress {
+    /// What sockets are bound to, and packets arrive at.
+    pub bind: [u8; 16],
+    /// What everybody else knows it by: another one behind a 1:1 NAT, else the same.
+    pub public: [u8; 16],
 }
 
 /// Packets, and bytes of application data in them (payload without UDP, ChannelData or STUN framing).
@@ -295,6 +328,7 @@ pub struct LinkAddress {
 const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<NextHop>() == 24);
+    assert!(size_of::<RelayAddress>() == 32);
     assert!(size_of::<Link>() == 8 && size_of::<LinkAddress>() == 8);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<AllocationCount>() == 32);
@@ -304,7 +338,7 @@ const _: () = {
 #[cfg(feature = "pod")]
 #[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
 mod pod {
-    use super::{AllocationCount, AllocationState, Count, Link, LinkAddress, NextHop, RelayState};
+    use super::{AllocationCount, AllocationState, Count, Link, LinkAddress, NextHop, RelayAddress, RelayState};
     use crate::{
         limit::{Limit, Meter},
         slot::Bucket,
@@ -319,6 +353,7 @@ mod pod {
     unsafe impl aya::Pod for Link {}
     unsafe impl aya::Pod for LinkAddress {}
     unsafe impl aya::Pod for NextHop {}
+    unsafe impl aya::Pod for RelayAddress {}
     unsafe impl aya::Pod for Count {}
 }
 

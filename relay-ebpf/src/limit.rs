@@ -7,7 +7,7 @@ use core::arch::asm;
 use hairpin_common::{
     hash::scale,
     limit::{Limit, Meter},
-    maps::{AllocationState, Pace, SOURCE_METERS},
+    maps::{AllocationState, Pace, SOURCE_METERS, VOUCHED},
     verdict::Verdict,
 };
 
@@ -106,8 +106,9 @@ pub(crate) fn admit_binding(transit: &mut Transit) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// Whether a datagram to a listener is of an address that has no allocation there. A record that just changes, or ends in
-/// this tick, is one. Where the kernel does not know of all of them, the daemon is left to say.
+/// Whether a datagram to a listener is of an address that has no allocation there, and that the daemon has not vouched for
+/// either, as for clients over DTLS. A record that just changes, or ends in this tick, is one. Where the kernel does not
+/// know of all of them, the daemon is left to say.
 #[inline(never)]
 fn is_of_a_stranger(transit: &mut Transit) -> bool {
     // SAFETY: a field of the entry, which the daemon may change at any time.
@@ -115,8 +116,8 @@ fn is_of_a_stranger(transit: &mut Transit) -> bool {
     if hidden != 0 {
         return false;
     }
-    for family in [4_u16, 6] {
-        let key = transit.key.with_channel(family.to_be());
+    for kind in [4, 6, VOUCHED] {
+        let key = transit.key.with_channel(kind.to_be());
         if !matches!(lookup(&key, &mut transit.record), Err(Verdict::NoFlow)) {
             return false;
         }

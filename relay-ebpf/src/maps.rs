@@ -11,7 +11,7 @@ use hairpin_common::{
     limit::{Limit, Meter},
     maps::{
         AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop,
-        PortSlot, RelayState, SOURCE_METERS,
+        PortSlot, RELAY_ADDRESS_CAPACITY, RelayAddress, RelayState, SOURCE_METERS,
     },
     slot::Bucket,
     tags::Tags,
@@ -46,6 +46,10 @@ static ID_SEED: [Global<u64>; 3] = [const { Global::new(0) }; 3];
 /// Next hops by their index in the record.
 #[map]
 pub(crate) static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(NEXT_HOP_CAPACITY, 0);
+
+/// The addresses that relayed addresses are made of, by their index in [`crossing`](hairpin_common::maps::crossing)s.
+#[map]
+pub(crate) static RELAY_ADDRESSES: Array<RelayAddress> = Array::with_max_entries(RELAY_ADDRESS_CAPACITY, 0);
 
 /// The links whose packets are ours.
 #[map]
@@ -100,6 +104,16 @@ pub(crate) static SOURCE_PACKETS: Global<Limit> = Global::new(Limit::NONE);
 /// Datagrams to listeners of all sources without an allocation that go up to the daemon.
 #[unsafe(no_mangle)]
 pub(crate) static CONTROL_PACKETS: Global<Limit> = Global::new(Limit::NONE);
+
+/// Whether Binding requests are answered here, or 0; set by the loader.
+#[unsafe(no_mangle)]
+static ANSWER_BINDING: Global<u32> = Global::new(1);
+
+/// Whether Binding requests are answered here. Where they are not, the verifier removes the code.
+#[inline(always)]
+pub(crate) fn answers_binding() -> bool {
+    ANSWER_BINDING.load() != 0
+}
 
 /// Number of buckets in the table of flows.
 #[inline(always)]

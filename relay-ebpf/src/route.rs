@@ -1,7 +1,7 @@
 //! From what a datagram arrived with to what is to be sent, by one lookup or a few.
 
 use hairpin_common::{
-    maps::{NO_ALLOCATION, PEER_IS_RELAYED},
+    maps::{NO_ALLOCATION, PEER_IS_RELAYED, RelayAddress, crossed},
     stun::FINGERPRINT_LEN,
     verdict::Verdict,
     wire::{CHANNEL_DATA_LEN, Datagram, STUN_LEN, UDP_LEN},
@@ -10,14 +10,14 @@ use hairpin_common::{
 use crate::{
     binding,
     checksum::{Sum32, fold},
-    family::Family,
+    family::{Address, Family},
     frame::{Context, Frame},
     framing::{Peer, channel_data, send_indication},
     key::{Key, ports},
     limit,
     link::{VLAN_ID, is_for_this_host},
     lookup::{Record, lookup, lookup_here},
-    maps::ALLOCATION_STATES,
+    maps::{ALLOCATION_STATES, RELAY_ADDRESSES, answers_binding},
     transit::{NOBODY, Transit},
 };
 
@@ -60,7 +60,7 @@ pub(crate) fn from_client<F: Family, const TAGGED: bool>(
         }
         // The second byte tells Binding requests from indications, the two that can end here. Those that are too long to
         // be answered here are not asked about a limit twice.
-        Datagram::Stun if frame.load::<u8>(start + 1) == 1 && is_bare(transit) => {
+        Datagram::Stun if answers_binding() && frame.load::<u8>(start + 1) == 1 && is_bare(transit) => {
             // Before anything is known of it, since the stack has no room for these questions later.
             is_at_listener(context, transit)?;
             limit::admit_binding(transit)?;
@@ -144,15 +144,54 @@ fn find_permission(transit: &mut Transit, peer: &Peer) -> Result<(), Verdict> {
     if record.allocation != allocation {
         return Err(Verdict::NoFlow);
     }
+    let crossing = if record.flags & u32::from(PEER_IS_RELAYED) != 0 { record.peer_next_hop } else { 0 };
     record.source = source;
     record.destination = peer.address;
     record.ports = ports(relayed_port, peer.port);
     record.next_hop = record.peer_next_hop;
     record.delta = delta;
     record.family = family;
-    let put = Sum32::ZERO.add_long(peer.address[0]).add_long(peer.address[1]).add(u32::from(peer.port));
+    if crossing != 0 {
+        translate(transit, crossing)?;
+    }
+    let [first, second] = transit.record().destination;
+    let put = Sum32::ZERO.add_long(first).add_long(second).add(u32::from(peer.port));
     transit.sum = transit.sum.add(fold(put));
     Ok(())
+}
+
+/// Between two relayed addresses behind a 1:1 NAT: has the packet come from the outside of the first, and arrive at the
+/// inside of the second, as if the NAT had sent it back.
+#[inline(always)]
+fn translate(transit: &mut Transit, crossing: u16) -> Result<(), Verdict> {
+    let [relayed, peer] = crossed(crossing);
+    let relayed = RELAY_ADDRESSES.get(u32::from(relayed)).ok_or(Verdict::NoFlow)?;
+    let peer = RELAY_ADDRESSES.get(u32::from(peer)).ok_or(Verdict::NoFlow)?;
+    // SAFETY: it was found before.
+    let record = unsafe { transit.record.assume_init_mut() };
+    let (inside, outside) = (record.source, public_of(relayed));
+    record.source = outside;
+    record.destination = bind_of(peer);
+    let taken = Sum32::ZERO.add_long(inside[0]).add_long(inside[1]);
+    let put = Sum32::ZERO.add_long(outside[0]).add_long(outside[1]);
+    transit.sum = transit.sum.sub(fold(taken)).add(fold(put));
+    Ok(())
+}
+
+/// The address in words. The daemon writes these entries before the program runs, and never again.
+#[inline(always)]
+fn bind_of(address: &RelayAddress) -> Address {
+    const { assert!(align_of::<RelayAddress>() == align_of::<Address>()) };
+    // SAFETY: sixteen plain bytes of one entry, at its start.
+    unsafe { core::ptr::from_ref(address).cast::<Address>().read() }
+}
+
+/// As above.
+#[inline(always)]
+fn public_of(address: &RelayAddress) -> Address {
+    const { assert!(size_of::<RelayAddress>() == 2 * size_of::<Address>()) };
+    // SAFETY: the other sixteen bytes.
+    unsafe { core::ptr::from_ref(address).cast::<Address>().add(1).read() }
 }
 
 /// The record is one towards a peer, which may be the relayed address of another client.

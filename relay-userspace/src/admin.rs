@@ -86,14 +86,18 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Ready means that every shard answers.
+/// Ready means that every shard answers, and takes new clients.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let silent = admin.reports().await.iter().filter(|report| report.is_none()).count();
-    if silent == 0 {
+    let reports = admin.reports().await;
+    let silent = reports.iter().filter(|report| report.is_none()).count();
+    let text = if silent > 0 {
+        format!("{silent} of {} shards do not answer\n", admin.sources.shards.len())
+    } else if reports.iter().flatten().any(|report| report.is_draining) {
+        "draining: new clients are sent elsewhere\n".to_owned()
+    } else {
         return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{silent} of {} shards do not answer\n", admin.sources.shards.len()))
-        .into_response()
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 impl Admin {

@@ -1,22 +1,28 @@
 //! Says what was started: to the log for the operator, to standard output what a client needs.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{Credentials, RelayAddress};
 
 use crate::clock::unix_seconds;
-use crate::config::{AdminAddr, Config};
+use crate::config::{AdminAddr, Config, Listener};
 
 /// How long the credentials are valid that are printed.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
 /// Says what was started: the `listeners` that are open, the kernel path in one line, and, of a relay whose secret is its
 /// `own`, a credential. The last lines go to standard output: they are made to be pasted.
-pub fn announce(config: &Config, listeners: &[SocketAddr], datapath: impl std::fmt::Display, own: Option<&str>) {
+pub fn announce(config: &Config, listeners: &[Listener], datapath: impl std::fmt::Display, own: Option<&str>) {
     for listener in listeners {
-        tracing::info!("listening on udp {listener}");
+        let Listener { transport, address, public, .. } = listener;
+        if address == public {
+            tracing::info!("listening on {transport} {address}");
+        } else {
+            tracing::info!("listening on {transport} {address} (outside: {public})");
+        }
     }
     for address in &config.relay_addresses {
         let ports = config.relay_ports;
@@ -37,33 +43,49 @@ pub fn announce(config: &Config, listeners: &[SocketAddr], datapath: impl std::f
     }
 }
 
-fn invitation(servers: &[SocketAddr], secret: &str) -> String {
+fn invitation(servers: &[(Transport, SocketAddr)], secret: &str) -> String {
     let (username, password) = Credentials::mint(secret, "hairpin", unix_seconds() + VALIDITY.as_secs());
     let mut lines =
         vec![String::new(), "A TURN client can use this relay with, for 24 hours:".to_owned(), String::new()];
-    lines.extend(servers.iter().map(|server| format!("  turn:{server}?transport=udp")));
+    lines.extend(servers.iter().map(|(transport, server)| format!("  {}", uri(*transport, *server))));
     lines.push(format!("  username: {username}\n  password: {password}\n"));
     lines.push("`hairpin credentials` mints more, with what the state directory's auth-secret holds in".to_owned());
     lines.push("HAIRPIN_AUTH_SECRET.\n".to_owned());
     lines.join("\n")
 }
 
+/// RFC 7065; `turns` over UDP means DTLS.
+fn uri(transport: Transport, server: SocketAddr) -> String {
+    let (scheme, below) = match transport {
+        Transport::Udp => ("turn", "udp"),
+        Transport::Tcp => ("turn", "tcp"),
+        Transport::Tls => ("turns", "tcp"),
+        Transport::Dtls => ("turns", "udp"),
+    };
+    format!("{scheme}:{server}?transport={below}")
+}
+
 /// Where clients reach the server, as far as it is known: a listener's own address, or what it is outside; for one that
 /// listens everywhere, the outside of the relay addresses of its family.
-fn servers(listeners: &[SocketAddr], relay_addresses: &[RelayAddress]) -> Vec<SocketAddr> {
+fn servers(listeners: &[Listener], relay_addresses: &[RelayAddress]) -> Vec<(Transport, SocketAddr)> {
     let mut servers = Vec::new();
-    for listener in listeners {
-        let ip = listener.ip();
+    for Listener { transport, address, public, .. } in listeners {
+        let ip = address.ip();
         let of_listener = |address: &&RelayAddress| {
             address.bind == ip || ip.is_unspecified() && address.bind.is_ipv4() == ip.is_ipv4()
         };
-        let mut hosts: Vec<IpAddr> = relay_addresses.iter().filter(of_listener).map(|address| address.public).collect();
+        let mut hosts: Vec<SocketAddr> = if public == address {
+            let outside = relay_addresses.iter().filter(of_listener).map(|address| address.public);
+            outside.map(|host| SocketAddr::new(host, address.port())).collect()
+        } else {
+            vec![*public]
+        };
         if hosts.is_empty() && !ip.is_unspecified() {
-            hosts.push(ip);
+            hosts.push(*address);
         }
-        for server in hosts.into_iter().map(|host| SocketAddr::new(host, listener.port())) {
-            if !servers.contains(&server) {
-                servers.push(server);
+        for server in hosts {
+            if !servers.contains(&(*transport, server)) {
+                servers.push((*transport, server));
             }
         }
     }
@@ -75,13 +97,41 @@ mod tests {
     use super::*;
 
     fn told(listeners: &[&str], relay_addresses: &[(&str, &str)]) -> Vec<String> {
-        let listeners: Vec<SocketAddr> = listeners.iter().map(|listener| listener.parse().unwrap()).collect();
+        let listeners: Vec<_> = listeners.iter().map(|listener| udp(listener.parse().unwrap())).collect();
         let address = |(bind, public): &(&str, &str)| RelayAddress {
             bind: bind.parse().unwrap(),
             public: public.parse().unwrap(),
         };
         let relay_addresses: Vec<_> = relay_addresses.iter().map(address).collect();
-        servers(&listeners, &relay_addresses).iter().map(SocketAddr::to_string).collect()
+        servers(&listeners, &relay_addresses).iter().map(|(_, server)| server.to_string()).collect()
+    }
+
+    fn udp(address: SocketAddr) -> Listener {
+        Listener { transport: Transport::Udp, address, public: address, is_optional: false }
+    }
+
+    #[test]
+    fn a_listener_with_an_outside_of_its_own_is_told_with_that() {
+        let listener =
+            Listener { public: "198.51.100.9:443".parse().unwrap(), ..udp("10.0.0.1:3478".parse().unwrap()) };
+        let relay = RelayAddress { bind: "10.0.0.1".parse().unwrap(), public: "198.51.100.1".parse().unwrap() };
+        let listener = Listener { transport: Transport::Tls, ..listener };
+        assert_eq!(servers(&[listener], &[relay]), [(Transport::Tls, "198.51.100.9:443".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_uri_says_what_is_spoken() {
+        let server = "192.0.2.1:5349".parse().unwrap();
+        let uris = Transport::ALL.map(|transport| uri(transport, server));
+        assert_eq!(
+            uris,
+            [
+                "turn:192.0.2.1:5349?transport=udp",
+                "turn:192.0.2.1:5349?transport=tcp",
+                "turns:192.0.2.1:5349?transport=tcp",
+                "turns:192.0.2.1:5349?transport=udp",
+            ]
+        );
     }
 
     const V4: (&str, &str) = ("10.0.0.1", "198.51.100.1");

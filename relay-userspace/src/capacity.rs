@@ -30,6 +30,8 @@ pub struct Capacity {
     pub allocations_per_user: usize,
     /// Records in the kernel.
     pub records: u32,
+    /// Connections over TCP and TLS, and associations over DTLS, that there may be at once.
+    pub connections: usize,
     /// What the operator has to know when there are too few files for all of this.
     pub warning: Option<String>,
 }
@@ -42,11 +44,20 @@ impl Capacity {
             None => allocations_by_ports(&config.relay_addresses, config.relay_ports).min(DEFAULT_ALLOCATIONS),
         };
         let sockets = ports(config).min(wanted.saturating_mul(SOCKETS_PER_ALLOCATION));
-        let listeners = config.listeners.iter().chain(&config.optional_listener).count();
-        let needed = file_limit::needed(sockets, listeners, config.shards);
-        let limit = file_limit::raise(needed);
-        let warning = file_limit::warning(limit, needed, sockets);
-        Self { warning, ..Self::with_room(config, wanted, file_limit::room(limit, needed, sockets)) }
+        // Who cannot connect takes no file.
+        let has_streams = config.listeners.iter().any(|listener| listener.transport.is_stream());
+        let connections = config.connections.all.map_or(wanted, |all| all as usize);
+        let needed = file_limit::Needed {
+            sockets,
+            connections: if has_streams { connections } else { 0 },
+            listeners: config.listeners.len(),
+            shards: config.shards,
+        };
+        let limit = file_limit::raise(needed.files());
+        let room = needed.room(limit);
+        let capacity = Self::with_room(config, wanted, room.sockets);
+        let connections = if has_streams { room.connections } else { connections };
+        Self { warning: needed.warning(limit), connections, ..capacity }
     }
 
     /// For so many sockets of relayed addresses. Files that are left over keep metrics reachable when all are taken.
@@ -60,6 +71,7 @@ impl Capacity {
             allocations: of_all_shards,
             allocations_per_user: share_of_one_user(allocations),
             records: config.kernel_records.unwrap_or(records_for(of_all_shards)),
+            connections: 0,
             warning: None,
         }
     }
@@ -106,7 +118,10 @@ mod tests {
     use std::num::NonZeroU64;
 
     use super::*;
-    use crate::config::{AdminAddr, Authentication, Rate};
+    use hairpin_proto::address::Transport;
+    use hairpin_proto::turn::Translation;
+
+    use crate::config::{AdminAddr, Authentication, Connections, Listener, Rate};
     use crate::datapath::XdpMode;
 
     const OFF: Rates = Rates {
@@ -120,8 +135,20 @@ mod tests {
     fn config(addresses: &[&str], relay_ports: PortRange, shards: u32) -> Config {
         let relay_addresses = addresses.iter().map(|address| address.parse().unwrap());
         Config {
-            listeners: vec![([127, 0, 0, 1], 3478).into()],
-            optional_listener: None,
+            listeners: vec![Listener {
+                transport: Transport::Udp,
+                address: ([127, 0, 0, 1], 3478).into(),
+                public: ([127, 0, 0, 1], 3478).into(),
+                is_optional: false,
+            }],
+            certificates: Vec::new(),
+            proxies: Vec::new(),
+            connections: Connections { all: None, new: 100, new_of_source: 10 },
+            tcp_relay: false,
+            mobility: false,
+            discovery: None,
+            translation: Translation::default(),
+            alternates: Vec::new(),
             relay_addresses: relay_addresses.map(|bind| RelayAddress { bind, public: bind }).collect(),
             relay_ports,
             realm: "r".to_owned(),

@@ -2,23 +2,40 @@
 //! is for; this depends on neither.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use hairpin_proto::turn::RelayAddress;
+use hairpin_proto::address::Transport;
+use hairpin_proto::turn::{AlternateServer, RelayAddress, Translation};
 use ipnet::IpNet;
 
 use crate::datapath::XdpMode;
+use crate::tls::CertificateFiles;
 
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// Where clients reach the server.
-    pub listeners: Vec<SocketAddr>,
-    /// A listener that is left out when the host cannot have it: the default one of IPv6 on a host without.
-    pub optional_listener: Option<SocketAddr>,
+    /// Where clients reach the server, and how.
+    pub listeners: Vec<Listener>,
+    /// What the server shows to clients over TLS and DTLS.
+    pub certificates: Vec<CertificateFiles>,
+    /// Load balancers, whose TCP connections begin with a header of the PROXY protocol.
+    pub proxies: Vec<IpNet>,
+    /// How many connections there may be.
+    pub connections: Connections,
+    /// Whether clients may have connections with peers (RFC 6062).
+    pub tcp_relay: bool,
+    /// Whether clients may move to another address with their allocation (RFC 8016).
+    pub mobility: bool,
+    /// Sockets for NAT behaviour discovery (RFC 5780), which are among the listeners; none: it is off. With an empty list,
+    /// what a server with one address can serve of it is on.
+    pub discovery: Option<Vec<DiscoverySockets>>,
+    /// How the world sees this host's addresses.
+    pub translation: Translation,
+    /// Other servers for clients that find no room here.
+    pub alternates: Vec<AlternateServer>,
     /// What relayed addresses are made of.
     pub relay_addresses: Vec<RelayAddress>,
     /// The ports of relayed addresses.
@@ -45,6 +62,39 @@ pub struct Config {
     pub kernel_records: Option<u32>,
     /// How much may be relayed and asked for in a time.
     pub rates: Rates,
+}
+
+/// Where clients reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// What is spoken there.
+    pub transport: Transport,
+    /// This host's address and port.
+    pub address: SocketAddr,
+    /// The address and port by which clients know it: others behind a 1:1 NAT, else the same.
+    pub public: SocketAddr,
+    /// Whether it is left out when the host cannot have it: the default ones of IPv6 on a host without.
+    pub is_optional: bool,
+}
+
+/// Two addresses with the same two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiscoverySockets {
+    /// The one that clients begin at, and the other.
+    pub addresses: [IpAddr; 2],
+    /// Likewise.
+    pub ports: [u16; 2],
+}
+
+/// How many connections over TCP and TLS, and associations over DTLS, there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Of all clients; none: as many as there may be allocations.
+    pub all: Option<u32>,
+    /// Of clients without an allocation.
+    pub new: u32,
+    /// Of clients without an allocation at one address, of IPv6 one /64.
+    pub new_of_source: u32,
 }
 
 /// Who may relay.

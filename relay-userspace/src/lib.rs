@@ -25,3 +25,4 @@ pub mod random;
 pub mod relay;
 pub mod shard;
 pub mod state;
+pub mod tls;

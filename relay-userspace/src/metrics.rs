@@ -8,12 +8,13 @@ use std::sync::{Mutex, PoisonError};
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
+use hairpin_proto::address::Transport;
 use hairpin_proto::turn::Discard;
 use metrics::{Recorder, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::datapath::{self, AttachedMode, InterfaceStatus};
-use crate::shard::{LIMITS, Report};
+use crate::shard::{ConnectionCounts, End, LIMITS, Report};
 
 /// Everything that a scrape shows.
 #[derive(Debug)]
@@ -99,6 +100,7 @@ fn describe() {
     describe_gauge!("hairpin_build_info", "Constant 1, labelled with the version that runs.");
     describe_gauge!("hairpin_shards", "Threads that serve packets.");
     describe_gauge!("hairpin_shards_up", "Those that answered; of the others, what they said last is shown.");
+    describe_gauge!("hairpin_draining", "1 while new clients are sent elsewhere (SIGUSR1).");
     describe_gauge!("hairpin_allocations", "Live allocations.");
     describe_gauge!("hairpin_allocations_capacity", "Allocations that there can be at once.");
     describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
@@ -117,6 +119,12 @@ fn describe() {
         "hairpin_xdp_attached",
         "1 where the XDP program is attached, by interface, mode, and why it is not a better one."
     );
+    describe_gauge!("hairpin_connections", "Clients' connections that are there, by transport.");
+    describe_gauge!("hairpin_new_connections", "Those of them whose client has no allocation (yet).");
+    describe_counter!("hairpin_connections_begun_total", "Clients' connections that were begun, by transport.");
+    describe_counter!("hairpin_connections_ended_total", "Clients' connections that have ended, by reason.");
+    describe_gauge!("hairpin_peer_connections", "Connections with peers (RFC 6062) that are there.");
+    describe_counter!("hairpin_tcp_relayed_bytes_total", "Bytes carried over connections with peers, by direction.");
     describe_gauge!("hairpin_flows", "Relayed addresses, permissions and channels that the kernel knows.");
     describe_counter!("hairpin_flow_insert_failures_total", "Those that it could not take; userspace serves them.");
 }
@@ -126,6 +134,8 @@ fn record(snapshot: &Snapshot) {
     gauge!("hairpin_shards").set(as_gauge(snapshot.shards_all));
     gauge!("hairpin_shards_up").set(as_gauge(snapshot.shards_up));
     let shards = &snapshot.shards;
+    let is_draining = shards.iter().any(|shard| shard.is_draining);
+    gauge!("hairpin_draining").set(if is_draining { 1.0 } else { 0.0 });
     gauge!("hairpin_allocations").set(as_gauge(shards.iter().map(|shard| shard.allocations).sum()));
     gauge!("hairpin_allocations_capacity").set(snapshot.allocation_capacity);
     let bound: usize = shards.iter().map(|shard| shard.relays).sum();
@@ -145,6 +155,31 @@ fn record(snapshot: &Snapshot) {
     }
     dropped("userspace", "hop_limit", shards.iter().map(|shard| shard.counters.hop_limit).sum());
     dropped("userspace", "send_failed", shards.iter().map(|shard| shard.counters.send_failed).sum());
+
+    let of_connections =
+        |count: fn(&ConnectionCounts) -> u64| shards.iter().map(|shard| count(&shard.connections)).sum();
+    dropped("userspace", "queue_full", of_connections(|counts| counts.queue_full));
+    for transport in Transport::ALL.into_iter().filter(|transport| *transport != Transport::Udp) {
+        let sum = |count: fn(&ConnectionCounts) -> &[u64; Transport::ALL.len()]| {
+            shards.iter().map(|shard| count(&shard.connections)[transport as usize]).sum::<u64>()
+        };
+        let label = transport.label();
+        gauge!("hairpin_connections", "transport" => label).set(as_gauge(sum(|counts| &counts.open) as usize));
+        counter!("hairpin_connections_begun_total", "transport" => label).absolute(sum(|counts| &counts.begun));
+    }
+    gauge!("hairpin_new_connections").set(as_gauge(of_connections(|counts| counts.new) as usize));
+    for end in End::ALL {
+        let ended = shards.iter().map(|shard| shard.connections.ended[end as usize]).sum();
+        counter!("hairpin_connections_ended_total", "reason" => end.label()).absolute(ended);
+    }
+    gauge!("hairpin_peer_connections").set(as_gauge(shards.iter().map(|shard| shard.peers).sum()));
+    let carried = |count: fn(&Report) -> u64| shards.iter().map(count).sum();
+    for (direction, bytes) in [
+        ("to_peer", carried(|shard| shard.counters.stream_bytes_to_peer)),
+        ("to_client", carried(|shard| shard.counters.stream_bytes_to_client)),
+    ] {
+        counter!("hairpin_tcp_relayed_bytes_total", "direction" => direction).absolute(bytes);
+    }
 
     let between_relays = snapshot.kernel.verdicts[Verdict::RelayToRelay as usize];
     for verdict in Verdict::ALL {

@@ -2,19 +2,22 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hairpin_proto::turn::{Credentials, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
+use hairpin_proto::address::Transport;
+use hairpin_proto::turn::{Credentials, Discovery, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
 use crate::capacity::{Capacity, limits};
-use crate::config::{AdminAddr, Authentication, Config, User};
+use crate::config::{AdminAddr, Authentication, Config, DiscoverySockets, Listener, User};
 use crate::datapath::{self, Datapath, XdpMode};
-use crate::net::{SocketError, UdpSocket};
+use crate::net::{SocketError, StreamListener, UdpSocket};
 use crate::random::SystemRandomness;
-use crate::shard::{Parts, Reservations, ShardHandle};
+use crate::shard::{Acceptor, ConnectionLimits, Parts, Reservations, ShardHandle};
+use crate::tls::{self, Certificate};
 use crate::{admin, random, state};
 
 /// How often the threads are looked after.
@@ -34,11 +37,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 tracing::info!("SIGHUP changes nothing: the relay reads its options at start");
             }
         });
+        let mut drain = signal(SignalKind::user_defined1())?;
         let relay = Relay::start(config).await?;
-        let stopped = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            () = relay.defect() => Err(anyhow::anyhow!("a thread has stopped; see the log")),
+        let mut is_draining = false;
+        let stopped = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Ok(()),
+                _ = interrupt.recv() => break Ok(()),
+                () = relay.defect() => break Err(anyhow::anyhow!("a thread has stopped; see the log")),
+                _ = drain.recv() => {
+                    is_draining = !is_draining;
+                    relay.drain(is_draining);
+                }
+            }
         };
         relay.stop();
         stopped
@@ -56,21 +67,28 @@ impl Relay {
         let capacity = Capacity::of(&config);
         let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
-        let (listeners, sockets) = open_listeners(&config)?;
+        let certificates = config.certificates.iter().map(Certificate::read).collect::<Result<Vec<_>, _>>()?;
+        let tls = (!certificates.is_empty()).then(|| tls::server_config(&certificates)).transpose()?;
+        let is_dtls = |listener: &Listener| listener.transport == Transport::Dtls;
+        let dtls = config.listeners.iter().any(is_dtls).then(|| tls::dtls_context(&certificates)).transpose()?;
+        let opened = Opened::all(&config, tls.as_ref())?;
         try_relay_addresses(&config)?;
         let admin = match config.admin {
             AdminAddr::At(address) => Some(admin::bind(address).await?),
             AdminAddr::Off => None,
         };
 
-        let datapath = start_datapath(&config, &listeners, &capacity)?;
+        let datapath = start_datapath(&config, &opened.datagrams(), &capacity)?;
 
         let quotas = Quotas::default();
         let reservations = Reservations::default();
         let nonce_key = random::bytes()?;
-        let policy = peer_policy(&config, &listeners, &own_addresses);
-        let mut shards = Vec::new();
-        for (index, listeners) in (0..config.shards).zip(sockets) {
+        let policy = peer_policy(&config, &opened.listeners, &own_addresses);
+        let mobility = config.mobility.then(random::bytes).transpose()?;
+        let discovery = config.discovery.as_deref().map(discovery).transpose()?;
+        let share = |of: usize| of.div_ceil(config.shards as usize);
+        let mut parts = Vec::new();
+        for (index, Sockets { listeners, acceptors }) in (0..config.shards).zip(opened.sockets) {
             let server = Server::new(
                 ServerConfig {
                     realm: config.realm.clone(),
@@ -80,6 +98,9 @@ impl Relay {
                     nonce_lifetime: Duration::from_secs(3600),
                     peer_policy: policy.clone(),
                     relay_addresses: config.relay_addresses.clone(),
+                    translation: config.translation.clone(),
+                    discovery: discovery.clone(),
+                    alternates: config.alternates.clone(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
                     limits: Limits {
                         allocations: (capacity.allocations / config.shards) as usize,
@@ -87,18 +108,30 @@ impl Relay {
                         ..Limits::default()
                     },
                     quotas: quotas.clone(),
+                    shard: index,
+                    shards: config.shards,
+                    tcp_relay: config.tcp_relay,
+                    mobility,
                 },
                 Box::new(SystemRandomness::default()),
             );
-            shards.push(ShardHandle::spawn(Parts {
-                index,
-                shards: config.shards,
+            parts.push(Parts {
                 listeners,
+                acceptors,
+                connections: ConnectionLimits {
+                    all: share(capacity.connections),
+                    new: share(config.connections.new as usize),
+                    new_of_source: config.connections.new_of_source as usize,
+                },
+                proxies: config.proxies.clone(),
+                dtls: dtls.clone(),
+                translation: config.translation.clone(),
                 server,
                 reservations: reservations.clone(),
                 datapath: datapath.handle(),
-            })?);
+            });
         }
+        let shards = ShardHandle::spawn_all(parts)?;
 
         if let Some(listener) = admin {
             let sources = admin::Sources {
@@ -114,7 +147,7 @@ impl Relay {
         if let Some(warning) = capacity.warning {
             tracing::warn!("{warning}");
         }
-        announce(&config, &listeners, datapath.summary(), authority.generated());
+        announce(&config, &opened.listeners, datapath.summary(), authority.generated());
         Ok(Self { shards, datapath })
     }
 
@@ -127,6 +160,16 @@ impl Relay {
                 return;
             }
         }
+    }
+
+    /// Sends new clients elsewhere, or lets them in again.
+    fn drain(&self, is_draining: bool) {
+        if is_draining {
+            tracing::info!("draining: new clients are sent elsewhere, until SIGUSR1 comes again");
+        } else {
+            tracing::info!("no longer draining: new clients are welcome");
+        }
+        self.shards.iter().for_each(|shard| shard.drain(is_draining));
     }
 
     fn stop(self) {
@@ -174,29 +217,90 @@ impl Authority {
     }
 }
 
-/// Opens every listener once for each shard. Returns the addresses, and the sockets by shard.
-fn open_listeners(config: &Config) -> anyhow::Result<(Vec<SocketAddr>, Vec<Vec<UdpSocket>>)> {
-    let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<UdpSocket>> = (0..config.shards).map(|_| Vec::new()).collect();
-    let wanted = config.listeners.iter().map(|address| (address, false));
-    for (address, optional) in wanted.chain(config.optional_listener.iter().map(|address| (address, true))) {
-        // Alone first: sharing a port with a stranger that shares it too would go unnoticed.
-        match UdpSocket::listener(*address, false) {
-            Ok(alone) => drop(alone),
-            // Only a host without IPv6 goes without this listener.
-            Err(error) if optional && error.is_missing_family() => {
-                tracing::info!(%error, "not listening on IPv6");
-                continue;
+/// Listeners that are open.
+struct Opened {
+    listeners: Vec<Listener>,
+    /// By shard.
+    sockets: Vec<Sockets>,
+}
+
+/// The sockets of one shard.
+#[derive(Default)]
+struct Sockets {
+    listeners: Vec<UdpSocket>,
+    acceptors: Vec<Acceptor>,
+}
+
+impl Opened {
+    /// Opens every listener once for each shard.
+    fn all(config: &Config, tls: Option<&Arc<rustls::ServerConfig>>) -> anyhow::Result<Self> {
+        let sockets = (0..config.shards).map(|_| Sockets::default()).collect();
+        let mut opened = Self { listeners: Vec::new(), sockets };
+        for listener in &config.listeners {
+            let said = || format!("--listen {}:{}", listener.transport, listener.address);
+            match opened.open(listener, tls) {
+                Ok(()) => opened.listeners.push(*listener),
+                // Only a host without IPv6 goes without this listener.
+                Err(error) if listener.is_optional && error.is_missing_family() => {
+                    tracing::info!(%error, "not listening on IPv6");
+                }
+                Err(error) => return Err(error).with_context(said),
             }
-            Err(error) => return Err(error).context(format!("--listen {address}")),
         }
-        for shard in &mut sockets {
-            let socket = UdpSocket::listener(*address, true).with_context(|| format!("--listen {address}"))?;
-            shard.push(socket);
-        }
-        addresses.push(*address);
+        Ok(opened)
     }
-    Ok((addresses, sockets))
+
+    fn open(&mut self, listener: &Listener, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<(), SocketError> {
+        let Listener { transport, address, .. } = *listener;
+        // What shares an address and port with another listener, plain or encrypted, is told apart by its first byte.
+        let is_open = self
+            .listeners
+            .iter()
+            .any(|other| other.address == address && other.transport.is_stream() == transport.is_stream());
+        if transport.is_stream() {
+            if !is_open {
+                // Alone first: sharing a port with a stranger that shares it too would go unnoticed.
+                StreamListener::listener(address, false)?;
+                for shard in &mut self.sockets {
+                    let listener = StreamListener::listener(address, true)?;
+                    shard.acceptors.push(Acceptor { listener, plain: false, tls: None });
+                }
+            }
+            let acceptors = self.sockets.iter_mut().flat_map(|shard| &mut shard.acceptors);
+            for acceptor in acceptors.filter(|acceptor| acceptor.listener.local() == address) {
+                match transport {
+                    Transport::Tls => acceptor.tls = tls.cloned(),
+                    _ => acceptor.plain = true,
+                }
+            }
+        } else if !is_open {
+            UdpSocket::listener(address, false)?;
+            for shard in &mut self.sockets {
+                shard.listeners.push(UdpSocket::listener(address, true)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where datagrams are received.
+    fn datagrams(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for listener in self.listeners.iter().filter(|listener| !listener.transport.is_stream()) {
+            if !addresses.contains(&listener.address) {
+                addresses.push(listener.address);
+            }
+        }
+        addresses
+    }
+}
+
+/// Where probing clients are answered from. All links are taken for Ethernet's: no answer is longer than one of its frames.
+fn discovery(sockets: &[DiscoverySockets]) -> anyhow::Result<Discovery> {
+    let mut discovery = Discovery::new(1500);
+    for DiscoverySockets { addresses, ports } in sockets {
+        discovery.add_sockets(Transport::Udp, *addresses, *ports).context("--nat-discovery")?;
+    }
+    Ok(discovery)
 }
 
 /// A relay address that this host does not have would fail each request for it, one by one.
@@ -220,9 +324,10 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         max_allocations: capacity.allocations,
         records: capacity.records,
         limits: limits(&config.rates),
+        // Who probes a NAT is told more than the program knows.
+        answer_binding: config.discovery.is_none(),
         listeners: listeners.to_vec(),
-        // Of those behind a NAT, userspace has to decide: they are allowed by port, which the kernel does not ask.
-        relay_addresses: config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect(),
+        relay_addresses: config.relay_addresses.clone(),
     };
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
@@ -252,18 +357,16 @@ fn own_addresses(found: io::Result<Vec<if_addrs::Interface>>) -> anyhow::Result<
     Ok(interfaces.iter().map(if_addrs::Interface::ip).collect())
 }
 
-fn peer_policy(config: &Config, listeners: &[SocketAddr], own_addresses: &[IpAddr]) -> PeerPolicy {
+fn peer_policy(config: &Config, listeners: &[Listener], own_addresses: &[IpAddr]) -> PeerPolicy {
     let mut policy = PeerPolicy::default();
     // Nobody reaches this host's own services through the relay, on whichever of its addresses they listen.
-    let listening = listeners.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    let listening = listeners.iter().flat_map(|listener| [listener.address.ip(), listener.public.ip()]);
+    let listening = listening.filter(|ip| !ip.is_unspecified());
     let relaying = config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]);
     for ip in own_addresses.iter().copied().chain(listening).chain(relaying) {
         policy.add_own_address(ip);
     }
-    policy.set_relay(
-        config.relay_addresses.iter().flat_map(|address| [address.bind, address.public]).collect::<Vec<IpAddr>>(),
-        config.relay_ports.range(),
-    );
+    policy.set_relay(&config.relay_addresses, config.relay_ports.range());
     config.allow_peers.iter().for_each(|net| policy.allow(*net));
     config.deny_peers.iter().for_each(|net| policy.deny(*net));
     policy

@@ -20,11 +20,12 @@ impl Drop for Guard {
     }
 }
 
-/// A coturn of the test's own, on loopback.
+/// A coturn of the test's own, on loopback, for UDP, TCP and TLS.
 struct Coturn {
     address: SocketAddr,
+    tls: SocketAddr,
     directory: PathBuf,
-    _process: Guard,
+    process: Guard,
 }
 
 impl Drop for Coturn {
@@ -44,15 +45,21 @@ impl Coturn {
         let directory = std::env::temp_dir().join(format!("hairpin-load-{}-{}", std::process::id(), address.port()));
         std::fs::create_dir_all(&directory).unwrap();
         let mut command = Command::new("turnserver");
-        command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp", "--allow-loopback-peers", "-r", "test"]);
+        command.args(["-n", "--no-cli", "--no-dtls", "--allow-loopback-peers", "-r", "test"]);
         command.args(["--use-auth-secret", "--static-auth-secret", SECRET, "--log-file", "stdout"]);
         command.arg(format!("--listening-ip={ip}")).arg(format!("--relay-ip={ip}"));
         command.arg(format!("--listening-port={}", address.port()));
-        command.arg(format!("--pidfile={}", directory.join("pid").display()));
-        command.arg(format!("--userdb={}", directory.join("db").display()));
+        let tls = free_address(ip);
+        command.arg(format!("--tls-listening-port={}", tls.port()));
+        let certified = rcgen::generate_simple_self_signed([ip.to_owned()]).unwrap();
+        std::fs::write(directory.join("cert.pem"), certified.cert.pem()).unwrap();
+        std::fs::write(directory.join("key.pem"), certified.signing_key.serialize_pem()).unwrap();
+        for (option, file) in [("cert", "cert.pem"), ("pkey", "key.pem"), ("pidfile", "pid"), ("userdb", "db")] {
+            command.arg(format!("--{option}={}", directory.join(file).display()));
+        }
         match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
             Ok(process) => {
-                let coturn = Self { address, directory, _process: Guard(process) };
+                let coturn = Self { address, tls, directory, process: Guard(process) };
                 coturn.wait();
                 Some(coturn)
             }
@@ -141,6 +148,64 @@ fn without_a_rate_packets_go_as_fast_as_they_come_back() {
 }
 
 #[test]
+fn clients_come_over_tcp_and_tls_too() {
+    for ip in ["127.0.0.1", "::1"] {
+        let Some(coturn) = Coturn::start(ip) else { return };
+        let ca = coturn.directory.join("cert.pem").display().to_string();
+        for (server, transport) in [
+            (coturn.address, &["--transport", "tcp"][..]),
+            (coturn.tls, &["--transport", "tls", "--tls-ca", &ca]),
+            (coturn.tls, &["--transport", "tls", "--tls-insecure"]),
+        ] {
+            for (mode, method, rate) in [("echo", "channel", "500"), ("pair", "send", "500"), ("echo", "send", "0")] {
+                let traffic = ["--mode", mode, "--method", method, "--rate", rate];
+                // Not a multiple of four, so that there is padding.
+                let arguments = ["--allocations", "4", "--payload", "161", "--json"];
+                let value = result(&load(server, &[transport, &traffic, &arguments].concat()));
+                is_whole(&value, 161);
+                assert_eq!(value["transport"], transport[1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_of_streams_that_is_not_there_or_not_trusted_or_dies_is_named() {
+    let Some(coturn) = Coturn::start("127.0.0.1") else { return };
+    let output = load(coturn.tls, &["--transport", "tls", "--tls-ca", "/nowhere.pem"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("hairpin: TLS: cannot read certificates from /nowhere.pem"), "{error}");
+    let ca = coturn.directory.join("cert.pem").display().to_string();
+    let other_name = ["--transport", "tls", "--tls-ca", &ca, "--tls-name", "turn.example.org"];
+    let error = String::from_utf8(load(coturn.tls, &other_name).stderr).unwrap();
+    assert!(error.starts_with("hairpin: client ") && error.contains("not valid for name"), "{error}");
+
+    let nobody = free_address("127.0.0.1");
+    let output = load(nobody, &["--transport", "tcp"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), format!("hairpin: no server listens on {nobody}\n"));
+
+    for (signal, how) in [("-STOP", "silent"), ("-KILL", "closed")] {
+        let Some(coturn) = Coturn::start("127.0.0.1") else { return };
+        let server = coturn.address.to_string();
+        let arguments = ["load", "--server", &server, "--auth-secret", SECRET, "--duration", "1h", "--json"];
+        let process = Command::new(env!("CARGO_BIN_EXE_hairpin"))
+            .args([&arguments[..], &["--transport", "tcp"]].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(800));
+        let signalled = Command::new("kill").args([signal, &coturn.process.0.id().to_string()]).status().unwrap();
+        assert!(signalled.success());
+        let output = process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(value["server_lost"]["how"], how, "{value}");
+    }
+}
+
+#[test]
 fn an_echo_peer_elsewhere_reflects() {
     let Some(coturn) = Coturn::start("127.0.0.1") else { return };
     let mut peer = Command::new(env!("CARGO_BIN_EXE_hairpin"))
@@ -200,7 +265,7 @@ fn bad_usage_is_told_in_words_and_ends_with_2() {
         (&["--allocations", "3", "--mode", "pair"], "--allocations must be even"),
         (&["--mode", "pair", "--peer", "127.0.0.1:9"], "--peer"),
         (&["--family", "ipv4", "--peer", "[::1]:9"], "--family ipv4 cannot be with --peer [::1]:9: only ipv6"),
-        (&["--transport", "tls"], "'tls' for '--transport <TRANSPORT>' [possible values: udp]"),
+        (&["--transport", "tls"], "--transport tls needs --tls-ca FILE, or --tls-insecure"),
         (&["--family", "v6", "--peer-address", "127.0.0.1"], "--family"),
     ] {
         let output = hairpin(&[&server[..], &user, arguments].concat());

@@ -26,7 +26,7 @@ fn the_kernel_charges_what_the_relay_says_its_maps_take() {
     for allocations in [1_000, 16_384, ALLOCATIONS] {
         let capacities = Capacities { records: records_for(allocations), allocations };
         let start = Instant::now();
-        let program = Program::load(capacities, Limits::default()).expect("BPF and the right to use it");
+        let program = Program::load(capacities, Limits::default(), true).expect("BPF and the right to use it");
         let (loading, said, charged) = (start.elapsed(), program.map_bytes(), charged(&program));
         println!("{allocations} allocations: {said} bytes said, {charged} charged, loaded in {loading:?}");
         // The kernel's own bookkeeping, and whole pages.
@@ -107,8 +107,9 @@ fn the_writer_installs_a_hundred_thousand_allocations_with_a_channel_each() {
         max_allocations: ALLOCATIONS,
         records: records_for(ALLOCATIONS),
         limits: Limits::default(),
+        answer_binding: true,
         listeners: vec![SERVER],
-        relay_addresses: RELAYS.map(IpAddr::from).to_vec(),
+        relay_addresses: RELAYS.map(|ip| IpAddr::from(ip).into()).to_vec(),
     };
     let datapath = lab.relay.enter(|| Datapath::start(&options)).expect("XDP on a veth");
     let handle = datapath.handle();

@@ -99,6 +99,17 @@ struct Side<'l> {
 
 #[test]
 fn both_paths_send_the_same_bytes() {
+    compare_ways(Way::all(), &[]);
+}
+
+#[test]
+fn behind_a_nat_both_paths_send_the_same_bytes_from_client_to_client() {
+    let between = Way::all().filter(|way| matches!(way, Way::Between(..)));
+    let nat = ["--relay-address", "11.3.0.2=11.9.0.2", "--relay-address", "2a0e:11:3::2=2a0e:11:9::2"];
+    compare_ways(between, &nat);
+}
+
+fn compare_ways(ways: impl Iterator<Item = Way>, arguments: &[&str]) {
     let number = |name: &str, default: u64| {
         std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
     };
@@ -110,10 +121,11 @@ fn both_paths_send_the_same_bytes() {
 
     let labs = [Lab::routed(), Lab::routed()];
     // Few ports, so that both relays soon take the same; one user may have three quarters of them.
-    let start = |lab, xdp| Relay::start(lab, &["--xdp", xdp, "--relay-ports", "50000-50003", "--shards", "1"]);
+    let few = ["--relay-ports", "50000-50003", "--shards", "1"];
+    let start = |lab, xdp| Relay::start(lab, &[&["--xdp", xdp][..], &few, arguments].concat());
     let relays = [start(&labs[0].relay, "native"), start(&labs[1].relay, "off")];
     let mut compared = 0;
-    for way in Way::all() {
+    for way in ways {
         for families in triples(way) {
             let mut sides = [0, 1].map(|side| Side::new(&labs[side], &relays[side], way, families));
             let flows = 2 * u64::from(way.relays()) + u64::from(uses_channel(way));

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use anyhow::Result;
 use hairpin_common::{
+    maps::PortRole,
     verdict::Verdict,
     wire::{CHANNEL_MAX, CHANNEL_MIN},
 };
@@ -15,7 +16,8 @@ use hairpin_tests::program::{
     frame::{Frame, hex, repair_ipv4},
     model::Judgement,
     setup::Channel,
-    world::{Framing, Path},
+    stun,
+    world::{Framing, ID, Path},
 };
 
 #[test]
@@ -26,8 +28,8 @@ fn every_path_relays_a_good_packet() -> Result<()> {
         fixture.sent(&path.name, &packet).map(|_| ())
     })?;
     // Four pairs of IP versions each way for ChannelData and indications; two by two framings and three times two IP
-    // versions from relay to relay; Binding of both versions with and without FINGERPRINT.
-    assert!(names.is_empty() || names.len() == 4 * 4 + 4 * 8 + 4, "{names:#?}");
+    // versions from relay to relay, with a NAT and without; Binding of both versions with and without FINGERPRINT.
+    assert!(names.is_empty() || names.len() == 4 * 4 + 2 * 4 * 8 + 4, "{names:#?}");
     names.sort();
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:#?}");
     Ok(())
@@ -156,6 +158,43 @@ fn what_is_not_udp_is_passed() -> Result<()> {
         bytes.splice(12..12, [0x81, 0, 0, 0, 0x81, 0, 0, 0]);
         fixture.refused(&format!("{}: two tags", path.name), &bytes, Verdict::NotUdp)
     })
+}
+
+/// A TCP segment between these addresses; its ports stand where those of UDP do.
+fn tcp(frame: &Frame, flags: u8, data: &[u8]) -> Vec<u8> {
+    let ports = [frame.source.port().to_be_bytes(), frame.destination.port().to_be_bytes()].concat();
+    let rest = [&[0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0x12, 0x34, 0, 0], data].concat();
+    // Eight bytes of it take the place of the UDP header.
+    let mut bytes = Frame { payload: rest[4..].to_vec(), ..frame.clone() }.bytes();
+    let (layer3, layer4) = (frame.layer3(), frame.layer4());
+    bytes[layer4..layer4 + 8].copy_from_slice(&[&ports[..], &rest[..4]].concat());
+    if frame.source.is_ipv4() {
+        bytes[layer3 + 9] = 6;
+        repair_ipv4(&mut bytes, layer3);
+    } else {
+        bytes[layer3 + 6] = 6;
+    }
+    bytes
+}
+
+#[test]
+fn tcp_is_passed_whatever_the_port_is_for() -> Result<()> {
+    let mut roles = Vec::new();
+    Fixture::each(|fixture, path, packet| {
+        let role = fixture.setup.role(path.destination.port());
+        roles.push(role);
+        for vlan in [None, Some(42)] {
+            let packet = Frame { vlan, ..packet.clone() };
+            // A connection that opens, the ConnectionBind of RFC 6062 as a client sends it, and data of a peer.
+            for (flags, data) in [(0x02, &[][..]), (0x18, &stun::Builder::new(0x000b, ID).bytes()), (0x10, DATA)] {
+                let what = format!("{}: TCP flags {flags:#04x} to a port for {role:?}", path.name);
+                fixture.refused(&what, &tcp(&packet, flags, data), Verdict::NotUdp)?;
+            }
+        }
+        Ok(())
+    })?;
+    assert!(roles.is_empty() || roles.contains(&PortRole::Listener) && roles.contains(&PortRole::Relayed));
+    Ok(())
 }
 
 #[test]
@@ -299,7 +338,7 @@ fn a_checksum_of_zero_is_sent_as_ones() -> Result<()> {
         known += 1;
         Ok(())
     })?;
-    assert!(known == 0 || known == 12 + 16, "{known} paths");
+    assert!(known == 0 || known == 12 + 2 * 16, "{known} paths");
     Ok(())
 }
 

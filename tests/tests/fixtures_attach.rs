@@ -5,7 +5,8 @@ use hairpin_tests::program::bench::Bench;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 fn load() -> Program {
-    Program::load(Capacities { records: 1, allocations: 1 }, Limits::default()).expect("BPF and the right to use it")
+    Program::load(Capacities { records: 1, allocations: 1 }, Limits::default(), true)
+        .expect("BPF and the right to use it")
 }
 
 /// Runs a test in a network namespace of its own, which has nothing but loopback and ends with its thread.

@@ -6,14 +6,14 @@ use anyhow::Result;
 use hairpin::datapath::program::Limits;
 use hairpin_common::{
     limit::{Limit, Meter},
-    maps::{AllocationState, Pace, RelayState, Rewrite},
+    maps::{AllocationState, Pace, RelayState, Rewrite, VOUCHED},
     verdict::Verdict,
 };
 use hairpin_tests::program::{
     bench::{Bench, INTERFACE, Outcome},
     fixture::{DATA, Fixture},
     frame::{Frame, hex},
-    setup::{MARK, Setup, mark_key},
+    setup::{MARK, Setup, key, mark_key},
     stun,
     sys::{self, monotonic_nanoseconds},
     world::{Family, Framing, ID, LISTENER_PORT, Path, world},
@@ -290,6 +290,60 @@ fn one_relayed_address_of_either_version_is_enough_to_be_known() -> Result<()> {
             for _ in 0..5 {
                 fixture.bench.expect_refused(&format!("{kept:?} only"), &refresh.bytes(), Verdict::Control)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// What a client over DTLS sends: records of each kind, and what the STUN in them looks like to who cannot read it.
+fn dtls(family: Family) -> Vec<(&'static str, Frame)> {
+    let (client, listener) = (family.address(97, 1, 5000), family.listener());
+    let record = |kind: u8, length: usize| {
+        let head = [kind, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 7];
+        [&head[..], &(length as u16).to_be_bytes(), &vec![0xa5; length]].concat()
+    };
+    [("a handshake", 22, 300), ("application data", 23, 60), ("an alert", 21, 2), ("the last of RFC 7983", 63, 40)]
+        .map(|(what, kind, length)| (what, Frame::new(client, listener, record(kind, length))))
+        .to_vec()
+}
+
+#[test]
+fn who_is_vouched_for_is_no_stranger_whatever_it_sends() -> Result<()> {
+    let limits = Limits { source_packets: at_once(2), control_packets: at_once(4), ..Limits::default() };
+    let Some(mut fixture) = limited(limits)? else { return Ok(()) };
+    for family in Family::ALL {
+        reset(&mut fixture)?;
+        let packets = dtls(family);
+        let (client, listener) = (packets[0].1.source, packets[0].1.destination);
+        let vouched = key(client, listener, VOUCHED);
+        fixture.bench.insert(vouched, Rewrite { allocation: u32::MAX, ..MARK })?;
+        for (what, packet) in packets.iter().cycle().take(20) {
+            fixture.bench.expect_refused(what, &packet.bytes(), Verdict::Control)?;
+        }
+        for _ in 0..5 {
+            let request = Frame::new(client, listener, stun::binding_request(ID, false));
+            fixture.sent("a request in the clear", &request)?;
+        }
+        // From the same address by another port, it is somebody else.
+        let stranger = |(what, packet): &(&'static str, Frame)| {
+            let mut packet = packet.clone();
+            packet.source.set_port(5001);
+            (format!("{what} of a stranger"), packet.bytes())
+        };
+        let strangers: Vec<_> = packets.iter().map(stranger).collect();
+        for (what, packet) in &strangers[..2] {
+            fixture.bench.expect_refused(what, packet, Verdict::Control)?;
+        }
+        for (what, packet) in &strangers {
+            fixture.bench.expect_refused(what, packet, Verdict::SourceRate)?;
+        }
+        // It says nothing of other listeners, and ends with its record.
+        let mut elsewhere = packets[0].1.clone();
+        elsewhere.destination = family.address(51, 1, LISTENER_PORT + 1);
+        fixture.bench.expect_refused("to another port", &elsewhere.bytes(), Verdict::NotOurs)?;
+        fixture.bench.remove(&vouched)?;
+        for (what, packet) in &packets {
+            fixture.bench.expect_refused(what, &packet.bytes(), Verdict::SourceRate)?;
         }
     }
     Ok(())

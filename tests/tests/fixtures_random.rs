@@ -19,7 +19,7 @@ use hairpin_tests::program::{
     frame::{Frame, hex, repair_ipv4},
     setup::{Allocation, Channel, Permission, Relay, Setup},
     stun::{self, Builder, kind},
-    world::{Family, Framing, world},
+    world::{Family, Path, world, world_behind_nat},
 };
 use proptest::{
     collection::vec,
@@ -64,6 +64,8 @@ struct Addresses {
     clients: [[SocketAddr; 2]; 2],
     peers: [[SocketAddr; 2]; 2],
     stranger: [SocketAddr; 2],
+    /// What others know those of some relayed addresses by.
+    public: BTreeMap<IpAddr, IpAddr>,
 }
 
 /// What one of two allocations is like; peers are told by their index in [`Addresses::peers_of`].
@@ -132,10 +134,12 @@ fn pair() -> impl Strategy<Value = [[SocketAddr; 2]; 2]> {
 fn addresses() -> impl Strategy<Value = Addresses> {
     // Most relays have one address for everything; peers of a host may be many.
     let shared = (any::<bool>(), any::<bool>(), any::<bool>());
-    (both(), pair(), pair(), pair(), both(), shared).prop_map(
-        |(listeners, relays, clients, peers, stranger, shared)| {
+    let nat = (pair(), prop::option::weighted(0.4, any::<[bool; 4]>()));
+    (both(), pair(), pair(), pair(), both(), shared, nat).prop_map(
+        |(listeners, relays, clients, peers, stranger, shared, nat)| {
             let (at_listener, one_relay, one_peer) = shared;
-            let mut all = Addresses { listeners, relays, clients, peers, stranger };
+            let public = BTreeMap::new();
+            let mut all = Addresses { listeners, relays, clients, peers, stranger, public };
             for family in [0, 1] {
                 if at_listener {
                     all.relays[0][family].set_ip(all.listeners[family].ip());
@@ -147,15 +151,25 @@ fn addresses() -> impl Strategy<Value = Addresses> {
                     all.peers[1][family].set_ip(all.peers[0][family].ip());
                 }
             }
+            let (outside, translated) = (nat.0, nat.1.unwrap_or_default());
+            for ((relay, public), _) in
+                all.relays.iter().flatten().zip(outside.iter().flatten()).zip(translated).filter(|(_, is)| *is)
+            {
+                all.public.insert(relay.ip(), public.ip());
+            }
             all
         },
     )
 }
 
 impl Addresses {
-    /// Who may be a peer of an allocation: peers of both versions, and all relayed addresses.
+    /// Who may be a peer of an allocation: peers of both versions, and all relayed addresses, by what they are known by.
     fn peers_of(&self) -> Vec<SocketAddr> {
-        [self.peers, self.relays].into_iter().flatten().flatten().collect()
+        let known = |relay: &SocketAddr| {
+            let ip = self.public.get(&relay.ip()).copied().unwrap_or(relay.ip());
+            SocketAddr::new(ip, relay.port())
+        };
+        self.peers.iter().flatten().copied().chain(self.relays.iter().flatten().map(known)).collect()
     }
 }
 
@@ -180,7 +194,7 @@ fn setup() -> impl Strategy<Value = (Setup, Addresses)> {
     let hop = (any::<[u8; 6]>(), prop::bool::weighted(0.8), 0..VLANS.len(), mtu(), 0..20_u8);
     (addresses(), (shape(), shape()), vec(hop, usize::from(HOPS)), vec(0..40_u16, 6), 0..10_u8)
         .prop_map(|(addresses, shapes, hops, routes, devices)| {
-            let mut setup = Setup::new(addresses.listeners);
+            let mut setup = Setup { public: addresses.public.clone(), ..Setup::new(addresses.listeners) };
             for (number, shape) in [shapes.0, shapes.1].into_iter().enumerate() {
                 setup.allocations.push(allocation(number, &shape, &addresses));
             }
@@ -247,9 +261,10 @@ fn allocation(number: usize, shape: &Shape, addresses: &Addresses) -> Allocation
 
 /// A relay binds no two things to one address, its ports have one role each, and nobody is at no address.
 fn is_consistent(setup: &Setup, addresses: &Addresses) -> bool {
-    let Addresses { listeners, relays, clients, peers, stranger } = addresses;
+    let Addresses { listeners, relays, clients, peers, stranger, public } = addresses;
     let pairs = relays.iter().chain(clients).chain(peers).chain([listeners, stranger]);
-    if pairs.flatten().any(|address| address.ip().is_unspecified()) {
+    let mut all = pairs.flatten().map(SocketAddr::ip).chain(public.values().copied());
+    if all.any(|ip| ip.is_unspecified()) {
         return false;
     }
     let listeners = addresses.listeners.map(|address| address.port());
@@ -336,6 +351,7 @@ impl Intent {
         let caller = &setup.allocations[self.caller];
         let mut candidates = addresses.peers_of();
         candidates.extend(addresses.stranger);
+        candidates.extend(addresses.relays.iter().flatten().filter(|relay| setup.public.contains_key(&relay.ip())));
         // Most of the time somebody who is known.
         candidates.extend(caller.channels.iter().map(|channel| channel.peer));
         candidates.extend(caller.channels.iter().map(|channel| channel.peer));
@@ -474,11 +490,15 @@ fn what_becomes_of_a_packet_is_what_the_model_says() {
 
 #[test]
 fn noise_is_never_more_than_its_own_packet() {
+    for (setup, paths) in [world(), world_behind_nat()] {
+        noise_around(&setup, &paths);
+    }
+}
+
+fn noise_around(setup: &Setup, paths: &[Path]) {
     let Some(mut bench) = Bench::or_skip() else { return };
-    let (setup, paths) = world();
-    bench.install(&setup).expect("room in the maps");
+    bench.install(setup).expect("room in the maps");
     let good: Vec<Vec<u8>> = paths.iter().map(|path| path.frame(&[7; 41]).bytes()).collect();
-    assert!(paths.iter().any(|path| path.framing == Framing::Plain));
     // A byte is another one: then the packet is refused untouched, or it is still a good one, and then nothing but its own
     // fields may have changed what leaves. The UDP checksum is not made right again, and stays as wrong.
     let strategy = (any::<Index>(), any::<Index>(), any::<u8>());
@@ -486,7 +506,7 @@ fn noise_is_never_more_than_its_own_packet() {
         let mut packet = which.get(&good).clone();
         let place = place.index(packet.len());
         packet[place] = byte;
-        let run = bench.expect(&format!("byte {place}"), &setup, &packet);
+        let run = bench.expect(&format!("byte {place}"), setup, &packet);
         let run = run.map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert!(!matches!(run.outcome, Outcome::Unexpected(_)));
         Ok(())

@@ -2,12 +2,14 @@
 //! plain form, and leaves all else to userspace, untouched.
 
 use anyhow::Result;
+use hairpin::datapath::program::Limits;
 use hairpin_common::verdict::Verdict;
 use hairpin_tests::program::{
+    bench::Bench,
     fixture::{DATA, Fixture},
     frame::Frame,
     stun::{self, BINDING_REQUEST, Builder, SEND, channel_data, kind},
-    world::{Family, Framing, ID, Path},
+    world::{Family, Framing, ID, Path, world},
 };
 
 /// Runs a test for each path of a Send indication, with its peer.
@@ -326,4 +328,23 @@ fn what_comes_from_nobody_s_address_is_no_permission() -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[test]
+fn a_program_that_is_not_to_answer_binding_requests_leaves_them_to_the_daemon() -> Result<()> {
+    let Some(mut bench) = Bench::set_or_skip(Limits::default(), false) else { return Ok(()) };
+    let (setup, paths) = world();
+    bench.install(&setup)?;
+    let mut requests = 0;
+    for path in &paths {
+        let packet = path.frame(DATA).bytes();
+        if path.carries_data() {
+            bench.expect(&path.name, &setup, &packet)?;
+        } else {
+            bench.expect_refused(&path.name, &packet, Verdict::Control)?;
+            requests += 1;
+        }
+    }
+    assert_eq!(requests, 4, "with a FINGERPRINT and without, of both IP versions");
+    Ok(())
 }

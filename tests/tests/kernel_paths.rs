@@ -69,8 +69,18 @@ fn clients_and_peers_of_any_family_meet_in_the_kernel() {
 
 #[test]
 fn clients_of_one_relay_meet_in_one_pass() {
+    meet_in_one_pass(&["--xdp", "native"]);
+}
+
+#[test]
+fn behind_a_nat_clients_of_one_relay_meet_in_one_pass_and_it_sees_none_of_it() {
+    let nat = ["--relay-address", "11.3.0.2=11.9.0.2", "--relay-address", "2a0e:11:3::2=2a0e:11:9::2"];
+    meet_in_one_pass(&[&["--xdp", "native"][..], &nat].concat());
+}
+
+fn meet_in_one_pass(arguments: &[&str]) {
     let lab = Lab::routed();
-    let relay = Relay::start(&lab.relay, &["--xdp", "native"]);
+    let relay = Relay::start(&lab.relay, arguments);
     for family in Family::ALL {
         for (of_one, of_other) in Family::pairs() {
             for (framing_of_one, framing_of_other) in

@@ -380,6 +380,7 @@ fn start(host: &Namespace) -> Datapath {
         max_allocations: 16,
         records: 64,
         limits: Limits::default(),
+        answer_binding: true,
         listeners: vec!["0.0.0.0:3478".parse().expect("an address"), "[::]:3478".parse().expect("an address")],
         relay_addresses: Vec::new(),
     };

@@ -9,10 +9,11 @@ use hairpin_proto::stun::attribute::{
     Data, Icmp, RequestedAddressFamily, RequestedTransport, XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{Message, Method};
+use hairpin_tests::lab::call::{bind, receive};
 use hairpin_tests::lab::datagram::Datagram;
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER};
 use hairpin_tests::lab::topology::ROUTER_LINK;
-use hairpin_tests::lab::turn::{Client, channel_data};
+use hairpin_tests::lab::turn::{Client, Refused, channel_data};
 use hairpin_tests::lab::wire::Wire;
 use hairpin_tests::lab::{Family, Lab, Metrics, Relay};
 use hairpin_tests::program::frame::Frame;
@@ -182,12 +183,98 @@ fn a_client_is_told_when_the_other_has_gone() {
             let mut b = Party::allocate(&lab, 1, Lab::relay_ip(family), family);
             a.meet(&b, By::Channel(0x4007));
             b.release();
-            a.send(b"are you still there?");
-            let datagram = a.client.receive(PATIENCE).expect("an answer");
-            let message = Message::parse(&datagram).expect("a STUN message");
-            assert_eq!(message.attribute(), Ok(Some(XorPeerAddress(b.relayed))));
-            let (kind, code) = if family == Family::V4 { (3, 3) } else { (1, 4) };
-            assert_eq!(message.attribute(), Ok(Some(Icmp { kind, code, error_data: 0 })), "{xdp} {family:?}");
+            a.is_told_that_it_is_gone(&b, &format!("{xdp} {family:?}"));
+            a.release();
+        }
+        relay.stop();
+    }
+}
+
+/// A relay behind a 1:1 NAT. Nothing in the lab answers for what it has outside, so what is sent there is lost.
+const BEHIND_NAT: [&str; 4] = ["--relay-address", "11.3.0.2=11.9.0.2", "--relay-address", "2a0e:11:3::2=2a0e:11:9::2"];
+
+fn start_behind_nat<'l>(lab: &'l Lab, xdp: &'static str) -> Relay<'l> {
+    Relay::start(&lab.relay, &[&["--xdp", xdp][..], &BEHIND_NAT].concat())
+}
+
+#[test]
+fn behind_a_nat_clients_meet_by_their_public_addresses() {
+    let lab = Lab::routed_with(2, 0);
+    for xdp in MODES {
+        let relay = start_behind_nat(&lab, xdp);
+        for relayed in Family::ALL {
+            for (a_by, b_by) in pairs([By::Channel(0x4008), By::Indication]) {
+                let case = format!("{xdp}: {relayed:?}, {a_by:?} and {b_by:?}");
+                let mut a = Party::allocate(&lab, 0, Lab::relay_ip(Family::V4), relayed);
+                let mut b = Party::allocate(&lab, 1, Lab::relay_ip(Family::V6), relayed);
+                let public = if relayed == Family::V4 { "11.9.0.2" } else { "2a0e:11:9::2" };
+                assert_eq!([a.relayed.ip().to_string(), b.relayed.ip().to_string()], [public; 2], "{case}");
+                a.meet(&b, a_by);
+                b.meet(&a, b_by);
+                if xdp == "native" {
+                    let flows = 4 + [a_by, b_by].iter().filter(|by| **by != By::Indication).count() as u64;
+                    relay.wait_for("all is in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == flows);
+                }
+                let before = relay.metrics();
+                for length in [0, 1, 2, 3, 1000] {
+                    a.delivers(&b, &vec![length as u8; length], &case);
+                    b.delivers(&a, &vec![!length as u8; length], &case);
+                }
+                let after = relay.metrics();
+                let path = if xdp == "native" { "kernel" } else { "userspace" };
+                assert_eq!(after.relayed(path) - before.relayed(path), 20, "{case}: each counts for both allocations");
+                a.release();
+                b.release();
+            }
+        }
+        relay.stop();
+    }
+}
+
+#[test]
+fn behind_a_nat_both_permissions_are_needed_and_other_ports_of_this_host_are_closed() {
+    let lab = Lab::routed_with(2, 0);
+    for xdp in MODES {
+        let relay = start_behind_nat(&lab, xdp);
+        for family in Family::ALL {
+            let mut a = Party::allocate(&lab, 0, Lab::relay_ip(family), family);
+            let mut b = Party::allocate(&lab, 1, Lab::relay_ip(family), family);
+            let case = format!("{xdp} {family:?}");
+            a.meet(&b, By::Indication);
+            let before = relay.metrics();
+            a.send(b"may I?");
+            assert_eq!(b.receive(QUIET), None, "{case}");
+            let is_so = |metrics: &Metrics| no_permission(metrics) == no_permission(&before) + 1;
+            relay.wait_for("it is dropped for want of a permission", is_so);
+            b.meet(&a, By::Indication);
+            a.delivers(&b, b"I may", &case);
+
+            // A service of this host, on a port that is no relayed address's.
+            let service = bind(&lab.relay, SocketAddr::new(Lab::relay_ip(family), 4000));
+            for ip in [a.relayed.ip(), Lab::relay_ip(family)] {
+                a.client.send_indication(SocketAddr::new(ip, 4000), b"let me in");
+                assert_eq!(receive(&service, QUIET), None, "{case}: {ip}");
+            }
+            // What a relayed address is bound to is no peer.
+            assert_eq!(a.client.permit(Lab::relay_ip(family)).map_err(|Refused(code, _)| code), Err(403), "{case}");
+            a.release();
+            b.release();
+        }
+        relay.stop();
+    }
+}
+
+#[test]
+fn behind_a_nat_a_client_is_told_when_the_other_has_gone() {
+    let lab = Lab::routed_with(2, 0);
+    for xdp in MODES {
+        let relay = start_behind_nat(&lab, xdp);
+        for family in Family::ALL {
+            let mut a = Party::allocate(&lab, 0, Lab::relay_ip(family), family);
+            let mut b = Party::allocate(&lab, 1, Lab::relay_ip(family), family);
+            a.meet(&b, By::Channel(0x4009));
+            b.release();
+            a.is_told_that_it_is_gone(&b, &format!("{xdp} {family:?}"));
             a.release();
         }
         relay.stop();
@@ -265,6 +352,17 @@ impl Party {
         assert_eq!(message.attribute().expect("readable").map(|XorPeerAddress(peer)| peer), self.peer);
         let Data(data) = message.attribute().expect("readable").unwrap_or_else(|| panic!("no data: {message:?}"));
         Some((By::Indication, data.to_vec()))
+    }
+
+    /// Sends data to the other one, which has released its relayed address.
+    fn is_told_that_it_is_gone(&self, other: &Self, case: &str) {
+        let By::Channel(number) = self.by else { panic!("{case}: there is a channel") };
+        self.client.send_on_channel(number, b"are you still there?");
+        let datagram = self.client.receive(PATIENCE).expect("an answer");
+        let message = Message::parse(&datagram).expect("a STUN message");
+        assert_eq!(message.attribute(), Ok(Some(XorPeerAddress(other.relayed))), "{case}");
+        let (kind, code) = if other.relayed.is_ipv4() { (3, 3) } else { (1, 4) };
+        assert_eq!(message.attribute(), Ok(Some(Icmp { kind, code, error_data: 0 })), "{case}");
     }
 
     fn release(&mut self) {

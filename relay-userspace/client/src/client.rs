@@ -1,31 +1,52 @@
-//! A session on a tokio socket.
+//! A session with a way to the server.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::UdpSocket;
+use hairpin_proto::address::Transport;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::alternate::Asked;
 use crate::error::Error;
+use crate::link::{Failure, Route, Way};
 use crate::request::{AllocateOptions, Allocation, Outcome, Request};
-use crate::session::{Event, RequestId, Session, Settings};
+use crate::session::{ConnectionAttempt, Event, RequestId, Session, Settings};
+use crate::tls::TlsOptions;
 
+/// How many connections of peers wait for [`Client::connection_attempt`]; further ones are forgotten.
+const ATTEMPTS: usize = 256;
 /// How many datagrams of peers wait for [`Client::recv`]; further ones are dropped, as a socket would.
 const INBOX: usize = 4096;
-/// The largest UDP datagram fits.
-const BUFFER: usize = 65_536;
 
 /// How a client is set up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// How the server is reached.
+    pub transport: Transport,
+    /// Needed for [`Transport::Tls`] and [`Transport::Dtls`].
+    pub tls: Option<TlsOptions>,
     /// The local address; by default any, with a free port.
     pub local: Option<SocketAddr>,
+    /// Whether a request that a server answers by 300 goes to the server that it names (RFC 8489 section 10), for what
+    /// comes before an allocation.
+    pub follow_alternates: bool,
     /// Credentials and timers.
     pub settings: Settings,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            transport: Transport::Udp,
+            tls: None,
+            local: None,
+            follow_alternates: false,
+            settings: Settings::default(),
+        }
+    }
 }
 
 /// Application data from a peer.
@@ -42,44 +63,67 @@ pub struct Datagram {
 /// A TURN client. Its task ends when it is dropped; the allocation then expires on the server, see [`Client::release`].
 #[derive(Debug)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) follows_alternates: bool,
+    settings: Settings,
     inbox: tokio::sync::Mutex<mpsc::Receiver<Datagram>>,
+    attempts: tokio::sync::Mutex<mpsc::Receiver<ConnectionAttempt>>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    socket: UdpSocket,
+pub(crate) struct Shared {
+    /// Taken for moments, also while the state is; never the other way round.
+    way: Mutex<Arc<Way>>,
     state: Mutex<State>,
-    /// A request was made: the task's timer may be too late now.
+    asked: Mutex<Asked>,
+    /// A request was made, or goes another way: the task waits for the wrong things.
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
-    session: Session,
+pub(crate) struct State {
+    pub(crate) session: Session,
     waiting: HashMap<RequestId, oneshot::Sender<Result<Outcome, Error>>>,
+    /// `None` when there will be no more.
+    attempts: Option<mpsc::Sender<ConnectionAttempt>>,
 }
 
 impl Client {
-    /// Opens a socket towards a server. Nothing is sent yet.
+    /// Opens a way to a server, and waits until there is one: for UDP, nothing is sent yet.
     pub async fn connect(server: SocketAddr, options: Options) -> Result<Self, Error> {
-        let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind(options.local.unwrap_or((any, 0).into())).await?;
-        socket.connect(server).await?;
-        // Until the reactor has seen the socket once, `try_send` would refuse.
-        socket.writable().await?;
-        let session = Session::new(options.settings, crate::random_ids());
-        let state = Mutex::new(State { session, waiting: HashMap::new() });
-        let shared = Arc::new(Shared { socket, state, changed: Notify::new() });
-        let (sender, receiver) = mpsc::channel(INBOX);
-        let task = tokio::spawn(run(Arc::clone(&shared), sender));
-        Ok(Self { shared, inbox: tokio::sync::Mutex::new(receiver), task })
+        let Options { transport, tls, local, follow_alternates, settings } = options;
+        let route = Route { server, local, transport, tls, patience: settings.timing.total() };
+        let way = Mutex::new(Arc::new(Way::open(route).await?));
+        let session = Session::over(transport, settings.clone(), crate::random_ids());
+        let (attempt, attempts) = mpsc::channel(ATTEMPTS);
+        let state = Mutex::new(State { session, waiting: HashMap::new(), attempts: Some(attempt) });
+        let shared = Arc::new(Shared { way, state, asked: Mutex::default(), changed: Notify::new() });
+        let (datagram, inbox) = mpsc::channel(INBOX);
+        let task = tokio::spawn(run(Arc::clone(&shared), datagram));
+        Ok(Self {
+            shared,
+            follows_alternates: follow_alternates,
+            settings,
+            inbox: tokio::sync::Mutex::new(inbox),
+            attempts: tokio::sync::Mutex::new(attempts),
+            task,
+        })
     }
 
     /// The client's own address.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        Ok(self.shared.socket.local_addr()?)
+        Ok(self.shared.way().link.local_addr()?)
+    }
+
+    /// The server that is asked: the one that was connected to, or the one that it has sent the client to.
+    pub fn server(&self) -> SocketAddr {
+        self.shared.way().route.server
+    }
+
+    /// The protocol that the server has chosen by ALPN, over TLS.
+    pub fn alpn(&self) -> Option<Vec<u8>> {
+        self.shared.way().link.alpn()
     }
 
     /// The last response, as received; empty if there was none.
@@ -89,12 +133,23 @@ impl Client {
 
     /// Sends bytes to the server as they are, for tests of what no proper client would send.
     pub async fn send_raw(&self, bytes: &[u8]) -> Result<(), Error> {
-        self.shared.socket.send(bytes).await?;
-        Ok(())
+        self.shared.way().link.send(bytes).await
     }
 
-    /// Makes a request and waits for its final answer.
+    /// Makes a request and waits for its final answer, of another server if this one says so and the options too.
     pub async fn request(&self, request: Request) -> Result<Outcome, Error> {
+        loop {
+            let result = self.ask(request.clone()).await;
+            match &result {
+                Err(Error::TryAlternate { servers, domain }) if self.follow(servers, domain.as_deref()).await? => {}
+                _ => return result,
+            }
+        }
+    }
+
+    /// Makes a request of the present server.
+    pub(crate) async fn ask(&self, request: Request) -> Result<Outcome, Error> {
+        self.shared.asked().note(self.server(), Instant::now());
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.shared.state();
@@ -168,7 +223,24 @@ impl Client {
 
     /// Waits for data from a peer.
     pub async fn recv(&self) -> Result<Datagram, Error> {
-        self.inbox.lock().await.recv().await.ok_or(Error::Closed)
+        let received = self.inbox.lock().await.recv().await;
+        received.ok_or_else(|| self.why_nothing_comes())
+    }
+
+    pub(crate) async fn next_attempt(&self) -> Result<ConnectionAttempt, Error> {
+        let attempt = self.attempts.lock().await.recv().await;
+        attempt.ok_or_else(|| self.why_nothing_comes())
+    }
+
+    pub(crate) fn route_and_settings(&self) -> (Route, Settings) {
+        (self.shared.way().route.clone(), self.settings.clone())
+    }
+
+    fn why_nothing_comes(&self) -> Error {
+        match self.shared.state().session.lost() {
+            Some(why) => Error::ConnectionLost(why.to_owned()),
+            None => Error::Closed,
+        }
     }
 }
 
@@ -179,31 +251,63 @@ impl Drop for Client {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere is reported there; the session is whole between any two calls.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn way(&self) -> Arc<Way> {
+        Arc::clone(&lock(&self.way))
+    }
+
+    /// Opens another way to a server, and goes it from now on.
+    pub(crate) async fn take_way(&self, route: Route) -> Result<(), Error> {
+        let way = Way::open(route).await?;
+        self.return_to(Arc::new(way));
+        Ok(())
+    }
+
+    /// Goes a way that is open.
+    pub(crate) fn return_to(&self, way: Arc<Way>) {
+        *lock(&self.way) = way;
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn asked(&self) -> MutexGuard<'_, Asked> {
+        lock(&self.asked)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// Sends what is to be sent and tells callers what has happened.
     fn settle(&self, state: &mut State) {
-        while let Some(datagram) = state.session.poll_transmit() {
-            // What the socket can't take now is sent again by the retransmission timer.
-            let _ = self.socket.try_send(&datagram);
+        while let Some(message) = state.session.poll_transmit() {
+            self.way().link.post(&message);
         }
         while let Some(event) = state.session.poll_event() {
-            if let Event::Done(id, result) = event
-                && let Some(caller) = state.waiting.remove(&id)
-            {
-                // A caller that was dropped has no use for the answer.
-                let _ = caller.send(result);
+            match event {
+                Event::Done(id, result) => {
+                    if let Some(caller) = state.waiting.remove(&id) {
+                        // A caller that was dropped has no use for the answer.
+                        let _ = caller.send(result);
+                    }
+                }
+                Event::ConnectionAttempt(attempt) => {
+                    // One that nobody takes in time ends at the server.
+                    let _ = state.attempts.as_ref().map(|attempts| attempts.try_send(attempt));
+                }
+                Event::RenewalFailed(..) => {}
             }
         }
     }
 }
 
+/// A panic elsewhere is reported there; what is behind these locks is whole between any two calls.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 async fn run(shared: Arc<Shared>, inbox: mpsc::Sender<Datagram>) {
-    let mut buffer = vec![0; BUFFER];
+    let mut message = Vec::new();
     loop {
+        let way = shared.way();
         let timeout = shared.state().session.poll_timeout();
         let timer = async {
             match timeout {
@@ -212,23 +316,29 @@ async fn run(shared: Arc<Shared>, inbox: mpsc::Sender<Datagram>) {
             }
         };
         tokio::select! {
-            received = shared.socket.recv(&mut buffer) => {
+            received = way.link.receive(&mut message) => {
+                if received.is_err() && !Arc::ptr_eq(&way, &shared.way()) {
+                    // It is of no use any more.
+                    continue;
+                }
+                let now = Instant::now();
                 let mut state = shared.state();
-                match received {
-                    Ok(length) => {
-                        let received = state.session.handle_datagram(&buffer[..length], Instant::now());
-                        if let Some(data) = received {
+                match &received {
+                    Ok(()) => {
+                        if let Some(data) = state.session.handle_datagram(&message, now) {
                             let (peer, channel, payload) = (data.peer, data.channel, data.payload.to_vec());
                             let _ = inbox.try_send(Datagram { peer, channel, payload });
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                        state.session.handle_unreachable(Instant::now());
-                    }
-                    // Other errors are about one packet; a request that suffers times out.
-                    Err(_) => {}
+                    Err(Failure::Unreachable) => state.session.handle_unreachable(now),
+                    Err(Failure::Passing) => {}
+                    Err(Failure::Lost(why)) => state.session.handle_lost(why, now),
                 }
                 shared.settle(&mut state);
+                if matches!(received, Err(Failure::Lost(_))) {
+                    state.attempts = None;
+                    return;
+                }
             }
             () = timer => {
                 let mut state = shared.state();

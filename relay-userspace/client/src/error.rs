@@ -1,7 +1,10 @@
 //! What can go wrong for a client.
 
 use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use hairpin_proto::address::Transport;
 use hairpin_proto::stun::{ErrorCode, Method};
 
 /// Why a request failed.
@@ -23,6 +26,17 @@ pub enum Error {
         /// The server's words.
         reason: String,
     },
+    /// The server asks to go elsewhere (300, RFC 8489 section 10), and it was not followed.
+    #[error("the server asks to go to {}", list(.servers))]
+    TryAlternate {
+        /// Where to: ALTERNATE-SERVER, as often as it is there. Some servers give none.
+        servers: Vec<SocketAddr>,
+        /// What the certificate there is for: ALTERNATE-DOMAIN.
+        domain: Option<String>,
+    },
+    /// The allocation has no ticket: the server gave none, or was asked for none (RFC 8016).
+    #[error("there is no mobility ticket")]
+    NoTicket,
     /// The server asks who we are, and there is nothing to tell.
     #[error("the server asks for a username and password")]
     CredentialsNeeded,
@@ -43,6 +57,18 @@ pub enum Error {
     /// The socket failed.
     #[error("socket: {0}")]
     Io(#[from] io::Error),
+    /// The connection was not made in the time that a request has.
+    #[error("no connection to the server within {0:?}")]
+    NotConnected(Duration),
+    /// TLS could not be set up, or the server is not the one that it should be.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The stream to the server broke, and with it everything that was asked for over it.
+    #[error("the connection to the server was lost: {0}")]
+    ConnectionLost(String),
+    /// This client does not speak it.
+    #[error("this client does not speak {0}")]
+    NoTransport(Transport),
     /// The client was closed.
     #[error("the client was closed")]
     Closed,
@@ -53,7 +79,15 @@ impl Error {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Rejected { code, .. } => Some(*code),
+            Self::TryAlternate { .. } => Some(ErrorCode::TRY_ALTERNATE),
             _ => None,
         }
     }
+}
+
+fn list(servers: &[SocketAddr]) -> String {
+    if servers.is_empty() {
+        return "another server, without saying which".to_owned();
+    }
+    servers.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" or ")
 }

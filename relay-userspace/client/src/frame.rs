@@ -12,6 +12,14 @@ pub fn channel_data(out: &mut Vec<u8>, channel: u16, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends ChannelData with the padding that streams need: to a multiple of four bytes, which its length does not count
+/// (RFC 8656 section 12.5).
+pub fn padded_channel_data(out: &mut Vec<u8>, channel: u16, payload: &[u8]) {
+    channel_data(out, channel, payload);
+    let padding = payload.len().next_multiple_of(4) - payload.len();
+    out.resize(out.len() + padding, 0);
+}
+
 /// Appends a Send indication (RFC 8656 section 11.1).
 pub fn send_indication(out: &mut Vec<u8>, id: TransactionId, peer: SocketAddr, payload: &[u8], dont_fragment: bool) {
     MessageBuilder::new(out, Class::Indication, Method::SEND, id)

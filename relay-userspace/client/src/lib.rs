@@ -1,29 +1,42 @@
-//! A TURN client (RFC 8656) over UDP: the load generator, the tests and the lab drive servers with it, any server.
+//! A TURN client (RFC 8656) over UDP, TCP and TLS: the load generator, the tests and the lab drive servers with it, any server.
 //!
 //! - [`Session`] is the protocol without sockets and clock: requests, retransmissions, authentication, renewals. It is
 //!   given datagrams and the time, and says what to send and until when to wait.
-//! - [`Client`] is a session on a tokio socket, with one `async` method for each request.
+//! - [`Client`] is a session with sockets of tokio, with one `async` method for each request.
+//! - [`Pipe`] cuts messages out of a stream and puts them in, plain or within TLS, on any socket that does not block.
 //! - [`frame`] writes application data as ChannelData and as Send indications.
 //!
 //! A session keeps what it has: allocation, permissions and channels are renewed before they expire, until the session
 //! is dropped or the allocation is released.
 
+mod alternate;
 mod client;
+mod connection;
 mod credentials;
+mod discovery;
 mod error;
 pub mod frame;
+mod link;
+mod moving;
 mod pending;
+mod pipe;
 mod renewal;
 mod request;
 mod session;
 mod timing;
+mod tls;
 
 pub use client::{Client, Datagram, Options};
+pub use connection::DataConnection;
 pub use credentials::Credentials;
+pub use discovery::{Behaviour, Prober};
 pub use error::Error;
-pub use request::{AllocateOptions, Allocation, Outcome, Request};
-pub use session::{Event, Received, RequestId, Session, Settings};
+pub use hairpin_proto::address::Transport;
+pub use pipe::Pipe;
+pub use request::{AllocateOptions, Allocation, Outcome, Probe, Probed, Request};
+pub use session::{ConnectionAttempt, Event, Received, RequestId, Session, Settings};
 pub use timing::Timing;
+pub use tls::{ALPN_TURN, Tls, TlsOptions, Trust};
 
 use hairpin_proto::stun::TransactionId;
 use ring::rand::{SecureRandom, SystemRandom};

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use hairpin_proto::address::Transport;
 use hairpin_proto::stun::attribute::{Nonce, Realm, Software, Username};
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, TransactionId};
+use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
 
 use crate::request::Request;
 use crate::session::RequestId;
@@ -48,6 +49,17 @@ pub(crate) struct Style {
     pub(crate) software: Option<String>,
     pub(crate) fingerprint: bool,
     pub(crate) timing: Timing,
+    pub(crate) transport: Transport,
+}
+
+impl Style {
+    fn timer(&self, now: Instant) -> Retransmission {
+        if self.transport.is_stream() {
+            Retransmission::reliable(self.timing, now)
+        } else {
+            Retransmission::new(self.timing, now)
+        }
+    }
 }
 
 impl Pending {
@@ -64,7 +76,7 @@ impl Pending {
             request,
             transaction,
             message: Vec::new(),
-            retransmission: Retransmission::new(style.timing, now),
+            retransmission: style.timer(now),
             signed: None,
             challenges: 0,
             violated: false,
@@ -83,7 +95,7 @@ impl Pending {
     ) {
         self.transaction = transaction;
         self.challenges += 1;
-        self.retransmission = Retransmission::new(style.timing, now);
+        self.retransmission = style.timer(now);
         self.write(challenge, style);
     }
 
@@ -92,7 +104,7 @@ impl Pending {
         let builder = MessageBuilder::new(&mut self.message, Class::Request, self.request.method(), self.transaction);
         let mut builder = self.request.write(builder).with_option(style.software.as_deref().map(Software).as_ref());
         // A Binding request to a TURN server is never authenticated (RFC 8656 section 5).
-        let challenge = challenge.filter(|_| self.request != Request::Binding);
+        let challenge = challenge.filter(|_| self.request.method() != Method::BINDING);
         if let Some(challenge) = challenge {
             builder = builder
                 .with(&Username(&challenge.username))

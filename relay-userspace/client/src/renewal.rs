@@ -29,7 +29,9 @@ impl Renewals {
     pub(crate) fn learn(&mut self, request: &Request, outcome: &Outcome, now: Instant) {
         match (request, outcome) {
             (_, Outcome::Allocated(allocation)) => self.allocation(allocation.lifetime, now),
-            (Request::Refresh { family: None, .. }, Outcome::Refreshed(lifetime)) => self.allocation(*lifetime, now),
+            (Request::Refresh { family: None, .. } | Request::Move { .. }, Outcome::Refreshed(lifetime)) => {
+                self.allocation(*lifetime, now);
+            }
             (Request::CreatePermission(_) | Request::ChannelBind { .. }, _) => {
                 self.0.retain(|(_, other)| other != request);
                 self.0.push((now + PERMISSION_PACE, request.clone()));

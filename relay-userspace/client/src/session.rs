@@ -6,15 +6,17 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, CHANNEL_MIN, ChannelDataHeader, Datagram};
-use hairpin_proto::stun::attribute::{Data, ErrorCodeAttribute, Nonce, Realm, XorPeerAddress};
+use hairpin_proto::address::Transport;
+use hairpin_proto::stun::attribute::{ConnectionId, Data, ErrorCodeAttribute, Nonce, Realm, XorPeerAddress};
 use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, Method, TransactionId};
 
+use crate::alternate::alternate;
 use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::frame;
 use crate::pending::{Challenge, Origin, Pending, Style};
 use crate::renewal::Renewals;
-use crate::request::{Outcome, Request};
+use crate::request::{Outcome, Request, ticket};
 use crate::timing::{Due, Timing};
 
 /// The highest channel number of RFC 8656 section 12.
@@ -46,6 +48,17 @@ pub enum Event {
     Done(RequestId, Result<Outcome, Error>),
     /// What the session kept alive by itself is lost.
     RenewalFailed(Request, Error),
+    /// A peer has connected to the relayed address of a TCP allocation (RFC 6062 section 4.4).
+    ConnectionAttempt(ConnectionAttempt),
+}
+
+/// A peer's connection that waits to be bound; the server gives it up after 30 seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionAttempt {
+    /// Names the connection.
+    pub id: ConnectionId,
+    /// Who has connected.
+    pub peer: SocketAddr,
 }
 
 /// Application data from a peer.
@@ -77,14 +90,22 @@ pub struct Session {
     transmits: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
     last_response: Vec<u8>,
+    /// Why there is no way to the server any more.
+    lost: Option<String>,
+    ticket: Option<Vec<u8>>,
 }
 
 impl Session {
-    /// Starts a session that takes its transaction ids from `ids`, see [`crate::random_ids`].
+    /// Starts a session over UDP that takes its transaction ids from `ids`, see [`crate::random_ids`].
     pub fn new(settings: Settings, ids: impl FnMut() -> TransactionId + Send + 'static) -> Self {
+        Self::over(Transport::Udp, settings, ids)
+    }
+
+    /// Starts a session over a transport. Over a stream no request is sent twice, and ChannelData is padded.
+    pub fn over(transport: Transport, settings: Settings, ids: impl FnMut() -> TransactionId + Send + 'static) -> Self {
         let Settings { credentials, timing, software, fingerprint } = settings;
         Self {
-            style: Style { software, fingerprint, timing },
+            style: Style { software, fingerprint, timing, transport },
             credentials,
             ids: Box::new(ids),
             challenge: None,
@@ -97,6 +118,8 @@ impl Session {
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             last_response: Vec::new(),
+            lost: None,
+            ticket: None,
         }
     }
 
@@ -125,9 +148,10 @@ impl Session {
         self.channels.get(&peer).copied()
     }
 
-    /// Appends the datagram that carries `payload` to `peer`: ChannelData if there is a channel, else a Send indication.
+    /// Appends the message that carries `payload` to `peer`: ChannelData if there is a channel, else a Send indication.
     pub fn write_data(&mut self, out: &mut Vec<u8>, peer: SocketAddr, payload: &[u8]) {
         match self.channel_of(peer) {
+            Some(channel) if self.style.transport.is_stream() => frame::padded_channel_data(out, channel, payload),
             Some(channel) => frame::channel_data(out, channel, payload),
             None => frame::send_indication(out, (self.ids)(), peer, payload, false),
         }
@@ -138,13 +162,17 @@ impl Session {
         frame::send_indication(out, (self.ids)(), peer, payload, dont_fragment);
     }
 
-    /// Takes a datagram from the server. Data of a peer is returned, everything else becomes events.
+    /// Takes a datagram from the server, or a message that was cut out of a stream. Data of a peer is returned, everything else becomes events.
     pub fn handle_datagram<'p>(&mut self, datagram: &'p [u8], now: Instant) -> Option<Received<'p>> {
         match Datagram::of(*datagram.first()?) {
             Datagram::ChannelData => self.channel_data(datagram),
             Datagram::Stun => {
                 let message = Message::parse(datagram).ok()?;
                 match message.class() {
+                    Class::Indication if message.method() == Method::CONNECTION_ATTEMPT => {
+                        self.events.extend(connection_attempt(&message).map(Event::ConnectionAttempt));
+                        None
+                    }
                     Class::Indication => data_indication(&message),
                     Class::Success | Class::Error => {
                         self.response(&message, datagram, now);
@@ -187,7 +215,17 @@ impl Session {
         }
     }
 
-    /// The next datagram to be sent to the server.
+    /// Fails every request, and all that will be made: the stream to the server broke, for the given reason. What it had
+    /// is gone with it, and is not renewed.
+    pub fn handle_lost(&mut self, why: &str, now: Instant) {
+        self.lost = Some(why.to_owned());
+        self.renewals = Renewals::default();
+        while !self.pending.is_empty() {
+            self.finish(0, Err(Error::ConnectionLost(why.to_owned())), now);
+        }
+    }
+
+    /// The next message to be sent to the server.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
         self.transmits.pop_front()
     }
@@ -208,6 +246,32 @@ impl Session {
         self.pending.is_empty()
     }
 
+    /// The mobility ticket that came last (RFC 8016).
+    pub fn ticket(&self) -> Option<&[u8]> {
+        self.ticket.as_deref()
+    }
+
+    /// Goes on with another server, which has challenges of its own (RFC 8489 section 10). For a session that has
+    /// nothing yet that the old one keeps for it.
+    pub fn handle_redirect(&mut self) {
+        self.challenge = None;
+    }
+
+    /// The server's last challenge, which the next request answers in advance.
+    pub(crate) fn challenge(&self) -> Option<Challenge> {
+        self.challenge.clone()
+    }
+
+    /// Starts where another session with the same server and the same credentials is.
+    pub(crate) fn expect(&mut self, challenge: Option<Challenge>) {
+        self.challenge = challenge;
+    }
+
+    /// Why the stream to the server broke, if it did.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
     /// The last response that belonged to a request of this session, as received; empty if there was none.
     pub fn last_response(&self) -> &[u8] {
         &self.last_response
@@ -216,8 +280,12 @@ impl Session {
     fn start(&mut self, origin: Origin, request: Request, now: Instant) {
         let transaction = (self.ids)();
         let pending = Pending::new(origin, request, transaction, self.challenge.as_ref(), &self.style, now);
-        self.transmits.push_back(pending.message.clone());
+        let message = pending.message.clone();
         self.pending.push(pending);
+        match self.lost.clone() {
+            Some(why) => self.finish(self.pending.len() - 1, Err(Error::ConnectionLost(why)), now),
+            None => self.transmits.push_back(message),
+        }
     }
 
     fn channel_data<'p>(&self, datagram: &'p [u8]) -> Option<Received<'p>> {
@@ -244,6 +312,9 @@ impl Session {
             return;
         }
         let outcome = pending.request.outcome(message);
+        if matches!(outcome, Ok(Outcome::Allocated(_) | Outcome::Refreshed(_))) {
+            self.ticket = ticket(message).or(self.ticket.take());
+        }
         self.finish(index, outcome, now);
     }
 
@@ -260,6 +331,9 @@ impl Session {
         let Ok(Some(ErrorCodeAttribute { code, reason })) = message.attribute() else {
             return self.finish(index, Err(Error::Incomplete { method, missing: "ERROR-CODE" }), now);
         };
+        if code == ErrorCode::TRY_ALTERNATE {
+            return self.finish(index, Err(alternate(message)), now);
+        }
         let asked_first = code == ErrorCode::UNAUTHENTICATED && pending.signed.is_none();
         let rejected = Error::Rejected { method, code, reason: reason.to_owned() };
         if pending.challenges == MAX_CHALLENGES || !(asked_first || code == ErrorCode::STALE_NONCE) {
@@ -307,6 +381,12 @@ impl fmt::Debug for Session {
             .field("channels", &self.peers)
             .finish_non_exhaustive()
     }
+}
+
+fn connection_attempt(message: &Message<'_>) -> Option<ConnectionAttempt> {
+    let id = message.attribute().ok()??;
+    let XorPeerAddress(peer) = message.attribute().ok()??;
+    Some(ConnectionAttempt { id, peer })
 }
 
 fn data_indication<'p>(message: &Message<'p>) -> Option<Received<'p>> {

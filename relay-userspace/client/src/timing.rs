@@ -19,6 +19,15 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// How long an answer is waited for in all. Over a stream, where nothing is sent again, that is Ti of RFC 8489
+    /// section 6.2.2, which was chosen to be as long as over UDP: 39.5 s.
+    pub fn total(self) -> Duration {
+        let doublings = self.attempts.saturating_sub(1).min(16);
+        self.rto * ((1 << doublings) - 1 + self.patience)
+    }
+}
+
 /// The timer of one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retransmission {
@@ -41,6 +50,11 @@ impl Retransmission {
         let mut this = Self { timing, sent: 0, due: now };
         this.sent_at(now);
         this
+    }
+
+    /// For a request that is sent now, over what loses nothing: it is never sent again (RFC 8489 section 6.2.2).
+    pub(crate) fn reliable(timing: Timing, now: Instant) -> Self {
+        Self { timing, sent: timing.attempts, due: now + timing.total() }
     }
 
     fn sent_at(&mut self, now: Instant) {
@@ -87,5 +101,25 @@ mod tests {
         let again = [500, 1500, 3500, 7500, 15_500, 31_500].map(|ms| (ms, Due::SendAgain));
         assert_eq!(happened[..6], again);
         assert_eq!(happened[6..], [(39_500, Due::GiveUp)]);
+    }
+
+    #[test]
+    fn over_a_stream_a_request_has_as_long_and_is_sent_once() {
+        let start = Instant::now();
+        let mut timer = Retransmission::reliable(Timing::default(), start);
+        assert_eq!(timer.at(start + Duration::from_millis(39_499)), Due::Nothing);
+        assert_eq!(timer.at(start + Duration::from_millis(39_500)), Due::GiveUp);
+        assert_eq!(timer.due(), start + Duration::from_millis(39_500));
+    }
+
+    #[test]
+    fn the_time_in_all_is_that_of_the_retransmissions() {
+        for (rto, attempts, patience) in [(500, 7, 16), (200, 4, 4), (500, 3, 2), (500, 1, 16)] {
+            let timing = Timing { rto: Duration::from_millis(rto), attempts, patience };
+            let start = Instant::now();
+            let mut timer = Retransmission::new(timing, start);
+            while timer.at(timer.due()) != Due::GiveUp {}
+            assert_eq!(timer.due() - start, timing.total(), "{timing:?}");
+        }
     }
 }

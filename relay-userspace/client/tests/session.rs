@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hairpin_client::{
-    AllocateOptions, Credentials, Error, Event, Outcome, Received, Request, RequestId, Session, Settings, frame,
+    AllocateOptions, Credentials, Error, Event, Outcome, Received, Request, RequestId, Session, Settings, Transport,
+    frame,
 };
 use hairpin_proto::stun::attribute::{
-    ChannelNumberAttribute, Data, ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, Username,
-    XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AlternateDomain, AlternateServerAttribute, ChannelNumberAttribute, ConnectionId, Data, ErrorCodeAttribute,
+    Lifetime, MobilityTicket, Nonce, Realm, RequestedTransport, Username, XorMappedAddress, XorPeerAddress,
+    XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
@@ -21,6 +23,7 @@ const ALLOCATION: Request = Request::Allocate(AllocateOptions {
     even_port: None,
     reservation: None,
     dont_fragment: false,
+    mobility: false,
 });
 
 fn address(text: &str) -> SocketAddr {
@@ -32,9 +35,13 @@ fn key() -> LongTermKey {
 }
 
 fn session() -> Session {
+    session_over(Transport::Udp)
+}
+
+fn session_over(transport: Transport) -> Session {
     let mut next = 0_u8;
     let settings = Settings { credentials: Some(Credentials::new("alice", "sesame")), ..Settings::default() };
-    Session::new(settings, move || {
+    Session::over(transport, settings, move || {
         next += 1;
         TransactionId([next; 12])
     })
@@ -90,7 +97,11 @@ fn done(session: &mut Session, id: RequestId) -> Result<Outcome, Error> {
 
 /// A session with an allocation of ten minutes.
 fn with_allocation(now: Instant) -> Session {
-    let mut session = session();
+    with_allocation_over(Transport::Udp, now)
+}
+
+fn with_allocation_over(transport: Transport, now: Instant) -> Session {
+    let mut session = session_over(transport);
     let id = session.request(ALLOCATION, now);
     let first = sent(&mut session);
     session.handle_datagram(&refuse(&first, ErrorCode::UNAUTHENTICATED, "n1"), now);
@@ -346,6 +357,137 @@ fn data_takes_the_channel_if_there_is_one() {
         .finish(false);
     let received = session.handle_datagram(&data, now);
     assert_eq!(received, Some(Received { peer: other, channel: None, payload: b"back" }));
+}
+
+#[test]
+fn over_a_stream_a_request_is_sent_once_and_fails_as_late_as_over_udp() {
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let start = Instant::now();
+        let mut session = session_over(transport);
+        let id = session.request(Request::Binding, start);
+        sent(&mut session);
+        let at = session.poll_timeout().unwrap();
+        assert_eq!(at - start, Duration::from_millis(39_500));
+        session.handle_timeout(start + Duration::from_millis(39_499));
+        assert!(session.poll_transmit().is_none() && session.poll_event().is_none());
+        session.handle_timeout(at);
+        assert!(matches!(done(&mut session, id), Err(Error::Timeout(Method::BINDING))));
+        assert!(session.poll_transmit().is_none());
+    }
+}
+
+#[test]
+fn over_a_stream_channel_data_is_padded() {
+    let now = Instant::now();
+    for (transport, padded) in [(Transport::Tcp, true), (Transport::Tls, true), (Transport::Dtls, false)] {
+        let mut session = with_allocation_over(transport, now);
+        let peer = address("203.0.113.9:4000");
+        session.request(Request::ChannelBind { channel: 0x4000, peer }, now);
+        let request = sent(&mut session);
+        session.handle_datagram(&respond(&request, Class::Success, Some(&key()), |builder| builder), now);
+        for (payload, with_padding) in [
+            (&b""[..], &b"\x40\x00\x00\x00"[..]),
+            (b"a", b"\x40\x00\x00\x01a\0\0\0"),
+            (b"abc", b"\x40\x00\x00\x03abc\0"),
+            (b"abcd", b"\x40\x00\x00\x04abcd"),
+        ] {
+            let mut out = b"before".to_vec();
+            session.write_data(&mut out, peer, payload);
+            let expected = if padded { with_padding } else { &with_padding[..4 + payload.len()] };
+            assert_eq!(&out[6..], expected, "{transport}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_connection_fails_what_is_under_way_and_what_comes_and_ends_renewals() {
+    let now = Instant::now();
+    let mut session = with_allocation_over(Transport::Tcp, now);
+    let under_way = session.request(Request::Binding, now);
+    sent(&mut session);
+    session.handle_lost("it fell asleep", now);
+    assert_eq!(session.lost(), Some("it fell asleep"));
+    let error = done(&mut session, under_way).unwrap_err();
+    assert_eq!(error.to_string(), "the connection to the server was lost: it fell asleep");
+    let later = session.request(Request::Binding, now);
+    assert!(matches!(done(&mut session, later), Err(Error::ConnectionLost(_))));
+    assert_eq!((session.poll_transmit(), session.poll_timeout()), (None, None));
+}
+
+#[test]
+fn a_300_is_an_error_that_says_where_to_go() {
+    let now = Instant::now();
+    let mut session = session();
+    let id = session.request(ALLOCATION, now);
+    let servers = [address("192.0.2.2:3478"), address("[2001:db8::2]:3478")];
+    let response = respond(&sent(&mut session), Class::Error, None, |builder| {
+        builder
+            .with(&ErrorCodeAttribute { code: ErrorCode::TRY_ALTERNATE, reason: "no" })
+            .with(&AlternateServerAttribute(servers[0]))
+            .with(&AlternateServerAttribute(servers[1]))
+            .with(&AlternateDomain("turn.example.org"))
+    });
+    session.handle_datagram(&response, now);
+    match done(&mut session, id) {
+        Err(Error::TryAlternate { servers: named, domain }) => {
+            assert_eq!((named, domain.as_deref()), (servers.to_vec(), Some("turn.example.org")));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((session.poll_transmit(), session.poll_timeout()), (None, None), "nothing is asked again");
+}
+
+#[test]
+fn a_ticket_is_asked_for_kept_and_replaced() {
+    let now = Instant::now();
+    let mut session = with_allocation(now);
+    assert_eq!(session.ticket(), None);
+    let with_ticket = |session: &mut Session, request, ticket: &'static [u8]| {
+        session.request(request, now);
+        let request = sent(session);
+        let response = respond(&request, Class::Success, Some(&key()), |builder| {
+            let addresses = XorRelayedAddress(address("192.0.2.1:50000"));
+            let builder = builder.with(&addresses).with(&XorMappedAddress(address("198.51.100.7:1234")));
+            builder.with(&Lifetime(600)).with(&MobilityTicket(ticket))
+        });
+        session.handle_datagram(&response, now);
+        assert!(matches!(session.poll_event(), Some(Event::Done(_, Ok(_)))));
+        request
+    };
+    let allocation = Request::Allocate(AllocateOptions { mobility: true, ..AllocateOptions::default() });
+    let request = with_ticket(&mut session, allocation, b"one");
+    assert_eq!(Message::parse(&request).unwrap().attribute(), Ok(Some(MobilityTicket(b""))));
+    assert_eq!(session.ticket(), Some(&b"one"[..]));
+
+    let plain = with_ticket(&mut session, Request::Refresh { lifetime: None, family: None }, b"two");
+    assert_eq!(Message::parse(&plain).unwrap().attribute::<MobilityTicket>(), Ok(None), "a client that stays");
+    assert_eq!(session.ticket(), Some(&b"two"[..]));
+
+    let moved = with_ticket(&mut session, Request::Move { ticket: b"two".to_vec() }, b"");
+    let message = Message::parse(&moved).unwrap();
+    assert_eq!((message.method(), message.attribute()), (Method::REFRESH, Ok(Some(MobilityTicket(b"two")))));
+    assert_eq!(session.ticket(), Some(&b"two"[..]), "there is no other");
+}
+
+#[test]
+fn connections_of_peers_are_told() {
+    let now = Instant::now();
+    let mut session = with_allocation_over(Transport::Tcp, now);
+    let peer = address("203.0.113.9:4000");
+    let mut indication = Vec::new();
+    MessageBuilder::new(&mut indication, Class::Indication, Method::CONNECTION_ATTEMPT, TransactionId([9; 12]))
+        .with(&ConnectionId(7))
+        .with(&XorPeerAddress(peer))
+        .finish(false);
+    assert_eq!(session.handle_datagram(&indication, now), None);
+    let Some(Event::ConnectionAttempt(attempt)) = session.poll_event() else { panic!("no event") };
+    assert_eq!((attempt.id, attempt.peer), (ConnectionId(7), peer));
+
+    let id = session.request(Request::Connect(peer), now);
+    let request = sent(&mut session);
+    assert_eq!(Message::parse(&request).unwrap().attribute(), Ok(Some(XorPeerAddress(peer))));
+    session.handle_datagram(&respond(&request, Class::Success, Some(&key()), |b| b.with(&ConnectionId(8))), now);
+    assert_eq!(done(&mut session, id).unwrap(), Outcome::Connected(ConnectionId(8)));
 }
 
 #[test]

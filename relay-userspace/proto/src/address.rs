@@ -98,7 +98,7 @@ impl fmt::Display for Transport {
 }
 
 /// Client address, server address and the transport between them (RFC 8656 section 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FiveTuple {
     /// The client's side.
     pub client: ClientAddr,

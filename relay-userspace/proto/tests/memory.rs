@@ -12,7 +12,7 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
     BindRequest, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe, Quotas,
-    Random, RelayAddress, RelayId, Server, ServerConfig,
+    Random, RelayAddress, RelayId, Server, ServerConfig, Translation,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -82,9 +82,16 @@ fn server() -> Server {
         nonce_lifetime: Duration::from_secs(3600),
         peer_policy: PeerPolicy::default(),
         relay_addresses: vec![RelayAddress { bind: relay, public: relay }],
+        translation: Translation::default(),
+        discovery: None,
+        alternates: Vec::new(),
         ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
         quotas: Quotas::default(),
+        shard: 0,
+        shards: 1,
+        tcp_relay: false,
+        mobility: None,
     };
     Server::new(config, Box::new(Fixed(0)))
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod credentials;
+mod listeners;
 mod log;
 pub mod serve;
 mod value;
@@ -29,7 +30,7 @@ enum Command {
     /// Run the relay.
     Serve(Box<serve::Args>),
     /// Measure a TURN server: real allocations, paced traffic, loss and latency.
-    Load(load::Args),
+    Load(Box<load::Args>),
     /// Reflect datagrams to where they came from: a peer for `load --mode echo --peer`.
     EchoPeer(load::EchoPeerArgs),
     /// Mint a username and password that expire, from a shared secret.

@@ -1,25 +1,23 @@
 //! `hairpin serve`: its options, and what they mean together.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hairpin_proto::turn::RelayAddress;
+use hairpin_proto::turn::{AlternateServer, RelayAddress};
 use ipnet::IpNet;
 
 use super::value::{
-    admin_address, bit_rate, interface, listen_address, network, packet_rate, port_range, realm, relay_address, secret,
-    user,
+    AlternateAddress, admin_address, alternate_server, bit_rate, interface, listener, nat_discovery, network,
+    packet_rate, port_range, realm, relay_address, secret, user,
 };
-use super::{log, usage_error};
+use super::{listeners, log, usage_error};
 use crate::capacity::allocations_by_ports;
-use crate::config::{AdminAddr, Authentication, Config, PortRange, Rate, Rates, User};
+use crate::config::{AdminAddr, Authentication, Config, Connections, Listener, PortRange, Rate, Rates, User};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
 use crate::{relay, state};
 
-/// The port of STUN and TURN (RFC 8656 section 4).
-const PORT: u16 = 3478;
 /// More have no port each on any host with fewer than 16 addresses.
 const MAX_ALLOCATIONS: i64 = 1_000_000;
 /// 4 GiB.
@@ -28,9 +26,58 @@ const MAX_KERNEL_RECORDS: i64 = 1 << 24;
 /// Run the relay.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address and port where clients reach the server over UDP; may be repeated [default: port 3478 of every address]
-    #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
-    listen: Vec<SocketAddr>,
+    /// Where clients reach the server: udp (if none is named), tcp, tls or dtls, address and port, and, behind a 1:1 NAT,
+    /// the address outside; may be repeated. What is given for one address and port as tcp and tls, or as udp and dtls, is
+    /// told apart by its first byte [default: udp and tcp port 3478 of every address]
+    #[arg(long, value_name = "[TRANSPORT:]ADDR:PORT[=PUBLIC-IP]", value_parser = listener)]
+    listen: Vec<Listener>,
+
+    /// PEM file with the certificate for tls and dtls, and those of the authorities between it and the root; may be
+    /// repeated, the one for the name that a client asks for is shown, else the first
+    #[arg(long, value_name = "FILE")]
+    certificate: Vec<PathBuf>,
+
+    /// PEM file with the key of the certificate at the same place
+    #[arg(long, value_name = "FILE")]
+    private_key: Vec<PathBuf>,
+
+    /// Let clients have connections with peers over TCP (RFC 6062)
+    #[arg(long)]
+    tcp_relay: bool,
+
+    /// Let clients move to another address with their allocation (RFC 8016)
+    #[arg(long)]
+    mobility: bool,
+
+    /// Another server to send clients to when this one is full or drained: turn: for clients over udp and tcp, turns: for
+    /// those over tls and dtls, neither for both; with the name in its certificate if that differs from ours; may be
+    /// repeated, they are taken in turn
+    #[arg(long, value_name = "[turn:|turns:]ADDR:PORT[=DOMAIN]", value_parser = alternate_server)]
+    alternate_server: Vec<AlternateServer>,
+
+    /// A second address of this host, for clients that find out what kind of NAT they are behind (RFC 5780), and its
+    /// second port [default: the one after the listener's]; the listener's own address serves what one address can; may be
+    /// repeated, once for each IP version
+    #[arg(long, value_name = "IP[:PORT][=PUBLIC-IP]", value_parser = nat_discovery)]
+    nat_discovery: Vec<AlternateAddress>,
+
+    /// Load balancers: their connections over tcp and tls must begin with a header of the PROXY protocol, version 2, that
+    /// says for whom they are; may be repeated
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    proxy_protocol: Vec<IpNet>,
+
+    /// Connections over tcp and tls, and associations over dtls, that there may be at once [default: as many as
+    /// allocations]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
+    max_connections: Option<u32>,
+
+    /// Such connections of clients that have no allocation (yet); one more, and the oldest of them is closed
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
+    max_new_connections: u32,
+
+    /// The same of one source address (of IPv6, one /64); one more is refused
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
+    max_new_connections_per_source: u32,
 
     /// Address that relayed addresses are made of, and, behind a 1:1 NAT, the address it has outside; may be repeated
     /// [default: the addresses that this host reaches the Internet from]
@@ -138,28 +185,15 @@ impl Args {
     /// Checks what no option can check alone, and fills in what was left out. An error is one line that names an option.
     fn into_config(self) -> Result<Config, String> {
         let ports = self.relay_ports;
-        let (listeners, optional) = if self.listen.is_empty() {
-            let v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
-            (vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), PORT)], Some(v6))
-        } else {
-            (self.listen, None)
-        };
-        for (at, listener) in listeners.iter().enumerate() {
-            if listeners[..at].contains(listener) {
-                return Err(format!("--listen {listener} is given twice"));
-            }
-            let any = SocketAddr::new(
-                if listener.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
-                listener.port(),
-            );
-            if *listener != any && listeners.contains(&any) {
-                return Err(format!("--listen {listener} is already part of --listen {any}"));
-            }
+        let mut listeners = if self.listen.is_empty() { listeners::default() } else { self.listen };
+        listeners::check(&listeners, ports)?;
+        let certificates = listeners::certificates(&listeners, self.certificate, self.private_key)?;
+        let has_streams = listeners.iter().any(|listener| listener.transport.is_stream());
+        if self.tcp_relay && !has_streams {
+            return Err("--tcp-relay needs a --listen tcp:ADDR:PORT or tls:ADDR:PORT".to_owned());
         }
-        for port in listeners.iter().chain(&optional).map(SocketAddr::port) {
-            if ports.range().contains(&port) {
-                return Err(format!("--relay-ports {ports} contains port {port} of --listen"));
-            }
+        if let Some(net) = self.proxy_protocol.first().filter(|_| !has_streams) {
+            return Err(format!("--proxy-protocol {net} needs a --listen tcp:ADDR:PORT or tls:ADDR:PORT"));
         }
 
         let shards =
@@ -188,6 +222,8 @@ impl Args {
                 return Err(format!("--relay-address {} is given twice", address.bind));
             }
         }
+        let discovery = listeners::discovery(&self.nat_discovery, &mut listeners, &relay_addresses, ports)?;
+        let translation = listeners::translation(&listeners, &relay_addresses, &self.nat_discovery)?;
         let most = allocations_by_ports(&relay_addresses, ports);
         if let Some(wanted) = self.max_allocations.filter(|wanted| *wanted as usize > most) {
             return Err(format!(
@@ -215,7 +251,18 @@ impl Args {
         };
         Ok(Config {
             listeners,
-            optional_listener: optional,
+            certificates,
+            proxies: self.proxy_protocol,
+            tcp_relay: self.tcp_relay,
+            mobility: self.mobility,
+            discovery,
+            translation,
+            alternates: self.alternate_server,
+            connections: Connections {
+                all: self.max_connections,
+                new: self.max_new_connections,
+                new_of_source: self.max_new_connections_per_source,
+            },
             relay_addresses,
             relay_ports: ports,
             realm: self.realm,
@@ -241,21 +288,24 @@ impl Args {
 
 /// Relayed addresses come from where clients reach the server: a listener's own address, or, for one that listens
 /// everywhere, the address that this host reaches the Internet from.
-fn default_relay_addresses(listeners: &[SocketAddr]) -> Vec<RelayAddress> {
+fn default_relay_addresses(listeners: &[Listener]) -> Vec<RelayAddress> {
     let mut found: Vec<RelayAddress> = Vec::new();
-    let mut add = |ip: IpAddr| {
-        if !found.iter().any(|known| known.bind == ip) {
-            found.push(RelayAddress { bind: ip, public: ip });
+    let mut add = |bind: IpAddr, public: IpAddr| {
+        if !found.iter().any(|known| known.bind == bind) {
+            found.push(RelayAddress { bind, public });
         }
     };
     // Any address of the Internet would do: nothing is sent there, only the route is asked for.
     let internet = [IpAddr::from([192, 88, 99, 1]), IpAddr::from([0x2001, 0x4860, 0, 0, 0, 0, 0, 1])];
     for listener in listeners {
-        if listener.ip().is_unspecified() {
+        if listener.address.ip().is_unspecified() {
             // A client of one IP version may ask for a relayed address of the other.
-            internet.into_iter().filter_map(source_address_towards).for_each(&mut add);
+            for ip in internet.into_iter().filter_map(source_address_towards) {
+                let is_mapped = listener.public != listener.address && listener.public.is_ipv4() == ip.is_ipv4();
+                add(ip, if is_mapped { listener.public.ip() } else { ip });
+            }
         } else {
-            add(listener.ip());
+            add(listener.address.ip(), listener.public.ip());
         }
     }
     found

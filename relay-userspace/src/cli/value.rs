@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
-use hairpin_proto::turn::RelayAddress;
+use hairpin_proto::address::Transport;
+use hairpin_proto::turn::{AlternateServer, Encryption, RelayAddress};
 use ipnet::IpNet;
 
-use crate::config::{AdminAddr, PortRange, Rate, User};
+use crate::config::{AdminAddr, Listener, PortRange, Rate, User};
 
 /// The longest realm, in bytes. RFC 8489 section 14.9 can carry 763, but the realm is in each challenge (401), which
 /// anybody gets for a small request with a source address of somebody else.
@@ -22,15 +23,7 @@ const PACKET_RATES: RangeInclusive<u64> = 1..=1_000_000_000;
 /// `--relay-address IP[=PUBLIC-IP]`.
 pub(super) fn relay_address(text: &str) -> Result<RelayAddress, String> {
     let (bind, public) = text.split_once('=').unwrap_or((text, text));
-    let parse = |text: &str| {
-        let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
-        if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
-            return Err(format!("`{text}` is not the address of one host"));
-        }
-        refuse_link_local(ip)?;
-        Ok(ip.to_canonical())
-    };
-    let (bind, public) = (parse(bind)?, parse(public)?);
+    let (bind, public) = (host(bind)?, host(public)?);
     if bind.is_ipv4() != public.is_ipv4() {
         return Err("both addresses must be of the same IP version".to_owned());
     }
@@ -68,7 +61,74 @@ pub(super) fn admin_address(text: &str) -> Result<AdminAddr, String> {
     socket_address(text).map(AdminAddr::At).map_err(|error| format!("{error}, or `off`"))
 }
 
-/// `--listen ADDR:PORT`.
+/// `--listen [udp|tcp|tls|dtls]:ADDR:PORT[=PUBLIC-IP]`.
+pub(super) fn listener(text: &str) -> Result<Listener, String> {
+    let named = Transport::ALL
+        .into_iter()
+        .find_map(|transport| Some((transport, text.strip_prefix(transport.label())?.strip_prefix(':')?)));
+    let (transport, rest) = named.unwrap_or((Transport::Udp, text));
+    let (local, public) = rest.split_once('=').map_or((rest, None), |(local, public)| (local, Some(public)));
+    let address = listen_address(local).map_err(|error| match rest.split_once(':') {
+        Some((word, _)) if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+            format!("`{word}` is no transport: udp, tcp, tls and dtls are")
+        }
+        _ => error,
+    })?;
+    let ip = public.map_or(Ok(address.ip()), host)?;
+    if ip.is_ipv4() != address.is_ipv4() {
+        return Err("both addresses must be of the same IP version".to_owned());
+    }
+    Ok(Listener { transport, address, public: SocketAddr::new(ip, address.port()), is_optional: false })
+}
+
+/// An address that is one host's.
+fn host(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| format!("`{text}` is not an IP address"))?;
+    if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::from([255; 4]) {
+        return Err(format!("`{text}` is not the address of one host"));
+    }
+    refuse_link_local(ip)?;
+    Ok(ip.to_canonical())
+}
+
+/// A second address for NAT behaviour discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AlternateAddress {
+    /// This host's.
+    pub(super) ip: IpAddr,
+    /// The second port, if not the one after the listener's.
+    pub(super) port: Option<u16>,
+    /// The address that clients know.
+    pub(super) public: IpAddr,
+}
+
+/// `--nat-discovery IP[:PORT][=PUBLIC-IP]`.
+pub(super) fn nat_discovery(text: &str) -> Result<AlternateAddress, String> {
+    let (local, public) = text.split_once('=').map_or((text, None), |(local, public)| (local, Some(public)));
+    let (ip, port) = match local.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => return Err(format!("`{local}` has no port from 1 to 65535")),
+        Ok(address) => (host(&address.ip().to_string())?, Some(address.port())),
+        Err(_) => (host(local)?, None),
+    };
+    let public = public.map_or(Ok(ip), host)?;
+    if public.is_ipv4() != ip.is_ipv4() {
+        return Err("both addresses must be of the same IP version".to_owned());
+    }
+    Ok(AlternateAddress { ip, port, public })
+}
+
+/// `--alternate-server [turn:|turns:]ADDR:PORT[=DOMAIN]`.
+pub(super) fn alternate_server(text: &str) -> Result<AlternateServer, String> {
+    let kinds = [("turns:", Encryption::Encrypted), ("turn:", Encryption::Plain)];
+    let named = kinds.into_iter().find_map(|(scheme, encryption)| Some((encryption, text.strip_prefix(scheme)?)));
+    let (encryption, rest) = named.unwrap_or((Encryption::Either, text));
+    let (address, domain) = rest.split_once('=').map_or((rest, None), |(address, domain)| (address, Some(domain)));
+    let server = AlternateServer::new(socket_address(address)?).map_err(|error| error.to_string())?;
+    let server = domain.map_or(Ok(server.clone()), |domain| server.with_domain(domain));
+    Ok(server.map_err(|error| error.to_string())?.for_clients(encryption))
+}
+
+/// `ADDR:PORT` of a socket of this host.
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let address = socket_address(text)?;
     refuse_link_local(address.ip())?;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use hairpin_common::maps::NO_ALLOCATION;
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 
 /// A part of an allocation's traffic that may pass for a time of its own.
@@ -13,7 +14,7 @@ pub struct Flow {
     pub server: SocketAddr,
     /// The local address that the relayed transport address is bound to (behind a NAT not the one the peer sees).
     pub relayed: SocketAddr,
-    /// Index of the allocation's counters and state, less than `max_allocations`.
+    /// Index of the allocation's counters and state, less than `max_allocations`; of [`Scope::Client`], none.
     pub allocation: u32,
     /// Which part.
     pub scope: Scope,
@@ -25,6 +26,8 @@ pub struct Flow {
 /// whether what a flow rests on is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
+    /// A client of whose datagrams the program understands nothing: see [`Handle::vouch`](super::Handle::vouch).
+    Client,
     /// The relayed transport address itself. On its own it lets nothing through, but the kernel knows whose it is.
     Relay,
     /// A permission (RFC 8656 section 9): datagrams of this IP address, whatever the port, as Data indications, and Send
@@ -52,12 +55,17 @@ pub enum Direction {
 }
 
 impl Flow {
+    /// The flow of a client that is vouched for.
+    pub(super) fn of_client(client: SocketAddr, server: SocketAddr) -> Self {
+        Self { client, server, relayed: server, allocation: NO_ALLOCATION, scope: Scope::Client }
+    }
+
     /// The same flow with IPv4-mapped IPv6 addresses written as IPv4, which is what a dual-stack socket's packets are.
     #[must_use]
     pub(super) fn canonical(mut self) -> Self {
         let addresses = [&mut self.client, &mut self.server, &mut self.relayed];
         match &mut self.scope {
-            Scope::Relay => {}
+            Scope::Client | Scope::Relay => {}
             Scope::Permission { peer } => *peer = peer.to_canonical(),
             Scope::Channel { peer, .. } => *peer = canonical(*peer),
         }
@@ -71,7 +79,7 @@ impl Flow {
     pub(super) fn is_supported(&self) -> bool {
         let exact = [self.client, self.server, self.relayed].iter().all(is_exact);
         let peer = match self.scope {
-            Scope::Relay => true,
+            Scope::Client | Scope::Relay => true,
             Scope::Permission { peer } => is_unicast(peer),
             Scope::Channel { channel, peer } => is_exact(&peer) && (CHANNEL_MIN..=CHANNEL_MAX).contains(&channel),
         };
@@ -84,7 +92,7 @@ impl Flow {
     /// Whom the flow is with, if it is with anyone.
     pub(super) fn peer(&self) -> Option<IpAddr> {
         match self.scope {
-            Scope::Relay => None,
+            Scope::Client | Scope::Relay => None,
             Scope::Permission { peer } => Some(peer),
             Scope::Channel { peer, .. } => Some(peer.ip()),
         }

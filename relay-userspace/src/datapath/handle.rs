@@ -1,12 +1,12 @@
 //! The way of a command from any thread to the writer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, fence};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use hairpin_common::maps::{AllocationCount, PortRole};
 use hairpin_common::verdict::Verdict;
 use rustix::event::EventfdFlags;
@@ -22,7 +22,7 @@ use super::shared_state::SharedState;
 /// flows a second, all to destinations it has to ask the kernel for, so this is less than a second of work, and 11 MB.
 const MAX_QUEUE: usize = 65_536;
 
-/// What the relay's threads tell the datapath. Cheap to clone; no method waits for anything.
+/// What the relay's threads tell the datapath. Cheap to clone; no method but [`Handle::flush`] waits for anything.
 ///
 /// Of a datapath that is off, every method returns at once, counters are zero; limits hold all the same.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +48,10 @@ impl Handle {
     /// A flow that can't be forwarded stays in userspace, and nobody needs to know; see [`Counters::insert_failures`].
     /// The kernel drops nothing of the allocation for lack of a permission from now on until the flow is there. So this
     /// comes before the response that tells the client, and all flows of an allocation come from one thread.
+    ///
+    /// Of a client that moves (RFC 8016), first all flows with its new address are installed, the relay's before the
+    /// others, and then those with the old one removed: records that belong to both change hands, and while they do, what
+    /// finds none goes up. The other way round a peer could be taken for a stranger for a moment.
     pub fn install(&self, flow: Flow, expires: Instant) {
         let (Some(shared), Some(state)) = (&self.shared, &self.state) else { return };
         let change = state.announce(flow.allocation);
@@ -61,6 +65,27 @@ impl Handle {
     /// Ends the forwarding of a flow. One that was never installed, or is gone, is fine.
     pub fn remove(&self, flow: Flow) {
         self.send(Command::Remove(flow));
+    }
+
+    /// Vouches for a client of which the kernel knows nothing else, as of one over DTLS (RFC 7350), until `expires` or a
+    /// later call: what it sends to the server goes up, and does not count as that of a stranger. It is for clients that
+    /// have an allocation; their refreshes extend it.
+    ///
+    /// Each client that was vouched for is to be [unvouched](Handle::unvouch): one that found no room in the kernel keeps
+    /// it from taking anybody for a stranger until then.
+    pub fn vouch(&self, client: SocketAddr, server: SocketAddr, expires: Instant) {
+        let Some(shared) = &self.shared else { return };
+        if shared.commands.len() < MAX_QUEUE {
+            // It is no allocation's, so there is nothing to announce.
+            shared.send(Command::Install { flow: Flow::of_client(client, server), expires, change: 0 });
+        } else {
+            shared.counters.count_insert_failures(1);
+        }
+    }
+
+    /// Takes back that somebody is no stranger. One that was never vouched for, or no longer, is fine.
+    pub fn unvouch(&self, client: SocketAddr, server: SocketAddr) {
+        self.send(Command::Remove(Flow::of_client(client, server)));
     }
 
     /// Adds a claim on a local port. The kernel looks only at packets to ports that somebody claims.
@@ -102,6 +127,18 @@ impl Handle {
     /// it tells nobody else. Many of these at once cost as much as one.
     pub fn path_changed(&self) {
         self.send(Command::PathChanged);
+    }
+
+    /// Waits until every command that was given before is in the kernel; `false` if that took longer than `timeout`.
+    ///
+    /// This is the one method that waits, mostly well below a millisecond, so it is for what is rare and must not seem to
+    /// be done before it is.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let Some(shared) = &self.shared else { return true };
+        let (answer, answered) = crossbeam::channel::bounded::<()>(0);
+        shared.send(Command::Flush(answer));
+        // The writer answers by dropping its end.
+        answered.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// What was counted so far: one system call for each [`Verdict`].
@@ -229,6 +266,9 @@ mod tests {
         let handle = Handle::default();
         handle.install(flow4(), Instant::now());
         handle.remove(flow4());
+        handle.vouch(flow4().client, flow4().server, Instant::now());
+        handle.unvouch(flow4().client, flow4().server);
+        assert!(handle.flush(Duration::ZERO));
         assert!(!handle.is_active());
         assert_eq!(handle.counters(), Counters::default());
         assert_eq!(handle.allocation_count(0), AllocationCount::default());

@@ -29,6 +29,7 @@ mod next_hop;
 mod port_roles;
 pub mod program;
 mod record;
+mod relay_addresses;
 mod shared_memory;
 mod shared_state;
 mod status;
@@ -42,6 +43,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hairpin_common::maps::PortRole;
+use hairpin_proto::turn::RelayAddress;
 
 use self::attach::Attachments;
 use self::counters::CounterMaps;
@@ -56,6 +58,7 @@ use self::maps::WriteMaps as _;
 use self::next_hop::netlink::Netlink;
 use self::port_roles::PortRoles;
 use self::program::{Capacities, Limits, Maps, Program, ProgramError};
+use self::relay_addresses::RelayAddresses;
 pub(crate) use self::shared_memory::SharedMemory;
 pub use self::shared_state::SharedState;
 pub use self::status::{AttachedMode, Cause, InterfaceStatus, Interfaces, Reason};
@@ -88,17 +91,20 @@ pub struct Options {
     pub records: u32,
     /// Limits of rate. They hold without XDP, too.
     pub limits: Limits,
+    /// Whether the program may answer Binding requests, which it does with XOR-MAPPED-ADDRESS alone: not where the daemon
+    /// has more to say, such as RESPONSE-ORIGIN and OTHER-ADDRESS (RFC 5780 section 7).
+    pub answer_binding: bool,
     /// Where clients reach the server, as often as there are sockets; an unspecified address is every local one.
     pub listeners: Vec<SocketAddr>,
-    /// Local addresses that relayed addresses are bound to: a peer at one of them may be another client of this relay.
-    pub relay_addresses: Vec<IpAddr>,
+    /// Addresses that relayed addresses are made of: a peer at one of them may be another client of this relay.
+    pub relay_addresses: Vec<RelayAddress>,
 }
 
 impl Options {
-    /// The addresses that clients and peers send to, as far as they were named.
+    /// The addresses at which packets of clients and peers arrive, as far as they were named.
     fn served_addresses(&self) -> Vec<IpAddr> {
         let listening = self.listeners.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
-        listening.chain(self.relay_addresses.iter().copied()).collect()
+        listening.chain(self.relay_addresses.iter().map(|address| address.bind)).collect()
     }
 }
 
@@ -204,11 +210,7 @@ impl Datapath {
 
     /// Waits until every command that was given before is in the kernel; `false` if that took longer than `timeout`.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let Some(running) = &self.running else { return true };
-        let (answer, answered) = crossbeam::channel::bounded::<()>(0);
-        running.shared.send(Command::Flush(answer));
-        // The writer answers by dropping its end.
-        answered.recv_timeout(timeout) == Err(crossbeam::channel::RecvTimeoutError::Disconnected)
+        self.handle().flush(timeout)
     }
 
     /// Detaches the program and ends the writer.
@@ -228,7 +230,7 @@ impl Datapath {
     }
 
     fn start_attached(options: &Options) -> Result<Self, StartError> {
-        let Options { mode, max_allocations, records, limits, .. } = *options;
+        let Options { mode, max_allocations, records, limits, answer_binding, .. } = *options;
         let mut netlink = Netlink::open().map_err(StartError::Netlink)?;
         let links_now = netlink.links().map_err(StartError::Netlink)?;
         let interfaces = choose::interfaces(
@@ -238,10 +240,13 @@ impl Datapath {
             &netlink.local_addresses().map_err(StartError::Netlink)?,
             &links_now,
         )?;
-        let mut program = Program::load(Capacities { records, allocations: max_allocations }, limits)?;
+        let capacities = Capacities { records, allocations: max_allocations };
+        let mut program = Program::load(capacities, limits, answer_binding)?;
         let map_bytes = program.map_bytes();
-        let Maps { flows, port_roles, next_hops, links, devices, verdicts, allocations, state } =
+        let Maps { flows, port_roles, next_hops, relay_addresses, links, devices, verdicts, allocations, state } =
             program.take_maps()?;
+        let own = RelayAddresses::new(&options.relay_addresses);
+        program::write_relay_addresses(relay_addresses, own.indexed())?;
         let state = Arc::new(state);
         let mut maps = KernelMaps { flows, port_roles, next_hops, links, devices, state: Arc::clone(&state) };
         let mut ports = PortRoles::default();
@@ -260,9 +265,8 @@ impl Datapath {
 
         let (shared, queue) = Shared::new(CounterMaps::new(verdicts, allocations)).map_err(StartError::Thread)?;
         let listeners = Listeners::new(options.listeners.clone());
-        let relay_addresses = options.relay_addresses.clone();
         let drivers = Drivers::open().map_err(StartError::Netlink)?;
-        let parts = Parts { attachments, maps, netlink, drivers, ports, listeners, relay_addresses, queue };
+        let parts = Parts { attachments, maps, netlink, drivers, ports, listeners, relay_addresses: own, queue };
         let writer = Writer::new(parts);
         let thread = std::thread::Builder::new()
             .name("datapath".to_owned())

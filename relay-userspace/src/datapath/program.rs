@@ -18,8 +18,8 @@ use hairpin_common::hash::Seed;
 use hairpin_common::limit::{Limit, Meter};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
-    Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_STATE, RelayState,
-    SOURCE_METERS, TAGS, VERDICTS,
+    Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_ADDRESS_CAPACITY,
+    RELAY_ADDRESSES, RELAY_STATE, RelayAddress, RelayState, SOURCE_METERS, TAGS, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, buckets_for};
 use hairpin_common::tags::Tags;
@@ -29,6 +29,7 @@ use thiserror::Error;
 
 use super::allocation_counts::AllocationCounts;
 use super::flow_map::FlowMap;
+use super::record::octets;
 use super::shared_state::SharedState;
 
 /// Names of the programs in the object: the one that relays, and the one that reads the kernel's jiffies.
@@ -43,6 +44,7 @@ const FLOW_SEED: &str = "FLOW_SEED";
 const ID_SEED: &str = "ID_SEED";
 const ALLOCATION_COUNT: &str = "ALLOCATION_COUNT";
 const WEAKLY_ORDERED: &str = "WEAKLY_ORDERED";
+const ANSWER_BINDING: &str = "ANSWER_BINDING";
 
 /// Names of the limits.
 const ALLOCATION_PACKETS: &str = "ALLOCATION_PACKETS";
@@ -54,7 +56,8 @@ const CONTROL_PACKETS: &str = "CONTROL_PACKETS";
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacities {
-    /// Records: two for each relayed address, one for each permission, two for each channel, one for each listener.
+    /// Records: two for each relayed address, one for each permission, two for each channel, one for each listener, one
+    /// for each client that is vouched for.
     pub records: u32,
     /// Allocations that have counters and limits of their own.
     pub allocations: u32,
@@ -64,11 +67,12 @@ impl Capacities {
     /// Bytes that the values of all maps take on a host with this many CPUs, without the kernel's own bookkeeping.
     pub fn bytes(self, cpus: u32) -> u64 {
         let Self { records, allocations } = self.at_least_one();
-        let maps: [(u32, u32, usize); 10] = [
+        let maps: [(u32, u32, usize); 11] = [
             (1, buckets_for(records), size_of::<Bucket>()),
             (1, buckets_for(records), size_of::<Tags>()),
             (1, PortSlot::ENTRIES, size_of::<u64>()),
             (1, NEXT_HOP_CAPACITY, size_of::<NextHop>()),
+            (1, RELAY_ADDRESS_CAPACITY, size_of::<RelayAddress>()),
             (1, LINK_CAPACITY, size_of::<Link>() + size_of::<LinkAddress>()),
             (cpus, Verdict::COUNT as u32, size_of::<Count>()),
             (cpus, allocations, size_of::<AllocationCount>()),
@@ -191,6 +195,8 @@ pub struct Maps {
     pub port_roles: Array<MapData, u64>,
     /// Next hops by their index in records.
     pub next_hops: Array<MapData, NextHop>,
+    /// Relay addresses by their index in records.
+    pub relay_addresses: Array<MapData, RelayAddress>,
     /// The links whose packets are ours.
     pub links: HashMap<MapData, Link, LinkAddress>,
     /// The interfaces that packets may be redirected to: keys and values are their indices.
@@ -211,11 +217,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Loads the program that is built into this binary, and makes its maps, all empty.
-    pub fn load(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
+    /// Loads the program that is built into this binary, and makes its maps, all empty. Unless it is to `answer_binding`,
+    /// it leaves Binding requests to the daemon.
+    pub fn load(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self, ProgramError> {
         let object = object()?;
         let calibration = Calibration::measure(object)?;
-        let setting = Setting::draw(capacities, limits)?;
+        let setting = Setting::draw(capacities, limits, answer_binding)?;
         let mut ebpf = load_object(object, &setting, calibration)?;
         program_mut(&mut ebpf, NAME)?.load().map_err(refused)?;
         Ok(Self { ebpf, setting })
@@ -231,6 +238,7 @@ impl Program {
             flows: FlowMap::new(flows?.fd(), tags?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,
             next_hops: self.take(NEXT_HOPS)?,
+            relay_addresses: self.take(RELAY_ADDRESSES)?,
             links: self.take(LINKS)?,
             devices: self.take(DEVICES)?,
             verdicts: self.take(VERDICTS)?,
@@ -303,6 +311,18 @@ impl Program {
     }
 }
 
+/// Tells the program the relay's addresses: once, before the first record that has an index of one.
+pub(super) fn write_relay_addresses<'a>(
+    mut map: Array<MapData, RelayAddress>,
+    addresses: impl Iterator<Item = (u8, &'a hairpin_proto::turn::RelayAddress)>,
+) -> Result<(), ProgramError> {
+    for (index, address) in addresses {
+        let entry = RelayAddress { bind: octets(address.bind), public: octets(address.public) };
+        map.set(u32::from(index), entry, 0).map_err(|error| ProgramError::Refused(error.to_string()))?;
+    }
+    Ok(())
+}
+
 #[cfg(feature = "xdp")]
 #[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
 fn object() -> Result<&'static [u8], ProgramError> {
@@ -315,7 +335,8 @@ fn object() -> Result<&'static [u8], ProgramError> {
 }
 
 fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Result<Ebpf, ProgramError> {
-    let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed, id_seed } = setting;
+    let Setting { capacities, limits, answer_binding, cpus, seed, id_seed } = setting;
+    let Capacities { records, allocations } = capacities;
     let buckets = buckets_for(*records);
     // The bound for loads in order is x86's; any other machine is taken for one that may reorder them.
     let weakly_ordered = u32::from(!cfg!(any(target_arch = "x86", target_arch = "x86_64")));
@@ -327,6 +348,7 @@ fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Re
         .override_global(ID_SEED, id_seed, true)
         .override_global(ALLOCATION_COUNT, allocations, true)
         .override_global(WEAKLY_ORDERED, &weakly_ordered, true)
+        .override_global(ANSWER_BINDING, &u32::from(*answer_binding), true)
         .override_global(ALLOCATION_PACKETS, &limits.allocation_packets, true)
         .override_global(ALLOCATION_BYTES, &limits.allocation_bytes, true)
         .override_global(RELAY_BYTES, &limits.relay_bytes, true)
@@ -350,16 +372,18 @@ fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp
 struct Setting {
     capacities: Capacities,
     limits: Limits,
+    answer_binding: bool,
     cpus: u32,
     seed: Seed,
     id_seed: [u64; 3],
 }
 
 impl Setting {
-    fn draw(capacities: Capacities, limits: Limits) -> Result<Self, ProgramError> {
+    fn draw(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self, ProgramError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProgramError::Cpus(error))?;
         let [seed, [a, b, c, ..]] = [random_seed()?, random_seed()?];
-        Ok(Self { capacities: capacities.at_least_one(), limits, cpus: cpus as u32, seed, id_seed: [a, b, c] })
+        let (capacities, cpus, id_seed) = (capacities.at_least_one(), cpus as u32, [a, b, c]);
+        Ok(Self { capacities, limits, answer_binding, cpus, seed, id_seed })
     }
 }
 
@@ -388,7 +412,14 @@ struct Calibration {
 impl Calibration {
     fn measure(object: &[u8]) -> Result<Self, ProgramError> {
         let capacities = Capacities { records: 1, allocations: 1 };
-        let least = Setting { capacities, limits: Limits::default(), cpus: 1, seed: Seed::default(), id_seed: [0; 3] };
+        let least = Setting {
+            capacities,
+            limits: Limits::default(),
+            answer_binding: true,
+            cpus: 1,
+            seed: Seed::default(),
+            id_seed: [0; 3],
+        };
         let mut ebpf = load_object(object, &least, Self::default())?;
         let clock = program_mut(&mut ebpf, CLOCK)?;
         clock.load().map_err(refused)?;

@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hairpin_common::maps::{FlowKey, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, flow_delta};
+use hairpin_common::maps::{FlowKey, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, VOUCHED, flow_delta};
 
 use super::flow::{Flow, Scope};
+use super::relay_addresses::Crossing;
 
 /// A record, and what a packet has to arrive with to find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +23,8 @@ pub(super) struct Stamp {
     pub(super) to_peer: u16,
     /// Index of the next hop to the client.
     pub(super) to_client: u16,
-    /// Whether the peer has one of the addresses that relayed addresses are made of.
-    pub(super) peer_is_relayed: bool,
+    /// The way to the peer, if it has one of the addresses that relayed addresses are made of.
+    pub(super) crossing: Option<Crossing>,
 }
 
 /// Where a packet comes from and where it goes.
@@ -36,6 +37,7 @@ struct Path {
 /// The records of a flow: one or two, see [`FlowKey`]. Their keys, and how many there are, do not depend on the stamp.
 pub(super) fn records(flow: &Flow, stamp: &Stamp) -> impl Iterator<Item = Record> + use<> {
     let (first, second) = match flow.scope {
+        Scope::Client => (vouched(flow, stamp.expires), None),
         Scope::Relay => (to_any_peer(flow, stamp), Some(mark(flow.relayed, flow.allocation, stamp.expires))),
         Scope::Permission { peer } => (from_any_port(flow, peer, stamp), None),
         Scope::Channel { channel, peer } => {
@@ -58,10 +60,14 @@ pub(super) fn listener(server: SocketAddr) -> Record {
 /// ChannelData from the client.
 fn to_peer(flow: &Flow, channel: u16, peer: SocketAddr, stamp: &Stamp) -> Record {
     let arrives = Path { source: flow.client, destination: flow.server };
-    let leaves = Path { source: flow.relayed, destination: peer };
-    let flags = if stamp.peer_is_relayed { PEER_IS_RELAYED } else { 0 };
+    let mut leaves = Path { source: flow.relayed, destination: peer };
+    if let Some(Crossing { source, destination, .. }) = stamp.crossing {
+        leaves.source.set_ip(source);
+        leaves.destination.set_ip(destination);
+    }
     let rewrite = rewrite(flow, arrives, leaves, stamp.expires);
-    Record { key: key(arrives, channel), rewrite: Rewrite { next_hop: stamp.to_peer, flags, ..rewrite } }
+    let rewrite = Rewrite { next_hop: stamp.to_peer, flags: flags(stamp), ..rewrite };
+    Record { key: key(arrives, channel), rewrite }
 }
 
 /// Datagrams of a peer, for the client, in a channel.
@@ -69,16 +75,21 @@ fn to_client(flow: &Flow, channel: u16, peer: SocketAddr, stamp: &Stamp) -> Reco
     let arrives = Path { source: peer, destination: flow.relayed };
     let leaves = Path { source: flow.server, destination: flow.client };
     let rewrite = rewrite(flow, arrives, leaves, stamp.expires);
-    let flags = if stamp.peer_is_relayed { PEER_IS_RELAYED } else { 0 };
-    let rewrite = Rewrite { channel: channel.to_be_bytes(), next_hop: stamp.to_client, flags, ..rewrite };
+    let channel = channel.to_be_bytes();
+    let rewrite = Rewrite { channel, next_hop: stamp.to_client, flags: flags(stamp), ..rewrite };
     Record { key: key(arrives, 0), rewrite }
+}
+
+fn flags(stamp: &Stamp) -> u8 {
+    if stamp.crossing.is_some() { PEER_IS_RELAYED } else { 0 }
 }
 
 /// Datagrams of an IP address that has a permission. The port, which is not known, counts as 0 and so adds nothing to
 /// the delta.
 fn from_any_port(flow: &Flow, peer: IpAddr, stamp: &Stamp) -> Record {
     let record = to_client(flow, 0, SocketAddr::new(peer, 0), stamp);
-    Record { rewrite: Rewrite { peer_next_hop: stamp.to_peer, ..record.rewrite }, ..record }
+    let peer_next_hop = stamp.crossing.map_or(stamp.to_peer, |crossing| crossing.index);
+    Record { rewrite: Rewrite { peer_next_hop, ..record.rewrite }, ..record }
 }
 
 /// Send indications from the client to peers of the relayed address's family. Which peer is not known, so it counts as
@@ -86,6 +97,12 @@ fn from_any_port(flow: &Flow, peer: IpAddr, stamp: &Stamp) -> Record {
 fn to_any_peer(flow: &Flow, stamp: &Stamp) -> Record {
     let version = u16::from(version(flow.relayed.ip()));
     to_peer(flow, version, unspecified(flow.relayed.ip()), &Stamp { expires: stamp.expires, ..Stamp::default() })
+}
+
+/// A record that forwards nothing: it says that a client is no stranger.
+fn vouched(flow: &Flow, expires: u32) -> Record {
+    let arrives = Path { source: flow.client, destination: flow.server };
+    Record { key: key(arrives, VOUCHED), ..mark(flow.server, NO_ALLOCATION, expires) }
 }
 
 /// A record that forwards nothing: it says that an address is ours, and whose.
@@ -110,8 +127,8 @@ fn mark(address: SocketAddr, allocation: u32, expires: u32) -> Record {
 
 fn key(Path { source, destination }: Path, channel: u16) -> FlowKey {
     FlowKey {
-        source: octets(source),
-        destination: octets(destination),
+        source: octets(source.ip()),
+        destination: octets(destination.ip()),
         source_port: source.port().to_be_bytes(),
         destination_port: destination.port().to_be_bytes(),
         channel: channel.to_be_bytes(),
@@ -124,8 +141,8 @@ fn rewrite(flow: &Flow, arrives: Path, leaves: Path, expires: u32) -> Rewrite {
     Rewrite {
         expires,
         allocation: flow.allocation,
-        source: octets(leaves.source),
-        destination: octets(leaves.destination),
+        source: octets(leaves.source.ip()),
+        destination: octets(leaves.destination.ip()),
         source_port: leaves.source.port().to_be_bytes(),
         destination_port: leaves.destination.port().to_be_bytes(),
         channel: [0; 2],
@@ -141,14 +158,14 @@ fn delta(arrives: Path, leaves: Path) -> [u8; 2] {
     let ports = |path: Path| (path.source.port().to_be_bytes(), path.destination.port().to_be_bytes());
     let ((taken_source, taken_destination), (put_source, put_destination)) = (ports(arrives), ports(leaves));
     flow_delta(
-        [&octets(arrives.source), &octets(arrives.destination), &taken_source, &taken_destination],
-        [&octets(leaves.source), &octets(leaves.destination), &put_source, &put_destination],
+        [&octets(arrives.source.ip()), &octets(arrives.destination.ip()), &taken_source, &taken_destination],
+        [&octets(leaves.source.ip()), &octets(leaves.destination.ip()), &put_source, &put_destination],
     )
 }
 
 /// The address as records hold it: IPv4 in the first four bytes, the rest zero.
-fn octets(address: SocketAddr) -> [u8; 16] {
-    match address.ip() {
+pub(super) fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
         IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();
             [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -175,7 +192,7 @@ mod tests {
     use super::super::flow::tests::{crossed, flow4, flow6, scopes};
     use super::*;
 
-    const STAMP: Stamp = Stamp { expires: 1000, to_peer: 5, to_client: 6, peer_is_relayed: false };
+    const STAMP: Stamp = Stamp { expires: 1000, to_peer: 5, to_client: 6, crossing: None };
 
     fn of(flow: &Flow, stamp: &Stamp) -> Vec<Record> {
         records(flow, stamp).collect()
@@ -195,8 +212,8 @@ mod tests {
     fn full_checksum(source: SocketAddr, destination: SocketAddr, body: &[u8]) -> u16 {
         let length = u16::try_from(UDP_LEN + body.len()).unwrap();
         let sum = Sum::ZERO
-            .add_bytes(&octets(source))
-            .add_bytes(&octets(destination))
+            .add_bytes(&octets(source.ip()))
+            .add_bytes(&octets(destination.ip()))
             .add(word(u16::from(PROTOCOL_UDP)))
             .add(word(length))
             .add_bytes(&source.port().to_be_bytes())
@@ -257,7 +274,7 @@ mod tests {
                 let framed = [&framing, &payload[..]].concat();
                 let inside = full_checksum(flow.client, flow.server, &framed);
                 let outside = full_checksum(flow.relayed, peer, &payload);
-                let add_peer = Sum::ZERO.add_bytes(&octets(peer)).add_bytes(&peer.port().to_be_bytes());
+                let add_peer = Sum::ZERO.add_bytes(&octets(peer.ip())).add_bytes(&peer.port().to_be_bytes());
                 let new = incremental(inside, &send, add_peer, &framing, &[], payload.len());
                 assert_eq!(new, outside, "{flow:?} to the peer with {} bytes", payload.len());
 
@@ -294,6 +311,9 @@ mod tests {
         assert_eq!(permission, [key_of(PEER, 0, 50_000, 0)]);
         assert_eq!(channel, [key_of(CLIENT, 40_000, 3478, 0x4001), key_of(PEER, 6000, 50_000, 0)]);
         assert_eq!(listener(flow4().server).key, key_of([0; 16], 0, 3478, 0));
+        let vouched = of(&Flow::of_client(flow4().client, flow4().server), &STAMP);
+        let expected = Rewrite { expires: 1000, ..listener(flow4().server).rewrite };
+        assert_eq!(vouched, [Record { key: key_of(CLIENT, 40_000, 3478, 1), rewrite: expected }]);
     }
 
     #[test]
@@ -317,7 +337,7 @@ mod tests {
         assert_eq!((rewrite.next_hop, rewrite.peer_next_hop), (5, 0));
 
         let rewrite = to_client.rewrite;
-        assert_eq!((rewrite.source, rewrite.destination), (octets(flow6().server), octets(flow6().client)));
+        assert_eq!((rewrite.source, rewrite.destination), (octets(flow6().server.ip()), octets(flow6().client.ip())));
         assert_eq!((rewrite.source_port, rewrite.destination_port), (3478_u16.to_be_bytes(), 40_000_u16.to_be_bytes()));
         assert_eq!((rewrite.channel, rewrite.family, rewrite.flags), ([0x40, 0x01], 6, 0));
         assert_eq!((rewrite.next_hop, rewrite.peer_next_hop), (6, 0));
@@ -341,9 +361,46 @@ mod tests {
 
     #[test]
     fn a_peer_behind_this_relay_is_marked_where_packets_go_to_it() {
-        let stamp = Stamp { peer_is_relayed: true, ..STAMP };
+        let flow = flow4();
+        let (_, peer) = channel_of(&flow);
+        let crossing = Crossing { source: flow.relayed.ip(), destination: peer.ip(), index: 0 };
+        let stamp = Stamp { to_peer: 0, crossing: Some(crossing), ..STAMP };
         let flags = |flow| records(&flow, &stamp).map(|record| record.rewrite.flags).collect::<Vec<_>>();
         let [relay, permission, channel] = scopes(flow4()).map(flags);
         assert_eq!((relay, permission, channel), (vec![0, 0], vec![PEER_IS_RELAYED], vec![PEER_IS_RELAYED; 2]));
+        let plain = of(&flow, &Stamp { to_peer: 0, ..STAMP });
+        for (crossed, plain) in of(&flow, &stamp).iter().zip(plain) {
+            assert_eq!(*crossed, Record { rewrite: Rewrite { flags: PEER_IS_RELAYED, ..plain.rewrite }, ..plain });
+        }
+    }
+
+    #[test]
+    fn behind_a_nat_data_for_another_client_arrives_where_its_relayed_address_is_bound() {
+        let flow = flow4();
+        let (_, peer) = channel_of(&flow);
+        let [outside, inside]: [IpAddr; 2] = [[203, 0, 113, 1].into(), [10, 0, 0, 7].into()];
+        let crossing = Crossing { source: outside, destination: inside, index: 0x0201 };
+        let stamp = Stamp { to_peer: 0, crossing: Some(crossing), ..STAMP };
+        let [to_peer, to_client] = of(&flow, &stamp)[..] else { panic!("two records") };
+        let (from, to) = (SocketAddr::new(outside, flow.relayed.port()), SocketAddr::new(inside, peer.port()));
+        assert_eq!((to_peer.rewrite.source, to_peer.rewrite.destination), (octets(from.ip()), octets(to.ip())));
+        let plain = of(&flow, &STAMP);
+        assert_eq!(
+            [to_peer.key, to_client.key],
+            [plain[0].key, plain[1].key],
+            "each side sees the outside of the other"
+        );
+        assert_eq!(to_client.rewrite, Rewrite { flags: PEER_IS_RELAYED, ..plain[1].rewrite });
+        for payload in payloads() {
+            let framing = ChannelDataHeader { channel: 0x4001, length: payload.len() as u16 }.to_bytes();
+            let before = full_checksum(flow.client, flow.server, &[&framing, &payload[..]].concat());
+            let after = incremental(before, &to_peer, Sum::ZERO, &framing, &[], payload.len());
+            assert_eq!(after, full_checksum(from, to, &payload), "{} bytes", payload.len());
+        }
+        let [_, permission, _] = scopes(flow);
+        let [data] = of(&permission, &stamp)[..] else { panic!("one record") };
+        let [plain] = of(&permission, &STAMP)[..] else { panic!("one record") };
+        let expected = Rewrite { flags: PEER_IS_RELAYED, peer_next_hop: 0x0201, ..plain.rewrite };
+        assert_eq!(data, Record { rewrite: expected, ..plain });
     }
 }

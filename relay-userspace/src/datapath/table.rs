@@ -7,7 +7,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::IpAddr;
 
 use hairpin_common::maps::FlowKey;
 use hashbrown::HashMap;
@@ -18,6 +17,7 @@ use super::maps::WriteMaps;
 use super::next_hop::rib::Rib;
 use super::next_hop::{Destination, NextHops};
 use super::record::{self, Stamp};
+use super::relay_addresses::{Crossing, Peer, RelayAddresses};
 
 /// How long a record stays in the kernel after its expiry, in ticks (about a second). The program does not use it any
 /// more, and a refresh that comes a little late then overwrites it instead of adding it anew.
@@ -39,7 +39,7 @@ pub(super) enum InsertError {
 pub(super) struct FlowTable<R> {
     next_hops: NextHops<R>,
     /// What relayed addresses are made of. A peer with one of these is this relay's own.
-    relay_addresses: Vec<IpAddr>,
+    relay_addresses: RelayAddresses,
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
     /// Which entry owns a key. Two flows can claim one key only for a moment, when a peer is bound to another channel;
@@ -74,10 +74,10 @@ pub(super) struct Install {
 }
 
 impl<R: Rib> FlowTable<R> {
-    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: &[IpAddr]) -> Self {
+    pub(super) fn new(next_hops: NextHops<R>, relay_addresses: RelayAddresses) -> Self {
         Self {
             next_hops,
-            relay_addresses: relay_addresses.iter().map(IpAddr::to_canonical).collect(),
+            relay_addresses,
             entries: Vec::new(),
             vacant: Vec::new(),
             owners: HashMap::new(),
@@ -109,7 +109,7 @@ impl<R: Rib> FlowTable<R> {
         maps: &mut impl WriteMaps,
     ) -> Result<(), InsertError> {
         let flow = flow.canonical();
-        if !flow.is_supported() {
+        if !flow.is_supported() || self.peer_of(&flow) == Peer::OutOfReach {
             return Ok(());
         }
         if expires <= now {
@@ -220,7 +220,7 @@ impl<R: Rib> FlowTable<R> {
             return Ok(false);
         };
         let [to_peer, to_client] = next_hops;
-        let stamp = Stamp { expires, to_peer, to_client, peer_is_relayed: self.is_own(&flow) };
+        let stamp = Stamp { expires, to_peer, to_client, crossing: self.crossing_of(&flow) };
         for record in record::records(&flow, &stamp) {
             if let Err(error) = maps.insert(&record.key, &record.rewrite) {
                 // The other record may be written already. None was there from before: to overwrite one needs no room.
@@ -284,12 +284,19 @@ impl<R: Rib> FlowTable<R> {
         let Some(peer) = flow.peer() else { return [None, None] };
         let to_peer = Destination { source: flow.relayed.ip(), destination: peer };
         let to_client = Destination { source: flow.server.ip(), destination: flow.client.ip() };
-        [(!self.is_own(flow)).then_some(to_peer), Some(to_client)]
+        [self.crossing_of(flow).is_none().then_some(to_peer), Some(to_client)]
     }
 
-    /// Whether the peer may be a client of this relay, behind its relayed address.
-    fn is_own(&self, flow: &Flow) -> bool {
-        flow.peer().is_some_and(|peer| self.relay_addresses.contains(&peer))
+    /// The way to the peer, if it may be a client of this relay, behind its relayed address.
+    fn crossing_of(&self, flow: &Flow) -> Option<Crossing> {
+        match self.peer_of(flow) {
+            Peer::Own(crossing) => Some(crossing),
+            Peer::Stranger | Peer::OutOfReach => None,
+        }
+    }
+
+    fn peer_of(&self, flow: &Flow) -> Peer {
+        flow.peer().map_or(Peer::Stranger, |peer| self.relay_addresses.peer(flow.relayed.ip(), peer))
     }
 
     fn id_of(&self, flow: &Flow) -> Option<u32> {
@@ -314,7 +321,10 @@ impl From<MapFull> for InsertError {
 
 #[cfg(test)]
 mod tests {
-    use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite};
+    use std::net::IpAddr;
+
+    use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite, crossing};
+    use hairpin_proto::turn::RelayAddress;
 
     use super::super::flow::Scope;
     use super::super::flow::tests::{channel, crossed, flow4, flow6, scopes};
@@ -341,8 +351,11 @@ mod tests {
             }
             rib.learn(2, "192.0.2.254", 0xaa);
             rib.learn(4, "203.0.113.254", 0xbb);
-            let relay_addresses = [flow4().relayed.ip(), flow6().relayed.ip()];
-            Self { table: FlowTable::new(NextHops::new(rib), &relay_addresses), maps: FakeMaps::default() }
+            let behind_nat = RelayAddress { bind: [10, 0, 0, 1].into(), public: [192, 0, 2, 9].into() };
+            let plain =
+                [flow4(), flow6()].map(|flow| flow.relayed.ip()).map(|ip| RelayAddress { bind: ip, public: ip });
+            let relay_addresses = RelayAddresses::new(&[plain[0], plain[1], behind_nat]);
+            Self { table: FlowTable::new(NextHops::new(rib), relay_addresses), maps: FakeMaps::default() }
         }
 
         /// Installs as a shard and the writer do it.
@@ -448,6 +461,25 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_of_this_relay_behind_a_nat_is_where_it_is_bound_and_the_program_is_told_how_to_get_there() {
+        let mut lab = Lab::new();
+        let own = Flow { scope: channel("192.0.2.9:50002"), ..flow4() };
+        for flow in scopes(own) {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        assert!(lab.is_complete(own));
+        let [_, permission, channel] = scopes(own);
+        let [data] = lab.records(permission)[..] else { panic!("one record") };
+        assert_eq!((data.next_hop, data.peer_next_hop, data.flags), (1, crossing(1, 3), PEER_IS_RELAYED));
+        let [to_peer, to_client] = lab.records(channel)[..] else { panic!("two records") };
+        assert_eq!(
+            (to_peer.next_hop, to_peer.flags, &to_peer.destination[..4]),
+            (0, PEER_IS_RELAYED, &[10, 0, 0, 1][..])
+        );
+        assert_eq!((to_client.next_hop, to_client.flags), (1, PEER_IS_RELAYED));
+    }
+
+    #[test]
     fn a_refresh_overwrites_both_records() {
         let mut lab = Lab::new();
         for expires in [NOW + 100, NOW + 200] {
@@ -470,6 +502,78 @@ mod tests {
         lab.remove(old);
         assert_eq!(lab.count(), (1, 2));
         assert_eq!(lab.records(new)[1].channel, [0x40, 0x02]);
+    }
+
+    #[test]
+    fn who_is_vouched_for_has_a_record_of_no_allocation_until_it_ends() {
+        let mut lab = Lab::new();
+        let client = Flow::of_client(flow4().client, flow4().server);
+        let [relay, ..] = scopes(flow4());
+        lab.install(relay, NOW + 100).unwrap();
+        for expires in [NOW + 10, NOW + 50] {
+            lab.install(client, expires).unwrap();
+            assert_eq!(lab.records(client).iter().map(|record| record.expires).collect::<Vec<_>>(), [expires]);
+        }
+        assert_eq!(lab.count(), (2, 3));
+        lab.remove(client);
+        assert_eq!((lab.count(), lab.is_complete(relay)), ((1, 2), true));
+        lab.install(client, NOW + 10).unwrap();
+        lab.table.sweep(NOW + 10 + GRACE, &mut lab.maps);
+        assert_eq!(lab.count(), (1, 2));
+    }
+
+    /// The flows of an allocation whose client has moved.
+    fn moved(flows: &[Flow; 3]) -> [Flow; 3] {
+        flows.map(|flow| Flow { client: "192.0.2.11:40001".parse().unwrap(), ..flow })
+    }
+
+    #[test]
+    fn a_client_that_moves_takes_its_flows_along_and_no_peer_is_a_stranger_meanwhile() {
+        let mut lab = Lab::new();
+        lab.rib().route_to("192.0.2.11".parse().unwrap(), 2, "192.0.2.254");
+        let flows = scopes(flow4());
+        for flow in flows {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        let there = moved(&flows);
+        for flow in there {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        // They are handed over already: each of the new ones has a key of its old one.
+        assert_eq!(lab.count(), (3, 5));
+        for flow in flows {
+            lab.remove(flow);
+        }
+        assert_eq!(lab.count(), (3, 5));
+        assert!(!lab.maps.removed_while_complete, "a peer was a stranger for a moment");
+        assert!(lab.is_complete(flow4()));
+        let [_, permission, channel] = there;
+        for record in [lab.records(permission)[0], lab.records(channel)[1]] {
+            assert_eq!((&record.destination[..4], record.destination_port), (&[192, 0, 2, 11][..], [0x9c, 0x41]));
+        }
+        assert!(record::keys(&flows[2]).any(|key| !lab.maps.records.contains_key(&key)), "the old way in is closed");
+        for flow in there {
+            lab.remove(flow);
+        }
+        assert!(lab.table.is_empty() && lab.maps.records.is_empty() && lab.table.next_hops().is_idle());
+    }
+
+    #[test]
+    fn what_a_moved_client_does_not_take_along_ends_when_it_is_removed() {
+        let mut lab = Lab::new();
+        lab.rib().route_to("192.0.2.11".parse().unwrap(), 2, "192.0.2.254");
+        let flows = scopes(flow4());
+        for flow in flows {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        let [relay, permission, _] = moved(&flows);
+        for flow in [relay, permission] {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        for flow in flows {
+            lab.remove(flow);
+        }
+        assert_eq!(lab.count(), (2, 3));
     }
 
     #[test]

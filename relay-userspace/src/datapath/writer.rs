@@ -15,7 +15,7 @@ use rustix::time::ClockId;
 
 use super::attach::Attachments;
 use super::drivers::Drivers;
-use super::flow::Scope;
+use super::flow::{Flow, Scope};
 use super::handle::{Command, Queue};
 use super::kernel_maps::KernelMaps;
 use super::listeners::Listeners;
@@ -26,6 +26,7 @@ use super::next_hop::netlink::Netlink;
 use super::next_hop::{NextHops, USE_INTERVAL};
 use super::port_roles::PortRoles;
 use super::program::Program;
+use super::relay_addresses::RelayAddresses;
 use super::table::{FlowTable, InsertError, Install};
 
 /// Commands taken before the loop looks at events and timers again.
@@ -59,8 +60,28 @@ pub(super) struct Writer {
     /// What changed since the last round.
     changed: Changed,
     warned: Warned,
-    /// Allocations whose relayed address found no room, so that the kernel knows nothing of the client.
-    hidden: HashSet<u32>,
+    /// Clients that the kernel does not know of, for lack of room.
+    hidden: HashSet<Hidden>,
+}
+
+/// Whose flow would have told the kernel that a client is no stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Hidden {
+    /// An allocation's relayed address.
+    Allocation(u32),
+    /// A client that is vouched for.
+    Client(Flow),
+}
+
+impl Hidden {
+    /// Of a flow that tells it.
+    fn by(flow: &Flow) -> Option<Self> {
+        match flow.scope {
+            Scope::Relay => Some(Self::Allocation(flow.allocation)),
+            Scope::Client => Some(Self::Client(flow.canonical())),
+            Scope::Permission { .. } | Scope::Channel { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -102,7 +123,7 @@ pub(super) struct Parts {
     pub(super) drivers: Option<Drivers>,
     pub(super) ports: PortRoles,
     pub(super) listeners: Listeners,
-    pub(super) relay_addresses: Vec<IpAddr>,
+    pub(super) relay_addresses: RelayAddresses,
     pub(super) queue: Queue,
 }
 
@@ -113,7 +134,7 @@ impl Writer {
         let mut writer = Self {
             attachments,
             maps,
-            table: FlowTable::new(NextHops::new(netlink), &relay_addresses),
+            table: FlowTable::new(NextHops::new(netlink), relay_addresses),
             drivers,
             ports,
             listeners,
@@ -156,12 +177,17 @@ impl Writer {
                     let (now, monotonic) = (Instant::now(), monotonic_ns());
                     let install = Install { flow, expires: expiry_tick(expires, now, monotonic), change };
                     let installed = self.table.install(install, tick(monotonic), &mut self.maps);
-                    if flow.scope == Scope::Relay {
-                        self.hide(flow.allocation, installed.is_err());
+                    if let Some(hidden) = Hidden::by(&flow) {
+                        self.hide(hidden, installed.is_err());
                     }
                     self.note(installed);
                 }
-                Command::Remove(flow) => self.table.remove(flow, &mut self.maps),
+                Command::Remove(flow) => {
+                    self.table.remove(flow, &mut self.maps);
+                    if let Some(hidden @ Hidden::Client(_)) = Hidden::by(&flow) {
+                        self.hide(hidden, false);
+                    }
+                }
                 Command::ClaimPort(port, role) => {
                     if let Some(change) = self.ports.claim(port, role) {
                         self.maps.set_port_roles(change);
@@ -175,7 +201,7 @@ impl Writer {
                 Command::ResetAllocation { index, change } => {
                     self.queue.counters().zero_allocation(index);
                     self.maps.state().settle(index, change);
-                    self.hide(index, false);
+                    self.hide(Hidden::Allocation(index), false);
                 }
                 Command::PathChanged => self.note_changed(Changed { routes: true, ..Changed::default() }),
                 Command::Flush(answer) => {
@@ -321,8 +347,8 @@ impl Writer {
         Timespec::try_from(due.saturating_duration_since(Instant::now())).ok()
     }
 
-    fn hide(&mut self, allocation: u32, is_hidden: bool) {
-        let has_changed = if is_hidden { self.hidden.insert(allocation) } else { self.hidden.remove(&allocation) };
+    fn hide(&mut self, hidden: Hidden, is_hidden: bool) {
+        let has_changed = if is_hidden { self.hidden.insert(hidden) } else { self.hidden.remove(&hidden) };
         if has_changed {
             self.maps.state().hide(self.hidden.len());
         }

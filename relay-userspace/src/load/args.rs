@@ -1,9 +1,10 @@
 //! The options of `hairpin load` and `hairpin echo-peer`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use hairpin_client::Credentials;
+use hairpin_client::{Credentials, TlsOptions, Trust};
 use hairpin_proto::address::AddressFamily;
 use serde::Serialize;
 
@@ -60,6 +61,26 @@ pub enum Family {
 pub enum Transport {
     /// UDP
     Udp,
+    /// TCP
+    Tcp,
+    /// TLS over TCP
+    Tls,
+}
+
+impl Transport {
+    /// Whether messages follow each other in a stream.
+    pub(super) fn is_stream(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// As it is written on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 impl Family {
@@ -88,7 +109,7 @@ impl From<Family> for AddressFamily {
 /// Measure a TURN server: real allocations, paced traffic, loss and latency.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The server under test, any TURN server over UDP
+    /// The server under test, any TURN server
     #[arg(long, value_name = "ADDR:PORT")]
     pub(super) server: SocketAddr,
 
@@ -142,6 +163,18 @@ pub struct Args {
     /// How clients reach the server
     #[arg(long, value_name = "TRANSPORT", value_enum, default_value_t = Transport::Udp)]
     pub(super) transport: Transport,
+
+    /// With --transport tls: a PEM file with the certificate that the server's must lead to
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
+    tls_ca: Option<PathBuf>,
+
+    /// With --transport tls: take any certificate
+    #[arg(long)]
+    tls_insecure: bool,
+
+    /// With --transport tls: the name that the certificate has to be for [default: the server's IP address]
+    #[arg(long, value_name = "NAME")]
+    tls_name: Option<String>,
 
     /// Address of this host where the echoing peer is opened [default: the one this host reaches the relay from]
     #[arg(long, value_name = "IP", conflicts_with = "peer")]
@@ -199,6 +232,13 @@ impl Args {
         self.direction.unwrap_or(Direction::ToPeer)
     }
 
+    /// How the server's certificate is checked.
+    pub(super) fn tls(&self) -> TlsOptions {
+        // TLS is not accepted without one or the other.
+        let trust = self.tls_ca.clone().map_or(Trust::Anybody, Trust::Roots);
+        TlsOptions { server_name: self.tls_name.clone(), ..TlsOptions::new(trust) }
+    }
+
     /// Who the clients are.
     pub(super) fn credentials(&self) -> Credentials {
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
@@ -224,6 +264,21 @@ impl Args {
             if self.peer.is_some() || self.peer_address.is_some() {
                 return Err("--peer and --peer-address have no meaning with --mode pair".to_owned());
             }
+        }
+        let tls_options = [
+            ("--tls-ca", self.tls_ca.is_some()),
+            ("--tls-insecure", self.tls_insecure),
+            ("--tls-name", self.tls_name.is_some()),
+        ];
+        if self.transport == Transport::Tls {
+            if self.tls_ca.is_none() && !self.tls_insecure {
+                return Err("--transport tls needs --tls-ca FILE, or --tls-insecure to take any certificate".to_owned());
+            }
+        } else if let Some((option, _)) = tls_options.iter().find(|(_, given)| *given) {
+            return Err(format!("{option} has a meaning only with --transport tls"));
+        }
+        if self.blast && self.transport.is_stream() {
+            return Err(format!("--blast cannot be with --transport {}: only udp is allowed", self.transport.name()));
         }
         let peer = self.peer.map(|peer| ("--peer", peer.to_string(), peer.ip()));
         let peer_address = self.peer_address.map(|ip| ("--peer-address", ip.to_string(), ip));
@@ -316,12 +371,25 @@ mod tests {
             ("--family ipv6 --peer 203.0.113.1:9", ["--family ipv6", "--peer 203.0.113.1:9", "only ipv4"]),
             ("--family v6 --peer-address 203.0.113.1", ["--family ipv6", "--peer-address 203.0.113.1", "only ipv4"]),
             ("--family ipx", ["ipx", "--family", "ipv4, ipv6"]),
-            ("--transport tcp", ["tcp", "--transport", "possible values: udp"]),
+            ("--transport sctp", ["sctp", "--transport", "possible values: udp, tcp, tls"]),
+            ("--transport tls", ["--transport tls", "--tls-ca", "--tls-insecure"]),
+            ("--tls-insecure", ["--tls-insecure", "only", "--transport tls"]),
+            ("--transport tcp --tls-name a", ["--tls-name", "only", "--transport tls"]),
+            ("--transport tls --tls-insecure --tls-ca a", ["--tls-insecure", "--tls-ca", "cannot be used with"]),
+            ("--transport tcp --blast --interface a", ["--blast", "--transport tcp", "only udp is allowed"]),
             ("--method both", ["both", "--method", "channel, send"]),
         ] {
             let error = parse(arguments).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{arguments}: {error}");
         }
         assert_eq!(parse("--transport udp").unwrap().transport, Transport::Udp);
+        assert_eq!(parse("--transport tcp").unwrap().transport, Transport::Tcp);
+        let trusting = parse("--transport tls --tls-insecure").unwrap().tls();
+        assert_eq!(trusting, TlsOptions::new(Trust::Anybody));
+        let careful = parse("--transport tls --tls-ca ca.pem --tls-name turn.example.org").unwrap().tls();
+        assert_eq!(
+            (careful.trust, careful.server_name.as_deref()),
+            (Trust::Roots("ca.pem".into()), Some("turn.example.org"))
+        );
     }
 }

@@ -1,17 +1,18 @@
-//! The clients of a run: a socket and a TURN session each, served by one thread.
+//! The clients of a run: a link to the server and a TURN session each, served by one thread.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use hairpin_client::{Error, Event, Outcome, Received, Request, Session, Settings, random_ids};
+use hairpin_client::{Error, Event, Outcome, Received, Request, Session, Settings, Transport, random_ids};
 use hairpin_proto::stun::{ErrorCode, Method};
 use rustix::event::{Timespec, epoll};
 
 use super::LoadError;
-use crate::net::{ReceiveBatch, UdpSocket, send_one};
+use super::link::{Link, Road};
+use crate::net::{ReceiveBatch, send_one};
 
 /// Requests under way at a time: enough to hide the round trip, too few to be a flood.
 const CONCURRENCY: usize = 64;
@@ -28,7 +29,7 @@ const READY: usize = 256;
 /// One client.
 #[derive(Debug)]
 pub(super) struct Flow {
-    pub(super) socket: UdpSocket,
+    pub(super) link: Link,
     session: Session,
     /// Its relayed address, once it has one.
     pub(super) relayed: Option<SocketAddr>,
@@ -37,11 +38,23 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    fn open(epoll: &OwnedFd, index: usize, local: IpAddr, settings: &Settings) -> Result<Self, LoadError> {
-        let socket = UdpSocket::listener(SocketAddr::new(local, 0), false)?;
+    fn open(
+        epoll: &OwnedFd,
+        index: usize,
+        server: SocketAddr,
+        road: &Road,
+        settings: &Settings,
+    ) -> Result<Self, LoadError> {
+        let link = Link::open(road, server)?;
         let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(epoll, &socket, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
-        Ok(Self { socket, session: Session::new(settings.clone(), random_ids()), relayed: None, is_allocated: false })
+        epoll::add(epoll, &link, data, epoll::EventFlags::IN).map_err(io::Error::from)?;
+        let transport = match road {
+            Road::Udp(_) => Transport::Udp,
+            // With TLS or without, it is the same to a session.
+            Road::Stream(_) => Transport::Tcp,
+        };
+        let session = Session::over(transport, settings.clone(), random_ids());
+        Ok(Self { link, session, relayed: None, is_allocated: false })
     }
 }
 
@@ -49,7 +62,7 @@ impl Flow {
 pub(super) struct Fleet {
     pub(super) flows: Vec<Flow>,
     pub(super) server: SocketAddr,
-    local: IpAddr,
+    road: Road,
     settings: Settings,
     epoll: OwnedFd,
     ready: Vec<epoll::Event>,
@@ -58,6 +71,8 @@ pub(super) struct Fleet {
     timers_due: Instant,
     /// Permissions, channels or allocations that could not be kept.
     pub(super) lost_renewals: u64,
+    /// Streams that broke.
+    pub(super) lost_streams: u64,
 }
 
 /// What a fleet does with application data: the flow it came to, the data, and when.
@@ -65,22 +80,17 @@ pub(super) trait Sink: FnMut(usize, Received<'_>, Instant) {}
 impl<F: FnMut(usize, Received<'_>, Instant)> Sink for F {}
 
 impl Fleet {
-    /// Opens the sockets, each on a port of its own of `local`.
-    pub(super) fn open(
-        server: SocketAddr,
-        local: IpAddr,
-        count: usize,
-        settings: &Settings,
-    ) -> Result<Self, LoadError> {
+    /// Opens a link for each client.
+    pub(super) fn open(server: SocketAddr, road: Road, count: usize, settings: &Settings) -> Result<Self, LoadError> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(io::Error::from)?;
         let mut flows = Vec::with_capacity(count);
         for index in 0..count {
-            flows.push(Flow::open(&epoll, index, local, settings)?);
+            flows.push(Flow::open(&epoll, index, server, &road, settings)?);
         }
         Ok(Self {
             flows,
             server,
-            local,
+            road,
             settings: settings.clone(),
             epoll,
             ready: Vec::with_capacity(READY),
@@ -88,6 +98,7 @@ impl Fleet {
             events: VecDeque::new(),
             timers_due: Instant::now(),
             lost_renewals: 0,
+            lost_streams: 0,
         })
     }
 
@@ -117,13 +128,15 @@ impl Fleet {
                         if code == ErrorCode::ALLOCATION_MISMATCH && moves < MOVES * self.flows.len() =>
                     {
                         moves += 1;
-                        self.flows[flow] = Flow::open(&self.epoll, flow, self.local, &self.settings)?;
+                        self.flows[flow] = Flow::open(&self.epoll, flow, self.server, &self.road, &self.settings)?;
                         self.request(flow, request(flow));
                     }
                     Event::Done(_, Err(error)) => {
                         return Err(LoadError::Setup { flow: flow + 1, of: self.flows.len(), error });
                     }
                     Event::RenewalFailed(..) => self.lost_renewals += 1,
+                    // There are no TCP allocations.
+                    Event::ConnectionAttempt(_) => {}
                 }
             }
         }
@@ -179,7 +192,7 @@ impl Fleet {
                     error
                 }
                 Event::Done(_, Err(error)) => error,
-                Event::Done(_, Ok(_)) => continue,
+                Event::Done(_, Ok(_)) | Event::ConnectionAttempt(_) => continue,
             };
             forgotten |= error.code() == Some(ErrorCode::ALLOCATION_MISMATCH);
         }
@@ -196,7 +209,11 @@ impl Fleet {
         }
         for at in 0..self.ready.len() {
             let flow = self.ready[at].data.u64() as u32;
-            let fd = self.flows[flow as usize].socket.as_fd();
+            if let Link::Stream(_) = self.flows[flow as usize].link {
+                self.take_stream(flow as usize, sink)?;
+                continue;
+            }
+            let fd = self.flows[flow as usize].link.as_fd();
             // One call for each socket: what does not fit is reported again. An error is about an earlier datagram.
             let _ = self.batch.receive(fd, flow);
             if self.batch.is_full() {
@@ -234,16 +251,89 @@ impl Fleet {
         self.batch.clear();
     }
 
+    /// Takes all messages of a stream that is ready, and writes what had to wait.
+    fn take_stream(&mut self, index: usize, sink: &mut impl Sink) -> io::Result<()> {
+        let now = Instant::now();
+        let Flow { link: Link::Stream(stream), session, .. } = &mut self.flows[index] else { return Ok(()) };
+        let mut taken = stream.work();
+        while taken.is_ok() {
+            match stream.pipe.next_message() {
+                Ok(Some(message)) => {
+                    if let Some(data) = session.handle_datagram(message, now) {
+                        sink(index, data, now);
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => taken = Err(error),
+            }
+        }
+        if let Err(error) = taken {
+            return self.lose(index, &error);
+        }
+        self.settle(index);
+        Ok(())
+    }
+
+    /// A stream broke: nothing is heard of it any more.
+    fn lose(&mut self, index: usize, why: &io::Error) -> io::Result<()> {
+        let flow = &mut self.flows[index];
+        if flow.session.lost().is_none() {
+            flow.session.handle_lost(&why.to_string(), Instant::now());
+            epoll::delete(&self.epoll, &flow.link)?;
+            self.lost_streams += 1;
+        }
+        self.settle(index);
+        Ok(())
+    }
+
+    /// Has epoll say when a stream takes what it has no room for now.
+    pub(super) fn watch(&mut self, index: usize) -> io::Result<()> {
+        let flow = &mut self.flows[index];
+        match &mut flow.link {
+            Link::Stream(stream) if flow.session.lost().is_none() => stream.watch(&self.epoll, index),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a packet of a client that has a stream. `false` if there was no room for it.
+    pub(super) fn send(&mut self, index: usize, packet: &[u8]) -> io::Result<bool> {
+        let flow = &mut self.flows[index];
+        let Link::Stream(stream) = &mut flow.link else { return Ok(false) };
+        if flow.session.lost().is_some() {
+            return Ok(false);
+        }
+        match stream.send(packet) {
+            Ok(sent) => {
+                self.watch(index)?;
+                Ok(sent)
+            }
+            Err(error) => {
+                self.lose(index, &error)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether the first client waits for an answer.
+    pub(super) fn is_asking(&self) -> bool {
+        self.flows.first().is_some_and(|flow| !flow.session.is_idle())
+    }
+
     fn settle(&mut self, flow: usize) {
         settle(&mut self.flows[flow], flow, self.server, &mut self.events);
+        // Of a stream, epoll must know whether something waits; an error comes again with the next thing that is sent.
+        let _ = self.watch(flow);
     }
 }
 
 /// Sends what a session wants to send, and keeps what has happened to it.
 fn settle(flow: &mut Flow, index: usize, server: SocketAddr, events: &mut VecDeque<(usize, Event)>) {
-    while let Some(datagram) = flow.session.poll_transmit() {
-        // What the kernel refuses is sent again by the session's timer.
-        let _ = send_one(&flow.socket, None, server, &datagram);
+    while let Some(message) = flow.session.poll_transmit() {
+        // What the kernel refuses is sent again by the session's timer; and a stream that breaks says so to epoll too.
+        let _ = match &mut flow.link {
+            Link::Udp(socket) => send_one(socket, None, server, &message),
+            Link::Stream(stream) => stream.post(&message),
+        };
     }
     while let Some(event) = flow.session.poll_event() {
         flow.is_allocated |= matches!(event, Event::Done(_, Ok(Outcome::Allocated(_))));
@@ -293,7 +383,7 @@ mod tests {
     }
 
     fn allocate(server: SocketAddr) -> (Fleet, Result<(), LoadError>) {
-        let mut fleet = Fleet::open(server, server.ip(), 1, &Settings::default()).unwrap();
+        let mut fleet = Fleet::open(server, Road::Udp(server.ip()), 1, &Settings::default()).unwrap();
         let result = fleet.request_all(
             |_| Request::Allocate(AllocateOptions::default()),
             |flow, outcome| {
@@ -313,14 +403,15 @@ mod tests {
         let ports = server.join().unwrap();
         assert!(ports[0] != ports[1] && ports[1] != ports[2], "{ports:?}");
         assert_eq!(fleet.flows[0].relayed, Some(address));
-        assert_eq!(fleet.flows[0].socket.local(), ports[2]);
+        assert_eq!(fleet.flows[0].link.local(), ports[2]);
     }
 
     #[test]
     fn a_server_that_was_started_anew_knows_nobody() {
         let socket = StdSocket::bind("127.0.0.1:0").unwrap();
         let mut fleet =
-            Fleet::open(socket.local_addr().unwrap(), [127, 0, 0, 1].into(), 1, &Settings::default()).unwrap();
+            Fleet::open(socket.local_addr().unwrap(), Road::Udp([127, 0, 0, 1].into()), 1, &Settings::default())
+                .unwrap();
         for (code, forgotten) in [(None, false), (Some(ErrorCode::ALLOCATION_MISMATCH), true)] {
             fleet.ask_whether_known();
             let mut buffer = [0; 500];

@@ -12,6 +12,7 @@ mod drops;
 mod echo;
 mod fleet;
 mod interrupt;
+mod link;
 mod meter;
 mod pacer;
 mod progress;
@@ -70,6 +71,9 @@ pub enum LoadError {
     /// The peer has no address that the relay could send to.
     #[error("this host has no route to the relayed address {0}; name an address with --peer-address")]
     NoWayBack(IpAddr),
+    /// TLS cannot be had as it was asked for.
+    #[error("{0}")]
+    Tls(hairpin_client::Error),
     /// A socket could not be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -167,7 +171,7 @@ pub fn measure(args: &Args) -> Result<Report, LoadError> {
     };
     let cpu = processor_time().saturating_sub(before);
 
-    let sockets = ready.fleet.flows.iter().map(|flow| &flow.socket);
+    let sockets = ready.fleet.flows.iter().filter_map(|flow| flow.link.udp());
     let receive_buffer_drops = receive_buffer_drops(sockets.chain(ready.reflector.iter().map(echo::Reflector::socket)));
     if traffic.lost.is_none() {
         ready.fleet.release();

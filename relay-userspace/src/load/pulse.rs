@@ -26,6 +26,8 @@ pub enum Lost {
     Silent,
     /// It answers, but knows nothing of the allocations that it has given: it was started anew.
     Restarted,
+    /// It has closed connections of its clients.
+    Closed,
 }
 
 impl fmt::Display for Lost {
@@ -34,6 +36,7 @@ impl fmt::Display for Lost {
             Self::Gone => "its host says that nothing listens there any more",
             Self::Silent => "it answers nothing any more, not even Binding requests",
             Self::Restarted => "it has forgotten the allocations that it gave, so it was started anew",
+            Self::Closed => "it has closed connections",
         })
     }
 }

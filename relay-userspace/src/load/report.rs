@@ -20,7 +20,7 @@ pub struct Report {
     pub method: Carrier,
     /// `ipv4` or `ipv6`: the family of the relayed addresses.
     pub family: Family,
-    /// `udp`: how the clients reached the server.
+    /// `udp`, `tcp` or `tls`: how the clients reached the server.
     pub transport: Transport,
     /// How many allocations there were.
     pub allocations: u32,
@@ -48,7 +48,7 @@ pub struct Report {
     pub packets_reordered: u64,
     /// Further copies of packets that came back already.
     pub packets_duplicated: u64,
-    /// Packets that this host's kernel refused to send; not among those sent.
+    /// Packets that this host's kernel refused to send, or that a connection had no room for; not among those sent.
     pub packets_refused: u64,
     /// Packets that were never sent because the generator had no time; not among those sent.
     pub packets_skipped: u64,
@@ -73,7 +73,7 @@ pub struct Report {
 /// A server that died while packets flowed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ServerLost {
-    /// `gone`, `silent` or `restarted`.
+    /// `gone`, `silent`, `restarted` or `closed`.
     pub how: Lost,
     /// When it was noticed, in seconds since the first packet.
     pub after_seconds: f64,
@@ -122,7 +122,7 @@ impl fmt::Display for Report {
         writeln!(f, "{:<10}{:>12} packets", "reordered", self.packets_reordered)?;
         for (label, count) in [
             ("duplicated", Some(self.packets_duplicated)),
-            ("refused by this host's kernel", Some(self.packets_refused)),
+            ("refused by this host's kernel or by full connections", Some(self.packets_refused)),
             ("skipped, this host was too slow", Some(self.packets_skipped)),
             ("lost in the generator's own buffers", self.receive_buffer_drops),
             ("renewals lost", Some(self.lost_renewals)),

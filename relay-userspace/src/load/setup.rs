@@ -4,13 +4,14 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use hairpin_client::{AllocateOptions, Event, Outcome, Request, Session, Settings, Timing, random_ids};
+use hairpin_client::{AllocateOptions, Event, Outcome, Request, Session, Settings, Timing, Tls, random_ids};
 use hairpin_common::wire::CHANNEL_MIN;
 
 use super::LoadError;
-use super::args::{Args, Carrier, Mode};
+use super::args::{Args, Carrier, Mode, Transport};
 use super::echo::Reflector;
 use super::fleet::Fleet;
+use super::link::Road;
 use crate::net::source_address_towards;
 
 /// How long a server has to show that it is there.
@@ -32,13 +33,17 @@ pub(super) const CHANNEL: u16 = CHANNEL_MIN;
 
 /// Makes allocations, permissions and channels.
 pub(super) fn prepare(args: &Args) -> Result<Ready, LoadError> {
-    let local = probe(args.server)?;
+    let road = match args.transport {
+        Transport::Udp => Road::Udp(probe(args.server)?),
+        Transport::Tcp => Road::Stream(None),
+        Transport::Tls => Road::Stream(Some(Tls::new(&args.tls(), args.server.ip()).map_err(LoadError::Tls)?)),
+    };
     let settings = Settings {
         credentials: Some(args.credentials()),
         software: Some("hairpin load".to_owned()),
         ..Settings::default()
     };
-    let mut fleet = Fleet::open(args.server, local, args.allocations as usize, &settings)?;
+    let mut fleet = Fleet::open(args.server, road, args.allocations as usize, &settings)?;
     match set_up(args, &mut fleet) {
         Ok((targets, reflector, allocating)) => Ok(Ready { fleet, targets, reflector, allocating }),
         Err(error) => {

@@ -28,6 +28,9 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// After so long without data the server is asked whether it still knows its clients.
 const STALL: Duration = Duration::from_secs(1);
 
+/// A server that is reached by streams and does not answer that question is given up after so long without data.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// What happened.
 pub(super) struct Traffic {
     pub(super) meter: Meter,
@@ -50,12 +53,19 @@ pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffi
     let mut sender = Sender::new(args, targets, run, start);
     let mut receiver = Receiver { args, run, start, meter: Meter::new(targets.len()) };
     let mut pacer = Pacer::new(args.rate(), targets.len(), start);
-    let mut watch = Watch { pulse: Pulse::new(args.server, start)?, received: 0, stalled: start };
+    // A stream says itself when it breaks, and the server may not even listen on UDP.
+    let pulse = if args.transport.is_stream() { None } else { Some(Pulse::new(args.server, start)?) };
+    let mut watch = Watch { pulse, received: 0, since: start, stalled: start };
     let mut lost = None;
 
     let mut now = start;
     while now < end && lost.is_none() && !interrupted.load(Ordering::Relaxed) {
-        sender.send(fleet, pacer.due(sender.sent, receiver.meter.received, now));
+        let due = pacer.due(sender.sent, receiver.meter.received, now);
+        if args.transport.is_stream() {
+            sender.stream(fleet, due)?;
+        } else {
+            sender.send(fleet, due);
+        }
         receiver.turn(fleet, TICK)?;
         progress.show(sender.sent, receiver.meter.received, start);
         now = Instant::now();
@@ -72,7 +82,7 @@ pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffi
     }
     // It may have died too late for anybody to notice.
     if receiver.meter.received < sender.sent {
-        lost = lost.or_else(|| watch.pulse.is_lost());
+        lost = lost.or_else(|| watch.pulse.as_mut()?.is_lost());
     }
     let lost = lost.map(|how| ServerLost { how, after_seconds: duration.as_secs_f64() });
     let Sender { sent, refused, .. } = sender;
@@ -81,8 +91,11 @@ pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffi
 
 /// Notices when the server is no longer the one that it was at the start.
 struct Watch {
-    pulse: Pulse,
+    /// Of a server that is reached by datagrams.
+    pulse: Option<Pulse>,
     received: u64,
+    /// When something came for the last time.
+    since: Instant,
     /// Since when nothing has come, or when the server was last asked about that.
     stalled: Instant,
 }
@@ -90,13 +103,17 @@ struct Watch {
 impl Watch {
     fn look(&mut self, fleet: &mut Fleet, received: u64, now: Instant) -> Option<Lost> {
         if received > self.received {
-            (self.received, self.stalled) = (received, now);
+            (self.received, self.since, self.stalled) = (received, now, now);
         } else if now.duration_since(self.stalled) > STALL {
             self.stalled = now;
             fleet.ask_whether_known();
         }
         let forgotten = fleet.is_forgotten().then_some(Lost::Restarted);
-        forgotten.or_else(|| self.pulse.beat(received, now))
+        forgotten.or_else(|| match &mut self.pulse {
+            Some(pulse) => pulse.beat(received, now),
+            None if fleet.lost_streams > 0 => Some(Lost::Closed),
+            None => (now.duration_since(self.since) > SILENCE && fleet.is_asking()).then_some(Lost::Silent),
+        })
     }
 }
 
@@ -149,10 +166,12 @@ struct Sender {
 impl Sender {
     fn new(args: &Args, targets: &[SocketAddr], run: u32, start: Instant) -> Self {
         // Nobody answers an indication, so a flow keeps its transaction id, and with it the peer's mixed address.
+        let is_stream = args.transport.is_stream();
         let packet = |target: SocketAddr| {
             let mut packet = Vec::new();
             let payload: Vec<u8> = (0..args.payload).map(|at| at as u8).collect();
             match args.method {
+                Carrier::Channel if is_stream => frame::padded_channel_data(&mut packet, CHANNEL, &payload),
                 Carrier::Channel => frame::channel_data(&mut packet, CHANNEL, &payload),
                 Carrier::Send => {
                     frame::send_indication(&mut packet, random_ids()(), target, &payload, false);
@@ -163,8 +182,8 @@ impl Sender {
         // All targets are of one family: what comes behind the stamp stands at the same place in all packets.
         let template = packet(targets[0]);
         let padding = match args.method {
-            Carrier::Channel => 0,
-            Carrier::Send => args.payload.next_multiple_of(4) - args.payload,
+            Carrier::Channel if !is_stream => 0,
+            Carrier::Channel | Carrier::Send => args.payload.next_multiple_of(4) - args.payload,
         };
         let prefix = template.len() - padding - args.payload;
         Self {
@@ -200,11 +219,28 @@ impl Sender {
                 });
             }
             let mut refused = 0;
-            let socket = |flow: u32| fleet.flows.get(flow as usize).map(|flow| flow.socket.as_fd());
+            let socket = |flow: u32| fleet.flows.get(flow as usize).map(|flow| flow.link.as_fd());
             outbox.flush(socket, |_, _| refused += 1);
             self.sent += count as u64 - refused;
             self.refused += refused;
         }
+    }
+
+    /// Sends so many packets over streams, one of each flow in turn.
+    fn stream(&mut self, fleet: &mut Fleet, mut due: u64) -> io::Result<()> {
+        while due > 0 {
+            let count = due.min(BATCH as u64) as usize;
+            due -= count as u64;
+            self.write(count, nanos(self.start.elapsed()));
+            for (packet, flow) in self.packets.iter().zip(&self.order) {
+                if fleet.send(*flow as usize, packet)? {
+                    self.sent += 1;
+                } else {
+                    self.refused += 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self, count: usize, now: u64) {

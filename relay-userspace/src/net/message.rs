@@ -16,6 +16,12 @@ pub struct IpFields {
 impl IpFields {
     /// For datagrams that the server sends on its own account.
     pub const ORIGINATED: Self = Self { hop_limit: 64, traffic_class: 0 };
+
+    /// What is left of them behind this hop; none if the packet ends here.
+    pub fn next_hop(self) -> Option<Self> {
+        let hop_limit = self.hop_limit.checked_sub(1).filter(|left| *left > 0)?;
+        Some(Self { hop_limit, ..self })
+    }
 }
 
 /// Room for the ancillary data of one datagram: packet information, hop limit, traffic class and segment size, of either

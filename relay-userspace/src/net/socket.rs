@@ -24,7 +24,7 @@ pub enum SocketError {
     #[error("no file descriptor is left for {0}; raise the limit of open files")]
     TooManyFiles(SocketAddr),
     /// Anything else.
-    #[error("cannot open UDP {0}: {1}")]
+    #[error("cannot open {0}: {1}")]
     Other(SocketAddr, #[source] io::Error),
 }
 
@@ -38,7 +38,7 @@ impl SocketError {
         }
     }
 
-    fn new(address: SocketAddr, error: io::Error) -> Self {
+    pub(super) fn new(address: SocketAddr, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EADDRINUSE) => Self::InUse(address),
             Some(libc::EADDRNOTAVAIL) => Self::NotLocal(address),
@@ -154,7 +154,7 @@ const FRAGMENT_V6: i32 = libc::IPV6_PMTUDISC_DONT;
 const LISTENER_BUFFER: i32 = 4 << 20;
 
 #[allow(unsafe_code, reason = "options that socket2 does not know; the value is an int that outlives the call")]
-fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
     let size = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the descriptor is open, and the kernel reads `size` bytes of `value` during the call.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), size) };

@@ -1,35 +1,70 @@
 //! A shard: one thread with its own listeners, engine, relay sockets and stripe of the relay ports.
 //!
 //! The way of a packet that the kernel did not forward: [`sockets`] says which sockets are readable, `run` receives a
-//! batch from them, gives each datagram to the engine, and sends what the engine wants forwarded. Shards share nothing
-//! that a packet touches.
+//! batch from them, `state` gives each datagram to the engine and sends what the engine wants forwarded, and `effects`
+//! does what else it asks for. Shards share nothing that a packet touches.
+//!
+//! Clients over DTLS have `associations`, and `dtls` is their way. `visitors` are clients whose datagrams reach another
+//! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
+//! `output` what waits to be written. `peers` are the other ends of TCP relaying (RFC 6062).
 
+mod admission;
+mod associations;
+mod connection;
+mod connections;
+mod dtls;
+mod effects;
+mod output;
+mod peers;
 mod report;
 mod reservations;
 mod run;
+mod socket;
 mod sockets;
+mod state;
+mod streams;
+mod visitors;
 
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use hairpin_proto::turn::Server;
+use hairpin_dtls::ServerContext;
+use hairpin_proto::address::FiveTuple;
+use hairpin_proto::turn::{Server, Translation};
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::admission::ConnectionLimits;
+use self::associations::Associations;
+use self::connection::Connection;
+pub use self::connection::End;
+pub use self::connections::ConnectionCounts;
+use self::connections::Connections;
+use self::peers::Peers;
 pub use self::report::{Counters, LIMITS, Report};
 pub use self::reservations::Reservations;
 use self::run::Shard;
+pub use self::sockets::Acceptor;
 use self::sockets::Sockets;
+use self::state::State;
+use self::visitors::{Mailbox, Moving, PassedOn, Visitors};
 use crate::datapath;
 use crate::net::UdpSocket;
 
 /// What a shard is made of.
 pub struct Parts {
-    /// Its place among the shards, and how many there are.
-    pub index: u32,
-    /// How many shards there are.
-    pub shards: u32,
-    /// Its sockets for clients.
+    /// Its sockets for clients' datagrams.
     pub listeners: Vec<UdpSocket>,
+    /// Where its clients connect.
+    pub acceptors: Vec<Acceptor>,
+    /// How many connections it has room for.
+    pub connections: ConnectionLimits,
+    /// Load balancers, whose connections say first for whom they are (PROXY protocol).
+    pub proxies: Vec<IpNet>,
+    /// What clients over DTLS are shown; none: there are none.
+    pub dtls: Option<ServerContext>,
+    /// How the world sees this host's addresses.
+    pub translation: Translation,
     /// Its engine.
     pub server: Server,
     /// The reserved sockets of all shards.
@@ -40,6 +75,18 @@ pub struct Parts {
 
 enum Command {
     Report(oneshot::Sender<Report>),
+    /// A client's connection whose last message is for this shard.
+    Adopt(Box<Connection>),
+    /// A client's datagram that has reached another shard.
+    Datagram(Box<PassedOn>),
+    /// A client's association over DTLS whose last message is for this shard.
+    AdoptAssociation(Box<Moving>),
+    /// The datagrams of this client are for that shard.
+    Guest(FiveTuple, u32),
+    /// The datagrams of this client are for no other shard.
+    NoGuest(FiveTuple),
+    /// From now on new clients are sent elsewhere, or are welcome again.
+    Drain(bool),
     Shutdown,
 }
 
@@ -55,12 +102,44 @@ pub struct ShardHandle {
 pub struct ShardQuery(mpsc::UnboundedSender<Command>);
 
 impl ShardHandle {
-    /// Starts the shard's thread.
-    pub fn spawn(parts: Parts) -> io::Result<Self> {
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let index = parts.index;
-        let sockets = Sockets::new(parts.listeners, parts.reservations, parts.datapath.clone())?;
-        let shard = Shard::new(parts.server, sockets, parts.datapath, parts.index, parts.shards);
+    /// Starts a thread for each shard.
+    pub fn spawn_all(parts: Vec<Parts>) -> io::Result<Vec<Self>> {
+        let (senders, inboxes): (Vec<_>, Vec<_>) = parts.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let mailboxes: Vec<_> = senders.iter().cloned().map(Mailbox::new).collect();
+        let spawned = (0..).zip(parts).zip(inboxes.into_iter().zip(senders));
+        spawned
+            .map(|((index, parts), (inbox, commands))| Self::spawn(index, parts, inbox, commands, &mailboxes))
+            .collect()
+    }
+
+    fn spawn(
+        index: u32,
+        parts: Parts,
+        inbox: mpsc::UnboundedReceiver<Command>,
+        commands: mpsc::UnboundedSender<Command>,
+        mailboxes: &[Mailbox],
+    ) -> io::Result<Self> {
+        let Parts { listeners, acceptors, connections, proxies, dtls, translation, server, reservations, datapath } =
+            parts;
+        let sockets = Sockets::new(listeners, acceptors, reservations, datapath.clone())?;
+        let has_associations = dtls.is_some();
+        let state = State {
+            server,
+            associations: Associations::new(dtls, connections),
+            visitors: Visitors::default(),
+            connections: Connections::new(sockets.poll_fd()?, connections),
+            peers: Peers::new(sockets.poll_fd()?),
+            sockets,
+            datapath,
+            counters: Counters::default(),
+            proxies,
+            translation,
+            resting: Vec::new(),
+            batch_time: 0,
+            index,
+            others: mailboxes.to_vec(),
+        };
+        let shard = Shard::new(state, has_associations);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             if let Err(error) = runtime.block_on(shard.run(inbox)) {
@@ -84,6 +163,11 @@ impl ShardHandle {
     pub fn shut_down(&self) {
         // A shard that has stopped already needs no telling.
         let _ = self.commands.send(Command::Shutdown);
+    }
+
+    /// Sends new clients elsewhere, or lets them in again. Those that are there stay. Does not wait.
+    pub fn drain(&self, is_draining: bool) {
+        let _ = self.commands.send(Command::Drain(is_draining));
     }
 
     /// Waits until its thread has ended.

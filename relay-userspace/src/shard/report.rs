@@ -4,7 +4,8 @@ use hairpin_common::maps::Count;
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{Discard, MessageCounts};
 
-use super::sockets::Socket;
+use super::connections::ConnectionCounts;
+use super::socket::Socket;
 
 /// What limits of rate refuse.
 pub const LIMITS: [Verdict; 5] = [
@@ -30,6 +31,10 @@ pub struct Counters {
     pub hop_limit: u64,
     /// Not taken by the kernel.
     pub send_failed: u64,
+    /// Bytes carried from clients to peers over TCP (RFC 6062).
+    pub stream_bytes_to_peer: u64,
+    /// Bytes carried from peers to clients over TCP.
+    pub stream_bytes_to_client: u64,
 }
 
 impl Counters {
@@ -57,8 +62,8 @@ impl Counters {
 
     fn direction(&mut self, through: Socket) -> &mut Count {
         match through {
-            Socket::Listener(_) => &mut self.to_client,
             Socket::Relay(..) => &mut self.to_peer,
+            _ => &mut self.to_client,
         }
     }
 }
@@ -72,6 +77,12 @@ pub struct Report {
     pub allocations: usize,
     /// Open sockets of relayed addresses.
     pub relays: usize,
+    /// Whether new clients are sent elsewhere.
+    pub is_draining: bool,
+    /// Connections of clients.
+    pub connections: ConnectionCounts,
+    /// Connections with peers (RFC 6062).
+    pub peers: usize,
     /// STUN requests and responses.
     pub messages: MessageCounts,
 }

@@ -3,48 +3,40 @@
 use std::io;
 use std::time::Instant;
 
-use hairpin_common::verdict::Verdict;
-use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr};
-use hairpin_proto::turn::{AllocationId, Disposition, Effect, Flow, Forward, IcmpError, Now, Scope, Server};
 use tokio::sync::mpsc;
 
 use super::Command;
-use super::report::{Counters, Report};
-use super::sockets::{Ready, Socket, Sockets};
-use crate::clock::{monotonic_nanoseconds, unix_seconds};
-use crate::datapath::{self, Direction};
-use crate::net::{IcmpReport, Outbox, Outgoing, ReceiveBatch, Received, SendBatch, take_error, watch};
+use super::associations::Arena;
+use super::connection::{Connection, StreamBuffer};
+use super::socket::Socket;
+use super::sockets::Ready;
+use super::state::{State, now};
+use super::visitors::{Moving, PassedOn};
+use crate::clock::monotonic_nanoseconds;
+use crate::net::{ReceiveBatch, SendBatch, watch};
 
 /// How many rounds of receiving and sending come before timers and commands have their turn.
 const ROUNDS: usize = 16;
-/// How many entries of a socket's error queue are taken in one round. A flood of ICMP packets is shared out like data.
-const ERRORS: usize = 16;
+/// How many steps of TLS handshakes are taken in a round. Each may take a millisecond, for which everybody else waits.
+const HANDSHAKES: usize = 2;
 
 pub(super) struct Shard {
     state: State,
     ready: Vec<Ready>,
     receive: ReceiveBatch<Socket>,
+    streams: StreamBuffer,
+    arena: Arena,
     send: SendBatch<Socket>,
 }
 
-/// All but the batches: those are borrowed while a batch goes through.
-struct State {
-    server: Server,
-    sockets: Sockets,
-    datapath: datapath::Handle,
-    counters: Counters,
-    /// When the batch came that goes through, in nanoseconds of `CLOCK_MONOTONIC`.
-    batch_time: u64,
-    index: u32,
-    shards: u32,
-}
-
 impl Shard {
-    pub(super) fn new(server: Server, sockets: Sockets, datapath: datapath::Handle, index: u32, shards: u32) -> Self {
+    pub(super) fn new(state: State, has_associations: bool) -> Self {
         Self {
-            state: State { server, sockets, datapath, counters: Counters::default(), batch_time: 0, index, shards },
+            state,
             ready: Vec::new(),
             receive: ReceiveBatch::new(),
+            streams: StreamBuffer::new(),
+            arena: Arena::new(has_associations),
             send: SendBatch::new(),
         }
     }
@@ -53,30 +45,31 @@ impl Shard {
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) -> io::Result<()> {
         let poll = watch(self.state.sockets.poll_fd()?)?;
         loop {
-            let deadline = self.state.server.poll_timeout();
+            let deadline = self.state.next_deadline();
             tokio::select! {
                 readable = poll.readable() => {
                     if !self.rounds()? {
                         readable?.clear_ready();
                     }
                     // Under load the runtime's own timer would come late.
-                    if self.state.server.poll_timeout().is_some_and(|due| due <= Instant::now()) {
-                        self.state.server.handle_timeout(now());
-                        self.state.carry_out();
+                    if self.state.next_deadline().is_some_and(|due| due <= Instant::now()) {
+                        self.state.handle_timeout();
                     }
                 }
-                () = sleep_until(deadline) => {
-                    self.state.server.handle_timeout(now());
-                    self.state.carry_out();
-                }
+                () = sleep_until(deadline) => self.state.handle_timeout(),
                 command = commands.recv() => match command {
                     Some(Command::Report(answer)) => {
                         // Whoever asked may have given up; then the answer is nobody's.
                         let _ = answer.send(self.state.report());
                     }
+                    Some(Command::Adopt(connection)) => self.adopt(*connection),
+                    Some(Command::Datagram(datagram)) => self.passed_on(&datagram),
+                    Some(Command::AdoptAssociation(moving)) => self.adopt_association(*moving),
+                    Some(Command::Guest(client, shard)) => self.state.welcome(client, shard),
+                    Some(Command::NoGuest(client)) => self.state.dismiss(&client),
+                    Some(Command::Drain(is_draining)) => self.state.server.set_draining(is_draining),
                     Some(Command::Shutdown) | None => {
-                        self.state.server.shutdown(now());
-                        self.state.carry_out();
+                        self.state.shut_down();
                         return Ok(());
                     }
                 },
@@ -91,258 +84,114 @@ impl Shard {
             if self.ready.is_empty() {
                 return Ok(false);
             }
+            self.state.batch_time = monotonic_nanoseconds();
+            let mut handshakes = HANDSHAKES;
             for at in 0..self.ready.len() {
-                let Ready { socket, has_errors } = self.ready[at];
-                // A socket may have been closed by what came in before it in this round.
-                let Some(fd) = self.state.sockets.fd(socket) else { continue };
-                // Other errors are about some datagram sent before, and gone with this.
-                if let Err(error) = self.receive.receive(fd, socket)
-                    && error.raw_os_error() == Some(libc::ECONNABORTED)
-                {
-                    self.state.lose(socket);
-                }
-                if has_errors {
-                    self.state.take_errors(socket);
-                }
-                if self.receive.is_full() {
-                    self.relay();
+                let ready = self.ready[at];
+                match ready.socket {
+                    Socket::Acceptor(at) => self.state.accept_clients(at),
+                    Socket::Connection(..) => self.connection(ready, &mut handshakes),
+                    Socket::Peer(id) => self.state.peer_ready(id, ready, self.streams.spare()),
+                    Socket::Relay(..) if self.state.sockets.relay_listener(ready.socket).is_some() => {
+                        self.state.accept_peers(ready.socket);
+                    }
+                    Socket::Listener(_) | Socket::Relay(..) => self.datagrams(ready),
                 }
             }
             if !self.receive.is_empty() {
                 self.relay();
             }
+            self.state.write_out();
         }
         Ok(true)
+    }
+
+    /// Receives the datagrams that wait at a socket.
+    fn datagrams(&mut self, Ready { socket, has_errors, .. }: Ready) {
+        // A socket may have been closed by what came in before it in this round.
+        let Some(fd) = self.state.sockets.fd(socket) else { return };
+        // Other errors are about some datagram sent before, and gone with this.
+        if let Err(error) = self.receive.receive(fd, socket)
+            && error.raw_os_error() == Some(libc::ECONNABORTED)
+        {
+            self.state.lose(socket);
+        }
+        if has_errors {
+            self.state.take_errors(socket);
+        }
+        if self.receive.is_full() {
+            self.relay();
+        }
     }
 
     /// Passes the received batch through the engine.
     fn relay(&mut self) {
         let now = now();
-        self.state.batch_time = monotonic_nanoseconds();
+        let mut plaintexts = self.arena.start();
         let mut outbox = self.send.start();
         for datagram in self.receive.iter() {
-            self.state.relay(now, &datagram, &mut outbox);
+            self.state.relay(now, &datagram, &mut outbox, &mut plaintexts);
         }
         self.state.flush(&mut outbox);
         self.receive.clear();
     }
-}
 
-impl State {
-    fn relay<'p>(&mut self, now: Now, datagram: &Received<'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
-        let disposition = match datagram.socket {
-            Socket::Listener(listener) => {
-                let server = self.sockets.server_address(listener, datagram.destination);
-                let five_tuple = FiveTuple::udp(ClientAddr::new(datagram.source), server);
-                if let Err(limit) = self.admit_client(&five_tuple) {
-                    self.counters.refuse(limit);
-                    return;
-                }
-                self.server.client_datagram(now, five_tuple, datagram.payload)
-            }
-            // A request before it in this batch may have closed the socket.
-            Socket::Relay(..) if self.sockets.relay(datagram.socket).is_none() => return,
-            Socket::Relay(relay, _) => {
-                self.server.peer_datagram(now, relay, PeerAddr::new(datagram.source), datagram.payload)
-            }
-        };
-        match disposition {
-            Disposition::Forward(forward) => self.forward(&forward, datagram, outbox),
-            Disposition::Control => {
-                // What was received earlier leaves earlier, and no socket closes while something waits for it.
-                self.flush(outbox);
-                self.carry_out();
-            }
-            Disposition::Discard(reason) => self.counters.discard(reason),
+    /// Reads and writes what a client's connection has to give and takes.
+    fn connection(&mut self, ready: Ready, handshakes: &mut usize) {
+        let socket = ready.socket;
+        if ready.is_writable {
+            self.state.write(socket);
         }
-    }
-
-    fn forward<'p>(
-        &mut self,
-        forward: &Forward<'p>,
-        datagram: &Received<'p, Socket>,
-        outbox: &mut Outbox<'_, 'p, Socket>,
-    ) {
-        let Some(hop_limit) = datagram.ip.hop_limit.checked_sub(1).filter(|left| *left > 0) else {
-            self.counters.hop_limit += 1;
-            return;
-        };
-        if let Err(limit) = self.admit(forward) {
-            self.counters.refuse(limit);
+        if !ready.is_readable {
             return;
         }
-        let mut ip = datagram.ip;
-        ip.hop_limit = hop_limit;
-        match forward {
-            Forward::ToPeer { relay, peer, payload, dont_fragment, .. } => {
-                let Some(socket) = self.sockets.socket_of(*relay) else {
-                    self.counters.send_failed += 1;
-                    return;
-                };
-                let destination = peer.socket();
-                let outgoing = Outgoing { socket, source: None, destination, ip, header: &[], payload, padding: 0 };
-                if *dont_fragment {
-                    self.flush(outbox);
-                    self.set_dont_fragment(socket, true);
-                    self.push(&outgoing, outbox);
-                    self.flush(outbox);
-                    self.set_dont_fragment(socket, false);
-                } else {
-                    self.push(&outgoing, outbox);
-                }
-            }
-            Forward::ToClient { five_tuple, header, payload, padding, .. } => {
-                let Some(socket) = self.sockets.listener_of(five_tuple) else {
-                    self.counters.send_failed += 1;
-                    return;
-                };
-                let (source, destination) = (Some(five_tuple.server.ip()), five_tuple.client.socket());
-                let header = header.as_bytes();
-                let outgoing = Outgoing { socket, source, destination, ip, header, payload, padding: *padding };
-                self.push(&outgoing, outbox);
-            }
+        if self.state.connections.get(socket).is_some_and(Connection::is_handshaking) {
+            // The others are told of again in the next round.
+            let Some(left) = handshakes.checked_sub(1) else { return };
+            *handshakes = left;
+        }
+        if self.state.receive(socket, &mut self.streams) {
+            self.frames(socket);
         }
     }
 
-    /// Whether a client's datagram may be looked at: an allocation vouches for it, or its source keeps to its limit.
-    fn admit_client(&self, five_tuple: &FiveTuple) -> Result<(), Verdict> {
-        if self.server.has_allocation(five_tuple) {
-            return Ok(());
+    /// Passes the messages that a connection has given through the engine.
+    fn frames(&mut self, socket: Socket) {
+        let mut outbox = self.send.start();
+        self.state.frames(now(), socket, self.streams.bytes(), &mut outbox);
+        self.state.flush(&mut outbox);
+    }
+
+    /// Passes a datagram that has reached another shard through the engine.
+    fn passed_on(&mut self, datagram: &PassedOn) {
+        self.state.batch_time = monotonic_nanoseconds();
+        self.state.taken();
+        let mut plaintexts = self.arena.start();
+        let mut outbox = self.send.start();
+        let PassedOn { client, ip, payload, .. } = datagram;
+        self.state.client_datagram(now(), *client, payload, *ip, &mut outbox, &mut plaintexts);
+        self.state.flush(&mut outbox);
+        self.state.settle(datagram);
+        self.state.write_out();
+    }
+
+    /// Takes over an association from another shard, with its last message.
+    fn adopt_association(&mut self, moving: Moving) {
+        let (client, message) = self.state.adopt_association(moving);
+        let mut outbox = self.send.start();
+        self.state.message(now(), client, &message, &mut outbox);
+        self.state.flush(&mut outbox);
+        self.state.write_out();
+    }
+
+    /// Takes over a connection from another shard.
+    fn adopt(&mut self, mut connection: Connection) {
+        connection.resume(&mut self.streams);
+        if let Some(socket) = self.state.adopt(connection) {
+            self.frames(socket);
         }
-        self.datapath.admit_source(five_tuple.client.socket().ip(), self.batch_time)
+        self.state.write_out();
     }
-
-    /// Whether the limits let data pass that is to be sent on.
-    fn admit(&self, forward: &Forward<'_>) -> Result<(), Verdict> {
-        let (allocation, direction, payload) = match forward {
-            Forward::ToPeer { allocation, payload, .. } => (allocation, Direction::ToPeer, payload),
-            Forward::ToClient { allocation, payload, .. } => (allocation, Direction::ToClient, payload),
-        };
-        self.datapath.admit(self.kernel_index(*allocation), direction, payload.len(), self.batch_time)
-    }
-
-    fn push<'p>(&mut self, outgoing: &Outgoing<'_, 'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
-        if outbox.is_full() {
-            self.flush(outbox);
-        }
-        self.counters.relayed(outgoing.socket, outgoing.payload.len());
-        outbox.push(outgoing);
-    }
-
-    fn flush(&mut self, outbox: &mut Outbox<'_, '_, Socket>) {
-        if !outbox.is_empty() {
-            let Self { sockets, counters, .. } = self;
-            outbox.flush(|socket| sockets.fd(socket), |socket, bytes| counters.not_sent(socket, bytes));
-        }
-    }
-
-    fn set_dont_fragment(&self, socket: Socket, on: bool) {
-        if let Some(socket) = self.sockets.relay(socket)
-            && let Err(error) = socket.set_dont_fragment(on)
-        {
-            tracing::trace!(%error, "DF cannot be set");
-        }
-    }
-
-    /// Passes what ICMP packets say of a relayed address's datagrams through the engine.
-    fn take_errors(&mut self, socket: Socket) {
-        let Socket::Relay(relay, _) = socket else { return };
-        let now = now();
-        for _ in 0..ERRORS {
-            let Some(Ok(entry)) = self.sockets.fd(socket).map(take_error) else { return };
-            let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
-            let error = IcmpError { kind, code, mtu };
-            let peer = PeerAddr::new(destination);
-            match self.server.peer_error(now, relay, peer, error) {
-                Disposition::Discard(reason) => self.counters.discard(reason),
-                Disposition::Control | Disposition::Forward(_) => {
-                    if error.is_too_big(peer) {
-                        self.datapath.path_changed();
-                    }
-                    self.carry_out();
-                }
-            }
-        }
-    }
-
-    /// The kernel has taken a socket away, as by `ss --kill`.
-    fn lose(&mut self, socket: Socket) {
-        if let Socket::Relay(relay, _) = socket {
-            self.server.relay_failed(now(), relay);
-            self.carry_out();
-        }
-    }
-
-    /// Does what the engine asks.
-    fn carry_out(&mut self) {
-        while let Some(effect) = self.server.poll_effect() {
-            match effect {
-                Effect::Respond { five_tuple, message } => {
-                    if let Err(error) = self.sockets.respond(&five_tuple, message) {
-                        self.counters.send_failed += 1;
-                        tracing::trace!(%error, "a response was not sent");
-                    }
-                }
-                Effect::Bind { relay, request } => {
-                    let result = self.sockets.bind(relay, request);
-                    self.server.relay_bound(now(), relay, result);
-                }
-                Effect::Close { relay } => self.sockets.close(relay),
-                Effect::DropReservation { token } => self.sockets.drop_reservation(token),
-                Effect::InstallFlow { flow, expires } => self.datapath.install(self.kernel_flow(&flow), expires),
-                Effect::RemoveFlow { flow } => self.datapath.remove(self.kernel_flow(&flow)),
-                Effect::Allocated { allocation } => {
-                    tracing::debug!(allocation = self.kernel_index(allocation), "allocation made");
-                }
-                Effect::Freed { allocation } => {
-                    let index = self.kernel_index(allocation);
-                    if tracing::enabled!(tracing::Level::DEBUG) {
-                        let kernel = self.datapath.allocation_count(index);
-                        let (to_peer, to_client) = (kernel.to_peer.packets, kernel.to_client.packets);
-                        tracing::debug!(
-                            allocation = index,
-                            to_peer,
-                            to_client,
-                            "allocation freed; packets in the kernel"
-                        );
-                    }
-                    self.datapath.reset_allocation(index);
-                }
-            }
-        }
-    }
-
-    fn kernel_flow(&self, flow: &Flow) -> datapath::Flow {
-        datapath::Flow {
-            client: flow.five_tuple.client.socket(),
-            server: flow.five_tuple.server.socket(),
-            relayed: flow.relayed.socket(),
-            allocation: self.kernel_index(flow.allocation),
-            scope: match flow.scope {
-                Scope::Relay => datapath::Scope::Relay,
-                Scope::Permission { peer } => datapath::Scope::Permission { peer },
-                Scope::Channel { channel, peer } => datapath::Scope::Channel { channel, peer: peer.socket() },
-            },
-        }
-    }
-
-    /// The engine numbers the allocations of its shard, the kernel those of all shards.
-    fn kernel_index(&self, AllocationId(id): AllocationId) -> u32 {
-        id * self.shards + self.index
-    }
-
-    fn report(&self) -> Report {
-        Report {
-            counters: self.counters,
-            allocations: self.server.allocations(),
-            relays: self.sockets.open(),
-            messages: self.server.message_counts().clone(),
-        }
-    }
-}
-
-fn now() -> Now {
-    Now { instant: Instant::now(), unix: unix_seconds() }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

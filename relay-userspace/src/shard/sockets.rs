@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use hairpin_common::maps::PortRole;
 use hairpin_proto::address::{FiveTuple, RelayedAddr, ServerAddr};
@@ -11,40 +12,11 @@ use hairpin_proto::stun::attribute::ReservationToken;
 use hairpin_proto::turn::{BindError, BindRequest, RelayId};
 use rustix::event::epoll;
 
+use super::connection::Accepts;
 use super::reservations::Reservations;
+use super::socket::{Generation, Socket};
 use crate::datapath;
-use crate::net::{SocketError, UdpSocket, send_one};
-
-/// Which socket of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Socket {
-    /// A listener, by its place in the list.
-    Listener(u32),
-    /// The socket of a relayed address, and how often its name was used before: what is still in a batch from the last
-    /// socket of that name must not pass for the next one's.
-    Relay(RelayId, Generation),
-}
-
-/// Counts the sockets that had one name, one after the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Generation(u32);
-
-impl Socket {
-    fn token(self) -> epoll::EventData {
-        epoll::EventData::new_u64(match self {
-            Self::Listener(at) => LISTENER | u64::from(at),
-            Self::Relay(RelayId(id), Generation(generation)) => u64::from(generation) << 32 | u64::from(id),
-        })
-    }
-
-    fn from_token(token: u64) -> Self {
-        if token & LISTENER != 0 {
-            Self::Listener(token as u32)
-        } else {
-            Self::Relay(RelayId(token as u32), Generation((token >> 32) as u32))
-        }
-    }
-}
+use crate::net::{SocketError, Stream, StreamListener, UdpSocket, send_one};
 
 /// A socket at which something has happened.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +24,21 @@ pub(super) struct Ready {
     pub(super) socket: Socket,
     /// Whether its error queue holds something.
     pub(super) has_errors: bool,
+    /// Whether there is something to read, an error or an end included.
+    pub(super) is_readable: bool,
+    /// Whether more can be written.
+    pub(super) is_writable: bool,
 }
 
-/// Tells the two kinds of tokens apart; generations stay below it.
-const LISTENER: u64 = 1 << 63;
+/// A socket where clients connect, and what they may speak there.
+pub struct Acceptor {
+    /// The socket.
+    pub listener: StreamListener,
+    /// Whether plain TCP is spoken.
+    pub plain: bool,
+    /// Whether TLS is, and how.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
 
 /// Listeners, relay sockets, and the epoll instance that watches them.
 ///
@@ -64,6 +47,7 @@ const LISTENER: u64 = 1 << 63;
 pub(super) struct Sockets {
     poll: OwnedFd,
     listeners: Vec<UdpSocket>,
+    acceptors: Vec<Acceptor>,
     relays: Vec<RelaySocket>,
     open: usize,
     reservations: Reservations,
@@ -73,8 +57,32 @@ pub(super) struct Sockets {
 /// The place of a relayed address's socket.
 #[derive(Default)]
 struct RelaySocket {
-    socket: Option<UdpSocket>,
+    socket: Option<Bound>,
     generation: Generation,
+}
+
+/// The socket of a relayed address.
+enum Bound {
+    /// For datagrams.
+    Udp(UdpSocket),
+    /// Where peers connect (RFC 6062).
+    Tcp(StreamListener),
+}
+
+impl Bound {
+    fn local(&self) -> SocketAddr {
+        match self {
+            Self::Udp(socket) => socket.local(),
+            Self::Tcp(listener) => listener.local(),
+        }
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Udp(socket) => socket.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
 }
 
 /// How many sockets one call reports at most.
@@ -83,6 +91,7 @@ const EVENTS: usize = 64;
 impl Sockets {
     pub(super) fn new(
         mut listeners: Vec<UdpSocket>,
+        acceptors: Vec<Acceptor>,
         reservations: Reservations,
         datapath: datapath::Handle,
     ) -> io::Result<Self> {
@@ -92,7 +101,10 @@ impl Sockets {
         for (at, listener) in (0..).zip(&listeners) {
             epoll::add(&poll, listener, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
         }
-        Ok(Self { poll, listeners, relays: Vec::new(), open: 0, reservations, datapath })
+        for (at, acceptor) in (0..).zip(&acceptors) {
+            epoll::add(&poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
+        }
+        Ok(Self { poll, listeners, acceptors, relays: Vec::new(), open: 0, reservations, datapath })
     }
 
     /// The descriptor that becomes readable when any socket is.
@@ -110,8 +122,14 @@ impl Sockets {
                 ready.extend(events.iter().map(|event| {
                     // The structure is packed: a field of it cannot be borrowed.
                     let (flags, data) = (event.flags, event.data);
-                    // Errors are what epoll reports unasked.
-                    Ready { socket: Socket::from_token(data.u64()), has_errors: flags.contains(epoll::EventFlags::ERR) }
+                    let unreadable = epoll::EventFlags::OUT;
+                    Ready {
+                        socket: Socket::from_token(data.u64()),
+                        // Errors are what epoll reports unasked.
+                        has_errors: flags.contains(epoll::EventFlags::ERR),
+                        is_readable: !flags.difference(unreadable).is_empty(),
+                        is_writable: flags.contains(epoll::EventFlags::OUT),
+                    }
                 }));
                 Ok(())
             }
@@ -125,13 +143,50 @@ impl Sockets {
         match socket {
             Socket::Listener(at) => self.listeners.get(at as usize).map(UdpSocket::as_fd),
             Socket::Relay(..) => self.relay(socket).map(UdpSocket::as_fd),
+            // Streams are read and written by their owners.
+            Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => None,
         }
     }
 
     /// The socket of a relayed address, unless it was closed.
     pub(super) fn relay(&self, socket: Socket) -> Option<&UdpSocket> {
+        match self.bound(socket)? {
+            Bound::Udp(socket) => Some(socket),
+            Bound::Tcp(_) => None,
+        }
+    }
+
+    /// Where peers connect to a relayed address, unless it was closed.
+    pub(super) fn relay_listener(&self, socket: Socket) -> Option<&StreamListener> {
+        match self.bound(socket)? {
+            Bound::Tcp(listener) => Some(listener),
+            Bound::Udp(_) => None,
+        }
+    }
+
+    fn bound(&self, socket: Socket) -> Option<&Bound> {
         let Socket::Relay(RelayId(id), generation) = socket else { return None };
         self.relays.get(id as usize).filter(|relay| relay.generation == generation)?.socket.as_ref()
+    }
+
+    /// The address that a relayed address has on this host.
+    pub(super) fn relayed(&self, RelayId(id): RelayId) -> Option<SocketAddr> {
+        self.relays.get(id as usize)?.socket.as_ref().map(Bound::local)
+    }
+
+    /// Takes a connection that waits at a listener: with the address at its other end, and what may be spoken.
+    pub(super) fn accept(&self, at: u32) -> io::Result<(Stream, SocketAddr, Accepts)> {
+        let Acceptor { listener, plain, tls } = &self.acceptors[at as usize];
+        let (stream, remote) = listener.accept()?;
+        Ok((stream, remote, Accepts { plain: *plain, tls: tls.clone() }))
+    }
+
+    /// Leaves connections that wait at a listener where they are for a while, or goes on.
+    pub(super) fn pause_acceptor(&self, at: u32, is_paused: bool) {
+        let interest = if is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+        // It was added, and is open: there is nothing that could fail.
+        let _ =
+            epoll::modify(&self.poll, &self.acceptors[at as usize].listener, Socket::Acceptor(at).token(), interest);
     }
 
     /// The socket that a relayed address has now.
@@ -167,12 +222,15 @@ impl Sockets {
     /// Opens the socket of a relayed address.
     pub(super) fn bind(&mut self, relay: RelayId, request: BindRequest) -> Result<RelayedAddr, BindError> {
         let (socket, next) = match request {
-            BindRequest::Port(address) => (open(address)?, None),
+            BindRequest::Port(address) => (Bound::Udp(open(address)?), None),
             BindRequest::Pair(address, token) => {
                 let next = RelayedAddr::new(SocketAddr::new(address.ip(), address.port() + 1));
-                (open(address)?, Some((token, open(next)?)))
+                (Bound::Udp(open(address)?), Some((token, open(next)?)))
             }
-            BindRequest::Reserved(token) => (self.reservations.take(token).ok_or(BindError::NoReservation)?, None),
+            BindRequest::Reserved(token) => {
+                (Bound::Udp(self.reservations.take(token).ok_or(BindError::NoReservation)?), None)
+            }
+            BindRequest::Stream(address) => (Bound::Tcp(bound(StreamListener::relay(address.socket()))?), None),
         };
         let local = RelayedAddr::new(socket.local());
         let at = relay.0 as usize;
@@ -180,9 +238,9 @@ impl Sockets {
             self.relays.resize_with(at + 1, RelaySocket::default);
         }
         let place = &mut self.relays[at];
-        place.generation = Generation((place.generation.0 + 1) & (u32::MAX >> 1));
+        place.generation = place.generation.next();
         let token = Socket::Relay(relay, place.generation).token();
-        epoll::add(&self.poll, &socket, token, epoll::EventFlags::IN).map_err(|_| BindError::Unavailable)?;
+        epoll::add(&self.poll, socket.as_fd(), token, epoll::EventFlags::IN).map_err(|_| BindError::Unavailable)?;
         place.socket = Some(socket);
         // Last, since whatever fails must leave nothing behind.
         if let Some((token, next)) = next {
@@ -213,7 +271,11 @@ impl Sockets {
 }
 
 fn open(address: RelayedAddr) -> Result<UdpSocket, BindError> {
-    UdpSocket::relay(address.socket()).map_err(|error| match error {
+    bound(UdpSocket::relay(address.socket()))
+}
+
+fn bound<T>(opened: Result<T, SocketError>) -> Result<T, BindError> {
+    opened.map_err(|error| match error {
         SocketError::InUse(_) => BindError::InUse,
         error => {
             tracing::debug!(%error, "a relayed address cannot be bound");

@@ -5,10 +5,11 @@
 #![no_main]
 
 use hairpin_proto::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute,
-    EvenPort, FINGERPRINT, Icmp, Lifetime, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, Nonce, Realm,
-    RequestedAddressFamily, RequestedTransport, ReservationToken, Software, UnknownAttributes, Username,
-    XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServerAttribute, ChangeRequest,
+    ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute, EvenPort, FINGERPRINT, Icmp,
+    Lifetime, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, MappedAddress, MobilityTicket, Nonce, OtherAddress, Padding,
+    Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, ResponseOrigin, ResponsePort, Software,
+    UnknownAttributes, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{LongTermKey, Message, MessageBuilder, ParseError, hmac_sha1};
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -20,7 +21,9 @@ macro_rules! for_each_attribute {
             AdditionalAddressFamily, AddressErrorCode, ChannelNumberAttribute, Data<'_>, DontFragment,
             ErrorCodeAttribute<'_>, EvenPort, Icmp, Lifetime, Nonce<'_>, Realm<'_>, RequestedAddressFamily,
             RequestedTransport, ReservationToken, Software<'_>, UnknownAttributes<'_>, Username<'_>,
-            XorMappedAddress, XorPeerAddress, XorRelayedAddress
+            XorMappedAddress, XorPeerAddress, XorRelayedAddress, AlternateDomain<'_>, AlternateServerAttribute,
+            ChangeRequest, ConnectionId, MappedAddress, MobilityTicket<'_>, OtherAddress, Padding, ResponseOrigin,
+            ResponsePort
         )
     };
     ($do:ident: $($attribute:ty),*) => {

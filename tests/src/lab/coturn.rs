@@ -12,7 +12,7 @@ use super::namespace::Namespace;
 use super::process::{self, Finished, Process};
 
 /// The port of [`EchoPeer`]; the next one is taken too, for RTCP.
-const PEER_PORT: u16 = 3480;
+pub const PEER_PORT: u16 = 3480;
 /// It takes about seven seconds, or twelve when something is lost.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -67,6 +67,12 @@ pub fn uclient_for(namespace: &Namespace, arguments: &str, limit: Duration) -> F
 /// Runs `turnutils_stunclient`, which asks for a Binding, against the standard port.
 pub fn stunclient(namespace: &Namespace, server: IpAddr) -> Finished {
     process::run_for(namespace.command("turnutils_stunclient").arg(server.to_string()), Duration::from_secs(10))
+}
+
+/// Runs `turnutils_natdiscovery` with these arguments, blank separated.
+pub fn natdiscovery(namespace: &Namespace, arguments: &str) -> Finished {
+    let mut command = namespace.command("turnutils_natdiscovery");
+    process::run_for(command.args(arguments.split_whitespace()), Duration::from_secs(20))
 }
 
 impl Tally {

@@ -11,10 +11,10 @@ use hairpin::datapath::program::Limits as RateLimits;
 use hairpin::datapath::{Datapath, Options, XdpMode};
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;
-use hairpin::shard::{Parts, Report, Reservations, ShardHandle, ShardQuery};
+use hairpin::shard::{ConnectionLimits, Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
-    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig,
+    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Translation,
 };
 
 use super::Namespace;
@@ -48,8 +48,9 @@ impl InProcess {
                 max_allocations: ALLOCATIONS,
                 records: RECORDS,
                 limits: RateLimits::default(),
+                answer_binding: true,
                 listeners: listeners.to_vec(),
-                relay_addresses: addresses.to_vec(),
+                relay_addresses: addresses.map(RelayAddress::from).to_vec(),
             })
             .unwrap_or_else(|error| panic!("{error}"));
             let mut credentials = Credentials::new(REALM);
@@ -61,21 +62,32 @@ impl InProcess {
                 nonce_key: [7; 32],
                 nonce_lifetime: Duration::from_secs(3600),
                 peer_policy: PeerPolicy::default(),
-                relay_addresses: addresses.map(|ip| RelayAddress { bind: ip, public: ip }).to_vec(),
+                relay_addresses: addresses.map(RelayAddress::from).to_vec(),
+                translation: Translation::default(),
+                discovery: None,
+                alternates: Vec::new(),
                 ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
                 quotas: Quotas::default(),
+                shard: 0,
+                shards: 1,
+                tcp_relay: false,
+                mobility: None,
             };
             let open = |address| UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
-            let shard = ShardHandle::spawn(Parts {
-                index: 0,
-                shards: 1,
+            let parts = Parts {
                 listeners: listeners.map(open).into(),
+                acceptors: Vec::new(),
+                connections: ConnectionLimits { all: 1, new: 1, new_of_source: 1 },
+                proxies: Vec::new(),
+                dtls: None,
+                translation: Translation::default(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
-            })
-            .expect("a thread can be started");
+            };
+            let mut shards = ShardHandle::spawn_all(vec![parts]).expect("a thread can be started");
+            let shard = shards.pop().expect("there is one for the parts");
             Self { query: shard.query(), shard: Some(shard), datapath }
         })
     }

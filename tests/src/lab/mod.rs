@@ -11,13 +11,18 @@
 //! - [`framing`] is the same over ChannelData or indications, in any mixture of IP versions;
 //! - [`in_process`] is a relay with limits that no operator can set;
 //! - [`load`] runs the load generator;
-//! - [`coturn`] runs coturn's clients and judges them by what they print.
+//! - [`coturn`] runs coturn's clients and judges them by what they print;
+//! - [`server`] is hairpin or coturn, for clients that are not ours, [`certificates`] are what it proves itself with;
+//! - [`python`] has clients that are written in Python;
+//! - [`folder`] is a folder that is removed.
 //!
 //! No packet leaves: the lab has no route to anywhere else. Everything needs root.
 
 pub mod call;
+pub mod certificates;
 pub mod coturn;
 pub mod datagram;
+pub mod folder;
 pub mod framing;
 pub mod in_process;
 pub mod load;
@@ -25,15 +30,20 @@ pub mod metrics;
 pub mod namespace;
 mod passing;
 pub mod process;
+pub mod python;
 pub mod relay;
+pub mod server;
 pub mod topology;
 pub mod turn;
 pub mod wire;
 
 pub use self::call::Call;
+pub use self::certificates::{Authority, Certificate, Key};
+pub use self::folder::Folder;
 pub use self::framing::Framing;
 pub use self::metrics::Metrics;
 pub use self::namespace::Namespace;
 pub use self::process::{Finished, Process};
 pub use self::relay::Relay;
+pub use self::server::{Server, Setup, Transport};
 pub use self::topology::{Family, Lab};

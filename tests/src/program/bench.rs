@@ -89,18 +89,28 @@ impl Bench {
 
     /// The same with limits of rate.
     pub fn limited_or_skip(limits: Limits) -> Option<Self> {
+        Self::set_or_skip(limits, true)
+    }
+
+    /// The same with limits of rate, and with or without answers to Binding requests.
+    pub fn set_or_skip(limits: Limits, answer_binding: bool) -> Option<Self> {
         if std::env::var_os(SKIP).is_some_and(|value| value == "1") {
             eprintln!("skipped, because {SKIP}=1: this test runs the XDP program in the kernel");
             return None;
         }
         enter_namespace().expect("the right to make a network namespace");
         let capacities = Capacities { records: 1024, allocations: 64 };
-        Some(Self::load(capacities, limits).expect("BPF and the right to use it (or HAIRPIN_SKIP_BPF=1)"))
+        let loaded = Self::load_set(capacities, limits, answer_binding);
+        Some(loaded.expect("BPF and the right to use it (or HAIRPIN_SKIP_BPF=1)"))
     }
 
     /// Loads the program with maps of these sizes.
     pub fn load(capacities: Capacities, limits: Limits) -> Result<Self> {
-        let mut program = Program::load(capacities, limits).context("loading the XDP program")?;
+        Self::load_set(capacities, limits, true)
+    }
+
+    fn load_set(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self> {
+        let mut program = Program::load(capacities, limits, answer_binding).context("loading the XDP program")?;
         let maps = program.take_maps()?;
         let states = array(&program, ALLOCATION_STATES)?;
         Ok(Self { program, maps, states })
@@ -121,10 +131,13 @@ impl Bench {
         Ok(())
     }
 
-    /// Installs what is around the relay: next hops, links and devices.
+    /// Installs what is around the relay: next hops, links, devices, and a NAT.
     pub fn install_links(&mut self, setup: &Setup) -> Result<()> {
         for (index, next_hop) in &setup.next_hops {
             self.maps.next_hops.set(u32::from(*index), *next_hop, 0)?;
+        }
+        for (index, address) in setup.relay_addresses() {
+            self.maps.relay_addresses.set(u32::from(index), address, 0)?;
         }
         for (&(interface, vlan), &address) in &setup.links {
             let link = Link { interface, vlan: vlan.to_be_bytes(), zero: [0; 2] };

@@ -8,7 +8,7 @@ use super::{
     frame::{Frame, hex},
     model::Judgement,
     setup::Setup,
-    world::{Path, world},
+    world::{Path, world, world_behind_nat},
 };
 
 /// Application data of a good packet.
@@ -27,18 +27,28 @@ pub struct Fixture {
 impl Fixture {
     /// A new one, or `None` where [`Bench::or_skip`] says so.
     pub fn or_skip() -> Result<Option<Self>> {
+        Self::of_world(world())
+    }
+
+    /// The same behind a NAT.
+    pub fn behind_nat_or_skip() -> Result<Option<Self>> {
+        Self::of_world(world_behind_nat())
+    }
+
+    fn of_world((setup, paths): (Setup, Vec<Path>)) -> Result<Option<Self>> {
         let Some(mut bench) = Bench::or_skip() else { return Ok(None) };
-        let (setup, paths) = world();
         bench.install(&setup)?;
         Ok(Some(Self { bench, setup, paths }))
     }
 
-    /// Runs a test for each path, with a good packet of it.
+    /// Runs a test for each path, those behind a NAT included, with a good packet of it.
     pub fn each(mut test: impl FnMut(&mut Self, &Path, Frame) -> Result<()>) -> Result<()> {
-        let Some(mut fixture) = Self::or_skip()? else { return Ok(()) };
-        for path in fixture.paths.clone() {
-            let packet = path.frame(DATA);
-            test(&mut fixture, &path, packet)?;
+        for fixture in [Self::or_skip()?, Self::behind_nat_or_skip()?] {
+            let Some(mut fixture) = fixture else { return Ok(()) };
+            for path in fixture.paths.clone() {
+                let packet = path.frame(DATA);
+                test(&mut fixture, &path, packet)?;
+            }
         }
         Ok(())
     }

@@ -244,8 +244,9 @@ impl<'s> Case<'s> {
         }
         // A port of this host with something else behind it.
         let nobody = || vec![Verdict::NextHop, Verdict::NoFlow, Verdict::NotOurs];
-        let (other, its_relay) = self.relay_at(peer).ok_or_else(nobody)?;
-        let payload = payload_for_client(relay.address, other, its_relay, data)?;
+        // Behind a NAT clients know each other from outside, as if it had sent the packet back.
+        let (other, its_relay) = self.relay_at(self.setup.inside(peer)).ok_or_else(nobody)?;
+        let payload = payload_for_client(self.setup.outside(relay.address), other, its_relay, data)?;
         // Two relays are two hops, but the header is translated once, from one client's IP version to the other's.
         let sent = self.forward(frame, 2, [other.server, other.client], &payload, dont_fragment);
         let counted = vec![counted, (other.index, Direction::ToClient)];

@@ -1,11 +1,11 @@
 //! What the relay has promised to whom, and the records that the daemon would have written for it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::{IpAddr, SocketAddr},
 };
 
-use hairpin_common::maps::{FlowKey, NextHop, PEER_IS_RELAYED, PortRole, Rewrite, flow_delta};
+use hairpin_common::maps::{FlowKey, NextHop, PEER_IS_RELAYED, PortRole, RelayAddress, Rewrite, crossing, flow_delta};
 
 use super::bench::{INTERFACE, NEXT_HOP};
 
@@ -16,6 +16,8 @@ pub struct Setup {
     pub listeners: Vec<SocketAddr>,
     /// Who is served.
     pub allocations: Vec<Allocation>,
+    /// Behind a 1:1 NAT, what others know the addresses by that relayed addresses are made of.
+    pub public: BTreeMap<IpAddr, IpAddr>,
     /// Next hops by their index.
     pub next_hops: BTreeMap<u16, NextHop>,
     /// Which of them leads to an address; all other addresses are behind the first.
@@ -83,6 +85,7 @@ impl Setup {
         Self {
             listeners: listeners.into(),
             allocations: Vec::new(),
+            public: BTreeMap::new(),
             next_hops: BTreeMap::from([(1, NEXT_HOP)]),
             routes: BTreeMap::new(),
             links: BTreeMap::from([((INTERFACE, 0), NEXT_HOP.source)]),
@@ -112,9 +115,53 @@ impl Setup {
         self.allocations.iter().flat_map(|allocation| allocation.relays.iter().map(move |relay| (allocation, relay)))
     }
 
-    /// Whether relayed addresses are made of this one.
+    /// Whether relayed addresses are made of this one, or known by it.
     pub fn relays_from(&self, ip: IpAddr) -> bool {
-        self.relays().any(|(_, relay)| relay.address.ip() == ip)
+        self.relays().any(|(_, relay)| [relay.address.ip(), self.outside(relay.address).ip()].contains(&ip))
+    }
+
+    /// What others know a relayed address by.
+    pub fn outside(&self, mut relayed: SocketAddr) -> SocketAddr {
+        if let Some(public) = self.public.get(&relayed.ip()) {
+            relayed.set_ip(*public);
+        }
+        relayed
+    }
+
+    /// Where a relayed address is that others know by this.
+    pub fn inside(&self, mut known: SocketAddr) -> SocketAddr {
+        let found = self.relay_ips().into_iter().find(|ip| self.public.get(ip) == Some(&known.ip()));
+        if let Some(bind) = found {
+            known.set_ip(bind);
+        }
+        known
+    }
+
+    /// What the program is told of the addresses that relayed addresses are made of, by index.
+    pub fn relay_addresses(&self) -> BTreeMap<u8, RelayAddress> {
+        let entry = |ip: IpAddr| {
+            let bind = SocketAddr::new(ip, 0);
+            RelayAddress { bind: octets(bind), public: octets(self.outside(bind)) }
+        };
+        (1..).zip(self.relay_ips().into_iter().map(entry)).collect()
+    }
+
+    fn relay_ips(&self) -> BTreeSet<IpAddr> {
+        self.relays().map(|(_, relay)| relay.address.ip()).collect()
+    }
+
+    /// How the program gets from a relayed address to a peer that is one, too.
+    fn crossing(&self, relayed: SocketAddr, peer: SocketAddr) -> u16 {
+        let (source, destination) = (self.outside(relayed), self.inside(peer));
+        let index = |ip| {
+            let at = self.relay_ips().iter().position(|known| *known == ip).expect("a relay address");
+            u8::try_from(at + 1).expect("few")
+        };
+        if (source, destination) == (relayed, peer) {
+            0
+        } else {
+            crossing(index(relayed.ip()), index(destination.ip()))
+        }
     }
 
     /// The index of the next hop to an address.
@@ -137,7 +184,7 @@ impl Setup {
     }
 
     fn relayed_ips(&self) -> HashSet<IpAddr> {
-        self.relays().map(|(_, relay)| relay.address.ip()).collect()
+        self.relays().flat_map(|(_, relay)| [relay.address.ip(), self.outside(relay.address).ip()]).collect()
     }
 
     fn records_next_to(&self, relayed: &HashSet<IpAddr>, allocation: &Allocation) -> Vec<Record> {
@@ -163,20 +210,26 @@ impl Setup {
             let live = relay.live && permission.live;
             let key = key((permission.peer, 0).into(), relay.address, 0);
             let to_client = self.to_client(allocation, relay.address, permission.peer, None, live);
-            records.push((key, Rewrite { flags: flags(permission.peer), ..to_client }));
+            let flags = flags(permission.peer);
+            let crossing = (flags != 0).then(|| self.crossing(relay.address, (permission.peer, 0).into()));
+            // A next hop to another client there is none, nor has the program a use for it.
+            let peer_next_hop = crossing.unwrap_or(to_client.peer_next_hop);
+            records.push((key, Rewrite { flags, peer_next_hop, ..to_client }));
         }
         for channel in &allocation.channels {
             let Some(relay) = allocation.relay_to(channel.peer.ip()) else { continue };
             let (peer, relayed, live) = (channel.peer, relay.address, allocation.is_bound(channel));
+            let is_own = flags(peer.ip()) != 0;
+            let (from, to) = if is_own { (self.outside(relayed), self.inside(peer)) } else { (relayed, peer) };
             let to_peer = Rewrite {
                 expires: expiry(live),
                 allocation: index,
-                source: octets(relayed),
-                destination: octets(peer),
-                source_port: relayed.port().to_be_bytes(),
-                destination_port: peer.port().to_be_bytes(),
+                source: octets(from),
+                destination: octets(to),
+                source_port: from.port().to_be_bytes(),
+                destination_port: to.port().to_be_bytes(),
                 channel: [0; 2],
-                delta: delta([Some(client), Some(server)], [Some(relayed), Some(peer)]),
+                delta: delta([Some(client), Some(server)], [Some(from), Some(to)]),
                 next_hop: self.next_hop_to(peer.ip()),
                 peer_next_hop: 0,
                 family: version(peer),

@@ -1,6 +1,9 @@
 //! A relay with an allocation of every kind, and all the ways that data can take through it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use hairpin_common::maps::FlowKey;
 
@@ -128,13 +131,29 @@ fn permitted_peer(family: Family) -> SocketAddr {
 /// The world, and every path through it: framing in x framing out x IP version in x IP version out, from client to client
 /// also by either version between the relayed addresses, and the answers to Binding requests.
 pub fn world() -> (Setup, Vec<Path>) {
-    let mut setup = Setup::new(Family::ALL.map(Family::listener));
+    world_of(BTreeMap::new())
+}
+
+/// The same behind a 1:1 NAT: what is different then, which is the paths from client to client.
+pub fn world_behind_nat() -> (Setup, Vec<Path>) {
+    let public = Family::ALL.map(|family| (family.listener().ip(), family.address(54, 1, 0).ip()));
+    let (setup, mut paths) = world_of(BTreeMap::from(public));
+    paths.retain(|path| path.name.matches("->").count() > 2);
+    for path in &mut paths {
+        path.name.push_str(" behind a NAT");
+    }
+    (setup, paths)
+}
+
+fn world_of(public: BTreeMap<IpAddr, IpAddr>) -> (Setup, Vec<Path>) {
+    let mut setup = Setup { public, ..Setup::new(Family::ALL.map(Family::listener)) };
     // Who calls, who is called and answers in channels, who is called and has none.
     for role in 0..3_u16 {
         for client in Family::ALL {
             let index = u32::from(role) * 2 + u32::from(client == Family::V6) + 1;
             let client = client.address(50, 1 + role, 40_000 + role);
-            setup.allocations.push(allocation(index, client));
+            let own = Family::ALL.map(|family| setup.outside(family.listener()).ip());
+            setup.allocations.push(allocation(index, client, own));
         }
     }
     let mut paths = Vec::new();
@@ -177,13 +196,14 @@ pub fn world() -> (Setup, Vec<Path>) {
                 for (role, out) in [(1, "ChannelData"), (2, "Data indication")] {
                     let callee = 2 * role + callee;
                     let its_relay = relay_of(&setup.allocations[callee], relayed);
-                    let number = bind(&mut setup.allocations[caller], its_relay);
+                    let (known, its_known) = (setup.outside(relay), setup.outside(its_relay));
+                    let number = bind(&mut setup.allocations[caller], its_known);
                     if role == 1 {
-                        bind(&mut setup.allocations[callee], relay);
+                        bind(&mut setup.allocations[callee], known);
                     }
                     let key_port = if role == 1 { relay.port() } else { 0 };
-                    for (what, framing, mut keys) in [in_channel(number), sending(its_relay)] {
-                        keys.push(key((relay.ip(), key_port).into(), its_relay, 0));
+                    for (what, framing, mut keys) in [in_channel(number), sending(its_known)] {
+                        keys.push(key((known.ip(), key_port).into(), its_relay, 0));
                         let name = format!("{what} -> {out} {from}->{to}->{}", other.digit());
                         paths.push(Path { name, framing, source, destination: listener, keys });
                     }
@@ -194,18 +214,18 @@ pub fn world() -> (Setup, Vec<Path>) {
     (setup, paths)
 }
 
-/// An allocation with a relayed address of each IP version, and permissions for its peers and for other relayed addresses.
-fn allocation(index: u32, client: SocketAddr) -> Allocation {
+/// An allocation with a relayed address of each IP version, and permissions for its peers and for other relayed addresses,
+/// by what they are known by.
+fn allocation(index: u32, client: SocketAddr, own: [IpAddr; 2]) -> Allocation {
     let port = 50_000 + index as u16;
     let relays = Family::ALL.map(|family| Relay { address: family.address(51, 1, port), live: true });
-    let peers =
-        Family::ALL.map(|family| [bound_peer(family).ip(), permitted_peer(family).ip(), family.listener().ip()]);
+    let peers = Family::ALL.map(|family| [bound_peer(family).ip(), permitted_peer(family).ip()]);
     Allocation {
         index,
         client,
         server: Family::of(client).listener(),
         relays: relays.to_vec(),
-        permissions: peers.into_iter().flatten().map(|peer| Permission { peer, live: true }).collect(),
+        permissions: peers.into_iter().flatten().chain(own).map(|peer| Permission { peer, live: true }).collect(),
         channels: Vec::new(),
         complete: true,
     }

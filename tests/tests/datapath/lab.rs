@@ -11,7 +11,7 @@ use aya::programs::loaded_programs;
 use hairpin::datapath::{Datapath, Flow, Options, Scope};
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, FLOWS, FlowKey, NEXT_HOPS, NextHop,
-    PORT_ROLES, PortRole, PortSlot, RELAY_STATE, RelayState, Rewrite, VERDICTS,
+    PORT_ROLES, PortRole, PortSlot, RELAY_ADDRESSES, RELAY_STATE, RelayAddress, RelayState, Rewrite, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, Slot};
 
@@ -114,6 +114,7 @@ impl Lab {
             allocations: open(ALLOCATIONS).try_into().unwrap(),
             states: open(ALLOCATION_STATES).try_into().unwrap(),
             relay: open(RELAY_STATE).try_into().unwrap(),
+            relay_addresses: open(RELAY_ADDRESSES).try_into().unwrap(),
         }
     }
 }
@@ -136,6 +137,7 @@ pub(super) struct Maps {
     pub(super) allocations: Array<MapData, AllocationCount>,
     pub(super) states: Array<MapData, AllocationState>,
     pub(super) relay: Array<MapData, RelayState>,
+    pub(super) relay_addresses: Array<MapData, RelayAddress>,
 }
 
 impl Maps {

@@ -3,19 +3,21 @@
 //! Each test has a network namespace of its own for the relay, with two veth links to a second one where the gateways are.
 
 mod lab;
+mod moving;
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::PerCpuValues;
 use hairpin::datapath::program::Limits;
-use hairpin::datapath::{AttachedMode, Datapath, Direction, Flow, Options, XdpMode};
+use hairpin::datapath::{AttachedMode, Datapath, Direction, Flow, Options, Scope, XdpMode};
 use hairpin_common::limit::Limit;
-use hairpin_common::maps::{AllocationCount, Count, NextHop, PEER_IS_RELAYED, PortRole};
+use hairpin_common::maps::{AllocationCount, Count, NextHop, PEER_IS_RELAYED, PortRole, VOUCHED, crossed};
 use hairpin_common::verdict::Verdict;
+use hairpin_proto::turn::RelayAddress;
 
 use lab::{
     CHANGED_MAC, GATEWAY_MAC, Lab, OTHER_GATEWAY_MAC, OTHER_RELAY_MAC, RELAY_MAC, channel, channel_of, flow4, flow6,
@@ -32,8 +34,9 @@ fn options() -> Options {
         max_allocations: 16,
         records: 64,
         limits: Limits::default(),
+        answer_binding: true,
         listeners: vec!["192.0.2.1:3478".parse().unwrap(), "[2001:db8::1]:3478".parse().unwrap()],
-        relay_addresses: vec![flow4().relayed.ip(), flow6().relayed.ip()],
+        relay_addresses: vec![flow4().relayed.ip().into(), flow6().relayed.ip().into()],
     }
 }
 
@@ -383,6 +386,67 @@ fn a_client_whose_relayed_address_finds_no_room_is_told_to_the_program() {
     handle.reset_allocation(relay.allocation);
     settled(&datapath);
     assert_eq!(maps.hidden(), 0, "it is over");
+}
+
+#[test]
+fn who_is_vouched_for_is_in_the_kernel_until_it_ends_or_is_unvouched() {
+    let Some(lab) = Lab::new() else { return };
+    // The listeners' two, and two clients.
+    let datapath = lab.start(Options { records: 4, ..options() });
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    let vouched = |flow: &Flow| maps.record(flow.client, flow.server, VOUCHED).map(|record| record.allocation);
+    for flow in [flow4(), flow6()] {
+        handle.vouch(flow.client, flow.server, soon());
+        // Again, as by a refresh.
+        handle.vouch(flow.client, flow.server, soon());
+        settled(&datapath);
+        assert_eq!(vouched(&flow), Some(u32::MAX));
+    }
+    assert_eq!((maps.len(), maps.hidden()), (2, 0));
+
+    let other = Flow { client: "192.0.2.50:40001".parse().unwrap(), ..flow4() };
+    handle.vouch(other.client, other.server, soon());
+    settled(&datapath);
+    assert_eq!((vouched(&other), maps.hidden()), (None, 1), "nobody is a stranger while it is not known");
+    assert_eq!(handle.counters().insert_failures, 1);
+    handle.unvouch(other.client, other.server);
+    handle.unvouch(flow6().client, flow6().server);
+    settled(&datapath);
+    assert_eq!((maps.len(), maps.hidden(), vouched(&flow6())), (1, 0, None));
+
+    handle.vouch(other.client, other.server, Instant::now() + Duration::from_millis(400));
+    settled(&datapath);
+    assert_eq!(vouched(&other), Some(u32::MAX));
+    eventually(PATIENCE, || vouched(&other), Option::is_none);
+    assert_eq!(vouched(&flow4()), Some(u32::MAX));
+}
+
+#[test]
+fn behind_a_nat_a_call_between_two_clients_is_translated() {
+    let Some(lab) = Lab::new() else { return };
+    let public: [IpAddr; 2] = ["198.51.100.9".parse().unwrap(), "2001:db8:9::9".parse().unwrap()];
+    let own = [flow4(), flow6()].map(|flow| flow.relayed.ip());
+    let relay_addresses = [0, 1].map(|at| RelayAddress { bind: own[at], public: public[at] }).to_vec();
+    let datapath = lab.start(Options { relay_addresses, ..options() });
+    let (handle, maps) = (datapath.handle(), lab.maps());
+    for (at, flow) in [flow4(), flow6()].into_iter().enumerate() {
+        let peer = SocketAddr::new(public[at], 50_002);
+        let flow = Flow { scope: Scope::Channel { channel: 0x4001, peer }, ..flow };
+        for flow in scopes(flow) {
+            handle.install(flow, soon());
+        }
+        settled(&datapath);
+        assert!(maps.is_complete(flow.allocation));
+        let to_peer = maps.to_peer(&flow).expect("a record for the channel");
+        assert_eq!((to_peer.source, to_peer.destination), (octets(public[at]), octets(own[at])));
+        assert_eq!((to_peer.next_hop, to_peer.flags), (0, PEER_IS_RELAYED));
+        assert!(maps.to_client(&flow).is_some(), "found by where the other is seen to be");
+        let data = maps.record(SocketAddr::new(public[at], 0), flow.relayed, 0).expect("a record for its permission");
+        for index in crossed(data.peer_next_hop) {
+            let told = maps.relay_addresses.get(&u32::from(index), 0).unwrap();
+            assert_eq!((told.bind, told.public), (octets(own[at]), octets(public[at])));
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,12 @@ use super::error_code::ErrorCode;
 use super::header::TransactionId;
 use crate::address::AddressFamily;
 
+mod discovery;
+mod plain_address;
+
+pub use discovery::{ChangeRequest, Padding, ResponsePort};
+pub use plain_address::{AlternateServerAttribute, MappedAddress, OtherAddress, ResponseOrigin};
+
 /// MESSAGE-INTEGRITY, RFC 8489 section 14.5.
 pub const MESSAGE_INTEGRITY: u16 = 0x0008;
 /// MESSAGE-INTEGRITY-SHA256, RFC 8489 section 14.6.
@@ -74,6 +80,8 @@ text_attributes! {
     Nonce = 0x0015, at most 763;
     /// SOFTWARE, RFC 8489 section 14.14: at most 763 bytes.
     Software = 0x8022, at most 763;
+    /// ALTERNATE-DOMAIN, RFC 8489 section 14.16: at most 255 bytes.
+    AlternateDomain = 0x8003, at most 255;
 }
 
 macro_rules! xor_addresses {
@@ -122,22 +130,31 @@ fn xor_ip(ip: IpAddr, id: &TransactionId) -> IpAddr {
 const XOR_PORT: u16 = (MAGIC_COOKIE >> 16) as u16;
 
 fn decode_xor_address(kind: u16, value: &[u8], id: &TransactionId) -> Result<SocketAddr, AttributeError> {
+    let address = decode_address(kind, value)?;
+    Ok(SocketAddr::new(xor_ip(address.ip(), id), address.port() ^ XOR_PORT))
+}
+
+fn encode_xor_address(address: SocketAddr, out: &mut Vec<u8>, id: &TransactionId) {
+    encode_address(SocketAddr::new(xor_ip(address.ip(), id), address.port() ^ XOR_PORT), out);
+}
+
+/// The format of all addresses (RFC 8489 section 14.1): family, port, IP address.
+fn decode_address(kind: u16, value: &[u8]) -> Result<SocketAddr, AttributeError> {
     let ([_, family, port @ ..], ip) = value.split_first_chunk::<4>().ok_or(AttributeError::Length(kind))?;
     let ip = match AddressFamily::from_wire(*family) {
         Some(AddressFamily::V4) => IpAddr::from(exactly::<4>(kind, ip)?),
         Some(AddressFamily::V6) => IpAddr::from(exactly::<16>(kind, ip)?),
         None => return Err(AttributeError::Value(kind)),
     };
-    Ok(SocketAddr::new(xor_ip(ip, id), u16::from_be_bytes(*port) ^ XOR_PORT))
+    Ok(SocketAddr::new(ip, u16::from_be_bytes(*port)))
 }
 
-fn encode_xor_address(address: SocketAddr, out: &mut Vec<u8>, id: &TransactionId) {
-    let ip = address.ip();
+fn encode_address(address: SocketAddr, out: &mut Vec<u8>) {
     // Not canonicalised: an IPv4-mapped address is what a caller asked to write.
-    let family = if ip.is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 };
+    let family = if address.is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 };
     out.extend_from_slice(&[0, family as u8]);
-    out.extend_from_slice(&(address.port() ^ XOR_PORT).to_be_bytes());
-    match xor_ip(ip, id) {
+    out.extend_from_slice(&address.port().to_be_bytes());
+    match address.ip() {
         IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
         IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
     }
@@ -270,6 +287,8 @@ family_attributes! {
     RequestedAddressFamily = 0x0017;
     /// ADDITIONAL-ADDRESS-FAMILY, RFC 8656 section 18.11; only IPv6 may be asked for.
     AdditionalAddressFamily = 0x8000;
+    /// The same under the number that coturn gives it, both as a server and in its client. It belongs to nobody else.
+    AdditionalAddressFamilyOfCoturn = 0x8032;
 }
 
 /// EVEN-PORT, RFC 8656 section 18.7.
@@ -336,6 +355,38 @@ impl<'a> Attribute<'a> for ReservationToken {
 
     fn encode(&self, out: &mut Vec<u8>, _: &TransactionId) {
         out.extend_from_slice(&self.0);
+    }
+}
+
+/// CONNECTION-ID, RFC 6062 section 6.2.1: names a peer data connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u32);
+
+impl<'a> Attribute<'a> for ConnectionId {
+    const TYPE: u16 = 0x002a;
+
+    fn decode(value: &'a [u8], _: &TransactionId) -> Result<Self, AttributeError> {
+        Ok(Self(u32::from_be_bytes(exactly(Self::TYPE, value)?)))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _: &TransactionId) {
+        out.extend_from_slice(&self.0.to_be_bytes());
+    }
+}
+
+/// MOBILITY-TICKET, RFC 8016 section 3.3: empty in a request for one; else only its maker can read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MobilityTicket<'a>(pub &'a [u8]);
+
+impl<'a> Attribute<'a> for MobilityTicket<'a> {
+    const TYPE: u16 = 0x8030;
+
+    fn decode(value: &'a [u8], _: &TransactionId) -> Result<Self, AttributeError> {
+        Ok(Self(value))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, _: &TransactionId) {
+        out.extend_from_slice(self.0);
     }
 }
 

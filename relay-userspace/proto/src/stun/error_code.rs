@@ -48,6 +48,10 @@ codes! {
     UNSUPPORTED_TRANSPORT_PROTOCOL = 442, "Unsupported Transport Protocol";
     /// The peer's address is not of the relayed address's family (RFC 8656 section 19).
     PEER_ADDRESS_FAMILY_MISMATCH = 443, "Peer Address Family Mismatch";
+    /// There is a connection to this peer, or it is under way (RFC 6062 section 6.3).
+    CONNECTION_ALREADY_EXISTS = 446, "Connection Already Exists";
+    /// No connection to the peer came about (RFC 6062 section 6.3).
+    CONNECTION_TIMEOUT_OR_FAILURE = 447, "Connection Timeout or Failure";
     /// The user has as many allocations as it may (RFC 8656 section 19).
     ALLOCATION_QUOTA_REACHED = 486, "Allocation Quota Reached";
     /// The server failed; the client may try again (RFC 8489 section 14.8).

@@ -34,6 +34,12 @@ impl Method {
     pub const CREATE_PERMISSION: Self = Self(0x008);
     /// RFC 8656 section 17.
     pub const CHANNEL_BIND: Self = Self(0x009);
+    /// RFC 6062 section 6.1.
+    pub const CONNECT: Self = Self(0x00a);
+    /// RFC 6062 section 6.1.
+    pub const CONNECTION_BIND: Self = Self(0x00b);
+    /// RFC 6062 section 6.1; only an indication.
+    pub const CONNECTION_ATTEMPT: Self = Self(0x00c);
 
     /// A short name for metrics; one of a fixed set.
     pub fn label(self) -> &'static str {
@@ -45,6 +51,9 @@ impl Method {
             Self::DATA => "data",
             Self::CREATE_PERMISSION => "create_permission",
             Self::CHANNEL_BIND => "channel_bind",
+            Self::CONNECT => "connect",
+            Self::CONNECTION_BIND => "connection_bind",
+            Self::CONNECTION_ATTEMPT => "connection_attempt",
             _ => "other",
         }
     }
@@ -96,6 +105,10 @@ mod tests {
         assert_eq!(message_type(Class::Error, Method::ALLOCATE), 0x0113);
         assert_eq!(message_type(Class::Indication, Method::SEND), 0x0016);
         assert_eq!(message_type(Class::Indication, Method::DATA), 0x0017);
+        // The numbers of RFC 6062 section 6.1.
+        assert_eq!(message_type(Class::Request, Method::CONNECT), 0x000a);
+        assert_eq!(message_type(Class::Request, Method::CONNECTION_BIND), 0x000b);
+        assert_eq!(message_type(Class::Indication, Method::CONNECTION_ATTEMPT), 0x001c);
     }
 
     #[test]

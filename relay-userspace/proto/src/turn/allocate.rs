@@ -6,8 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::allocation::{Allocation, FAMILIES, Relay, RelayOwner};
-use super::attributes::{MOBILITY_TICKET, Unknown};
+use super::allocation::{Allocation, FAMILIES, PeerTransport, Relay, RelayOwner};
+use super::attributes::Unknown;
 use super::config::Limits;
 use super::effect::{BindError, BindRequest, Effect, RelayId};
 use super::flow::{Base, Installed};
@@ -18,13 +18,16 @@ use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
 use crate::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, DontFragment, EvenPort, Lifetime, RequestedAddressFamily,
-    RequestedTransport, ReservationToken, XorMappedAddress, XorRelayedAddress,
+    AdditionalAddressFamily, AdditionalAddressFamilyOfCoturn, AddressErrorCode, Attribute, DontFragment, EvenPort,
+    Lifetime, MobilityTicket, RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,
+    XorRelayedAddress,
 };
 use crate::stun::{ErrorCode, MessageBuilder};
 
-/// IP protocol number of UDP, the only transport to peers.
+/// IP protocol number of UDP.
 const UDP: u8 = hairpin_common::wire::PROTOCOL_UDP;
+/// IP protocol number of TCP.
+const TCP: u8 = 6;
 /// How many ports are tried for one address. Ports that others hold are few, or there is something wrong.
 const ATTEMPTS: u8 = 16;
 /// How long a reserved port is kept (RFC 8656 section 7.2: at least 30 seconds).
@@ -35,10 +38,14 @@ const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 pub(super) struct PendingAllocate {
     reply: ReplyTo,
     username: Box<str>,
+    peers: PeerTransport,
+    wants_ticket: bool,
     lifetime: Duration,
     lease: Lease,
     /// The token that the next port is reserved under.
     token: Option<ReservationToken>,
+    /// Whether it takes a port that was reserved before.
+    redeems: bool,
     /// One, or two for a dual allocation, IPv4 first.
     slots: Vec<Slot>,
 }
@@ -54,7 +61,7 @@ enum Slot {
 /// Where a relayed transport address comes from.
 #[derive(Clone, Copy, Debug)]
 enum Wanted {
-    Port { address: RelayedAddr, parity: Parity },
+    Port { address: RelayedAddr, parity: Parity, peers: PeerTransport },
     Reserved(ReservationToken),
 }
 
@@ -79,24 +86,32 @@ impl Server {
         if is_tunneled(five_tuple.client.ip()) {
             return Err(ErrorCode::FORBIDDEN);
         }
-        let asked = self.what_is_asked(request)?;
+        let wants_ticket = self.wants_ticket(request)?;
+        let (peers, asked) = self.what_is_asked(request)?;
         let lifetime = request.optional::<Lifetime>()?;
-        if self.allocations.len() + self.pending.len() >= self.limits.allocations {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        let redeems = matches!(asked, Asked::Reserved(_));
+        let is_full = self.allocations.len() + self.pending.len() >= self.limits.allocations;
+        if is_full || self.redirect.is_draining() && !redeems {
+            return Err(self.no_room(&request.reply.five_tuple, redeems));
         }
         let (lease, token) = self.count(request.account, asked).ok_or(ErrorCode::ALLOCATION_QUOTA_REACHED)?;
 
         let slots = match asked {
             Asked::Reserved(token) => vec![self.bind_reserved(&request.reply, token)],
-            Asked::Single(family, parity) => vec![self.bind_port(&request.reply, family, parity, token)],
-            Asked::Dual(parity) => FAMILIES.map(|family| self.bind_port(&request.reply, family, parity, None)).to_vec(),
+            Asked::Single(family, parity) => vec![self.bind_port(&request.reply, family, parity, peers, token)],
+            Asked::Dual(parity) => {
+                FAMILIES.map(|family| self.bind_port(&request.reply, family, parity, peers, None)).to_vec()
+            }
         };
         let pending = PendingAllocate {
             reply: request.reply.clone(),
             username: request.username.into(),
+            peers,
+            wants_ticket,
             lifetime: granted(&self.limits, lifetime),
             lease,
             token,
+            redeems,
             slots,
         };
         if pending.is_waiting() {
@@ -105,24 +120,33 @@ impl Server {
         }
         // No socket can be had, so nothing was begun.
         self.abandon_token(pending.token);
-        Err(pending.failure())
+        Err(self.failure(&pending))
     }
 
     /// RFC 8656 section 7.2, steps 3 to 9, in this order.
-    fn what_is_asked(&self, request: &Request<'_>) -> Result<Asked, ErrorCode> {
-        // A server that knows mobility and does not allow it says so, rather than leaving the client without a ticket.
-        if request.message.find(MOBILITY_TICKET).is_some() {
-            return Err(ErrorCode::MOBILITY_FORBIDDEN);
+    fn what_is_asked(&self, request: &Request<'_>) -> Result<(PeerTransport, Asked), ErrorCode> {
+        let peers = match request.required()? {
+            RequestedTransport(UDP) => PeerTransport::Udp,
+            RequestedTransport(TCP) if self.tcp_relay => PeerTransport::Tcp,
+            RequestedTransport(_) => return Err(ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL),
+        };
+        if peers == PeerTransport::Tcp && !may_have_tcp(request) {
+            return Err(ErrorCode::BAD_REQUEST);
         }
-        let RequestedTransport(transport) = request.required()?;
-        if transport != UDP {
-            return Err(ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL);
-        }
+        Ok((peers, self.which_addresses(request)?))
+    }
+
+    fn which_addresses(&self, request: &Request<'_>) -> Result<Asked, ErrorCode> {
         // Served at every Send indication that asks for it, so there is nothing to promise.
         let _: Option<DontFragment> = request.optional()?;
         let even_port = request.optional::<EvenPort>()?;
         let requested = request.optional::<RequestedAddressFamily>()?;
-        let additional = request.optional::<AdditionalAddressFamily>()?;
+        let additional = match request.optional::<AdditionalAddressFamily>()? {
+            None => {
+                request.optional::<AdditionalAddressFamilyOfCoturn>()?.map(|other| AdditionalAddressFamily(other.0))
+            }
+            official => official,
+        };
         if let Some(token) = request.optional::<ReservationToken>()? {
             let alone = even_port.is_none() && requested.is_none() && additional.is_none();
             return if alone { Ok(Asked::Reserved(token)) } else { Err(ErrorCode::BAD_REQUEST) };
@@ -180,6 +204,7 @@ impl Server {
         reply: &ReplyTo,
         family: AddressFamily,
         parity: Parity,
+        peers: PeerTransport,
         token: Option<ReservationToken>,
     ) -> Slot {
         if !self.serves(family) {
@@ -190,8 +215,8 @@ impl Server {
             return Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
         };
         let relay = self.allocations.add_relay(RelayOwner::Pending(reply.five_tuple));
-        self.outbox.push(Effect::Bind { relay, request: bind_request(address, token) });
-        Slot::Waiting { relay, wanted: Wanted::Port { address, parity }, attempts: 1 }
+        self.outbox.push(Effect::Bind { relay, request: bind_request(address, peers, token) });
+        Slot::Waiting { relay, wanted: Wanted::Port { address, parity, peers }, attempts: 1 }
     }
 
     /// The driver has answered [`Effect::Bind`].
@@ -253,7 +278,7 @@ impl Server {
                 self.quotas.release(token);
                 Slot::Bound { relay, address }
             }
-            (Wanted::Port { address, parity }, Err(error)) => {
+            (Wanted::Port { address, parity, peers }, Err(error)) => {
                 let family = AddressFamily::of(address.ip());
                 self.release_ports(address, parity);
                 let reached = reply.five_tuple.server.ip();
@@ -263,8 +288,8 @@ impl Server {
                     self.allocations.remove_relay(relay);
                     return Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
                 };
-                self.outbox.push(Effect::Bind { relay, request: bind_request(address, token) });
-                Slot::Waiting { relay, wanted: Wanted::Port { address, parity }, attempts: attempts + 1 }
+                self.outbox.push(Effect::Bind { relay, request: bind_request(address, peers, token) });
+                Slot::Waiting { relay, wanted: Wanted::Port { address, parity, peers }, attempts: attempts + 1 }
             }
             (Wanted::Reserved(_), Err(_)) => {
                 self.allocations.remove_relay(relay);
@@ -282,12 +307,13 @@ impl Server {
         };
         let Some((_, first)) = pending.slots.iter().find_map(bound) else {
             self.abandon_token(pending.token);
-            return self.fail(&pending.reply, pending.failure(), Unknown::default());
+            return self.fail(&pending.reply, self.failure(&pending), Unknown::default());
         };
-        let PendingAllocate { reply, username, lifetime, lease, token, slots } = pending;
+        let PendingAllocate { reply, username, peers, wants_ticket, lifetime, lease, token, slots, .. } = pending;
 
         let expires = now + lifetime;
-        let mut allocation = Allocation::new(reply.five_tuple, username, lease);
+        let mut allocation = Allocation::new(reply.five_tuple, username, peers, lease);
+        allocation.ticket = wants_ticket.then(|| self.first_ticket());
         for (id, address) in slots.iter().filter_map(bound) {
             let relay = Relay { id, address, expires, installed: Installed::default() };
             allocation.set_relay(AddressFamily::of(address.ip()), relay);
@@ -313,16 +339,27 @@ impl Server {
 
         let relayed: Vec<XorRelayedAddress> =
             slots.iter().filter_map(bound).map(|(_, address)| XorRelayedAddress(self.public(address))).collect();
+        let ticket = self.ticket_of(allocation);
+        let ticket = ticket.as_ref().map(|ticket| MobilityTicket(ticket.as_bytes()));
         let mapped = XorMappedAddress(reply.five_tuple.client.socket());
         self.succeed(now, &reply, |response| {
             let response = relayed.iter().fold(response, MessageBuilder::with);
             let response =
                 response.with(&Lifetime(lifetime.as_secs() as u32)).with_option(token.as_ref()).with(&mapped);
+            let response = response.with_option(ticket.as_ref());
             slots.iter().fold(response, |response, slot| match *slot {
                 Slot::Failed { family, code } => response.with(&AddressErrorCode { family, code }),
                 Slot::Waiting { .. } | Slot::Bound { .. } => response,
             })
         });
+    }
+
+    /// What a request is answered that no socket could be had for.
+    fn failure(&self, pending: &PendingAllocate) -> ErrorCode {
+        match pending.failure() {
+            ErrorCode::INSUFFICIENT_CAPACITY => self.no_room(&pending.reply.five_tuple, pending.redeems),
+            code => code,
+        }
     }
 
     /// The address as the world sees it.
@@ -337,7 +374,7 @@ impl Server {
             let relay = match *slot {
                 Slot::Waiting { relay, wanted, .. } => {
                     match wanted {
-                        Wanted::Port { address, parity } => self.release_ports(address, parity),
+                        Wanted::Port { address, parity, .. } => self.release_ports(address, parity),
                         // Whether it was bound already is not known here, nor is it counted for anybody any more.
                         Wanted::Reserved(token) => self.end_reservation(token),
                     }
@@ -403,10 +440,19 @@ impl PendingAllocate {
     }
 }
 
-fn bind_request(address: RelayedAddr, token: Option<ReservationToken>) -> BindRequest {
-    match token {
-        Some(token) => BindRequest::Pair(address, token),
-        None => BindRequest::Port(address),
+/// What a relayed address of TCP asks of a request besides (RFC 6062 section 5.1): that the client speaks TCP or TLS,
+/// and nothing that is about datagrams.
+fn may_have_tcp(request: &Request<'_>) -> bool {
+    let about_datagrams = [DontFragment::TYPE, EvenPort::TYPE, ReservationToken::TYPE];
+    request.reply.five_tuple.transport.is_stream()
+        && about_datagrams.iter().all(|kind| request.message.find(*kind).is_none())
+}
+
+fn bind_request(address: RelayedAddr, peers: PeerTransport, token: Option<ReservationToken>) -> BindRequest {
+    match (peers, token) {
+        (PeerTransport::Tcp, _) => BindRequest::Stream(address),
+        (PeerTransport::Udp, Some(token)) => BindRequest::Pair(address, token),
+        (PeerTransport::Udp, None) => BindRequest::Port(address),
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::Instant;
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 use hashbrown::HashMap;
 
-use super::effect::{AllocationId, RelayId};
+use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
+use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
 use super::slab::Slab;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
@@ -28,17 +29,32 @@ impl ChannelNumber {
     }
 }
 
+/// What relayed transport addresses speak with peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PeerTransport {
+    Udp,
+    /// RFC 6062.
+    Tcp,
+}
+
 /// What a client has on the server. It has at least one relayed transport address, and ends with the last.
 #[derive(Debug)]
 pub(super) struct Allocation {
+    /// Where data for the client goes.
     pub(super) five_tuple: FiveTuple,
+    pub(super) presence: Presence,
+    /// Of a client that may move.
+    pub(super) ticket: Option<TicketState>,
     /// Who made it; only this user may change it.
     pub(super) username: Box<str>,
+    pub(super) peers: PeerTransport,
     relays: [Option<Relay>; 2],
     pub(super) permissions: HashMap<IpAddr, Permission>,
     pub(super) channels: HashMap<ChannelNumber, Channel>,
     /// Ordered, so that the channels to one IP address stand together.
     channels_by_peer: BTreeMap<PeerAddr, ChannelNumber>,
+    /// Of a TCP allocation: one at most for each peer (RFC 6062 section 3).
+    pub(super) connections: BTreeMap<PeerAddr, ConnectionId>,
     _lease: Lease,
 }
 
@@ -71,14 +87,18 @@ pub(super) struct Channel {
 }
 
 impl Allocation {
-    pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, lease: Lease) -> Self {
+    pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, peers: PeerTransport, lease: Lease) -> Self {
         Self {
             five_tuple,
+            presence: Presence::Here,
+            ticket: None,
             username,
+            peers,
             relays: [None; 2],
             permissions: HashMap::new(),
             channels: HashMap::new(),
             channels_by_peer: BTreeMap::new(),
+            connections: BTreeMap::new(),
             _lease: lease,
         }
     }
@@ -233,8 +253,10 @@ impl Allocations {
     }
 
     pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
-        if let Some(allocation) = self.by_id.remove(id) {
-            self.by_client.remove(&allocation.five_tuple);
+        let Some(allocation) = self.by_id.remove(id) else { return };
+        self.remove_client(&allocation.five_tuple, AllocationId(id));
+        if let Presence::Moving(to) = allocation.presence {
+            self.remove_client(&to, AllocationId(id));
         }
     }
 
@@ -250,6 +272,32 @@ impl Allocations {
     pub(super) fn of_client(&self, five_tuple: &FiveTuple) -> Option<(AllocationId, &Allocation)> {
         let id = *self.by_client.get(five_tuple)?;
         Some((id, self.find(id)?))
+    }
+
+    /// Whether a client has an allocation.
+    #[inline]
+    pub(super) fn is_client(&self, five_tuple: &FiveTuple) -> bool {
+        self.by_client.contains_key(five_tuple)
+    }
+
+    /// Whether a client has this allocation.
+    pub(super) fn has_client(&self, id: AllocationId, five_tuple: &FiveTuple) -> bool {
+        self.by_client.get(five_tuple) == Some(&id)
+    }
+
+    /// What comes from this five-tuple is the allocation's too.
+    pub(super) fn add_client(&mut self, five_tuple: FiveTuple, id: AllocationId) {
+        self.by_client.insert(five_tuple, id);
+    }
+
+    /// What comes from this five-tuple is no longer the allocation's. Returns whether it was.
+    pub(super) fn remove_client(&mut self, five_tuple: &FiveTuple, id: AllocationId) -> bool {
+        // A client that is lost may have left its address to another one.
+        let was_known = self.has_client(id, five_tuple);
+        if was_known {
+            self.by_client.remove(five_tuple);
+        }
+        was_known
     }
 
     /// Names a relayed transport address to be.

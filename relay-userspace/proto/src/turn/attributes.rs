@@ -2,21 +2,16 @@
 
 use crate::stun::Message;
 use crate::stun::attribute::{
-    Attribute, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime, Nonce, Realm,
-    RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes, Username, XorMappedAddress,
-    XorPeerAddress, XorRelayedAddress,
+    Attribute, ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime,
+    MappedAddress, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes,
+    Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
-
-/// MAPPED-ADDRESS, RFC 8489 section 14.1: understood, and of no use to a server.
-const MAPPED_ADDRESS: u16 = 0x0001;
-/// MOBILITY-TICKET, RFC 8016 section 3.1: need not be understood.
-pub(super) const MOBILITY_TICKET: u16 = 0x8030;
 
 /// Attributes below 0x8000 that are understood.
 ///
 /// One set for all methods: an attribute that is known but unexpected is ignored (RFC 8489 section 6.3).
 const KNOWN: &[u16] = &[
-    MAPPED_ADDRESS,
+    MappedAddress::TYPE,
     Username::TYPE,
     ErrorCodeAttribute::TYPE,
     UnknownAttributes::TYPE,
@@ -33,6 +28,7 @@ const KNOWN: &[u16] = &[
     DontFragment::TYPE,
     XorMappedAddress::TYPE,
     ReservationToken::TYPE,
+    ConnectionId::TYPE,
 ];
 
 /// How many types UNKNOWN-ATTRIBUTES lists at most: answers to strangers stay short.
@@ -47,8 +43,13 @@ pub(super) struct Unknown {
 
 impl Unknown {
     pub(super) fn of(message: &Message<'_>) -> Self {
+        Self::beyond(message, &[])
+    }
+
+    /// The same for a request that may have some attributes more.
+    pub(super) fn beyond(message: &Message<'_>, more: &[u16]) -> Self {
         let mut unknown = Self::default();
-        for kind in message.unknown_required(KNOWN) {
+        for kind in message.unknown_required(KNOWN).filter(|kind| !more.contains(kind)) {
             if unknown.len < LISTED && !unknown.types().contains(&kind.to_be_bytes()) {
                 unknown.types[unknown.len] = kind.to_be_bytes();
                 unknown.len += 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::allocation::ChannelNumber;
+use super::allocation::{ChannelNumber, PeerTransport};
 use super::effect::Now;
 use super::request::Request;
 use super::server::{Outcome, Server};
@@ -29,7 +29,8 @@ impl Server {
             return Err(ErrorCode::BAD_REQUEST);
         }
         let Some(allocation) = self.allocations.find(id) else { return Err(ErrorCode::ALLOCATION_MISMATCH) };
-        if !allocation.may_bind(number, peer) {
+        // Where the data has connections of its own, there is nothing to number (RFC 6062 section 3).
+        if allocation.peers == PeerTransport::Tcp || !allocation.may_bind(number, peer) {
             return Err(ErrorCode::BAD_REQUEST);
         }
         if allocation.relay(AddressFamily::of(peer.ip())).is_none() {

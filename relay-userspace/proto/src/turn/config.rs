@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::discovery::Discovery;
 use super::peer_policy::PeerPolicy;
 use super::port_pool::PortStripe;
 use super::quota::Quotas;
+use super::redirect::AlternateServer;
+use super::translation::Translation;
 
 /// Everything a [`Server`](super::Server) is told once.
 #[derive(Clone, Debug)]
@@ -25,12 +28,28 @@ pub struct ServerConfig {
     pub peer_policy: PeerPolicy,
     /// What relayed transport addresses are made of. The families that are served are those found here.
     pub relay_addresses: Vec<RelayAddress>,
+    /// How the world sees the addresses that clients reach the server at: those of listeners behind a 1:1 NAT.
+    pub translation: Translation,
+    /// NAT behaviour discovery (RFC 5780); without it, what its clients ask for is unknown.
+    pub discovery: Option<Discovery>,
+    /// Where to send clients that find no room here (RFC 8489 section 10). May hold this server too, so that many servers
+    /// can share one list.
+    pub alternates: Vec<AlternateServer>,
     /// This shard's ports.
     pub ports: PortStripe,
     /// How much there may be of everything.
     pub limits: Limits,
     /// Counts each user's allocations over all shards.
     pub quotas: Quotas,
+    /// Which shard this is, from 0. It is part of the names that clients may bring to another shard.
+    pub shard: u32,
+    /// How many shards there are.
+    pub shards: u32,
+    /// Whether relayed addresses of TCP may be allocated (RFC 6062).
+    pub tcp_relay: bool,
+    /// What mobility tickets are sealed with (RFC 8016): the same for all shards, since a client may come to another
+    /// one. Without a key no client may move.
+    pub mobility: Option<[u8; 32]>,
 }
 
 /// An address that relayed transport addresses are made of.
@@ -40,6 +59,13 @@ pub struct RelayAddress {
     pub bind: IpAddr,
     /// The address that clients are told: another one behind a 1:1 NAT, else the same.
     pub public: IpAddr,
+}
+
+impl From<IpAddr> for RelayAddress {
+    /// An address that is the same on both sides.
+    fn from(ip: IpAddr) -> Self {
+        Self { bind: ip, public: ip }
+    }
 }
 
 /// How much there may be of everything. All limits are finite.
@@ -61,6 +87,8 @@ pub struct Limits {
     pub permissions: usize,
     /// Channels of one allocation, those included that have expired and may not be bound anew yet.
     pub channels: usize,
+    /// Connections to peers of one TCP allocation, those included that are under way or wait for ConnectionBind.
+    pub connections: usize,
 }
 
 impl Default for Limits {
@@ -75,6 +103,7 @@ impl Default for Limits {
             allocations_per_user: 12_288,
             permissions: 1024,
             channels: 1024,
+            connections: 256,
         }
     }
 }

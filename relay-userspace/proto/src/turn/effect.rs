@@ -6,6 +6,7 @@ use std::time::Instant;
 use hairpin_common::wire::STUN_LEN;
 
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
+pub use crate::stun::attribute::ConnectionId;
 use crate::stun::attribute::ReservationToken;
 
 /// The time of an input, on both clocks.
@@ -43,6 +44,12 @@ pub enum Disposition<'p> {
     Forward(Forward<'p>),
     /// It was a message to the server. What is to be done about it, if anything, is in the queue of effects.
     Control,
+    /// It is a message for another shard, which alone knows what it is about. Nothing was done and nothing is
+    /// remembered; the driver gives it to that shard, a stream's together with the connection it came over.
+    Elsewhere {
+        /// The shard.
+        shard: u32,
+    },
     /// It is to be dropped.
     Discard(Discard),
 }
@@ -133,6 +140,10 @@ pub enum Discard {
     TooLong,
     /// An ICMP packet of a type that clients are not told.
     OtherIcmp,
+    /// Data in a message, of a client whose allocation has connections to its peers (RFC 6062).
+    TcpAllocation,
+    /// From a peer, for a client whose connection has ended and that has not come back yet (RFC 8016).
+    NoClient,
 }
 
 impl Discard {
@@ -150,6 +161,8 @@ impl Discard {
         Self::FamilyMismatch,
         Self::TooLong,
         Self::OtherIcmp,
+        Self::TcpAllocation,
+        Self::NoClient,
     ];
 
     /// The name in metrics.
@@ -167,6 +180,8 @@ impl Discard {
             Self::FamilyMismatch => "family_mismatch",
             Self::TooLong => "too_long",
             Self::OtherIcmp => "other_icmp",
+            Self::TcpAllocation => "tcp_allocation",
+            Self::NoClient => "no_client",
         }
     }
 }
@@ -199,6 +214,31 @@ pub enum Effect<'s> {
         /// Its token.
         token: ReservationToken,
     },
+    /// Open a TCP connection from a relayed address to a peer, then answer with `Server::peer_connected`, at once or
+    /// later. `Effect::CloseConnection` may come before the answer.
+    Connect {
+        /// The connection to be.
+        connection: ConnectionId,
+        /// The relayed address that it comes from.
+        relay: RelayId,
+        /// Where to.
+        peer: PeerAddr,
+    },
+    /// From now on the client's connection and the peer's carry bytes to each other as they are, beginning with what
+    /// the peer has sent already, and with what the client has sent behind its request. What the client sends is no
+    /// longer given to the server; when either side ends, so does the other, and `Server::connection_closed` is called.
+    Join {
+        /// The peer's connection.
+        connection: ConnectionId,
+        /// The client's connection: the one on which ConnectionBind came.
+        five_tuple: FiveTuple,
+    },
+    /// Close a peer's connection, or give up opening it, and close the client's connection that is joined to it, if
+    /// there is one. Nothing of it may be passed in any more.
+    CloseConnection {
+        /// The connection that was.
+        connection: ConnectionId,
+    },
     /// Traffic of this flow may be forwarded without asking, until `expires`. Given again whenever that changes, and
     /// before the response to the request that has changed it.
     ///
@@ -220,6 +260,24 @@ pub enum Effect<'s> {
         /// Its name.
         allocation: AllocationId,
     },
+    /// The client of an allocation has come back from another address (RFC 8016): what comes from `to` is the
+    /// allocation's too. What comes from `from` still is, until [`Effect::Left`] says otherwise.
+    Moved {
+        /// The allocation.
+        allocation: AllocationId,
+        /// Where the client was.
+        from: FiveTuple,
+        /// Where it is.
+        to: FiveTuple,
+    },
+    /// What comes from a five-tuple is no longer the allocation's, which goes on without it. For all five-tuples that
+    /// it still has when it ends, [`Effect::Freed`] says so.
+    Left {
+        /// The allocation.
+        allocation: AllocationId,
+        /// Where the client was.
+        five_tuple: FiveTuple,
+    },
     /// An allocation has ended; its name is free from now on.
     Freed {
         /// Its name.
@@ -236,6 +294,22 @@ pub enum BindRequest {
     Pair(RelayedAddr, ReservationToken),
     /// The socket that is kept under this token.
     Reserved(ReservationToken),
+    /// This address and port, of TCP: the socket listens, and connections to peers leave from the same address.
+    Stream(RelayedAddr),
+}
+
+/// Why there is no connection to a peer. The client is told the same in all cases (447, RFC 6062 section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The peer refused, or cannot be reached.
+    #[error("the peer cannot be connected to")]
+    Failed,
+    /// The system still knows an earlier connection between the same two addresses.
+    #[error("an earlier connection to the peer is not over yet")]
+    InUse,
+    /// No connection will work now: no more files.
+    #[error("no connection can be opened")]
+    Unavailable,
 }
 
 /// Why a socket could not be bound. Nothing is left bound or kept then, of a pair neither.

@@ -29,6 +29,7 @@ impl Server {
                 }
                 Timer::Channel(id, number) => self.channel_expired(now, id, number),
                 Timer::Reservation(token) => self.reservation_expired(token),
+                Timer::Connection(connection) => self.connection_expired(connection),
             }
         }
         self.retransmissions.forget_old(now);
@@ -63,6 +64,14 @@ impl Server {
         self.outbox.push(Effect::DropReservation { token });
     }
 
+    /// Ends all that a client has.
+    pub(super) fn end_allocation(&mut self, id: AllocationId) {
+        let families: Vec<_> = self.allocations.find(id).into_iter().flat_map(Allocation::families).collect();
+        for family in families {
+            self.end_relay(id, family);
+        }
+    }
+
     /// Ends a relayed transport address before its time.
     pub(super) fn end_relay(&mut self, id: AllocationId, family: AddressFamily) {
         if let Some(relay) = self.allocations.find(id).and_then(|allocation| allocation.relay(family)) {
@@ -71,9 +80,10 @@ impl Server {
         }
     }
 
-    /// Removes a relayed transport address whose timer is no longer set, with all permissions and channels of its
-    /// family; and with the last one the allocation.
+    /// Removes a relayed transport address whose timer is no longer set, with all permissions, channels and
+    /// connections of its family; and with the last one the allocation.
     fn remove_relay(&mut self, id: AllocationId, family: AddressFamily) {
+        self.end_connections(id, family);
         let Some(allocation) = self.allocations.find_mut(id) else { return };
         allocation.end_flows(id, family, &mut self.outbox);
         let Some(relay) = allocation.take_relay(family) else { return };
@@ -104,10 +114,7 @@ impl Server {
             self.abandon(&pending);
         }
         for id in self.allocations.ids() {
-            let families: Vec<_> = self.allocations.find(id).into_iter().flat_map(Allocation::families).collect();
-            for family in families {
-                self.end_relay(id, family);
-            }
+            self.end_allocation(id);
         }
         let reservations: Vec<_> = self.reservations.keys().copied().collect();
         for token in reservations {

@@ -3,6 +3,7 @@
 //! As in `relaying`, nothing here changes any state, and nothing is allocated.
 
 use super::effect::{Discard, IcmpError, Now, RelayId};
+use super::mobility::Presence;
 use super::server::Server;
 use crate::address::{AddressFamily, PeerAddr};
 use crate::stun::attribute::{Icmp, XorPeerAddress};
@@ -45,6 +46,9 @@ impl Server {
         let (_, allocation) = self.live_owner(now, relay)?;
         if !allocation.permits(peer.ip(), now.instant) {
             return Err(Discard::NoPermission);
+        }
+        if allocation.presence == Presence::Lost {
+            return Err(Discard::NoClient);
         }
         let five_tuple = allocation.five_tuple;
         let id = self.random.transaction_id();

@@ -3,8 +3,15 @@
 use crate::stun::{ErrorCode, Method};
 
 /// Methods with a count of their own; all others are counted together.
-const METHODS: [Method; 5] =
-    [Method::BINDING, Method::ALLOCATE, Method::REFRESH, Method::CREATE_PERMISSION, Method::CHANNEL_BIND];
+const METHODS: [Method; 7] = [
+    Method::BINDING,
+    Method::ALLOCATE,
+    Method::REFRESH,
+    Method::CREATE_PERMISSION,
+    Method::CHANNEL_BIND,
+    Method::CONNECT,
+    Method::CONNECTION_BIND,
+];
 /// Where all other methods are counted.
 const OTHER: usize = METHODS.len();
 /// The code of a success response, by the custom of HTTP.

@@ -2,22 +2,28 @@
 //!
 //! [`Server`] is the way in. What a datagram means is decided in the file of its kind: `authentication` lets a
 //! request in or challenges it, then one file for each method carries it out (`allocate`, `refresh`, `permission`,
-//! `channel_bind`), `relaying` moves application data, and `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the
-//! driver what of it may be forwarded without asking.
+//! `channel_bind`, `connection` for those of RFC 6062, `mobility` for RFC 8016); `binding` answers everybody, also those
+//! who probe their NAT (`discovery`); `redirect` sends clients to other servers; `relaying` moves application data, and
+//! `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be
+//! forwarded without asking.
 
 mod allocate;
 mod allocation;
 mod attributes;
 mod authentication;
+mod binding;
 mod channel_bind;
 mod classic;
 mod config;
+mod connection;
 mod credentials;
+mod discovery;
 mod effect;
 mod expiry;
 mod flow;
 mod icmp;
 mod message_counts;
+mod mobility;
 mod nonce;
 mod outbox;
 mod peer_policy;
@@ -25,23 +31,29 @@ mod permission;
 mod port_pool;
 mod quota;
 mod random;
+mod redirect;
 mod refresh;
 mod relaying;
 mod request;
 mod retransmission;
 mod server;
 mod slab;
+mod ticket;
 mod timer;
+mod translation;
 
 pub use config::{Limits, RelayAddress, ServerConfig};
 pub use credentials::Credentials;
+pub use discovery::{Discovery, DiscoveryError};
 pub use effect::{
-    AllocationId, BindError, BindRequest, Discard, Disposition, Effect, Flow, Forward, FrameHeader, IcmpError, Now,
-    RelayId, Scope,
+    AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Discard, Disposition, Effect, Flow, Forward,
+    FrameHeader, IcmpError, Now, RelayId, Scope,
 };
 pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;
 pub use port_pool::PortStripe;
 pub use quota::Quotas;
 pub use random::Random;
+pub use redirect::{AlternateError, AlternateServer, Encryption};
 pub use server::Server;
+pub use translation::{Translation, TranslationError};

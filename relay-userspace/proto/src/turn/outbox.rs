@@ -1,6 +1,7 @@
 //! Effects on their way to the driver.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::effect::Effect;
 use crate::address::FiveTuple;
@@ -11,6 +12,8 @@ use crate::address::FiveTuple;
 pub(super) struct Outbox {
     queue: VecDeque<Queued>,
     messages: Vec<u8>,
+    /// Since when effects wait that the driver does not know of.
+    hurry: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -37,8 +40,23 @@ impl Outbox {
         &self.messages[start..]
     }
 
+    /// Has the driver come for effects that it would not ask for: those of data, which is forwarded without looking
+    /// here.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.hurry.get_or_insert(now);
+    }
+
+    /// When the driver should have come.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.hurry
+    }
+
     pub(super) fn pop(&mut self) -> Option<Effect<'_>> {
-        Some(match self.queue.pop_front()? {
+        let Some(next) = self.queue.pop_front() else {
+            self.hurry = None;
+            return None;
+        };
+        Some(match next {
             Queued::Respond { five_tuple, start, end } => {
                 Effect::Respond { five_tuple, message: &self.messages[start..end] }
             }

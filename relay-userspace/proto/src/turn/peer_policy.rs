@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::config::RelayAddress;
 use crate::address::PeerAddr;
 
 /// What no peer is allowed to be unless the operator says so: addresses that mean this host, its own network, nobody,
@@ -50,7 +51,7 @@ const FORBIDDEN: [&str; 30] = [
 ///
 /// Built-in rules are the reserved ranges, and the relay's own addresses, each as a range of one: nobody reaches the
 /// host's own services through it. The exception is a relayed transport address of this relay, since two clients of
-/// one relay talk through both of theirs: a port of the relay range at a relay address is allowed like by a built-in
+/// one relay talk through both of theirs: a port of the relay range at a public relay address is allowed like by a built-in
 /// rule for this one address.
 ///
 /// An IPv6 address that carries an IPv4 address (mapped, compatible, NAT64, 6to4) is allowed if both are.
@@ -103,9 +104,17 @@ impl PeerPolicy {
         }
     }
 
-    /// Says what relayed transport addresses of this relay look like: bound and public addresses, and their ports.
-    pub fn set_relay(&mut self, addresses: Vec<IpAddr>, ports: RangeInclusive<u16>) {
-        self.relay_addresses = addresses;
+    /// Says what relayed transport addresses of this relay look like: their public addresses, and their ports.
+    ///
+    /// Behind a 1:1 NAT no client has ever been told the address that is bound to. Whoever names it means the host and
+    /// its services, so it is one of the host's own, of loopback too: all its ports are forbidden.
+    pub fn set_relay(&mut self, addresses: &[RelayAddress], ports: RangeInclusive<u16>) {
+        for RelayAddress { bind, public } in addresses {
+            if bind.to_canonical() != public.to_canonical() {
+                self.add(Rule { net: bind.to_canonical().into(), by_operator: false, allow: false });
+            }
+        }
+        self.relay_addresses = addresses.iter().map(|address| address.public.to_canonical()).collect();
         self.relay_ports = ports;
     }
 
@@ -335,7 +344,7 @@ mod tests {
         let mut policy = PeerPolicy::default();
         let relay = "10.0.0.5".parse().unwrap();
         policy.add_own_address(relay);
-        policy.set_relay(vec![relay], 49_152..=65_535);
+        policy.set_relay(&[RelayAddress { bind: relay, public: relay }], 49_152..=65_535);
         assert!(policy.permits(peer("10.0.0.5", 49_152)));
         assert!(!policy.permits(peer("10.0.0.5", 22)) && !policy.permits(peer("10.0.0.5", 3478)));
         assert!(!policy.permits(peer("10.0.0.6", 49_152)));
@@ -344,5 +353,25 @@ mod tests {
         assert!(policy.permits(peer("10.0.0.5", 49_152)), "a wider rule does not mean it");
         policy.deny(net("10.0.0.5/32"));
         assert!(!policy.permits(peer("10.0.0.5", 49_152)) && !policy.permits_address(relay));
+    }
+
+    #[test]
+    fn behind_a_nat_relayed_addresses_are_public_and_what_they_are_bound_to_is_the_hosts_own() {
+        let mut policy = PeerPolicy::default();
+        let [private, public] = ["10.0.0.5", "8.8.8.8"].map(|ip| ip.parse().unwrap());
+        let loopback = RelayAddress { bind: "127.0.0.1".parse().unwrap(), public: "8.8.4.4".parse().unwrap() };
+        policy.allow(net("10.0.0.0/8"));
+        policy.allow(net("127.0.0.0/8"));
+        policy.add_own_address(public);
+        policy.set_relay(&[RelayAddress { bind: private, public }, loopback], 49_152..=65_535);
+        assert!(policy.permits(peer("8.8.8.8", 49_152)) && policy.permits_address(public));
+        assert!(!policy.permits(peer("8.8.8.8", 22)));
+        for (ip, port) in [("10.0.0.5", 49_152), ("10.0.0.5", 22), ("::ffff:10.0.0.5", 49_152), ("127.0.0.1", 49_152)] {
+            assert!(!policy.permits(peer(ip, port)), "{ip} {port}");
+            assert!(!policy.permits_address(ip.parse().unwrap()), "{ip}");
+        }
+        assert!(policy.permits(peer("10.0.0.6", 22)) && policy.permits(peer("127.0.0.2", 22)));
+        policy.allow(net("10.0.0.5/32"));
+        assert!(policy.permits(peer("10.0.0.5", 22)), "an operator may open the host");
     }
 }

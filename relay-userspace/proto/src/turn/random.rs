@@ -34,6 +34,18 @@ impl RandomPool {
         ReservationToken(self.take())
     }
 
+    pub(super) fn ticket_nonce(&mut self) -> [u8; 12] {
+        self.take()
+    }
+
+    pub(super) fn serial(&mut self) -> u64 {
+        u64::from_be_bytes(self.take())
+    }
+
+    pub(super) fn number(&mut self) -> u32 {
+        u32::from_be_bytes(self.take())
+    }
+
     /// A number below `bound`, which must not be 0.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         // Of 64 random bits the bias is 2^-48 for as many values as there are ports.

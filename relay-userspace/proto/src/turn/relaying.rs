@@ -1,13 +1,15 @@
 //! Application data: ChannelData, Send and Data indications, datagrams of peers (RFC 8656 sections 11 and 12).
 //!
-//! Nothing here changes any state, and nothing is allocated. Every end of a lifetime is compared with `now`: a timer
+//! Nothing here changes any state, and nothing is allocated, save when a client that has moved sends its first data
+//! (`mobility`). Every end of a lifetime is compared with `now`: a timer
 //! that is late must not keep a door open.
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader};
 
-use super::allocation::{Allocation, ChannelNumber, RelayOwner};
+use super::allocation::{Allocation, ChannelNumber, PeerTransport, RelayOwner};
 use super::attributes::Unknown;
 use super::effect::{AllocationId, Discard, Disposition, Forward, FrameHeader, Now, RelayId};
+use super::mobility::Presence;
 use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr};
 use crate::stun::attribute::{Attribute, Data, DontFragment, XorPeerAddress};
@@ -19,7 +21,7 @@ const MAX_DATAGRAM: usize = 65_507;
 impl Server {
     /// ChannelData from a client (RFC 8656 section 12.5).
     pub(super) fn channel_data<'p>(
-        &self,
+        &mut self,
         now: Now,
         five_tuple: &FiveTuple,
         datagram: &'p [u8],
@@ -30,14 +32,15 @@ impl Server {
         // What stands behind the data is padding: not needed over UDP, but allowed.
         let payload = rest.get(..usize::from(header.length)).ok_or(Discard::MalformedChannelData)?;
 
-        let (id, allocation) = self.live_allocation(now, five_tuple)?;
+        let id = self.live_allocation(now, five_tuple)?;
+        let allocation = self.allocations.find(id).ok_or(Discard::NoAllocation)?;
         let peer = allocation.peer_of(number, now.instant).ok_or(Discard::NoChannel)?;
         to_peer(now, id, allocation, peer, payload, false)
     }
 
     /// A Send indication from a client (RFC 8656 section 11.2).
     pub(super) fn send_indication<'p>(
-        &self,
+        &mut self,
         now: Now,
         five_tuple: &FiveTuple,
         message: &Message<'p>,
@@ -52,10 +55,11 @@ impl Server {
         if peer.port() == 0 {
             return Err(Discard::BadIndication);
         }
-        let (id, allocation) = self.live_allocation(now, five_tuple)?;
+        let id = self.live_allocation(now, five_tuple)?;
         if !self.policy.permits(peer) {
             return Err(Discard::ForbiddenPeer);
         }
+        let allocation = self.allocations.find(id).ok_or(Discard::NoAllocation)?;
         to_peer(now, id, allocation, peer, payload, dont_fragment)
     }
 
@@ -70,6 +74,9 @@ impl Server {
         let (id, allocation) = self.live_owner(now, relay)?;
         if !allocation.permits(peer.ip(), now.instant) {
             return Err(Discard::NoPermission);
+        }
+        if allocation.presence == Presence::Lost {
+            return Err(Discard::NoClient);
         }
         let five_tuple = allocation.five_tuple;
         let (header, is_padded) = match allocation.channel_to(peer, now.instant) {
@@ -104,11 +111,16 @@ impl Server {
         if lives { Ok((id, allocation)) } else { Err(Discard::NoAllocation) }
     }
 
-    fn live_allocation(&self, now: Now, five_tuple: &FiveTuple) -> Result<(AllocationId, &Allocation), Discard> {
-        self.allocations
-            .of_client(five_tuple)
-            .filter(|(_, allocation)| allocation.is_live(now.instant))
-            .ok_or(Discard::NoAllocation)
+    /// The allocation of a client that sends data, unless its time is over.
+    fn live_allocation(&mut self, now: Now, five_tuple: &FiveTuple) -> Result<AllocationId, Discard> {
+        let (id, allocation) = self.allocations.of_client(five_tuple).ok_or(Discard::NoAllocation)?;
+        if !allocation.is_live(now.instant) {
+            return Err(Discard::NoAllocation);
+        }
+        if allocation.presence == Presence::Moving(*five_tuple) {
+            self.moved_for_good(now.instant, id);
+        }
+        Ok(id)
     }
 }
 
@@ -121,6 +133,9 @@ fn to_peer<'p>(
     payload: &'p [u8],
     dont_fragment: bool,
 ) -> Result<Forward<'p>, Discard> {
+    if allocation.peers == PeerTransport::Tcp {
+        return Err(Discard::TcpAllocation);
+    }
     let relay = allocation.relay_to(peer.ip(), now.instant).ok_or(Discard::FamilyMismatch)?;
     if !allocation.permits(peer.ip(), now.instant) {
         return Err(Discard::NoPermission);

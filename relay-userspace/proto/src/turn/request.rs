@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::attributes::Unknown;
 use super::effect::AllocationId;
+use super::redirect::Alternatives;
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::attribute::{Attribute, Software, UnknownAttributes};
@@ -68,17 +69,27 @@ impl Server {
                 .with_integrity(&reply.key)
                 .finish(reply.fingerprint);
         });
-        self.retransmissions.keep(now, reply.five_tuple, reply.id, reply.digest, response);
+        // In a stream nothing is lost, and nothing comes again.
+        if !reply.five_tuple.transport.is_stream() {
+            self.retransmissions.keep(now, reply.five_tuple, reply.id, reply.digest, response);
+        }
         self.counts.count_success(reply.method);
     }
 
     /// Answers a request that was not carried out.
     pub(super) fn fail(&mut self, reply: &ReplyTo, code: ErrorCode, unknown: Unknown) {
         let software = self.software.as_deref().map(Software);
+        let alternatives = match code {
+            ErrorCode::TRY_ALTERNATE => self.redirect.pick(&reply.five_tuple, &self.translation),
+            _ => Alternatives::default(),
+        };
         self.outbox.respond(reply.five_tuple, |buffer| {
             let unknown = (!unknown.is_empty()).then(|| UnknownAttributes(unknown.types()));
             MessageBuilder::error(buffer, reply.method, reply.id, code)
                 .with_option(unknown.as_ref())
+                .with_option(alternatives.first.as_ref())
+                .with_option(alternatives.second.as_ref())
+                .with_option(alternatives.domain.as_ref())
                 .with_option(software.as_ref())
                 .with_integrity(&reply.key)
                 .finish(reply.fingerprint);

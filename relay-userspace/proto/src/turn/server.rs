@@ -11,7 +11,9 @@ use super::allocation::{Allocations, RelayOwner};
 use super::attributes::Unknown;
 use super::authentication::{Authenticated, Authenticator, Refusal};
 use super::config::{Limits, RelayAddress, ServerConfig};
-use super::effect::{BindError, Discard, Disposition, Effect, IcmpError, Now, RelayId};
+use super::connection::Connection;
+use super::discovery::Discovery;
+use super::effect::{BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId};
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
@@ -19,20 +21,24 @@ use super::peer_policy::PeerPolicy;
 use super::port_pool::PortPool;
 use super::quota::Quotas;
 use super::random::{Random, RandomPool};
+use super::redirect::Redirect;
 use super::relaying::disposition;
 use super::request::{ReplyTo, Request};
 use super::retransmission::Retransmissions;
+use super::ticket::{SealedTicket, Tickets};
 use super::timer::Timers;
+use super::translation::Translation;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr, Transport};
-use crate::stun::attribute::{Lifetime, Nonce, Realm, ReservationToken, UnknownAttributes, XorMappedAddress};
+use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, Nonce, Realm, ReservationToken};
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method, ParseError};
 
 /// A TURN server (RFC 8489, RFC 8656), or one shard of it.
 ///
 /// It is driven from outside:
 ///
-/// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by
-///   [`Server::peer_error`], and comes out as what is to become of it;
+/// - each datagram, or each frame of a stream (see [`framing`](crate::framing)), goes in by
+///   [`Server::client_datagram`] or [`Server::peer_datagram`], each ICMP packet by [`Server::peer_error`], and comes
+///   out as what is to become of it;
 /// - after [`Disposition::Control`], and after every call of another kind, [`Server::poll_effect`] says what is to be
 ///   done, until it says `None`;
 /// - at the time that [`Server::poll_timeout`] gives, [`Server::handle_timeout`] is due.
@@ -41,18 +47,30 @@ use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method, ParseError}
 /// socket is closed, if there is one, and no answer is expected. Every relayed address that was bound is closed in the
 /// end.
 ///
+/// A connection of a relayed address to a peer (RFC 6062) begins with [`Effect::Connect`], which is answered by one
+/// [`Server::peer_connected`], or with [`Server::peer_accepted`]. It ends with [`Effect::CloseConnection`], or before
+/// that with [`Server::connection_closed`] or an error as the answer, and always before the relayed address does.
+///
 /// Nothing is remembered about a client that has not authenticated.
 pub struct Server {
     pub(super) authenticator: Authenticator,
     pub(super) software: Option<String>,
     pub(super) limits: Limits,
     pub(super) relay_addresses: Vec<RelayAddress>,
+    pub(super) translation: Translation,
+    pub(super) discovery: Option<Discovery>,
+    pub(super) redirect: Redirect,
     pub(super) policy: PeerPolicy,
     pub(super) quotas: Quotas,
     pub(super) ports: PortPool,
     pub(super) allocations: Allocations,
     pub(super) pending: HashMap<FiveTuple, PendingAllocate>,
     pub(super) reservations: HashMap<ReservationToken, Reservation>,
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) shard: u32,
+    pub(super) shards: u32,
+    pub(super) tcp_relay: bool,
+    pub(super) tickets: Option<Tickets>,
     pub(super) retransmissions: Retransmissions,
     pub(super) timers: Timers,
     pub(super) outbox: Outbox,
@@ -67,15 +85,23 @@ pub struct Server {
 pub(super) enum Outcome {
     /// It is answered without attributes of its own.
     Done,
-    /// It is answered with this lifetime.
-    Lifetime(Lifetime),
+    /// It is answered with this lifetime, and with a new ticket if it came with one.
+    Lifetime(Lifetime, Option<SealedTicket>),
+    /// It is answered without attributes of its own, and then the connection it came over carries a peer's bytes.
+    Join(ConnectionId),
     /// It is answered when the driver has done its part.
     Later,
 }
 
 impl Server {
     /// A server without any allocation. `random` must be cryptographically secure.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such shard as the configuration names.
     pub fn new(config: ServerConfig, random: Box<dyn Random + Send>) -> Self {
+        assert!(config.shard < config.shards, "shard {} of {}", config.shard, config.shards);
+        let mut random = RandomPool::new(random);
         Self {
             authenticator: Authenticator {
                 realm: config.realm,
@@ -86,15 +112,23 @@ impl Server {
             limits: config.limits,
             ports: PortPool::new(config.ports, &config.relay_addresses),
             relay_addresses: config.relay_addresses,
+            translation: config.translation,
+            discovery: config.discovery,
+            redirect: Redirect::new(config.alternates, &mut random),
             policy: config.peer_policy,
             quotas: config.quotas,
             allocations: Allocations::new(),
             pending: HashMap::new(),
             reservations: HashMap::new(),
+            connections: HashMap::new(),
+            shard: config.shard,
+            shards: config.shards,
+            tcp_relay: config.tcp_relay,
+            tickets: config.mobility.as_ref().map(Tickets::new),
             retransmissions: Retransmissions::default(),
             timers: Timers::default(),
             outbox: Outbox::default(),
-            random: RandomPool::new(random),
+            random,
             counts: MessageCounts::default(),
             frame: Vec::new(),
         }
@@ -156,16 +190,31 @@ impl Server {
         }
     }
 
-    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends.
-    pub fn client_lost(&mut self, five_tuple: &FiveTuple) {
+    /// Takes the answer to [`Effect::Connect`]: whether there is a connection to the peer now.
+    pub fn peer_connected(&mut self, now: Now, connection: ConnectionId, result: Result<(), ConnectError>) {
+        self.connect_done(now.instant, connection, result);
+    }
+
+    /// Takes a connection that a peer has made to a relayed address of TCP, and names it. `None` says that it is to be
+    /// closed at once: there is no permission for the peer, or no room, or a connection to the same peer.
+    pub fn peer_accepted(&mut self, now: Now, relay: RelayId, peer: PeerAddr) -> Option<ConnectionId> {
+        self.accept(now, relay, peer)
+    }
+
+    /// Learns that a connection to a peer has ended, and the client's connection that was joined to it: either side has
+    /// closed it, and the driver has closed the other.
+    pub fn connection_closed(&mut self, _now: Now, connection: ConnectionId) {
+        self.forget_connection(connection);
+    }
+
+    /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends, except for the
+    /// allocation of a client that has a ticket to come back with (RFC 8016). Not meant for a connection that
+    /// [`Effect::Join`] has joined to a peer's, which is no longer the server's.
+    pub fn client_lost(&mut self, now: Now, five_tuple: &FiveTuple) {
         if let Some(pending) = self.pending.remove(five_tuple) {
             self.abandon(&pending);
         }
-        if let Some((id, allocation)) = self.allocations.of_client(five_tuple) {
-            for family in allocation.families() {
-                self.end_relay(id, family);
-            }
-        }
+        self.lose_client(now.instant, five_tuple);
     }
 
     /// Ends all whose time has come.
@@ -175,12 +224,23 @@ impl Server {
 
     /// When [`Server::handle_timeout`] is due; `None` if nothing waits.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.outbox.due()).min()
     }
 
     /// The next thing to be done. A response must be sent before anything else is given to the server.
     pub fn poll_effect(&mut self) -> Option<Effect<'_>> {
         self.outbox.pop()
+    }
+
+    /// Sends clients that would allocate to other servers, or takes them again. What is there goes on: allocations and
+    /// their requests, Binding, and the allocation of a port that was reserved.
+    pub fn set_draining(&mut self, draining: bool) {
+        self.redirect.set_draining(draining);
+    }
+
+    /// Whether no new allocation is made.
+    pub fn is_draining(&self) -> bool {
+        self.redirect.is_draining()
     }
 
     /// Frees every allocation and every reservation. The effects say what is to be closed.
@@ -191,7 +251,7 @@ impl Server {
     /// Whether a client has an allocation: whether anybody vouches for what comes from there.
     #[inline]
     pub fn has_allocation(&self, five_tuple: &FiveTuple) -> bool {
-        self.allocations.of_client(five_tuple).is_some()
+        self.allocations.is_client(five_tuple)
     }
 
     /// How many allocations there are.
@@ -216,10 +276,16 @@ impl Server {
         match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => disposition(self.send_indication(now, &five_tuple, message)),
             (Class::Request, method) => {
+                if let Some(shard) = self.elsewhere(&five_tuple, message) {
+                    return Disposition::Elsewhere { shard };
+                }
                 self.counts.count_request(method);
                 match method {
                     Method::BINDING => self.binding(five_tuple, message),
                     Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
+                        self.request(now, five_tuple, message, datagram);
+                    }
+                    Method::CONNECT | Method::CONNECTION_BIND if self.tcp_relay => {
                         self.request(now, five_tuple, message, datagram);
                     }
                     _ => return Disposition::Discard(Discard::Unexpected),
@@ -227,28 +293,6 @@ impl Server {
                 Disposition::Control
             }
             _ => Disposition::Discard(Discard::Unexpected),
-        }
-    }
-
-    /// Binding (RFC 8489 section 12): for everybody, and therefore as short as can be.
-    fn binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>) {
-        let (id, fingerprint) = (message.transaction_id(), message.has_fingerprint());
-        let unknown = Unknown::of(message);
-        if unknown.is_empty() {
-            self.outbox.respond(five_tuple, |buffer| {
-                MessageBuilder::new(buffer, Class::Success, Method::BINDING, id)
-                    .with(&XorMappedAddress(five_tuple.client.socket()))
-                    .finish(fingerprint);
-            });
-            self.counts.count_success(Method::BINDING);
-        } else {
-            let code = ErrorCode::UNKNOWN_ATTRIBUTE;
-            self.outbox.respond(five_tuple, |buffer| {
-                MessageBuilder::error(buffer, Method::BINDING, id, code)
-                    .with(&UnknownAttributes(unknown.types()))
-                    .finish(fingerprint);
-            });
-            self.counts.count_error(Method::BINDING, code);
         }
     }
 
@@ -263,7 +307,7 @@ impl Server {
             self.counts.count_success(method);
             return;
         }
-        let established = self.allocations.of_client(&five_tuple).map(|(_, allocation)| &*allocation.username);
+        let established = self.established(&five_tuple, message);
         let authenticated = self.authenticator.authenticate(now, five_tuple.client, message, established);
         let Authenticated { username, credential } = match authenticated {
             Ok(authenticated) => authenticated,
@@ -288,6 +332,8 @@ impl Server {
                 Method::ALLOCATE => self.allocate(&request),
                 Method::REFRESH => self.refresh(now, &request),
                 Method::CREATE_PERMISSION => self.create_permission(now, &request),
+                Method::CONNECT => self.connect(now, &request),
+                Method::CONNECTION_BIND => self.connection_bind(&request),
                 _ => self.channel_bind(now, &request),
             }
         } else {
@@ -295,12 +341,50 @@ impl Server {
         };
         match outcome {
             Ok(Outcome::Done) => self.succeed(now.instant, &request.reply, |response| response),
-            Ok(Outcome::Lifetime(lifetime)) => {
-                self.succeed(now.instant, &request.reply, |response| response.with(&lifetime));
+            Ok(Outcome::Lifetime(lifetime, ticket)) => {
+                let ticket = ticket.as_ref().map(|ticket| MobilityTicket(ticket.as_bytes()));
+                self.succeed(now.instant, &request.reply, |response| {
+                    response.with(&lifetime).with_option(ticket.as_ref())
+                });
+            }
+            Ok(Outcome::Join(connection)) => {
+                self.succeed(now.instant, &request.reply, |response| response);
+                self.outbox.push(Effect::Join { connection, five_tuple });
             }
             Ok(Outcome::Later) => {}
             Err(code) => self.fail(&request.reply, code, unknown),
         }
+    }
+
+    /// The shard that a request is for, if it is not this one. Anybody may ask.
+    fn elsewhere(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<u32> {
+        match message.method() {
+            Method::CONNECTION_BIND if self.tcp_relay && five_tuple.transport.is_stream() => {
+                let connection: ConnectionId = message.attribute().ok()??;
+                Some(connection.shard(self.shards)).filter(|shard| *shard != self.shard)
+            }
+            // One of a shard that there is no longer finds no allocation here.
+            Method::REFRESH => {
+                let ticket = self.ticket_in(message)?;
+                Some(ticket.shard).filter(|shard| *shard != self.shard && *shard < self.shards)
+            }
+            _ => None,
+        }
+    }
+
+    /// The username that the allocation was made with that a request is about.
+    fn established(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<&str> {
+        let allocation = match message.method() {
+            Method::CONNECTION_BIND => {
+                let connection: ConnectionId = message.attribute().ok()??;
+                self.allocations.find(self.connections.get(&connection)?.allocation)?
+            }
+            Method::REFRESH if message.find(MobilityTicket::TYPE).is_some() => {
+                self.of_ticket(&self.ticket_in(message)?)?
+            }
+            _ => self.allocations.of_client(five_tuple)?.1,
+        };
+        Some(&*allocation.username)
     }
 
     /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::allocation::ChannelNumber;
-use super::effect::{AllocationId, RelayId};
+use super::effect::{AllocationId, ConnectionId, RelayId};
 use crate::stun::attribute::ReservationToken;
 
 /// What a deadline is for.
@@ -19,6 +19,8 @@ pub(super) enum Timer {
     Channel(AllocationId, ChannelNumber),
     /// A reserved port is no longer kept.
     Reservation(ReservationToken),
+    /// A connection to a peer has not come about, or was not bound, for too long.
+    Connection(ConnectionId),
 }
 
 /// All deadlines, ordered. Whoever moves or ends a deadline takes the old one out, so none is ever left over: memory

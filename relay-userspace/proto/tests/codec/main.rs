@@ -2,6 +2,7 @@
 
 mod interop;
 mod noise;
+mod plain_attributes;
 mod reserved;
 mod round_trip;
 mod vectors;

@@ -2,8 +2,8 @@
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
-    AddressErrorCode, Attribute, ChannelNumberAttribute, ErrorCodeAttribute, EvenPort, Icmp, RequestedAddressFamily,
-    RequestedTransport, XorPeerAddress,
+    AddressErrorCode, Attribute, ChangeRequest, ChannelNumberAttribute, ErrorCodeAttribute, EvenPort, Icmp,
+    MappedAddress, RequestedAddressFamily, RequestedTransport, ResponsePort, XorPeerAddress,
 };
 use hairpin_proto::stun::{ErrorCode, TransactionId};
 
@@ -24,6 +24,9 @@ fn check<A: for<'a> Attribute<'a> + PartialEq + std::fmt::Debug>(attribute: &A, 
 fn reserved_bits_are_zero_and_are_ignored() {
     check(&XorPeerAddress("192.0.2.1:53".parse().unwrap()), &[0xff]);
     check(&XorPeerAddress("[2001:db8::1]:53".parse().unwrap()), &[0xff]);
+    check(&MappedAddress("192.0.2.1:53".parse().unwrap()), &[0xff]);
+    check(&ChangeRequest { ip: true, port: false }, &[0xff, 0xff, 0xff, 0xf9]);
+    check(&ResponsePort(53), &[0, 0, 0xff, 0xff]);
     check(&ChannelNumberAttribute(0x4000), &[0, 0, 0xff, 0xff]);
     check(&RequestedTransport(17), &[0, 0xff, 0xff, 0xff]);
     check(&RequestedAddressFamily(Ok(AddressFamily::V6)), &[0, 0xff, 0xff, 0xff]);

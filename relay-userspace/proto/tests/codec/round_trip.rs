@@ -122,6 +122,9 @@ fn methods() -> impl Strategy<Value = Method> {
         Method::DATA,
         Method::CREATE_PERMISSION,
         Method::CHANNEL_BIND,
+        Method::CONNECT,
+        Method::CONNECTION_BIND,
+        Method::CONNECTION_ATTEMPT,
     ])
 }
 

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use hairpin_proto::stun::attribute::{Icmp, Nonce, Realm, Software, Username, XorMappedAddress};
+use hairpin_proto::stun::attribute::{
+    AttributeError, ConnectionId, Icmp, MobilityTicket, Nonce, Realm, Software, Username, XorMappedAddress,
+};
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 /// The short-term password of sections 2.1 to 2.3.
@@ -115,4 +117,22 @@ fn type_and_code_of_icmp_have_seven_bits_and_nine() {
     buffer[24..26].fill(0xff);
     let message = Message::parse(&buffer).unwrap();
     assert_eq!(message.attribute(), Ok(Some(Icmp { kind: 3, code: 4, error_data: 1400 })));
+}
+
+#[test]
+fn a_connection_id_is_four_bytes_and_a_ticket_whatever_its_maker_likes() {
+    let mut bytes = Vec::new();
+    MessageBuilder::new(&mut bytes, Class::Request, Method::CONNECTION_BIND, TransactionId([1; 12]))
+        .with(&ConnectionId(0x0102_0304))
+        .with(&MobilityTicket(b"ticket"))
+        .finish(false);
+    let expected = [0, 0x2a, 0, 4, 1, 2, 3, 4, 0x80, 0x30, 0, 6, b't', b'i', b'c', b'k', b'e', b't', 0, 0];
+    assert_eq!((&bytes[..2], &bytes[20..]), (&[0, 0x0b][..], &expected[..]));
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!(message.attribute(), Ok(Some(ConnectionId(0x0102_0304))));
+    assert_eq!(message.attribute(), Ok(Some(MobilityTicket(b"ticket"))));
+    bytes[23] = 3;
+    bytes[27] = 0;
+    let message = Message::parse(&bytes).unwrap();
+    assert_eq!(message.attribute::<ConnectionId>(), Err(AttributeError::Length(0x002a)));
 }

@@ -185,29 +185,6 @@ fn dont_fragment_is_served() {
         .expect_success(&client);
 }
 
-struct MobilityTicket;
-
-impl Attribute<'_> for MobilityTicket {
-    const TYPE: u16 = 0x8030;
-
-    fn decode(_: &[u8], _: &TransactionId) -> Result<Self, AttributeError> {
-        Ok(Self)
-    }
-
-    fn encode(&self, _: &mut Vec<u8>, _: &TransactionId) {}
-}
-
-#[test]
-fn mobility_is_forbidden() {
-    let mut relay = Relay::default();
-    let mut client = Client::alice(AT);
-    relay
-        .request(&mut client, Method::ALLOCATE, |request| request.with(&UDP).with(&MobilityTicket))
-        .expect_error(&client, 405);
-    relay.allocate(&mut client);
-    relay.request(&mut client, Method::REFRESH, |request| request.with(&MobilityTicket)).expect_error(&client, 405);
-}
-
 #[test]
 fn an_even_port_is_even() {
     let mut relay = Relay::default();

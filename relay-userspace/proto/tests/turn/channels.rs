@@ -6,7 +6,7 @@ use hairpin_proto::stun::attribute::{ChannelNumberAttribute, RequestedAddressFam
 use hairpin_proto::turn::{Discard, Disposition, Flow, Forward, RelayId};
 
 use crate::harness::{
-    Client, Event, RELAY_V4, Relay, UDP, channel, channel_data, config, delivered, dropped, framed, permission, socket,
+    Client, Event, PUBLIC_V4, Relay, UDP, channel, channel_data, config, delivered, dropped, framed, permission, socket,
 };
 
 const AT: &str = "203.0.113.7:41000";
@@ -114,7 +114,7 @@ fn a_channel_is_refused_as_a_permission_would_be() {
     relay.bind_channel(&mut client, 0x4000, "[2001:db8::1]:53").expect_error(&client, 443);
     relay.bind_channel(&mut client, 0x4000, "127.0.0.1:53").expect_error(&client, 403);
     relay.bind_channel(&mut client, 0x4000, "[::ffff:127.0.0.1]:53").expect_error(&client, 403);
-    relay.bind_channel(&mut client, 0x4000, &format!("{RELAY_V4}:3478")).expect_error(&client, 403);
+    relay.bind_channel(&mut client, 0x4000, &format!("{PUBLIC_V4}:3478")).expect_error(&client, 403);
     let mut nobody = Client::alice("203.0.113.9:1");
     relay.bind_channel(&mut nobody, 0x4000, PEER).expect_error(&nobody, 437);
 }

@@ -2,7 +2,8 @@
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, EvenPort, Lifetime, RequestedAddressFamily,
+    AdditionalAddressFamily, AdditionalAddressFamilyOfCoturn, AddressErrorCode, EvenPort, Lifetime,
+    RequestedAddressFamily,
 };
 use hairpin_proto::stun::{ErrorCode, Method};
 use hairpin_proto::turn::{Discard, RelayId, Scope};
@@ -48,6 +49,22 @@ fn both_families_are_told_ipv4_first() {
     assert_eq!(ips, [PUBLIC_V4, RELAY_V6]);
     assert_eq!(answer.message().attribute::<AddressErrorCode>(), Ok(None));
     assert_eq!((relay.server.allocations(), relay.sockets.len(), relay.quotas.in_use()), (1, 2, 1));
+    relay.shut_down();
+}
+
+/// Who asks by the other number refreshes one family or the other, and gives up at 443.
+#[test]
+fn both_families_are_had_by_the_number_of_coturn_too() {
+    let mut relay = Relay::default();
+    let mut client = Client::alice(AT);
+    let dual = AdditionalAddressFamilyOfCoturn(Ok(AddressFamily::V6));
+    let answer = relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP).with(&dual));
+    answer.expect_success(&client);
+    let ips: Vec<_> = answer.relayed().iter().map(|address| address.ip().to_string()).collect();
+    assert_eq!(ips, [PUBLIC_V4, RELAY_V6]);
+    for family in [V4, V6] {
+        relay.request(&mut client, Method::REFRESH, |request| request.with(&family)).expect_success(&client);
+    }
     relay.shut_down();
 }
 

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr, ServerAddr, Transport};
 use hairpin_proto::stun::attribute::{
-    ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
-    XorRelayedAddress,
+    ErrorCodeAttribute, Lifetime, MobilityTicket, Nonce, Realm, RequestedTransport, ReservationToken, Username,
+    XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    AllocationId, BindError, BindRequest, Credentials, Discard, Disposition, Effect, Flow, Forward, Limits, Now,
-    PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Scope, Server, ServerConfig,
+    AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Credentials, Discard, Disposition, Effect, Flow,
+    Forward, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Scope, Server, ServerConfig,
+    Translation,
 };
 
 pub(crate) const REALM: &str = "example.org";
@@ -22,6 +23,7 @@ pub(crate) const RELAY_V4: &str = "192.0.2.15";
 pub(crate) const PUBLIC_V4: &str = "198.51.100.15";
 pub(crate) const RELAY_V6: &str = "2001:db8::15";
 pub(crate) const UDP: RequestedTransport = RequestedTransport(17);
+pub(crate) const TCP: RequestedTransport = RequestedTransport(6);
 
 /// An effect that outlives the next input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,26 @@ pub(crate) enum Event {
     Remove(Flow),
     Allocated(AllocationId),
     Freed(AllocationId),
+    Connect(ConnectionId, RelayId, PeerAddr),
+    Join(ConnectionId, FiveTuple),
+    CloseConnection(ConnectionId),
+    Moved(AllocationId, FiveTuple, FiveTuple),
+    Left(AllocationId, FiveTuple),
+}
+
+/// What the driver knows of a connection to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connection {
+    pub(crate) relay: RelayId,
+    pub(crate) peer: PeerAddr,
+    pub(crate) stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Opening,
+    Open,
+    Joined(FiveTuple),
 }
 
 /// What the test driver has been told, and a server to drive. It checks the rules that every driver relies on.
@@ -44,6 +66,9 @@ pub(crate) struct Relay {
     /// Open sockets.
     pub(crate) sockets: BTreeMap<RelayId, RelayedAddr>,
     pub(crate) reserved: BTreeMap<ReservationToken, RelayedAddr>,
+    /// Those sockets that listen.
+    pub(crate) streams: BTreeSet<RelayId>,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) flows: BTreeMap<Place, (Flow, Instant)>,
     pub(crate) allocations: BTreeSet<AllocationId>,
     /// Ports that somebody else has bound.
@@ -117,7 +142,7 @@ pub(crate) fn config() -> ServerConfig {
     // The tests speak of peers in the documentation prefix.
     peer_policy.allow("2001:db8::/32".parse().unwrap());
     peer_policy.add_own_address(RELAY_V6.parse().unwrap());
-    peer_policy.set_relay(relay_addresses.iter().map(|address| address.bind).collect(), 49_152..=65_535);
+    peer_policy.set_relay(&relay_addresses, 49_152..=65_535);
     ServerConfig {
         realm: REALM.to_owned(),
         software: Some("hairpin test".to_owned()),
@@ -126,9 +151,16 @@ pub(crate) fn config() -> ServerConfig {
         nonce_lifetime: Duration::from_secs(3600),
         peer_policy,
         relay_addresses,
+        translation: Translation::default(),
+        discovery: None,
+        alternates: Vec::new(),
         ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
         quotas: Quotas::default(),
+        shard: 0,
+        shards: 1,
+        tcp_relay: false,
+        mobility: None,
     }
 }
 
@@ -146,6 +178,8 @@ impl Relay {
             now: Now { instant: Instant::now(), unix: 1_700_000_000 },
             sockets: BTreeMap::new(),
             reserved: BTreeMap::new(),
+            streams: BTreeSet::new(),
+            connections: BTreeMap::new(),
             flows: BTreeMap::new(),
             allocations: BTreeSet::new(),
             taken: BTreeSet::new(),
@@ -198,6 +232,11 @@ impl Relay {
                 Effect::RemoveFlow { flow } => Event::Remove(flow),
                 Effect::Allocated { allocation } => Event::Allocated(allocation),
                 Effect::Freed { allocation } => Event::Freed(allocation),
+                Effect::Connect { connection, relay, peer } => Event::Connect(connection, relay, peer),
+                Effect::Join { connection, five_tuple } => Event::Join(connection, five_tuple),
+                Effect::CloseConnection { connection } => Event::CloseConnection(connection),
+                Effect::Moved { allocation, from, to } => Event::Moved(allocation, from, to),
+                Effect::Left { allocation, five_tuple } => Event::Left(allocation, five_tuple),
             };
             self.carry_out(&event);
             events.push(event);
@@ -221,6 +260,9 @@ impl Relay {
                 let closed = self.sockets.remove(relay);
                 let left = self.flows.values().find(|(flow, _)| Some(flow.relayed) == closed);
                 assert_eq!(left, None, "a flow outlives its socket");
+                self.streams.remove(relay);
+                let left = self.connections.iter().find(|(_, connection)| connection.relay == *relay);
+                assert_eq!(left, None, "a connection outlives its relayed address");
             }
             Event::DropReservation(token) => {
                 self.reserved.remove(token);
@@ -251,6 +293,27 @@ impl Relay {
                 let left = self.flows.values().find(|(flow, _)| flow.allocation == *allocation);
                 assert_eq!(left, None, "a flow outlives its allocation");
             }
+            Event::Moved(allocation, ..) => {
+                assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's");
+            }
+            Event::Left(allocation, five_tuple) => {
+                assert!(self.allocations.contains(allocation), "{allocation:?} is nobody's");
+                let left = self.flows.values().find(|(flow, _)| flow.five_tuple == *five_tuple);
+                assert_eq!(left, None, "a flow of {five_tuple:?} is left");
+            }
+            Event::Connect(id, relay, peer) => {
+                assert!(self.streams.contains(relay), "{relay:?} does not speak TCP");
+                let connection = Connection { relay: *relay, peer: *peer, stage: Stage::Opening };
+                self.add_connection(*id, connection);
+            }
+            Event::Join(id, five_tuple) => {
+                let connection = self.connections.get_mut(id).expect("what is joined is there");
+                assert_eq!(connection.stage, Stage::Open, "{id:?} cannot be joined");
+                connection.stage = Stage::Joined(*five_tuple);
+            }
+            Event::CloseConnection(id) => {
+                assert!(self.connections.remove(id).is_some(), "{id:?} is closed twice");
+            }
         }
     }
 
@@ -267,6 +330,9 @@ impl Relay {
         };
         if let Ok(address) = result {
             assert!(self.sockets.insert(relay, address).is_none(), "{relay:?} is bound twice");
+            if matches!(request, BindRequest::Stream(_)) {
+                self.streams.insert(relay);
+            }
         }
         self.server.relay_bound(self.now, relay, result);
     }
@@ -281,7 +347,7 @@ impl Relay {
             if taken { Err(BindError::InUse) } else { Ok(address) }
         };
         match request {
-            BindRequest::Port(address) => free(self, address),
+            BindRequest::Port(address) | BindRequest::Stream(address) => free(self, address),
             BindRequest::Pair(address, token) => {
                 assert!(address.port().is_multiple_of(2), "{address} is not even");
                 let next = RelayedAddr::new(SocketAddr::new(address.ip(), address.port() + 1));
@@ -292,6 +358,37 @@ impl Relay {
             }
             BindRequest::Reserved(token) => self.reserved.remove(&token).ok_or(BindError::NoReservation),
         }
+    }
+
+    fn add_connection(&mut self, id: ConnectionId, connection: Connection) {
+        let same = |known: &Connection| (known.relay, known.peer) == (connection.relay, connection.peer);
+        assert!(!self.connections.values().any(same), "two connections to the same peer");
+        assert!(self.connections.insert(id, connection).is_none(), "{id:?} is in use");
+    }
+
+    /// A peer connects to a relayed address.
+    pub(crate) fn peer_connects(&mut self, relay: RelayId, peer: &str) -> Option<ConnectionId> {
+        let peer = PeerAddr::new(socket(peer));
+        let id = self.server.peer_accepted(self.now, relay, peer)?;
+        self.add_connection(id, Connection { relay, peer, stage: Stage::Open });
+        Some(id)
+    }
+
+    /// An attempt to connect has come to its end.
+    pub(crate) fn connected(&mut self, id: ConnectionId, result: Result<(), ConnectError>) -> Vec<Event> {
+        match result {
+            Ok(()) => self.connections.get_mut(&id).expect("it was under way").stage = Stage::Open,
+            Err(_) => drop(self.connections.remove(&id).expect("it was under way")),
+        }
+        self.server.peer_connected(self.now, id, result);
+        self.drain()
+    }
+
+    /// A connection ends, at either side.
+    pub(crate) fn disconnected(&mut self, id: ConnectionId) -> Vec<Event> {
+        self.connections.remove(&id).expect("it was there");
+        self.server.connection_closed(self.now, id);
+        self.drain()
     }
 
     /// Gives a datagram to the server that is not to be forwarded, and returns all effects.
@@ -364,7 +461,8 @@ impl Relay {
         let at = events.iter().position(|event| matches!(event, Event::Response(_))).expect("no answer");
         assert_eq!(events.remove(at), Event::Response(client.five_tuple.client));
         assert!(!events.iter().any(|event| matches!(event, Event::Response(_))), "two answers");
-        assert_eq!(events[at..], [], "what a request has changed is told before its answer");
+        let late = events[at..].iter().find(|event| !matches!(event, Event::Join(..)));
+        assert_eq!(late, None, "what a request has changed is told before its answer");
         let answer = Answer { bytes: self.responses.pop().expect("there was a response"), events };
         let request = Message::parse(datagram).unwrap();
         let response = answer.message();
@@ -416,6 +514,7 @@ impl Relay {
         self.drain();
         assert_eq!(self.sockets, BTreeMap::new(), "a socket is left");
         assert_eq!(self.reserved, BTreeMap::new(), "a reserved socket is left");
+        assert_eq!(self.connections, BTreeMap::new(), "a connection is left");
         assert_eq!(self.flows, BTreeMap::new(), "a flow is left");
         assert_eq!(self.allocations, BTreeSet::new(), "an allocation was not freed");
         assert_eq!(self.server.allocations(), 0);
@@ -448,6 +547,18 @@ impl Client {
             nonce: String::new(),
             fingerprint: false,
         }
+    }
+
+    /// The same user, at another address, where the old nonce is not good.
+    pub(crate) fn at(&self, address: &str) -> Self {
+        let five_tuple = FiveTuple { client: ClientAddr::new(socket(address)), ..self.five_tuple };
+        Self { five_tuple, nonce: String::new(), ..self.clone() }
+    }
+
+    /// The same user, over another transport.
+    pub(crate) fn over(mut self, transport: Transport) -> Self {
+        self.five_tuple.transport = transport;
+        self
     }
 }
 
@@ -500,6 +611,10 @@ impl Answer {
 
     pub(crate) fn token(&self) -> Option<ReservationToken> {
         self.message().attribute().unwrap()
+    }
+
+    pub(crate) fn ticket(&self) -> Option<Vec<u8>> {
+        self.message().attribute::<MobilityTicket<'_>>().unwrap().map(|ticket| ticket.0.to_vec())
     }
 
     /// The relayed address that was bound at last.

@@ -5,7 +5,7 @@ use hairpin_proto::stun::{Class, MessageBuilder, Method};
 use hairpin_proto::turn::{Discard, Disposition, RelayId};
 
 use crate::harness::{
-    Client, Event, RELAY_V4, RELAY_V6, Relay, config, delivered, dropped, framed, send_indication, socket,
+    Client, Event, PUBLIC_V4, RELAY_V6, Relay, config, delivered, dropped, framed, send_indication, socket,
 };
 
 const AT: &str = "203.0.113.7:41000";
@@ -125,13 +125,13 @@ fn a_permission_for_the_relay_itself_reaches_relayed_addresses_only() {
     let (mut relay, mut client, id) = allocated();
     let mut other = Client::alice("203.0.113.7:41001");
     let other_id = relay.allocate(&mut other);
-    let other_address = relay.sockets[&other_id].socket().to_string();
-    relay.permit(&mut client, &[&format!("{RELAY_V4}:0")]).expect_success(&client);
+    let other_address = format!("{PUBLIC_V4}:{}", relay.sockets[&other_id].port());
+    relay.permit(&mut client, &[&format!("{PUBLIC_V4}:0")]).expect_success(&client);
     assert_eq!(delivered(relay.client_sends(&client, &send_indication(&other_address, b"hi"))).0, id);
     for service in [22, 53, 3478] {
-        let datagram = send_indication(&format!("{RELAY_V4}:{service}"), b"hi");
+        let datagram = send_indication(&format!("{PUBLIC_V4}:{service}"), b"hi");
         assert_eq!(relay.client_sends(&client, &datagram), dropped(Discard::ForbiddenPeer));
-        relay.bind_channel(&mut client, 0x4000, &format!("{RELAY_V4}:{service}")).expect_error(&client, 403);
+        relay.bind_channel(&mut client, 0x4000, &format!("{PUBLIC_V4}:{service}")).expect_error(&client, 403);
     }
     relay.bind_channel(&mut client, 0x4000, &other_address).expect_success(&client);
 }

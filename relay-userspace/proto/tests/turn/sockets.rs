@@ -141,7 +141,7 @@ fn a_reservation_ends_with_the_client_that_was_about_to_redeem_it() {
     let events = relay.control(&rtcp, &request);
     let [Event::Bind(id, BindRequest::Reserved(_))] = events[..] else { panic!("{events:?}") };
     assert_eq!(relay.quotas.in_use(), 2);
-    relay.server.client_lost(&rtcp.five_tuple);
+    relay.server.client_lost(relay.now, &rtcp.five_tuple);
     assert_eq!(relay.drain(), [Event::DropReservation(token), Event::Close(id)]);
     assert_eq!((relay.quotas.in_use(), relay.reserved.len()), (1, 0));
     assert_eq!(relay.pass(60), [], "it does not end twice");

@@ -40,6 +40,7 @@ pub use self::run::measure;
 pub use self::trips::Way;
 use self::trips::{Flow, Trips};
 use super::fleet::Fleet;
+use super::link::Road;
 use super::setup::{CHANNEL, probe};
 use super::{Carrier, Family, LoadError};
 use crate::datapath::hop::{self, Hop};
@@ -387,7 +388,8 @@ fn allocate(plan: &Plan) -> Result<(Allocations, Vec<Flow>), BlastError> {
         software: Some("hairpin load".to_owned()),
         ..Settings::default()
     };
-    let mut allocations = Allocations(Fleet::open(plan.server, local, plan.allocations as usize, &settings)?);
+    let mut allocations =
+        Allocations(Fleet::open(plan.server, Road::Udp(local), plan.allocations as usize, &settings)?);
     let flows = set_up(plan, &mut allocations.0)?;
     Ok((allocations, flows))
 }
@@ -413,7 +415,7 @@ fn set_up(plan: &Plan, fleet: &mut Fleet) -> Result<Vec<Flow>, LoadError> {
             let other = own ^ (number + 1);
             let is_pair = plan.way == Way::Pair;
             Flow {
-                client: fleet.flows[own].socket.local(),
+                client: fleet.flows[own].link.local(),
                 server: plan.server,
                 relayed: relayed[own],
                 peer: if is_pair {
@@ -421,7 +423,7 @@ fn set_up(plan: &Plan, fleet: &mut Fleet) -> Result<Vec<Flow>, LoadError> {
                 } else {
                     SocketAddr::new(peer_ip, PEER_PORT + (flow % PEER_PORTS) as u16)
                 },
-                partner: fleet.flows[if is_pair { other } else { own }].socket.local(),
+                partner: fleet.flows[if is_pair { other } else { own }].link.local(),
                 channel: CHANNEL + number as u16,
             }
         })

@@ -30,7 +30,7 @@ pub(crate) const PEERS: [&str; 7] = [
     "[2001:db8::53]:54",
     FORBIDDEN,
     // A relayed address, perhaps.
-    "192.0.2.15:50000",
+    "198.51.100.15:50000",
 ];
 const FORBIDDEN: &str = "127.0.0.1:53";
 /// The last one is no channel number.
@@ -93,7 +93,7 @@ pub(crate) enum Step {
         channel: usize,
         peer: usize,
     },
-    /// The last request of this client once more.
+    /// The last request of this client once more, unless it is one of a stream.
     Repeat {
         client: usize,
     },
@@ -252,7 +252,7 @@ impl World {
             }
             Step::LoseSocket { at } => self.lose_socket(at),
             Step::LoseClient { client } => {
-                self.relay.server.client_lost(&self.clients[client][0].five_tuple);
+                self.relay.server.client_lost(self.relay.now, &self.clients[client][0].five_tuple);
                 self.relay.drain();
                 assert!(!self.relay.server.has_allocation(&self.clients[client][0].five_tuple));
                 self.forget_client(client);
@@ -377,6 +377,10 @@ impl World {
     }
 
     fn repeat(&mut self, client: usize) {
+        // In a stream nothing is sent twice, so there it would be another request.
+        if self.clients[client][0].five_tuple.transport.is_stream() {
+            return;
+        }
         let now = self.relay.now.instant;
         let recent = self.last[client].take().filter(|last| now < last.at + Duration::from_secs(40));
         if let Some(last) = recent {

@@ -1,0 +1,249 @@
+//! Who may have a connection, or an association over DTLS, and for how long.
+//!
+//! One is *new* until its client has an allocation. New ones are what an attacker can have for nothing, so they have
+//! little time and there are few of them: of one source address, the newest is refused; of all, the oldest has to go, since
+//! whoever means it is quick.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+/// How long a client may take for its first whole message, handshake included.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// How long a client without an allocation may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How many connections a shard has room for, and as many associations over DTLS.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Of all clients.
+    pub all: usize,
+    /// Of clients without an allocation.
+    pub new: usize,
+    /// Of clients without an allocation at one address, of IPv6 one /64.
+    pub new_of_source: usize,
+}
+
+/// There are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany;
+
+/// What is known of one that was admitted; kept with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    since: Instant,
+    is_new: bool,
+    /// Under which address it is counted as new.
+    counted_at: Option<IpAddr>,
+    last_message: Option<Instant>,
+    deadline: Instant,
+}
+
+impl Standing {
+    /// Whether its client has no allocation, as far as it was looked at.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Learns that a whole message has come.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.last_message = Some(now);
+    }
+}
+
+/// Keeps the count of what is named by `K`.
+#[derive(Debug)]
+pub(super) struct Admission<K> {
+    limits: ConnectionLimits,
+    admitted: usize,
+    new_by_source: HashMap<IpAddr, usize>,
+    /// The oldest first.
+    new: BTreeSet<(Instant, K)>,
+    deadlines: BTreeSet<(Instant, K)>,
+}
+
+impl<K: Copy + Ord> Admission<K> {
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
+        Self { limits, admitted: 0, new_by_source: HashMap::new(), new: BTreeSet::new(), deadlines: BTreeSet::new() }
+    }
+
+    /// Whether there is room for one more. `source`: whose it is, if that is known.
+    pub(super) fn may_come(&self, source: Option<IpAddr>) -> Result<(), TooMany> {
+        let is_crowded = source.is_some_and(|source| self.is_crowded(source));
+        if self.admitted >= self.limits.all || is_crowded { Err(TooMany) } else { Ok(()) }
+    }
+
+    /// Who has to go to make room for a new one.
+    pub(super) fn displaced(&self) -> Option<K> {
+        self.new.first().filter(|_| self.new.len() >= self.limits.new).map(|(_, key)| *key)
+    }
+
+    /// Takes one in.
+    pub(super) fn admit(&mut self, key: K, source: Option<IpAddr>, now: Instant) -> Standing {
+        self.admitted += 1;
+        self.new.insert((now, key));
+        let mut standing =
+            Standing { since: now, is_new: true, counted_at: None, last_message: None, deadline: now + FIRST_MESSAGE };
+        self.deadlines.insert((standing.deadline, key));
+        if let Some(source) = source {
+            self.count_at(&mut standing, source);
+        }
+        standing
+    }
+
+    /// Learns whose one is, if that was not known before.
+    pub(super) fn is_of(&mut self, standing: &mut Standing, source: IpAddr) -> Result<(), TooMany> {
+        if standing.counted_at.is_some() || !standing.is_new {
+            return Ok(());
+        }
+        if self.is_crowded(source) {
+            return Err(TooMany);
+        }
+        self.count_at(standing, source);
+        Ok(())
+    }
+
+    fn is_crowded(&self, source: IpAddr) -> bool {
+        self.new_by_source.get(&prefix(source)).is_some_and(|count| *count >= self.limits.new_of_source)
+    }
+
+    fn count_at(&mut self, standing: &mut Standing, source: IpAddr) {
+        let source = prefix(source);
+        standing.counted_at = Some(source);
+        *self.new_by_source.entry(source).or_default() += 1;
+    }
+
+    /// No longer counts one as new: its client has an allocation.
+    pub(super) fn vouch(&mut self, key: K, standing: &mut Standing) {
+        if !standing.is_new {
+            return;
+        }
+        standing.is_new = false;
+        self.new.remove(&(standing.since, key));
+        if let Some(source) = standing.counted_at.take()
+            && let Some(count) = self.new_by_source.get_mut(&source)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.new_by_source.remove(&source);
+            }
+        }
+    }
+
+    /// When somebody's time may be over.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Whose time may be over: [`Admission::judge`] says whether it is.
+    pub(super) fn due(&mut self, now: Instant) -> Option<K> {
+        self.next_deadline().filter(|deadline| *deadline <= now)?;
+        self.deadlines.pop_first().map(|(_, key)| key)
+    }
+
+    /// Whether the time of one is over that was due. `stays`: something else vouches for it.
+    pub(super) fn judge(&mut self, key: K, standing: &mut Standing, stays: bool, now: Instant) -> bool {
+        let silent_until = standing.last_message.map_or(standing.since + FIRST_MESSAGE, |at| at + SILENCE);
+        if !stays && silent_until <= now {
+            return true;
+        }
+        standing.deadline = if stays { now + SILENCE } else { silent_until };
+        self.deadlines.insert((standing.deadline, key));
+        false
+    }
+
+    /// Forgets one.
+    pub(super) fn leave(&mut self, key: K, mut standing: Standing) {
+        self.vouch(key, &mut standing);
+        self.deadlines.remove(&(standing.deadline, key));
+        self.admitted -= 1;
+    }
+
+    /// How many are new.
+    pub(super) fn new_ones(&self) -> usize {
+        self.new.len()
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the network that one IPv6 host has to itself.
+fn prefix(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ConnectionLimits = ConnectionLimits { all: 5, new: 3, new_of_source: 2 };
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn one_source_has_so_many_new_ones_and_as_many_as_it_likes_with_an_allocation() {
+        let now = Instant::now();
+        let mut admission = Admission::new(LIMITS);
+        let alice = ip("2001:db8::1");
+        let mut first = admission.admit(1, alice, now);
+        admission.admit(2, ip("2001:db8::2"), now);
+        assert_eq!(admission.may_come(alice), Err(TooMany), "the /64 has two");
+        assert_eq!(admission.may_come(ip("2001:db8:0:1::1")), Ok(()));
+        admission.vouch(1, &mut first);
+        assert_eq!(admission.may_come(alice), Ok(()));
+        assert_eq!(admission.new_ones(), 1);
+    }
+
+    #[test]
+    fn whoever_came_behind_a_load_balancer_is_counted_as_soon_as_it_is_known() {
+        let now = Instant::now();
+        let mut admission = Admission::new(LIMITS);
+        let mut standings: Vec<_> = (0..3).map(|key| admission.admit(key, None, now)).collect();
+        let source = "192.0.2.1".parse().unwrap();
+        let known: Vec<_> = standings.iter_mut().map(|standing| admission.is_of(standing, source)).collect();
+        assert_eq!(known, [Ok(()), Ok(()), Err(TooMany)]);
+    }
+
+    #[test]
+    fn the_oldest_new_one_has_to_go_and_all_are_limited() {
+        let now = Instant::now();
+        let mut admission = Admission::new(LIMITS);
+        for (key, source) in [(1, "192.0.2.1"), (2, "192.0.2.2"), (3, "192.0.2.3")] {
+            assert_eq!(admission.displaced(), None, "before {key}");
+            admission.admit(key, ip(source), now + Duration::from_secs(key));
+        }
+        assert_eq!(admission.displaced(), Some(1));
+        admission.admit(4, ip("192.0.2.4"), now + Duration::from_secs(4));
+        admission.admit(5, ip("192.0.2.5"), now + Duration::from_secs(5));
+        assert_eq!(admission.may_come(ip("192.0.2.6")), Err(TooMany));
+    }
+
+    #[test]
+    fn a_new_one_has_ten_seconds_and_later_a_minute_of_silence() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut admission = Admission::new(LIMITS);
+        let silent = admission.admit(1, None, now);
+        let mut heard = admission.admit(2, None, now);
+        heard.heard(at(5));
+        assert_eq!(admission.due(at(9)), None);
+        for key in [1, 2] {
+            assert_eq!(admission.due(at(10)), Some(key));
+        }
+        assert!(admission.judge(1, &mut { silent }, false, at(10)));
+        assert!(!admission.judge(2, &mut heard, false, at(10)));
+        assert_eq!((admission.next_deadline(), admission.due(at(64))), (Some(at(65)), None));
+        assert_eq!(admission.due(at(65)), Some(2));
+        assert!(!admission.judge(2, &mut heard, true, at(65)), "an allocation vouches for it");
+        assert_eq!(admission.due(at(125)), Some(2));
+        assert!(admission.judge(2, &mut heard, false, at(125)));
+        admission.leave(1, silent);
+        admission.leave(2, heard);
+        assert_eq!((admission.admitted, admission.new_ones(), admission.next_deadline()), (0, 0, None));
+    }
+}

@@ -1,0 +1,293 @@
+//! One connection of a client over TCP or TLS: bytes come in, messages come out, and the other way round.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hairpin_common::wire::Datagram;
+use hairpin_proto::address::{ClientAddr, FiveTuple, Transport};
+use hairpin_proto::framing::MAX_FRAME;
+use proxy_header::{ParseConfig, ProxyHeader};
+use rustls::ServerConnection;
+
+use super::output::{Flushed, Output};
+use crate::net::Stream;
+
+/// How much is read at once.
+const READ: usize = 64 << 10;
+/// The longest header of a load balancer that is waited for: addresses, and what it likes to add.
+const MAX_PROXY_HEADER: usize = 4096;
+/// The first byte of every record in which a TLS handshake begins (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// What a listener lets its clients speak.
+#[derive(Clone, Debug)]
+pub(super) struct Accepts {
+    /// Plain TCP.
+    pub(super) plain: bool,
+    /// TLS.
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Why a connection has ended. Each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client has closed it, or is gone.
+    Client,
+    /// What came is neither STUN nor ChannelData, or no TLS where that is asked for.
+    NotTurn,
+    /// TLS failed.
+    Tls,
+    /// The load balancer did not say whose connection it is.
+    ProxyHeader,
+    /// Nothing came for too long.
+    Timeout,
+    /// The client does not read what it has asked for.
+    Stalled,
+    /// There are too many, of this source or of all.
+    TooMany,
+    /// Its work is done: the peer at the other end has closed, or the allocation has ended.
+    Finished,
+}
+
+impl End {
+    /// Every reason, in the order of `as usize`.
+    pub const ALL: [Self; 8] = [
+        Self::Client,
+        Self::NotTurn,
+        Self::Tls,
+        Self::ProxyHeader,
+        Self::Timeout,
+        Self::Stalled,
+        Self::TooMany,
+        Self::Finished,
+    ];
+
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::NotTurn => "not_turn",
+            Self::Tls => "tls",
+            Self::ProxyHeader => "proxy_header",
+            Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
+            Self::TooMany => "too_many",
+            Self::Finished => "finished",
+        }
+    }
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+enum Stage {
+    /// The load balancer says first whose connection it is. What has come of that so far.
+    ProxyHeader(Vec<u8>),
+    /// The first byte tells TLS from plain TCP.
+    First,
+    Plain,
+    Tls(Box<ServerConnection>),
+}
+
+/// Where what was received is put. One for all connections of a shard.
+pub(super) struct StreamBuffer {
+    raw: Box<[u8]>,
+    plain: Vec<u8>,
+}
+
+impl StreamBuffer {
+    pub(super) fn new() -> Self {
+        Self { raw: vec![0; READ].into(), plain: Vec::with_capacity(MAX_FRAME + READ) }
+    }
+
+    /// Room for bytes that are on their way through.
+    pub(super) fn spare(&mut self) -> &mut [u8] {
+        &mut self.raw
+    }
+
+    /// What was received last, and before it what was kept.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.plain
+    }
+}
+
+/// A connection of a client.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    five_tuple: FiveTuple,
+    stage: Stage,
+    accepts: Accepts,
+    /// The beginning of a message whose end has not come yet.
+    begun: Vec<u8>,
+    output: Output,
+}
+
+impl Connection {
+    /// A connection that was just accepted. `proxied`: the other end is a load balancer, who says first for whom.
+    pub(super) fn new(stream: Stream, five_tuple: FiveTuple, accepts: Accepts, proxied: bool) -> Self {
+        let stage = if proxied { Stage::ProxyHeader(Vec::new()) } else { Stage::First };
+        Self { stream, five_tuple, stage, accepts, begun: Vec::new(), output: Output::default() }
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Who is at both ends, as far as it is known: before the first byte was read, it may turn out to be TLS, and of a
+    /// connection from a load balancer the client is not known yet.
+    pub(super) fn five_tuple(&self) -> FiveTuple {
+        self.five_tuple
+    }
+
+    /// Whether the five-tuple is final.
+    pub(super) fn is_identified(&self) -> bool {
+        matches!(self.stage, Stage::Plain | Stage::Tls(_))
+    }
+
+    /// Whether the handshake of TLS is still to be finished, which takes the time of thousands of messages.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match &self.stage {
+            Stage::ProxyHeader(_) | Stage::First => self.accepts.tls.is_some(),
+            Stage::Tls(tls) => tls.is_handshaking(),
+            Stage::Plain => false,
+        }
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.output.is_empty() || matches!(&self.stage, Stage::Tls(tls) if tls.wants_write())
+    }
+
+    pub(super) fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// Reads once what has arrived, and puts behind what was kept what is new, decrypted.
+    pub(super) fn receive(&mut self, buffer: &mut StreamBuffer) -> Result<(), End> {
+        let StreamBuffer { raw, plain } = buffer;
+        plain.clear();
+        plain.append(&mut self.begun);
+        let read = match self.stream.read(raw) {
+            Ok(0) => return Err(End::Client),
+            Ok(read) => read,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(());
+            }
+            Err(_) => return Err(End::Client),
+        };
+        self.take(&raw[..read], plain)
+    }
+
+    /// Starts with what was kept alone: the connection has come from another shard.
+    pub(super) fn resume(&mut self, buffer: &mut StreamBuffer) {
+        buffer.plain.clear();
+        buffer.plain.append(&mut self.begun);
+    }
+
+    /// Keeps the beginning of a message for the next time.
+    pub(super) fn keep(&mut self, begun: &[u8]) {
+        self.begun.extend_from_slice(begun);
+    }
+
+    fn take(&mut self, raw: &[u8], plain: &mut Vec<u8>) -> Result<(), End> {
+        match &mut self.stage {
+            Stage::Plain => {
+                plain.extend_from_slice(raw);
+                Ok(())
+            }
+            Stage::Tls(tls) => decrypt(tls, raw, plain),
+            Stage::ProxyHeader(before) => {
+                before.extend_from_slice(raw);
+                let all = std::mem::take(before);
+                match proxied(&all)? {
+                    None => self.stage = Stage::ProxyHeader(all),
+                    Some((client, length)) => {
+                        if let Some(client) = client {
+                            self.five_tuple.client = client;
+                        }
+                        self.stage = Stage::First;
+                        self.take(&all[length..], plain)?;
+                    }
+                }
+                Ok(())
+            }
+            Stage::First => {
+                let Some(first) = raw.first() else { return Ok(()) };
+                match (&self.accepts.tls, *first) {
+                    (Some(config), TLS_HANDSHAKE) => {
+                        let mut tls = ServerConnection::new(Arc::clone(config)).map_err(|_| End::Tls)?;
+                        // What waits beyond a record is kept in our own queue, which knows what may be dropped.
+                        tls.set_buffer_limit(Some(READ));
+                        self.five_tuple.transport = Transport::Tls;
+                        self.stage = Stage::Tls(Box::new(tls));
+                    }
+                    (_, first) if self.accepts.plain && Datagram::of(first) != Datagram::Other => {
+                        self.stage = Stage::Plain;
+                    }
+                    _ => return Err(End::NotTurn),
+                }
+                self.take(raw, plain)
+            }
+        }
+    }
+
+    /// Writes what the kernel takes.
+    pub(super) fn flush(&mut self) -> Result<Flushed, End> {
+        let Self { stream, stage, output, .. } = self;
+        let tls = match stage {
+            Stage::Tls(tls) => Some(&mut **tls),
+            Stage::Plain | Stage::First | Stage::ProxyHeader(_) => None,
+        };
+        output.flush(stream, tls).map_err(|_| End::Client)
+    }
+
+    /// Says goodbye, as far as it can be said without waiting.
+    pub(super) fn close(mut self) {
+        if let Stage::Tls(tls) = &mut self.stage {
+            tls.send_close_notify();
+        }
+        let _ = self.flush();
+        self.stream.finish();
+    }
+}
+
+fn decrypt(tls: &mut ServerConnection, mut raw: &[u8], plain: &mut Vec<u8>) -> Result<(), End> {
+    while !raw.is_empty() {
+        // Behind its goodbye the client has nothing to say.
+        if tls.read_tls(&mut raw).map_err(|error| failed(&error))? == 0 {
+            break;
+        }
+        let state = tls.process_new_packets().map_err(|error| failed(&error))?;
+        let start = plain.len();
+        plain.resize(start + state.plaintext_bytes_to_read(), 0);
+        tls.reader().read_exact(&mut plain[start..]).map_err(|error| failed(&error))?;
+        if state.peer_has_closed() && plain.is_empty() {
+            return Err(End::Client);
+        }
+    }
+    Ok(())
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> End {
+    tracing::trace!(error, "TLS failed");
+    End::Tls
+}
+
+/// What a load balancer says (PROXY protocol, version 2): whose connection it is, if not its own, and how long it took to
+/// say so.
+fn proxied(bytes: &[u8]) -> Result<Option<(Option<ClientAddr>, usize)>, End> {
+    let config = ParseConfig { include_tlvs: false, allow_v1: false, allow_v2: true };
+    match ProxyHeader::parse(bytes, config) {
+        Ok((header, length)) => {
+            let client = header.proxied_address().map(|address| client(address.source));
+            Ok(Some((client, length)))
+        }
+        Err(proxy_header::Error::BufferTooShort) if bytes.len() < MAX_PROXY_HEADER => Ok(None),
+        Err(_) => Err(End::ProxyHeader),
+    }
+}
+
+fn client(source: SocketAddr) -> ClientAddr {
+    ClientAddr::new(source)
+}

@@ -1,0 +1,353 @@
+//! All connections of a shard's clients.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use hairpin_proto::address::{FiveTuple, Transport};
+use hairpin_proto::turn::ConnectionId;
+use hashbrown::HashMap;
+use rustix::event::epoll;
+
+use super::admission::{Admission, ConnectionLimits, Standing, TooMany};
+use super::connection::{Connection, End, StreamBuffer};
+use super::output::Flushed;
+use super::socket::{Generation, Socket};
+
+/// How much of a message is waited for, of a client without an allocation: requests are shorter.
+const LONGEST_BEGUN: usize = 4096;
+
+/// What was counted of connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionCounts {
+    /// Connections that were begun, by transport.
+    pub begun: [u64; Transport::ALL.len()],
+    /// Connections that are there, by transport.
+    pub open: [u64; Transport::ALL.len()],
+    /// Connections without an allocation that are there, whatever is spoken over them.
+    pub new: u64,
+    /// Connections that have ended, by reason.
+    pub ended: [u64; End::ALL.len()],
+    /// Frames that were dropped because their client reads too slowly.
+    pub queue_full: u64,
+}
+
+/// A place for a connection, and how often it was used.
+#[derive(Default)]
+struct Place {
+    generation: Generation,
+    entry: Option<Entry>,
+}
+
+struct Entry {
+    connection: Connection,
+    standing: Standing,
+    is_registered: bool,
+    /// Whether it waits to be written at the end of the batch.
+    is_dirty: bool,
+    /// The peer's connection whose bytes it carries (RFC 6062).
+    joined: Option<ConnectionId>,
+    interest: epoll::EventFlags,
+    is_paused: bool,
+}
+
+/// The connections of one shard.
+pub(super) struct Connections {
+    poll: OwnedFd,
+    admission: Admission<Socket>,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    by_five_tuple: HashMap<FiveTuple, Socket>,
+    dirty: Vec<Socket>,
+    begun: [u64; Transport::ALL.len()],
+    ended: [u64; End::ALL.len()],
+    queue_full: u64,
+}
+
+impl Connections {
+    pub(super) fn new(poll: OwnedFd, limits: ConnectionLimits) -> Self {
+        Self {
+            poll,
+            admission: Admission::new(limits),
+            places: Vec::new(),
+            free: Vec::new(),
+            by_five_tuple: HashMap::new(),
+            dirty: Vec::new(),
+            begun: Default::default(),
+            ended: Default::default(),
+            queue_full: 0,
+        }
+    }
+
+    /// Whether there is room for a connection of this source, if that is known.
+    pub(super) fn may_come(&mut self, source: Option<IpAddr>) -> Result<(), TooMany> {
+        self.admission.may_come(source).inspect_err(|_| self.ended[End::TooMany as usize] += 1)
+    }
+
+    /// Which connection has to go to make room for a new one.
+    pub(super) fn displaced(&self) -> Option<Socket> {
+        self.admission.displaced()
+    }
+
+    /// Takes in a connection of an unknown client. `source`: whose it is, unless a load balancer has yet to say so.
+    pub(super) fn accept(&mut self, connection: Connection, source: Option<IpAddr>, now: Instant) {
+        // Who is not let in is closed, and counted.
+        let _ = self.insert(connection, source, now);
+    }
+
+    /// Takes in a connection from another shard.
+    pub(super) fn adopt(&mut self, connection: Connection, now: Instant) -> Result<Socket, End> {
+        let source = connection.five_tuple().client.ip();
+        let socket = self.insert(connection, Some(source), now)?;
+        self.identify(socket)?;
+        Ok(socket)
+    }
+
+    fn insert(&mut self, connection: Connection, source: Option<IpAddr>, now: Instant) -> Result<Socket, End> {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[at as usize];
+        place.generation = place.generation.next();
+        let socket = Socket::Connection(at, place.generation);
+        let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        if epoll::add(&self.poll, connection.stream(), socket.token(), interest).is_err() {
+            self.free.push(at);
+            self.ended[End::TooMany as usize] += 1;
+            return Err(End::TooMany);
+        }
+        place.entry = Some(Entry {
+            connection,
+            standing: self.admission.admit(socket, source, now),
+            is_registered: false,
+            is_dirty: false,
+            joined: None,
+            interest,
+            is_paused: false,
+        });
+        Ok(socket)
+    }
+
+    fn entry(&self, socket: Socket) -> Option<&Entry> {
+        let Socket::Connection(at, generation) = socket else { return None };
+        self.places.get(at as usize).filter(|place| place.generation == generation)?.entry.as_ref()
+    }
+
+    fn entry_mut(&mut self, socket: Socket) -> Option<&mut Entry> {
+        entry_mut(&mut self.places, socket)
+    }
+
+    pub(super) fn get(&self, socket: Socket) -> Option<&Connection> {
+        self.entry(socket).map(|entry| &entry.connection)
+    }
+
+    /// The connection of a client.
+    pub(super) fn of(&self, five_tuple: &FiveTuple) -> Option<Socket> {
+        self.by_five_tuple.get(five_tuple).copied()
+    }
+
+    /// Reads what has arrived. The client's five-tuple, once it is known.
+    pub(super) fn receive(&mut self, socket: Socket, buffer: &mut StreamBuffer) -> Result<Option<FiveTuple>, End> {
+        let Some(entry) = self.entry_mut(socket) else { return Ok(None) };
+        let was_handshaking = entry.connection.is_handshaking();
+        entry.connection.receive(buffer)?;
+        // The server's part of the handshake, or an alert.
+        if was_handshaking && entry.connection.is_blocked() {
+            self.mark_dirty(socket);
+        }
+        self.identify(socket)
+    }
+
+    /// Notes whose connection it is, as soon as that is known.
+    fn identify(&mut self, socket: Socket) -> Result<Option<FiveTuple>, End> {
+        let Some(entry) = self.entry_mut(socket) else { return Ok(None) };
+        if !entry.connection.is_identified() {
+            return Ok(None);
+        }
+        let five_tuple = entry.connection.five_tuple();
+        if !entry.is_registered {
+            // Only a load balancer could say the same twice.
+            if self.by_five_tuple.contains_key(&five_tuple) {
+                return Err(End::TooMany);
+            }
+            let Some(entry) = entry_mut(&mut self.places, socket) else { return Ok(None) };
+            self.admission.is_of(&mut entry.standing, five_tuple.client.ip()).map_err(|TooMany| End::TooMany)?;
+            entry.is_registered = true;
+            self.by_five_tuple.insert(five_tuple, socket);
+            self.begun[five_tuple.transport as usize] += 1;
+        }
+        Ok(Some(five_tuple))
+    }
+
+    /// Learns that a whole message has come, and whether its client has an allocation now.
+    pub(super) fn heard(&mut self, socket: Socket, now: Instant, has_allocation: bool) {
+        let Some(entry) = self.entry_mut(socket) else { return };
+        entry.standing.heard(now);
+        if has_allocation {
+            self.vouch(socket);
+        }
+    }
+
+    /// No longer counts a connection as new.
+    fn vouch(&mut self, socket: Socket) {
+        let Self { admission, places, .. } = self;
+        if let Some(entry) = entry_mut(places, socket) {
+            admission.vouch(socket, &mut entry.standing);
+        }
+    }
+
+    /// Keeps the beginning of a message until the rest comes.
+    pub(super) fn keep(&mut self, socket: Socket, begun: &[u8]) -> Result<(), End> {
+        match self.entry_mut(socket) {
+            Some(entry) if entry.standing.is_new() && begun.len() > LONGEST_BEGUN => Err(End::NotTurn),
+            Some(entry) => {
+                entry.connection.keep(begun);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a frame of application data to what is written at the end of the batch. Returns whether there was room.
+    pub(super) fn send(&mut self, socket: Socket, parts: [&[u8]; 3]) -> bool {
+        let Some(entry) = self.entry_mut(socket) else { return false };
+        if entry.connection.output().push_data(parts).is_err() {
+            self.queue_full += 1;
+            return false;
+        }
+        self.mark_dirty(socket);
+        true
+    }
+
+    /// Adds a message of the server's own to what is written at the end of the batch.
+    pub(super) fn respond(&mut self, socket: Socket, message: &[u8]) -> Result<(), End> {
+        let Some(entry) = self.entry_mut(socket) else { return Ok(()) };
+        entry.connection.output().push_response(message).map_err(|_| End::Stalled)?;
+        self.mark_dirty(socket);
+        Ok(())
+    }
+
+    /// Adds bytes of the peer that the connection is joined to. Returns whether the peer may go on.
+    pub(super) fn carry(&mut self, socket: Socket, bytes: &[u8]) -> Result<Flushed, End> {
+        let Some(entry) = self.entry_mut(socket) else { return Ok(Flushed::All) };
+        entry.connection.output().push_all(bytes);
+        self.flush(socket)
+    }
+
+    fn mark_dirty(&mut self, socket: Socket) {
+        if let Some(entry) = self.entry_mut(socket)
+            && !entry.is_dirty
+        {
+            entry.is_dirty = true;
+            self.dirty.push(socket);
+        }
+    }
+
+    /// A connection that has something to be written since it was written last.
+    pub(super) fn next_dirty(&mut self) -> Option<Socket> {
+        self.dirty.pop()
+    }
+
+    /// Writes what the kernel takes; when it takes more again, epoll tells.
+    pub(super) fn flush(&mut self, socket: Socket) -> Result<Flushed, End> {
+        let Some(entry) = self.entry_mut(socket) else { return Ok(Flushed::All) };
+        entry.is_dirty = false;
+        let flushed = entry.connection.flush()?;
+        self.watch(socket);
+        Ok(flushed)
+    }
+
+    /// Stops reading, or goes on.
+    pub(super) fn pause(&mut self, socket: Socket, is_paused: bool) {
+        if let Some(entry) = self.entry_mut(socket) {
+            entry.is_paused = is_paused;
+            self.watch(socket);
+        }
+    }
+
+    /// Asks epoll for what can be used now.
+    fn watch(&mut self, socket: Socket) {
+        let Some(entry) = self.entry(socket) else { return };
+        let reading =
+            if entry.is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN | epoll::EventFlags::RDHUP };
+        let writing = if entry.connection.is_blocked() { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        let interest = reading | writing;
+        if interest != entry.interest {
+            // It was added, and is open: there is nothing that could fail.
+            let _ = epoll::modify(&self.poll, entry.connection.stream(), socket.token(), interest);
+            if let Some(entry) = self.entry_mut(socket) {
+                entry.interest = interest;
+            }
+        }
+    }
+
+    /// From now on the connection carries the bytes of a peer.
+    pub(super) fn join(&mut self, socket: Socket, connection: ConnectionId) {
+        self.vouch(socket);
+        if let Some(entry) = self.entry_mut(socket) {
+            entry.joined = Some(connection);
+        }
+    }
+
+    /// The peer's connection whose bytes it carries.
+    pub(super) fn joined(&self, socket: Socket) -> Option<ConnectionId> {
+        self.entry(socket)?.joined
+    }
+
+    /// When somebody's time may be over.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.admission.next_deadline()
+    }
+
+    /// A connection whose time is over. `has_allocation` says who may stay.
+    pub(super) fn take_due(&mut self, now: Instant, has_allocation: impl Fn(&FiveTuple) -> bool) -> Option<Socket> {
+        loop {
+            let socket = self.admission.due(now)?;
+            let Self { admission, places, .. } = self;
+            let Some(entry) = entry_mut(places, socket) else { continue };
+            let stays = entry.joined.is_some() || has_allocation(&entry.connection.five_tuple());
+            if admission.judge(socket, &mut entry.standing, stays, now) {
+                return Some(socket);
+            }
+        }
+    }
+
+    /// Takes a connection out.
+    pub(super) fn remove(&mut self, socket: Socket, end: Option<End>) -> Option<Connection> {
+        let Socket::Connection(at, generation) = socket else { return None };
+        let place = self.places.get_mut(at as usize).filter(|place| place.generation == generation)?;
+        let entry = place.entry.take()?;
+        self.free.push(at);
+        self.admission.leave(socket, entry.standing);
+        if entry.is_registered {
+            self.by_five_tuple.remove(&entry.connection.five_tuple());
+        }
+        if let Some(end) = end {
+            self.ended[end as usize] += 1;
+        }
+        // The kernel would take it out by itself, were it closed at once.
+        let _ = epoll::delete(&self.poll, entry.connection.stream());
+        Some(entry.connection)
+    }
+
+    /// What was counted.
+    pub(super) fn counts(&self) -> ConnectionCounts {
+        let mut open = [0; Transport::ALL.len()];
+        for five_tuple in self.by_five_tuple.keys() {
+            open[five_tuple.transport as usize] += 1;
+        }
+        ConnectionCounts {
+            begun: self.begun,
+            open,
+            new: self.admission.new_ones() as u64,
+            ended: self.ended,
+            queue_full: self.queue_full,
+        }
+    }
+}
+
+fn entry_mut(places: &mut [Place], socket: Socket) -> Option<&mut Entry> {
+    let Socket::Connection(at, generation) = socket else { return None };
+    places.get_mut(at as usize).filter(|place| place.generation == generation)?.entry.as_mut()
+}
