@@ -100,7 +100,7 @@ fn serve(host: &Namespace) -> (String, Receiver<Value>) {
     let port = listener.local_addr().expect("it is bound").port();
     let (sender, result) = mpsc::channel();
     thread::spawn(move || {
-        let posted = listener.incoming().flatten().find_map(|stream| answer(stream).ok().flatten());
+        let posted = listener.incoming().flatten().find_map(|stream| answer(&stream).ok().flatten());
         let posted = posted.unwrap_or_default();
         let _ = sender.send(serde_json::from_str(&posted).unwrap_or(Value::String(posted)));
     });
@@ -108,9 +108,9 @@ fn serve(host: &Namespace) -> (String, Receiver<Value>) {
 }
 
 /// Answers one request: with the page, or to what it posts, which is returned.
-fn answer(stream: TcpStream) -> std::io::Result<Option<String>> {
+fn answer(stream: &TcpStream) -> std::io::Result<Option<String>> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut reader = BufReader::new(&stream);
+    let mut reader = BufReader::new(stream);
     let (mut request, mut line, mut length) = (String::new(), String::new(), 0);
     reader.read_line(&mut request)?;
     while reader.read_line(&mut line)? > 2 {
@@ -130,7 +130,7 @@ fn answer(stream: TcpStream) -> std::io::Result<Option<String>> {
         String::new()
     };
     let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length";
-    write!(&stream, "{head}: {}\r\n\r\n{page}", page.len())?;
+    write!(&*stream, "{head}: {}\r\n\r\n{page}", page.len())?;
     Ok(posted)
 }
 

@@ -155,7 +155,10 @@ fn the_behaviour_of_a_nat_is_discovered() {
         // to the first address again, the fourth to one that asks for an answer from elsewhere.
         let origins = ["127.0.0.1:3478", "127.0.0.1:3478", "127.0.0.2:3478", "127.0.0.1:3478", "127.0.0.2:3479"];
         assert_eq!(places("Response origin: : "), origins, "{finished}");
-        assert_eq!(places("Other addr: : "), ["127.0.0.2:3479"; 4], "{finished}");
+        // Coturn names the same one in the second answer, which comes from there; hairpin the one that is other than that.
+        let second = if is_coturn() { "127.0.0.2:3479" } else { "127.0.0.1:3479" };
+        let others = ["127.0.0.2:3479", second, "127.0.0.2:3479", "127.0.0.2:3479"];
+        assert_eq!(places("Other addr: : "), others, "{finished}");
     }
     let hairpinning = coturn::natdiscovery(&host, "-H 127.0.0.1");
     assert!(hairpinning.stdout.contains("maybe a successful hairpinning"), "{hairpinning}");
