@@ -80,6 +80,7 @@ need pkg-config pkg-config
 # To fetch crates.
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 if [ "$purpose" = test ]; then
+    need g++ c++
     need iproute2 ip
     need bpftool bpftool
     need ethtool ethtool
