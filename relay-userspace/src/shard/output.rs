@@ -5,6 +5,8 @@
 
 use std::io;
 
+use hairpin_proto::framing::Frame;
+
 use crate::net::Stream;
 
 /// How much application data waits at most. At 1 Mbit/s this is one second's worth.
@@ -33,6 +35,8 @@ pub(super) enum Flushed {
 pub(super) struct Output {
     bytes: Vec<u8>,
     written: usize,
+    /// Whether these are a peer's bytes (RFC 6062), and no messages.
+    is_raw: bool,
 }
 
 impl Output {
@@ -57,6 +61,7 @@ impl Output {
 
     /// Adds bytes whose source is stopped as long as something waits.
     pub(super) fn push_all(&mut self, bytes: &[u8]) {
+        self.is_raw = true;
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -71,6 +76,16 @@ impl Output {
         }
         parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
         Ok(())
+    }
+
+    /// What goes into one record of TLS: one message, since there are clients, as that of coturn, which look for one only.
+    fn record(&self) -> &[u8] {
+        let waiting = self.waiting();
+        let length = match Frame::of(waiting) {
+            Frame::Complete(length) if !self.is_raw => length,
+            _ => waiting.len(),
+        };
+        &waiting[..length.min(RECORD)]
     }
 
     fn take(&mut self, count: usize) {
@@ -102,8 +117,7 @@ impl Output {
                 if self.is_empty() || tls.is_handshaking() {
                     return Ok(Flushed::All);
                 }
-                let record = self.waiting().len().min(RECORD);
-                let taken = io::Write::write(&mut tls.writer(), &self.waiting()[..record])?;
+                let taken = io::Write::write(&mut tls.writer(), self.record())?;
                 self.take(taken);
             } else {
                 if self.is_empty() {
@@ -146,6 +160,20 @@ mod tests {
         assert_eq!(output.push_data([&[0; 4], &[1; 2], &[]]), Ok(()));
         assert_eq!(output.push_response(&[2; RESPONSES]), Ok(()));
         assert_eq!(output.push_response(&[2]), Err(Full));
+    }
+
+    #[test]
+    fn each_message_has_a_record_of_its_own_and_bytes_share_them() {
+        let mut output = Output::default();
+        output.push_data([&[0x40, 0, 0, 5], &[1; 5], &[0; 3]]).unwrap();
+        output.push_data([&[0x40, 0, 0, 4], &[2; 4], &[]]).unwrap();
+        assert_eq!(output.record().len(), 12);
+        output.take(12);
+        assert_eq!(output.record().len(), 8);
+        output.push_all(&[7; 20_000]);
+        assert_eq!(output.record().len(), RECORD);
+        output.take(RECORD);
+        assert_eq!(output.record().len(), 20_008 - RECORD);
     }
 
     #[test]

@@ -12,14 +12,17 @@ use crate::address::ClientAddr;
 
 /// When it was made, in seconds since the Unix epoch: 40 bits, big-endian.
 const TIME_LEN: usize = 5;
-/// As much of the HMAC as is kept: 104 bits. With the time that makes whole groups of base64.
-const MAC_LEN: usize = 13;
-const TEXT_LEN: usize = (TIME_LEN + MAC_LEN) / 3 * 4;
+/// What it is about: the time, and the port of the client that it was made for.
+const CONTENT_LEN: usize = TIME_LEN + 2;
+/// As much of the HMAC as is kept: 88 bits. With the content that makes whole groups of base64.
+const MAC_LEN: usize = 11;
+const TEXT_LEN: usize = (CONTENT_LEN + MAC_LEN) / 3 * 4;
 
-/// Makes and recognises nonces: the time, and an HMAC-SHA256 over it and the client's address.
+/// Makes and recognises nonces: the time, the client's port, and an HMAC-SHA256 over these and the client's IP address.
 ///
 /// So no two clients share one (RFC 8489 section 9.2.4), every shard recognises those of the others, and a flood of
-/// requests costs no memory.
+/// requests costs no memory. A nonce is good on every port of its client: those that connect several times, as RFC 6062
+/// asks, use on one connection what they have got on another.
 #[derive(Debug)]
 pub(super) struct Nonces {
     key: hmac::Key,
@@ -42,10 +45,11 @@ impl Nonces {
     }
 
     pub(super) fn issue(&self, unix: u64, client: ClientAddr) -> NonceText {
-        let mut nonce = [0; TIME_LEN + MAC_LEN];
+        let mut nonce = [0; CONTENT_LEN + MAC_LEN];
         nonce[..TIME_LEN].copy_from_slice(&unix.to_be_bytes()[8 - TIME_LEN..]);
-        let mac = self.mac(&nonce[..TIME_LEN], client);
-        nonce[TIME_LEN..].copy_from_slice(&mac);
+        nonce[TIME_LEN..CONTENT_LEN].copy_from_slice(&client.port().to_be_bytes());
+        let mac = self.mac(&nonce[..CONTENT_LEN], client.ip());
+        nonce[CONTENT_LEN..].copy_from_slice(&mac);
         let mut text = [0; TEXT_LEN];
         let written = URL_SAFE_NO_PAD.encode_slice(nonce, &mut text);
         debug_assert_eq!(written, Ok(TEXT_LEN));
@@ -54,24 +58,23 @@ impl Nonces {
 
     /// Whether this is a nonce that was made for this client, not too long ago.
     pub(super) fn is_valid(&self, text: &str, unix: u64, client: ClientAddr) -> bool {
-        let mut nonce = [0; TIME_LEN + MAC_LEN];
+        let mut nonce = [0; CONTENT_LEN + MAC_LEN];
         // A text of another length would not fit, or would leave zeros.
         if text.len() != TEXT_LEN || URL_SAFE_NO_PAD.decode_slice(text, &mut nonce).is_err() {
             return false;
         }
-        let (time, mac) = nonce.split_at(TIME_LEN);
-        let genuine: bool = self.mac(time, client).ct_eq(mac).into();
+        let (content, mac) = nonce.split_at(CONTENT_LEN);
+        let genuine: bool = self.mac(content, client.ip()).ct_eq(mac).into();
         let mut issued = [0; 8];
-        issued[8 - TIME_LEN..].copy_from_slice(time);
+        issued[8 - TIME_LEN..].copy_from_slice(&content[..TIME_LEN]);
         // A nonce from the future is one from before the clock was set back.
         genuine && unix.abs_diff(u64::from_be_bytes(issued)) < self.lifetime.as_secs()
     }
 
-    fn mac(&self, time: &[u8], client: ClientAddr) -> [u8; MAC_LEN] {
+    fn mac(&self, content: &[u8], client: IpAddr) -> [u8; MAC_LEN] {
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(time);
-        context.update(&client.port().to_be_bytes());
-        match client.ip() {
+        context.update(content);
+        match client {
             IpAddr::V4(ip) => context.update(&ip.octets()),
             IpAddr::V6(ip) => context.update(&ip.octets()),
         }
@@ -107,13 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn a_nonce_of_another_address_port_or_key_is_not_valid() {
+    fn a_nonce_of_another_address_or_key_is_not_valid() {
         let text = nonces().issue(NOON, client("192.0.2.1:5000"));
-        for other in ["192.0.2.2:5000", "192.0.2.1:5001", "[2001:db8::1]:5000"] {
+        for other in ["192.0.2.2:5000", "[2001:db8::1]:5000"] {
             assert!(!nonces().is_valid(text.as_str(), NOON, client(other)), "{other}");
         }
         let other_key = Nonces::new(&[8; 32], Duration::from_secs(3600));
         assert!(!other_key.is_valid(text.as_str(), NOON, client("192.0.2.1:5000")));
+    }
+
+    #[test]
+    fn every_port_gets_another_nonce_and_each_is_good_on_all() {
+        let [first, second] = ["192.0.2.1:5000", "192.0.2.1:5001"].map(client);
+        let texts = [first, second].map(|client| nonces().issue(NOON, client));
+        assert_ne!(texts[0], texts[1]);
+        assert!(texts.iter().all(|text| nonces().is_valid(text.as_str(), NOON, first)));
     }
 
     #[test]

@@ -115,9 +115,19 @@ fn a_nonce_ages() {
 fn a_nonce_of_another_address_is_stale() {
     let mut relay = Relay::default();
     let mut client = alice();
-    client.nonce = relay.challenge(&Client::alice("203.0.113.7:41001"));
+    client.nonce = relay.challenge(&Client::alice("203.0.113.8:41000"));
     let answer = relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
     expect_challenge(&answer, 438);
+}
+
+#[test]
+fn each_port_is_given_a_nonce_of_its_own_which_is_good_on_the_others() {
+    let mut relay = Relay::default();
+    let mut client = alice();
+    let own = relay.challenge(&client);
+    client.nonce = relay.challenge(&Client::alice("203.0.113.7:41001"));
+    assert_ne!(own, client.nonce);
+    relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP)).expect_success(&client);
 }
 
 #[test]

@@ -124,6 +124,11 @@ fn a_request_of_another_address_is_no_retransmission() {
     let mut client = Client::alice(AT);
     let datagram = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
     relay.answer(&client, &datagram).expect_success(&client);
-    let other = Client::alice("203.0.113.7:41001");
-    assert_eq!(relay.answer(&other, &datagram).code(), 438, "a nonce is for one address");
+    let other = Client::alice("203.0.113.8:41000");
+    assert_eq!(relay.answer(&other, &datagram).code(), 438, "a nonce is for one IP address");
+    // From another port it is another request: another allocation, at another relayed address.
+    let neighbour = Client::alice("203.0.113.7:41001");
+    let answer = relay.answer(&neighbour, &datagram);
+    answer.expect_success(&neighbour);
+    assert_eq!(relay.server.allocations(), 2);
 }
