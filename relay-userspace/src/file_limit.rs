@@ -41,6 +41,7 @@ impl Needed {
     }
 
     /// What there is room for: where files are missing, sockets and connections lose the same share.
+    #[must_use]
     pub fn room(&self, limit: Option<u64>) -> Self {
         let missing = limit.map_or(0, |limit| self.files().saturating_sub(limit)) as usize;
         let wanted = self.sockets + self.connections;

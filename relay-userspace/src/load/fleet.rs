@@ -12,7 +12,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::LoadError;
 use super::link::{Link, Road};
-use crate::net::{ReceiveBatch, send_one};
+use crate::net::{IpFields, ReceiveBatch, send_one};
 
 /// Requests under way at a time: enough to hide the round trip, too few to be a flood.
 const CONCURRENCY: usize = 64;
@@ -331,7 +331,7 @@ fn settle(flow: &mut Flow, index: usize, server: SocketAddr, events: &mut VecDeq
     while let Some(message) = flow.session.poll_transmit() {
         // What the kernel refuses is sent again by the session's timer; and a stream that breaks says so to epoll too.
         let _ = match &mut flow.link {
-            Link::Udp(socket) => send_one(socket, None, server, &message),
+            Link::Udp(socket) => send_one(socket, None, server, IpFields::ORIGINATED, &message),
             Link::Stream(stream) => stream.post(&message),
         };
     }

@@ -323,9 +323,15 @@ fn send_slot<S>(fd: BorrowedFd<'_>, slot: &Slot<S>) -> bool {
     send_parts(fd, slot.source, slot.destination, slot.ip, [header, payload, padding]).is_ok()
 }
 
-/// Sends one datagram at once, for messages of the server's own.
-pub fn send_one(socket: &UdpSocket, source: Option<IpAddr>, destination: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-    send_parts(socket.as_fd(), source, destination, IpFields::ORIGINATED, [bytes, &[], &[]])
+/// Sends one datagram at once.
+pub fn send_one(
+    socket: &UdpSocket,
+    source: Option<IpAddr>,
+    destination: SocketAddr,
+    ip: IpFields,
+    bytes: &[u8],
+) -> io::Result<()> {
+    send_parts(socket.as_fd(), source, destination, ip, [bytes, &[], &[]])
 }
 
 fn send_parts(

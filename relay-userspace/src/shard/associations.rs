@@ -85,6 +85,17 @@ pub(super) enum Received {
     Ignored,
 }
 
+/// What the program is to be told of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// What it knows is right.
+    Nothing,
+    /// Until then it is no stranger.
+    KnownUntil(Instant),
+    /// It is one again.
+    Stranger,
+}
+
 /// The associations of one shard.
 pub(super) struct Associations {
     context: Option<ServerContext>,
@@ -233,21 +244,22 @@ impl Associations {
         self.by_client.get(client).is_some_and(|association| association.session.is_closed())
     }
 
-    /// Learns that a whole message has come, and whether its client has an allocation now. Returns until when the program
-    /// is to be told to take the client for no stranger: `Some(None)` for no longer, `None` for nothing new.
-    pub(super) fn heard(&mut self, client: &FiveTuple, now: Instant, has_allocation: bool) -> Option<Option<Instant>> {
+    /// Learns that a whole message has come, and whether its client has an allocation now.
+    pub(super) fn heard(&mut self, client: &FiveTuple, now: Instant, has_allocation: bool) -> Tell {
         let Self { admission, by_client, .. } = self;
-        let association = by_client.get_mut(client)?;
+        let Some(association) = by_client.get_mut(client) else { return Tell::Nothing };
         association.standing.heard(now);
         if has_allocation {
             admission.vouch(*client, &mut association.standing);
             if association.vouched.is_none_or(|until| until < now + VOUCHED / 2) {
                 association.vouched = Some(now + VOUCHED);
-                return Some(association.vouched);
+                return Tell::KnownUntil(now + VOUCHED);
             }
-            None
+            Tell::Nothing
+        } else if association.vouched.take().is_some() {
+            Tell::Stranger
         } else {
-            association.vouched.take().map(|_| None)
+            Tell::Nothing
         }
     }
 
@@ -262,7 +274,9 @@ impl Associations {
         let wait = [session.poll_timeout(), successor.as_ref().and_then(|session| session.poll_timeout())];
         let next = wait.into_iter().flatten().min().map(|wait| now + wait);
         if *resend != next {
-            resend.take().into_iter().for_each(|at| _ = resends.remove(&(at, client)));
+            if let Some(at) = resend.take() {
+                resends.remove(&(at, client));
+            }
             *resend = next;
             resends.extend(next.map(|at| (at, client)));
         }
@@ -313,7 +327,9 @@ impl Associations {
     /// Takes a session out, for another shard.
     pub(super) fn give(&mut self, client: &FiveTuple) -> Option<Session> {
         let Association { session, standing, resend, .. } = self.by_client.remove(client)?;
-        resend.into_iter().for_each(|at| _ = self.resends.remove(&(at, *client)));
+        if let Some(at) = resend {
+            self.resends.remove(&(at, *client));
+        }
         self.admission.leave(*client, standing);
         Some(session)
     }

@@ -6,7 +6,7 @@ use hairpin_dtls::Error;
 use hairpin_proto::address::{FiveTuple, Transport};
 use hairpin_proto::turn::{Discard, Disposition, Now};
 
-use super::associations::{Plaintexts, Received};
+use super::associations::{Plaintexts, Received, Tell};
 use super::connection::End;
 use super::socket::Socket;
 use super::state::{State, now};
@@ -53,7 +53,7 @@ impl State {
             self.carry_through(disposition, Some(ip), outbox);
             self.heard(now, &client);
         }
-        self.send_encrypted(&client);
+        self.send_encrypted(&client, IpFields::ORIGINATED);
         if self.associations.is_closed(&client) {
             self.end_association(&client, End::Client);
         }
@@ -77,9 +77,9 @@ impl State {
         let has_allocation = self.server.has_allocation(client);
         let (source, server) = (client.client.socket(), client.server.socket());
         match self.associations.heard(client, now.instant, has_allocation) {
-            None => {}
-            Some(Some(until)) => self.datapath.vouch(source, server, until),
-            Some(None) => self.datapath.unvouch(source, server),
+            Tell::Nothing => {}
+            Tell::KnownUntil(until) => self.datapath.vouch(source, server, until),
+            Tell::Stranger => self.datapath.unvouch(source, server),
         }
     }
 
@@ -91,19 +91,19 @@ impl State {
     }
 
     /// Sends a message to a client in its association. Returns whether it was sent.
-    pub(super) fn encrypt(&mut self, client: &FiveTuple, message: &[u8]) -> bool {
+    pub(super) fn encrypt(&mut self, client: &FiveTuple, ip: IpFields, message: &[u8]) -> bool {
         let encrypted = self.associations.send(client, message);
         if matches!(encrypted, Err(Error::TooLong { .. })) {
             self.counters.discard(Discard::TooLong);
         }
-        encrypted.is_ok() && self.send_encrypted(client)
+        encrypted.is_ok() && self.send_encrypted(client, ip)
     }
 
     /// Sends what an association has to be sent. Returns whether the kernel took it all.
-    fn send_encrypted(&mut self, client: &FiveTuple) -> bool {
+    fn send_encrypted(&mut self, client: &FiveTuple, ip: IpFields) -> bool {
         let mut all = true;
         while let Some(datagram) = self.associations.next_datagram(client) {
-            if self.sockets.respond(client, datagram).is_err() {
+            if self.sockets.send(client, ip, datagram).is_err() {
                 self.counters.send_failed += 1;
                 all = false;
             }
@@ -117,7 +117,7 @@ impl State {
     /// Ends an association, and what was begun in it.
     pub(super) fn end_association(&mut self, client: &FiveTuple, end: End) {
         self.associations.close(client);
-        self.send_encrypted(client);
+        self.send_encrypted(client, IpFields::ORIGINATED);
         self.unvouch(client);
         self.associations.remove(client, end);
         self.server.client_lost(now(), client);
@@ -128,7 +128,7 @@ impl State {
     /// Does what is to be done for associations although nothing arrives.
     pub(super) fn handle_association_timeouts(&mut self, now: Instant) {
         while let Some(client) = self.associations.take_resend(now) {
-            self.send_encrypted(&client);
+            self.send_encrypted(&client, IpFields::ORIGINATED);
             if self.associations.is_closed(&client) {
                 self.end_association(&client, End::Timeout);
             }

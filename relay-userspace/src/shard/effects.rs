@@ -7,6 +7,7 @@ use super::connection::End;
 use super::socket::Socket;
 use super::state::{State, now};
 use crate::datapath;
+use crate::net::IpFields;
 
 impl State {
     /// Does what the engine asks.
@@ -21,7 +22,7 @@ impl State {
                 }
                 Effect::Respond { five_tuple, message } if five_tuple.transport == Transport::Dtls => {
                     let message = message.to_vec();
-                    self.encrypt(&five_tuple, &message);
+                    self.encrypt(&five_tuple, IpFields::ORIGINATED, &message);
                 }
                 Effect::Respond { five_tuple, message } => {
                     if let Err(error) = self.sockets.respond(&five_tuple, message) {

@@ -74,7 +74,9 @@ impl Output {
             self.bytes.drain(..self.written);
             self.written = 0;
         }
-        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
         Ok(())
     }
 
@@ -158,7 +160,7 @@ mod tests {
         assert_eq!(output.push_data([&[0; 4], &[1; 3], &[]]), Err(Full));
         assert_eq!(output.waiting().len(), DATA - 6);
         assert_eq!(output.push_data([&[0; 4], &[1; 2], &[]]), Ok(()));
-        assert_eq!(output.push_response(&[2; RESPONSES]), Ok(()));
+        assert_eq!(output.push_response(&vec![2; RESPONSES]), Ok(()));
         assert_eq!(output.push_response(&[2]), Err(Full));
     }
 
@@ -170,7 +172,7 @@ mod tests {
         assert_eq!(output.record().len(), 12);
         output.take(12);
         assert_eq!(output.record().len(), 8);
-        output.push_all(&[7; 20_000]);
+        output.push_all(&vec![7; 20_000]);
         assert_eq!(output.record().len(), RECORD);
         output.take(RECORD);
         assert_eq!(output.record().len(), 20_008 - RECORD);

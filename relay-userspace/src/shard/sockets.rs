@@ -16,7 +16,7 @@ use super::connection::Accepts;
 use super::reservations::Reservations;
 use super::socket::{Generation, Socket};
 use crate::datapath;
-use crate::net::{SocketError, Stream, StreamListener, UdpSocket, send_one};
+use crate::net::{IpFields, SocketError, Stream, StreamListener, UdpSocket, send_one};
 
 /// A socket at which something has happened.
 #[derive(Clone, Copy, Debug)]
@@ -214,9 +214,14 @@ impl Sockets {
 
     /// Sends a message of the server's own.
     pub(super) fn respond(&self, five_tuple: &FiveTuple, message: &[u8]) -> io::Result<()> {
+        self.send(five_tuple, IpFields::ORIGINATED, message)
+    }
+
+    /// Sends a datagram to a client, at once.
+    pub(super) fn send(&self, five_tuple: &FiveTuple, ip: IpFields, datagram: &[u8]) -> io::Result<()> {
         let Some(Socket::Listener(at)) = self.listener_of(five_tuple) else { return Ok(()) };
         let source = five_tuple.server.ip();
-        send_one(&self.listeners[at as usize], Some(source), five_tuple.client.socket(), message)
+        send_one(&self.listeners[at as usize], Some(source), five_tuple.client.socket(), ip, datagram)
     }
 
     /// Opens the socket of a relayed address.

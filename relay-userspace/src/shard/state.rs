@@ -160,7 +160,7 @@ impl State {
                 if five_tuple.transport == Transport::Dtls =>
             {
                 let message = [header.as_bytes(), payload, &[0; 3][..*padding]].concat();
-                if self.encrypt(five_tuple, &message) {
+                if self.encrypt(five_tuple, ip, &message) {
                     self.counters.to_client.packets += 1;
                     self.counters.to_client.bytes += payload.len() as u64;
                 }
@@ -227,15 +227,14 @@ impl State {
             let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
             let error = IcmpError { kind, code, mtu };
             let peer = PeerAddr::new(self.translation.outside(destination));
-            match self.server.peer_error(now, relay, peer, error) {
-                Disposition::Discard(reason) => self.counters.discard(reason),
-                _ => {
-                    if error.is_too_big(peer) {
-                        self.datapath.path_changed();
-                    }
-                    self.carry_out();
-                }
+            if let Disposition::Discard(reason) = self.server.peer_error(now, relay, peer, error) {
+                self.counters.discard(reason);
+                continue;
             }
+            if error.is_too_big(peer) {
+                self.datapath.path_changed();
+            }
+            self.carry_out();
         }
     }
 

@@ -143,8 +143,7 @@ impl State {
         self.carry_out();
         connection.keep(bytes);
         if let Some(other) = self.others.get(shard as usize) {
-            // A shard that has stopped takes the relay down with it.
-            let _ = other.send(Command::Adopt(Box::new(connection)));
+            other.send(Command::Adopt(Box::new(connection)));
         }
     }
 
