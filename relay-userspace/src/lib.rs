@@ -18,6 +18,7 @@ pub mod clock;
 pub mod config;
 pub mod datapath;
 pub mod file_limit;
+mod listeners;
 pub mod load;
 pub mod metrics;
 pub mod net;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,9 +13,10 @@ use crate::announce::announce;
 use crate::capacity::{Capacity, limits};
 use crate::config::{AdminAddr, Authentication, Config, DiscoverySockets, Listener, User};
 use crate::datapath::{self, Datapath, XdpMode};
-use crate::net::{SocketError, StreamListener, UdpSocket};
+use crate::listeners::{Opened, Sockets};
+use crate::net::{SocketError, UdpSocket};
 use crate::random::SystemRandomness;
-use crate::shard::{Acceptor, ConnectionLimits, Parts, Reservations, ShardHandle};
+use crate::shard::{ConnectionLimits, Parts, Reservations, ShardHandle};
 use crate::tls::{self, Certificate};
 use crate::{admin, random, state};
 
@@ -78,7 +78,7 @@ impl Relay {
             AdminAddr::Off => None,
         };
 
-        let datapath = start_datapath(&config, &opened.datagrams(), &capacity)?;
+        let datapath = start_datapath(&config, &opened.in_kernel(), &capacity)?;
 
         let quotas = Quotas::default();
         let reservations = Reservations::default();
@@ -214,83 +214,6 @@ impl Authority {
             credentials.add_secret(secret);
         }
         credentials
-    }
-}
-
-/// Listeners that are open.
-struct Opened {
-    listeners: Vec<Listener>,
-    /// By shard.
-    sockets: Vec<Sockets>,
-}
-
-/// The sockets of one shard.
-#[derive(Default)]
-struct Sockets {
-    listeners: Vec<UdpSocket>,
-    acceptors: Vec<Acceptor>,
-}
-
-impl Opened {
-    /// Opens every listener once for each shard.
-    fn all(config: &Config, tls: Option<&Arc<rustls::ServerConfig>>) -> anyhow::Result<Self> {
-        let sockets = (0..config.shards).map(|_| Sockets::default()).collect();
-        let mut opened = Self { listeners: Vec::new(), sockets };
-        for listener in &config.listeners {
-            let said = || format!("--listen {}:{}", listener.transport, listener.address);
-            match opened.open(listener, tls) {
-                Ok(()) => opened.listeners.push(*listener),
-                // Only a host without IPv6 goes without this listener.
-                Err(error) if listener.is_optional && error.is_missing_family() => {
-                    tracing::info!(%error, "not listening on IPv6");
-                }
-                Err(error) => return Err(error).with_context(said),
-            }
-        }
-        Ok(opened)
-    }
-
-    fn open(&mut self, listener: &Listener, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<(), SocketError> {
-        let Listener { transport, address, .. } = *listener;
-        // What shares an address and port with another listener, plain or encrypted, is told apart by its first byte.
-        let is_open = self
-            .listeners
-            .iter()
-            .any(|other| other.address == address && other.transport.is_stream() == transport.is_stream());
-        if transport.is_stream() {
-            if !is_open {
-                // Alone first: sharing a port with a stranger that shares it too would go unnoticed.
-                StreamListener::listener(address, false)?;
-                for shard in &mut self.sockets {
-                    let listener = StreamListener::listener(address, true)?;
-                    shard.acceptors.push(Acceptor { listener, plain: false, tls: None });
-                }
-            }
-            let acceptors = self.sockets.iter_mut().flat_map(|shard| &mut shard.acceptors);
-            for acceptor in acceptors.filter(|acceptor| acceptor.listener.local() == address) {
-                match transport {
-                    Transport::Tls => acceptor.tls = tls.cloned(),
-                    _ => acceptor.plain = true,
-                }
-            }
-        } else if !is_open {
-            UdpSocket::listener(address, false)?;
-            for shard in &mut self.sockets {
-                shard.listeners.push(UdpSocket::listener(address, true)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Where datagrams are received.
-    fn datagrams(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for listener in self.listeners.iter().filter(|listener| !listener.transport.is_stream()) {
-            if !addresses.contains(&listener.address) {
-                addresses.push(listener.address);
-            }
-        }
-        addresses
     }
 }
 

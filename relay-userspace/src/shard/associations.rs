@@ -103,6 +103,7 @@ pub(super) struct Associations {
     by_client: HashMap<FiveTuple, Association>,
     resends: BTreeSet<(Instant, FiveTuple)>,
     reply: Vec<u8>,
+    displaced: Option<FiveTuple>,
     begun: u64,
     ended: [u64; End::ALL.len()],
 }
@@ -116,6 +117,7 @@ impl Associations {
             by_client: HashMap::new(),
             resends: BTreeSet::new(),
             reply: Vec::new(),
+            displaced: None,
             begun: 0,
             ended: Default::default(),
         }
@@ -136,9 +138,9 @@ impl Associations {
         &self.reply
     }
 
-    /// Who has to go to make room for a new association.
-    pub(super) fn displaced(&self) -> Option<FiveTuple> {
-        self.admission.displaced()
+    /// Who has to go, since there is a new association.
+    pub(super) fn take_displaced(&mut self) -> Option<FiveTuple> {
+        self.displaced.take()
     }
 
     /// Takes an encrypted datagram.
@@ -208,6 +210,7 @@ impl Associations {
             self.ended[End::TooMany as usize] += 1;
             return Received::Ignored;
         }
+        self.displaced = self.admission.displaced();
         self.begun += 1;
         let standing = self.admission.admit(client, source, now);
         self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });

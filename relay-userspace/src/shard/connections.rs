@@ -49,6 +49,8 @@ struct Entry {
     joined: Option<ConnectionId>,
     interest: epoll::EventFlags,
     is_paused: bool,
+    /// Whether epoll knows nothing of it any more.
+    is_ignored: bool,
 }
 
 /// The connections of one shard.
@@ -125,6 +127,7 @@ impl Connections {
             joined: None,
             interest,
             is_paused: false,
+            is_ignored: false,
         });
         Ok(socket)
     }
@@ -266,9 +269,21 @@ impl Connections {
         }
     }
 
+    /// Neither reads nor writes any more: what the client has sent is still on its way, and it is gone.
+    pub(super) fn ignore(&mut self, socket: Socket) {
+        let Self { poll, places, .. } = self;
+        if let Some(entry) = entry_mut(places, socket)
+            && !entry.is_ignored
+        {
+            entry.is_ignored = true;
+            // Errors would be told again and again, asked for or not.
+            let _ = epoll::delete(poll, entry.connection.stream());
+        }
+    }
+
     /// Asks epoll for what can be used now.
     fn watch(&mut self, socket: Socket) {
-        let Some(entry) = self.entry(socket) else { return };
+        let Some(entry) = self.entry(socket).filter(|entry| !entry.is_ignored) else { return };
         let reading =
             if entry.is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN | epoll::EventFlags::RDHUP };
         let writing = if entry.connection.is_blocked() { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };

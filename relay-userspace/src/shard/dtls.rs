@@ -27,12 +27,11 @@ impl State {
         if let Err(limit) = self.admit_client(&client) {
             return self.counters.refuse(limit);
         }
-        if !self.associations.has(&client)
-            && let Some(displaced) = self.associations.displaced()
-        {
+        let received = self.associations.receive(client, datagram, now.instant, plaintexts);
+        if let Some(displaced) = self.associations.take_displaced() {
             self.end_association(&displaced, End::TooMany);
         }
-        match self.associations.receive(client, datagram, now.instant, plaintexts) {
+        match received {
             Received::Ignored => return self.counters.discard(Discard::NotTurn),
             Received::Reply => {
                 let sent = self.sockets.respond(&client, self.associations.reply());

@@ -44,17 +44,16 @@ use self::peers::Peers;
 pub use self::report::{Counters, LIMITS, Report};
 pub use self::reservations::Reservations;
 use self::run::Shard;
-pub use self::sockets::Acceptor;
 use self::sockets::Sockets;
+pub use self::sockets::{Acceptor, DatagramListener};
 use self::state::State;
 use self::visitors::{Mailbox, Moving, PassedOn, Visitors};
 use crate::datapath;
-use crate::net::UdpSocket;
 
 /// What a shard is made of.
 pub struct Parts {
     /// Its sockets for clients' datagrams.
-    pub listeners: Vec<UdpSocket>,
+    pub listeners: Vec<DatagramListener>,
     /// Where its clients connect.
     pub acceptors: Vec<Acceptor>,
     /// How many connections it has room for.

@@ -12,6 +12,7 @@ use hairpin_proto::stun::attribute::ReservationToken;
 use hairpin_proto::turn::{BindError, BindRequest, RelayId};
 use rustix::event::epoll;
 
+use super::associations::is_dtls;
 use super::connection::Accepts;
 use super::reservations::Reservations;
 use super::socket::{Generation, Socket};
@@ -30,6 +31,17 @@ pub(super) struct Ready {
     pub(super) is_writable: bool,
 }
 
+/// A socket for datagrams of clients, and what they may speak there.
+#[derive(Debug)]
+pub struct DatagramListener {
+    /// The socket.
+    pub socket: UdpSocket,
+    /// Whether plain STUN and ChannelData are.
+    pub plain: bool,
+    /// Whether DTLS is.
+    pub dtls: bool,
+}
+
 /// A socket where clients connect, and what they may speak there.
 pub struct Acceptor {
     /// The socket.
@@ -46,7 +58,7 @@ pub struct Acceptor {
 /// lets one batch hold datagrams of many of them.
 pub(super) struct Sockets {
     poll: OwnedFd,
-    listeners: Vec<UdpSocket>,
+    listeners: Vec<DatagramListener>,
     acceptors: Vec<Acceptor>,
     relays: Vec<RelaySocket>,
     open: usize,
@@ -90,16 +102,16 @@ const EVENTS: usize = 64;
 
 impl Sockets {
     pub(super) fn new(
-        mut listeners: Vec<UdpSocket>,
+        mut listeners: Vec<DatagramListener>,
         acceptors: Vec<Acceptor>,
         reservations: Reservations,
         datapath: datapath::Handle,
     ) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // The most specific address first, as the kernel chooses too.
-        listeners.sort_by_key(|listener| listener.local().ip().is_unspecified());
+        listeners.sort_by_key(|listener| listener.socket.local().ip().is_unspecified());
         for (at, listener) in (0..).zip(&listeners) {
-            epoll::add(&poll, listener, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
+            epoll::add(&poll, &listener.socket, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
         }
         for (at, acceptor) in (0..).zip(&acceptors) {
             epoll::add(&poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
@@ -141,7 +153,7 @@ impl Sockets {
     /// The descriptor of a socket, unless it was closed.
     pub(super) fn fd(&self, socket: Socket) -> Option<BorrowedFd<'_>> {
         match socket {
-            Socket::Listener(at) => self.listeners.get(at as usize).map(UdpSocket::as_fd),
+            Socket::Listener(at) => self.listeners.get(at as usize).map(|listener| listener.socket.as_fd()),
             Socket::Relay(..) => self.relay(socket).map(UdpSocket::as_fd),
             // Streams are read and written by their owners.
             Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => None,
@@ -182,11 +194,16 @@ impl Sockets {
     }
 
     /// Leaves connections that wait at a listener where they are for a while, or goes on.
-    pub(super) fn pause_acceptor(&self, at: u32, is_paused: bool) {
+    pub(super) fn pause(&self, listener: Socket, is_paused: bool) {
+        let socket = match listener {
+            Socket::Acceptor(at) => Some(self.acceptors[at as usize].listener.as_fd()),
+            relay => self.relay_listener(relay).map(StreamListener::as_fd),
+        };
         let interest = if is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
-        // It was added, and is open: there is nothing that could fail.
-        let _ =
-            epoll::modify(&self.poll, &self.acceptors[at as usize].listener, Socket::Acceptor(at).token(), interest);
+        if let Some(socket) = socket {
+            // It was added, and is open: there is nothing that could fail.
+            let _ = epoll::modify(&self.poll, socket, listener.token(), interest);
+        }
     }
 
     /// The socket that a relayed address has now.
@@ -197,8 +214,14 @@ impl Sockets {
 
     /// The address at which a datagram reached a listener.
     pub(super) fn server_address(&self, listener: u32, destination: Option<IpAddr>) -> ServerAddr {
-        let local = self.listeners[listener as usize].local();
+        let local = self.listeners[listener as usize].socket.local();
         ServerAddr::new(SocketAddr::new(destination.unwrap_or(local.ip()), local.port()))
+    }
+
+    /// Whether a datagram of a client may be what its first byte says.
+    pub(super) fn takes(&self, listener: u32, datagram: &[u8]) -> bool {
+        let DatagramListener { plain, dtls, .. } = self.listeners[listener as usize];
+        if is_dtls(datagram) { dtls } else { plain }
     }
 
     /// The listener that serves a client.
@@ -209,7 +232,10 @@ impl Sockets {
                 && local.is_ipv4() == server.is_ipv4()
                 && (local.ip() == server.ip() || local.ip().is_unspecified())
         };
-        (0..).zip(&self.listeners).find(|(_, listener)| serves(listener.local())).map(|(at, _)| Socket::Listener(at))
+        (0..)
+            .zip(&self.listeners)
+            .find(|(_, listener)| serves(listener.socket.local()))
+            .map(|(at, _)| Socket::Listener(at))
     }
 
     /// Sends a message of the server's own.
@@ -221,7 +247,7 @@ impl Sockets {
     pub(super) fn send(&self, five_tuple: &FiveTuple, ip: IpFields, datagram: &[u8]) -> io::Result<()> {
         let Some(Socket::Listener(at)) = self.listener_of(five_tuple) else { return Ok(()) };
         let source = five_tuple.server.ip();
-        send_one(&self.listeners[at as usize], Some(source), five_tuple.client.socket(), ip, datagram)
+        send_one(&self.listeners[at as usize].socket, Some(source), five_tuple.client.socket(), ip, datagram)
     }
 
     /// Opens the socket of a relayed address.

@@ -37,7 +37,7 @@ pub(super) struct State {
     /// The engine knows peers as the world does, sockets know them as this host does.
     pub(super) translation: Translation,
     /// Listeners that rest, each until when.
-    pub(super) resting: Vec<(Instant, u32)>,
+    pub(super) resting: Vec<(Instant, Socket)>,
     /// When the batch came that goes through, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) batch_time: u64,
     pub(super) index: u32,
@@ -58,7 +58,9 @@ impl State {
             Socket::Listener(listener) => {
                 let server = self.sockets.server_address(listener, datagram.destination);
                 let client = FiveTuple::udp(ClientAddr::new(datagram.source), server);
-                if !self.pass_on_guest(client, datagram.payload, datagram.ip) {
+                if !self.sockets.takes(listener, datagram.payload) {
+                    self.counters.discard(Discard::NotTurn);
+                } else if !self.pass_on_guest(client, datagram.payload, datagram.ip) {
                     self.client_datagram(now, client, datagram.payload, datagram.ip, outbox, plaintexts);
                 }
             }

@@ -53,9 +53,7 @@ impl State {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_exhausted(&error) => {
-                    self.sockets.pause_acceptor(at, true);
-                    self.resting.push((Instant::now() + REST, at));
-                    return;
+                    return self.rest(Socket::Acceptor(at));
                 }
                 // About the one connection, which is gone.
                 Err(_) => {}
@@ -63,13 +61,19 @@ impl State {
         }
     }
 
+    /// Leaves a listener alone for a moment: there are no files for those who wait there.
+    fn rest(&mut self, listener: Socket) {
+        self.sockets.pause(listener, true);
+        self.resting.push((Instant::now() + REST, listener));
+    }
+
     /// Lets listeners go on whose rest is over.
     pub(super) fn wake_acceptors(&mut self, now: Instant) {
         let sockets = &self.sockets;
-        self.resting.retain(|(until, at)| {
+        self.resting.retain(|(until, listener)| {
             let rests = *until > now;
             if !rests {
-                sockets.pause_acceptor(*at, false);
+                sockets.pause(*listener, false);
             }
             rests
         });
@@ -189,7 +193,7 @@ impl State {
     /// A client has closed its connection, or it has failed. Of one that is joined, the peer gets what was sent before.
     fn client_ended(&mut self, socket: Socket, end: End) {
         match self.connections.joined(socket) {
-            Some(id) if end == End::Client && !self.peers.finish(id) => self.connections.pause(socket, true),
+            Some(id) if end == End::Client && !self.peers.finish(id) => self.connections.ignore(socket),
             _ => self.end(socket, end),
         }
     }
@@ -199,9 +203,13 @@ impl State {
         let Socket::Relay(relay_id, _) = relay else { return };
         for _ in 0..ACCEPTED {
             let Some(listener) = self.sockets.relay_listener(relay) else { return };
-            // Out of files, the peers wait: level-triggered, so this comes again, but only as often as there are rounds.
-            let Ok((stream, remote)) = listener.accept() else { return };
-            self.accept_peer(relay_id, stream, remote);
+            match listener.accept() {
+                Ok((stream, remote)) => self.accept_peer(relay_id, stream, remote),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if is_exhausted(&error) => return self.rest(relay),
+                // About the one connection, which is gone.
+                Err(_) => {}
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use hairpin::datapath::program::Limits as RateLimits;
 use hairpin::datapath::{Datapath, Options, XdpMode};
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;
-use hairpin::shard::{ConnectionLimits, Parts, Report, Reservations, ShardHandle, ShardQuery};
+use hairpin::shard::{ConnectionLimits, DatagramListener, Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
     Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Translation,
@@ -74,7 +74,10 @@ impl InProcess {
                 tcp_relay: false,
                 mobility: None,
             };
-            let open = |address| UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
+            let open = |address| {
+                let socket = UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));
+                DatagramListener { socket, plain: true, dtls: false }
+            };
             let parts = Parts {
                 listeners: listeners.map(open).into(),
                 acceptors: Vec::new(),

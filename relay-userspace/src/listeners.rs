@@ -1,0 +1,96 @@
+//! Where clients reach the server: the sockets of all shards, opened from the configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hairpin_proto::address::Transport;
+
+use crate::config::{Config, Listener};
+use crate::net::{SocketError, StreamListener, UdpSocket};
+use crate::shard::{Acceptor, DatagramListener};
+
+/// Listeners that are open.
+pub(crate) struct Opened {
+    pub(crate) listeners: Vec<Listener>,
+    /// By shard.
+    pub(crate) sockets: Vec<Sockets>,
+}
+
+/// The sockets of one shard.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    pub(crate) listeners: Vec<DatagramListener>,
+    pub(crate) acceptors: Vec<Acceptor>,
+}
+
+impl Opened {
+    /// Opens every listener once for each shard.
+    pub(crate) fn all(config: &Config, tls: Option<&Arc<rustls::ServerConfig>>) -> anyhow::Result<Self> {
+        let sockets = (0..config.shards).map(|_| Sockets::default()).collect();
+        let mut opened = Self { listeners: Vec::new(), sockets };
+        for listener in &config.listeners {
+            let said = || format!("--listen {}:{}", listener.transport, listener.address);
+            match opened.open(listener, tls) {
+                Ok(()) => opened.listeners.push(*listener),
+                // Only a host without IPv6 goes without this listener.
+                Err(error) if listener.is_optional && error.is_missing_family() => {
+                    tracing::info!(%error, "not listening on IPv6");
+                }
+                Err(error) => return Err(error).with_context(said),
+            }
+        }
+        Ok(opened)
+    }
+
+    fn open(&mut self, listener: &Listener, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<(), SocketError> {
+        let Listener { transport, address, .. } = *listener;
+        // What shares an address and port with another listener, plain or encrypted, is told apart by its first byte.
+        let is_same =
+            |other: &&Listener| other.address == address && other.transport.is_stream() == transport.is_stream();
+        if self.listeners.iter().find(is_same).is_none() {
+            self.bind(transport, address)?;
+        }
+        for shard in &mut self.sockets {
+            for acceptor in shard.acceptors.iter_mut().filter(|acceptor| acceptor.listener.local() == address) {
+                match transport {
+                    Transport::Tcp => acceptor.plain = true,
+                    Transport::Tls => acceptor.tls = tls.cloned(),
+                    Transport::Udp | Transport::Dtls => {}
+                }
+            }
+            for listener in shard.listeners.iter_mut().filter(|listener| listener.socket.local() == address) {
+                match transport {
+                    Transport::Udp => listener.plain = true,
+                    Transport::Dtls => listener.dtls = true,
+                    Transport::Tcp | Transport::Tls => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the sockets of all shards. Alone first: sharing a port with a stranger that shares it too would go unnoticed.
+    fn bind(&mut self, transport: Transport, address: SocketAddr) -> Result<(), SocketError> {
+        if transport.is_stream() {
+            StreamListener::listener(address, false)?;
+            for shard in &mut self.sockets {
+                let listener = StreamListener::listener(address, true)?;
+                shard.acceptors.push(Acceptor { listener, plain: false, tls: None });
+            }
+        } else {
+            UdpSocket::listener(address, false)?;
+            for shard in &mut self.sockets {
+                let socket = UdpSocket::listener(address, true)?;
+                shard.listeners.push(DatagramListener { socket, plain: false, dtls: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the kernel path serves clients: it knows plain UDP.
+    pub(crate) fn in_kernel(&self) -> Vec<SocketAddr> {
+        let plain = self.listeners.iter().filter(|listener| listener.transport == Transport::Udp);
+        plain.map(|listener| listener.address).collect()
+    }
+}
