@@ -48,9 +48,17 @@ struct Entry {
     /// The peer's connection whose bytes it carries (RFC 6062).
     joined: Option<ConnectionId>,
     interest: epoll::EventFlags,
-    is_paused: bool,
-    /// Whether epoll knows nothing of it any more.
-    is_ignored: bool,
+    reading: Reading,
+}
+
+/// Whether what comes is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    On,
+    /// What was read last waits at the other end.
+    Paused,
+    /// Nothing comes any more, and epoll was told to forget it.
+    Over,
 }
 
 /// The connections of one shard.
@@ -126,8 +134,7 @@ impl Connections {
             is_dirty: false,
             joined: None,
             interest,
-            is_paused: false,
-            is_ignored: false,
+            reading: Reading::On,
         });
         Ok(socket)
     }
@@ -263,8 +270,8 @@ impl Connections {
 
     /// Stops reading, or goes on.
     pub(super) fn pause(&mut self, socket: Socket, is_paused: bool) {
-        if let Some(entry) = self.entry_mut(socket) {
-            entry.is_paused = is_paused;
+        if let Some(entry) = self.entry_mut(socket).filter(|entry| entry.reading != Reading::Over) {
+            entry.reading = if is_paused { Reading::Paused } else { Reading::On };
             self.watch(socket);
         }
     }
@@ -273,9 +280,9 @@ impl Connections {
     pub(super) fn ignore(&mut self, socket: Socket) {
         let Self { poll, places, .. } = self;
         if let Some(entry) = entry_mut(places, socket)
-            && !entry.is_ignored
+            && entry.reading != Reading::Over
         {
-            entry.is_ignored = true;
+            entry.reading = Reading::Over;
             // Errors would be told again and again, asked for or not.
             let _ = epoll::delete(poll, entry.connection.stream());
         }
@@ -283,9 +290,11 @@ impl Connections {
 
     /// Asks epoll for what can be used now.
     fn watch(&mut self, socket: Socket) {
-        let Some(entry) = self.entry(socket).filter(|entry| !entry.is_ignored) else { return };
-        let reading =
-            if entry.is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN | epoll::EventFlags::RDHUP };
+        let Some(entry) = self.entry(socket).filter(|entry| entry.reading != Reading::Over) else { return };
+        let reading = match entry.reading {
+            Reading::On => epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
+            Reading::Paused | Reading::Over => epoll::EventFlags::empty(),
+        };
         let writing = if entry.connection.is_blocked() { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let interest = reading | writing;
         if interest != entry.interest {
