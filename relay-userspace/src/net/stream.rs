@@ -124,6 +124,11 @@ impl Stream {
         (&self.0).write(bytes)
     }
 
+    /// The same from several places.
+    pub fn write_vectored(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        (&self.0).write_vectored(parts)
+    }
+
     /// Says that no more is coming.
     pub fn finish(&self) {
         // Of a connection that is gone already nobody waits for the end.

@@ -132,6 +132,17 @@ impl<K: Copy + Ord> Admission<K> {
         }
     }
 
+    /// Counts one as what it is: new, unless its client has an allocation.
+    pub(super) fn judge_anew(&mut self, key: K, standing: &mut Standing, source: IpAddr, has_allocation: bool) {
+        if has_allocation {
+            self.vouch(key, standing);
+        } else if !standing.is_new {
+            standing.is_new = true;
+            self.new.insert((standing.since, key));
+            self.count_at(standing, source);
+        }
+    }
+
     /// When somebody's time may be over.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
@@ -207,6 +218,21 @@ mod tests {
         let source = "192.0.2.1".parse().unwrap();
         let known: Vec<_> = standings.iter_mut().map(|standing| admission.is_of(standing, source)).collect();
         assert_eq!(known, [Ok(()), Ok(()), Err(TooMany)]);
+    }
+
+    #[test]
+    fn whoever_has_no_allocation_any_more_is_new_again() {
+        let now = Instant::now();
+        let mut admission = Admission::new(LIMITS);
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut standing = admission.admit(1, Some(source), now);
+        admission.judge_anew(1, &mut standing, source, true);
+        assert_eq!(admission.new_ones(), 0);
+        admission.judge_anew(1, &mut standing, source, false);
+        admission.admit(2, Some(source), now);
+        assert_eq!((admission.new_ones(), admission.may_come(Some(source))), (2, Err(TooMany)));
+        admission.leave(1, standing);
+        assert_eq!((admission.new_ones(), admission.may_come(Some(source))), (1, Ok(())));
     }
 
     #[test]

@@ -157,10 +157,16 @@ impl Associations {
                 (received, _) => received,
             };
         };
-        if association.session.is_succeeded_by(datagram) && association.successor.is_none() {
+        // Who begins anew twice has lost its state twice.
+        let is_newer = |successor: &Option<Box<Session>>| {
+            successor.as_ref().is_none_or(|session| session.is_succeeded_by(datagram))
+        };
+        if association.session.is_succeeded_by(datagram) && is_newer(&association.successor) {
             let (received, successor) = self.hello(client, datagram, now, plaintexts);
-            if let Some(association) = self.by_client.get_mut(&client) {
-                association.successor = successor.map(Box::new);
+            if let Some(association) = self.by_client.get_mut(&client)
+                && let Some(successor) = successor
+            {
+                association.successor = Some(Box::new(successor));
             }
             return received;
         }
@@ -252,8 +258,8 @@ impl Associations {
         let Self { admission, by_client, .. } = self;
         let Some(association) = by_client.get_mut(client) else { return Tell::Nothing };
         association.standing.heard(now);
+        admission.judge_anew(*client, &mut association.standing, client.client.ip(), has_allocation);
         if has_allocation {
-            admission.vouch(*client, &mut association.standing);
             if association.vouched.is_none_or(|until| until < now + VOUCHED / 2) {
                 association.vouched = Some(now + VOUCHED);
                 return Tell::KnownUntil(now + VOUCHED);
@@ -337,8 +343,13 @@ impl Associations {
         Some(session)
     }
 
-    /// Takes a session in, from another shard.
+    /// Takes a session in, from another shard, if there is room.
     pub(super) fn adopt(&mut self, client: FiveTuple, session: Session, now: Instant) {
+        if self.admission.may_come(Some(client.client.ip())).is_err() {
+            self.ended[End::TooMany as usize] += 1;
+            return;
+        }
+        self.displaced = self.admission.displaced();
         let standing = self.admission.admit(client, Some(client.client.ip()), now);
         self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });
         self.reschedule(client, now);

@@ -10,11 +10,11 @@ use hairpin_proto::framing::MAX_FRAME;
 use proxy_header::{ParseConfig, ProxyHeader};
 use rustls::ServerConnection;
 
-use super::output::{Flushed, Output};
+use super::output::{ENCRYPTED, Flushed, Output};
 use crate::net::Stream;
 
 /// How much is read at once.
-const READ: usize = 64 << 10;
+const READ: usize = 16 << 10;
 /// The longest header of a load balancer that is waited for: addresses, and what it likes to add.
 const MAX_PROXY_HEADER: usize = 4096;
 /// The first byte of every record in which a TLS handshake begins (RFC 8446 section 5.1).
@@ -105,6 +105,16 @@ impl StreamBuffer {
         &mut self.raw
     }
 
+    /// One that nothing can be read into.
+    pub(super) fn empty() -> Self {
+        Self { raw: Box::default(), plain: Vec::new() }
+    }
+
+    /// Whether something can be read into it.
+    pub(super) fn has_room(&self) -> bool {
+        !self.raw.is_empty()
+    }
+
     /// What was received last, and before it what was kept.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.plain
@@ -121,13 +131,15 @@ pub(super) struct Connection {
     /// The beginning of a message whose end has not come yet.
     begun: Vec<u8>,
     output: Output,
+    /// Whether the client has said, in TLS, that nothing more comes.
+    has_ended: bool,
 }
 
 impl Connection {
     /// A connection that was just accepted. `proxied`: the other end is a load balancer, who says first for whom.
     pub(super) fn new(stream: Stream, five_tuple: FiveTuple, accepts: Accepts, proxied: bool) -> Self {
         let stage = if proxied { Stage::ProxyHeader(Vec::new()) } else { Stage::First };
-        Self { stream, five_tuple, stage, accepts, begun: Vec::new(), output: Output::default() }
+        Self { stream, five_tuple, stage, accepts, begun: Vec::new(), output: Output::default(), has_ended: false }
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -154,9 +166,19 @@ impl Connection {
         }
     }
 
+    /// Whether a step of the handshake of TLS was just taken.
+    pub(super) fn has_shaken(&self) -> bool {
+        matches!(&self.stage, Stage::Tls(tls) if tls.wants_write() || !tls.is_handshaking())
+    }
+
     /// Whether something waits to be written.
     pub(super) fn is_blocked(&self) -> bool {
         !self.output.is_empty() || matches!(&self.stage, Stage::Tls(tls) if tls.wants_write())
+    }
+
+    /// Whether nothing more comes behind what was received last.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     pub(super) fn output(&mut self) -> &mut Output {
@@ -167,7 +189,8 @@ impl Connection {
     pub(super) fn receive(&mut self, buffer: &mut StreamBuffer) -> Result<(), End> {
         let StreamBuffer { raw, plain } = buffer;
         plain.clear();
-        plain.append(&mut self.begun);
+        plain.extend_from_slice(&self.begun);
+        self.begun = Vec::new();
         let read = match self.stream.read(raw) {
             Ok(0) => return Err(End::Client),
             Ok(read) => read,
@@ -182,7 +205,8 @@ impl Connection {
     /// Starts with what was kept alone: the connection has come from another shard.
     pub(super) fn resume(&mut self, buffer: &mut StreamBuffer) {
         buffer.plain.clear();
-        buffer.plain.append(&mut self.begun);
+        buffer.plain.extend_from_slice(&self.begun);
+        self.begun = Vec::new();
     }
 
     /// Keeps the beginning of a message for the next time.
@@ -196,7 +220,10 @@ impl Connection {
                 plain.extend_from_slice(raw);
                 Ok(())
             }
-            Stage::Tls(tls) => decrypt(tls, raw, plain),
+            Stage::Tls(tls) => {
+                self.has_ended |= decrypt(tls, raw, plain)?;
+                Ok(())
+            }
             Stage::ProxyHeader(before) => {
                 before.extend_from_slice(raw);
                 let all = std::mem::take(before);
@@ -218,7 +245,7 @@ impl Connection {
                     (Some(config), TLS_HANDSHAKE) => {
                         let mut tls = ServerConnection::new(Arc::clone(config)).map_err(|_| End::Tls)?;
                         // What waits beyond a record is kept in our own queue, which knows what may be dropped.
-                        tls.set_buffer_limit(Some(READ));
+                        tls.set_buffer_limit(Some(ENCRYPTED));
                         self.five_tuple.transport = Transport::Tls;
                         self.stage = Stage::Tls(Box::new(tls));
                     }
@@ -242,31 +269,36 @@ impl Connection {
         output.flush(stream, tls).map_err(|_| End::Client)
     }
 
-    /// Says goodbye, as far as it can be said without waiting.
-    pub(super) fn close(mut self) {
+    /// Says, behind all that waits, that nothing more comes.
+    pub(super) fn finish(&mut self) {
         if let Stage::Tls(tls) = &mut self.stage {
             tls.send_close_notify();
+            // What does not fit now is lost with the connection.
+            let _ = self.flush();
         }
-        let _ = self.flush();
         self.stream.finish();
+    }
+
+    /// Says goodbye, as far as it can be said without waiting.
+    pub(super) fn close(mut self) {
+        if matches!(self.flush(), Ok(Flushed::All)) {
+            self.finish();
+        }
     }
 }
 
-fn decrypt(tls: &mut ServerConnection, mut raw: &[u8], plain: &mut Vec<u8>) -> Result<(), End> {
-    while !raw.is_empty() {
-        // Behind its goodbye the client has nothing to say.
-        if tls.read_tls(&mut raw).map_err(|error| failed(&error))? == 0 {
-            break;
-        }
+/// Returns whether nothing more comes.
+fn decrypt(tls: &mut ServerConnection, mut raw: &[u8], plain: &mut Vec<u8>) -> Result<bool, End> {
+    let mut has_ended = false;
+    while !raw.is_empty() && !has_ended {
+        tls.read_tls(&mut raw).map_err(|error| failed(&error))?;
         let state = tls.process_new_packets().map_err(|error| failed(&error))?;
+        has_ended = state.peer_has_closed();
         let start = plain.len();
         plain.resize(start + state.plaintext_bytes_to_read(), 0);
         tls.reader().read_exact(&mut plain[start..]).map_err(|error| failed(&error))?;
-        if state.peer_has_closed() && plain.is_empty() {
-            return Err(End::Client);
-        }
     }
-    Ok(())
+    Ok(has_ended)
 }
 
 fn failed(error: &(dyn std::error::Error + 'static)) -> End {

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use hairpin_proto::address::{FiveTuple, Transport};
-use hairpin_proto::turn::ConnectionId;
 use hashbrown::HashMap;
 use rustix::event::epoll;
 
@@ -45,20 +44,15 @@ struct Entry {
     is_registered: bool,
     /// Whether it waits to be written at the end of the batch.
     is_dirty: bool,
-    /// The peer's connection whose bytes it carries (RFC 6062).
-    joined: Option<ConnectionId>,
     interest: epoll::EventFlags,
-    reading: Reading,
+    is_paused: bool,
 }
 
-/// Whether what comes is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reading {
-    On,
-    /// What was read last waits at the other end.
-    Paused,
-    /// Nothing comes any more, and epoll was told to forget it.
-    Over,
+/// A connection that was taken out.
+pub(super) struct Removed {
+    pub(super) connection: Connection,
+    /// Whether the engine knows it by its five-tuple.
+    pub(super) is_registered: bool,
 }
 
 /// The connections of one shard.
@@ -105,12 +99,19 @@ impl Connections {
         let _ = self.insert(connection, source, now);
     }
 
-    /// Takes in a connection from another shard.
-    pub(super) fn adopt(&mut self, connection: Connection, now: Instant) -> Result<Socket, End> {
+    /// Takes in a connection from another shard. An error says which one has to be ended, if it was taken in.
+    pub(super) fn adopt(&mut self, connection: Connection, now: Instant) -> Result<Socket, (Option<Socket>, End)> {
         let source = connection.five_tuple().client.ip();
-        let socket = self.insert(connection, Some(source), now)?;
-        self.identify(socket)?;
+        let socket = self.insert(connection, Some(source), now).map_err(|end| (None, end))?;
+        self.identify(socket).map_err(|end| (Some(socket), end))?;
+        // It may have answers to write.
+        self.mark_dirty(socket);
         Ok(socket)
+    }
+
+    /// Fills the buffer with what a connection has kept. Returns whether there is one.
+    pub(super) fn resume(&mut self, socket: Socket, buffer: &mut StreamBuffer) -> bool {
+        self.entry_mut(socket).map(|entry| entry.connection.resume(buffer)).is_some()
     }
 
     fn insert(&mut self, connection: Connection, source: Option<IpAddr>, now: Instant) -> Result<Socket, End> {
@@ -132,9 +133,8 @@ impl Connections {
             standing: self.admission.admit(socket, source, now),
             is_registered: false,
             is_dirty: false,
-            joined: None,
             interest,
-            reading: Reading::On,
+            is_paused: false,
         });
         Ok(socket)
     }
@@ -194,16 +194,10 @@ impl Connections {
     pub(super) fn heard(&mut self, socket: Socket, now: Instant, has_allocation: bool) {
         let Some(entry) = self.entry_mut(socket) else { return };
         entry.standing.heard(now);
-        if has_allocation {
-            self.vouch(socket);
-        }
-    }
-
-    /// No longer counts a connection as new.
-    fn vouch(&mut self, socket: Socket) {
+        let source = entry.connection.five_tuple().client.ip();
         let Self { admission, places, .. } = self;
         if let Some(entry) = entry_mut(places, socket) {
-            admission.vouch(socket, &mut entry.standing);
+            admission.judge_anew(socket, &mut entry.standing, source, has_allocation);
         }
     }
 
@@ -238,13 +232,6 @@ impl Connections {
         Ok(())
     }
 
-    /// Adds bytes of the peer that the connection is joined to. Returns whether the peer may go on.
-    pub(super) fn carry(&mut self, socket: Socket, bytes: &[u8]) -> Result<Flushed, End> {
-        let Some(entry) = self.entry_mut(socket) else { return Ok(Flushed::All) };
-        entry.connection.output().push_all(bytes);
-        self.flush(socket)
-    }
-
     fn mark_dirty(&mut self, socket: Socket) {
         if let Some(entry) = self.entry_mut(socket)
             && !entry.is_dirty
@@ -270,31 +257,17 @@ impl Connections {
 
     /// Stops reading, or goes on.
     pub(super) fn pause(&mut self, socket: Socket, is_paused: bool) {
-        if let Some(entry) = self.entry_mut(socket).filter(|entry| entry.reading != Reading::Over) {
-            entry.reading = if is_paused { Reading::Paused } else { Reading::On };
+        if let Some(entry) = self.entry_mut(socket) {
+            entry.is_paused = is_paused;
             self.watch(socket);
-        }
-    }
-
-    /// Neither reads nor writes any more: what the client has sent is still on its way, and it is gone.
-    pub(super) fn ignore(&mut self, socket: Socket) {
-        let Self { poll, places, .. } = self;
-        if let Some(entry) = entry_mut(places, socket)
-            && entry.reading != Reading::Over
-        {
-            entry.reading = Reading::Over;
-            // Errors would be told again and again, asked for or not.
-            let _ = epoll::delete(poll, entry.connection.stream());
         }
     }
 
     /// Asks epoll for what can be used now.
     fn watch(&mut self, socket: Socket) {
-        let Some(entry) = self.entry(socket).filter(|entry| entry.reading != Reading::Over) else { return };
-        let reading = match entry.reading {
-            Reading::On => epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
-            Reading::Paused | Reading::Over => epoll::EventFlags::empty(),
-        };
+        let Some(entry) = self.entry(socket) else { return };
+        let reading =
+            if entry.is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN | epoll::EventFlags::RDHUP };
         let writing = if entry.connection.is_blocked() { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
         let interest = reading | writing;
         if interest != entry.interest {
@@ -304,19 +277,6 @@ impl Connections {
                 entry.interest = interest;
             }
         }
-    }
-
-    /// From now on the connection carries the bytes of a peer.
-    pub(super) fn join(&mut self, socket: Socket, connection: ConnectionId) {
-        self.vouch(socket);
-        if let Some(entry) = self.entry_mut(socket) {
-            entry.joined = Some(connection);
-        }
-    }
-
-    /// The peer's connection whose bytes it carries.
-    pub(super) fn joined(&self, socket: Socket) -> Option<ConnectionId> {
-        self.entry(socket)?.joined
     }
 
     /// When somebody's time may be over.
@@ -330,7 +290,7 @@ impl Connections {
             let socket = self.admission.due(now)?;
             let Self { admission, places, .. } = self;
             let Some(entry) = entry_mut(places, socket) else { continue };
-            let stays = entry.joined.is_some() || has_allocation(&entry.connection.five_tuple());
+            let stays = has_allocation(&entry.connection.five_tuple());
             if admission.judge(socket, &mut entry.standing, stays, now) {
                 return Some(socket);
             }
@@ -338,7 +298,7 @@ impl Connections {
     }
 
     /// Takes a connection out.
-    pub(super) fn remove(&mut self, socket: Socket, end: Option<End>) -> Option<Connection> {
+    pub(super) fn remove(&mut self, socket: Socket, end: Option<End>) -> Option<Removed> {
         let Socket::Connection(at, generation) = socket else { return None };
         let place = self.places.get_mut(at as usize).filter(|place| place.generation == generation)?;
         let entry = place.entry.take()?;
@@ -348,11 +308,16 @@ impl Connections {
             self.by_five_tuple.remove(&entry.connection.five_tuple());
         }
         if let Some(end) = end {
-            self.ended[end as usize] += 1;
+            self.count_end(end);
         }
         // The kernel would take it out by itself, were it closed at once.
         let _ = epoll::delete(&self.poll, entry.connection.stream());
-        Some(entry.connection)
+        Some(Removed { connection: entry.connection, is_registered: entry.is_registered })
+    }
+
+    /// Counts the end of a connection.
+    pub(super) fn count_end(&mut self, end: End) {
+        self.ended[end as usize] += 1;
     }
 
     /// What was counted.

@@ -28,9 +28,6 @@ impl State {
             return self.counters.refuse(limit);
         }
         let received = self.associations.receive(client, datagram, now.instant, plaintexts);
-        if let Some(displaced) = self.associations.take_displaced() {
-            self.end_association(&displaced, End::TooMany);
-        }
         match received {
             Received::Ignored => return self.counters.discard(Discard::NotTurn),
             Received::Reply => {
@@ -44,16 +41,37 @@ impl State {
             }
             Received::Association => {}
         }
+        self.flush_and_end_displaced(outbox);
+        self.plaintexts(now, client, Some(ip), outbox, plaintexts);
+    }
+
+    fn flush_and_end_displaced(&mut self, outbox: &mut Outbox<'_, '_, Socket>) {
+        if let Some(displaced) = self.associations.take_displaced() {
+            self.flush(outbox);
+            self.end_association(&displaced, End::TooMany);
+        }
+    }
+
+    /// Passes what an association has received through the engine, and sends what it has to send.
+    fn plaintexts<'p>(
+        &mut self,
+        now: Now,
+        client: FiveTuple,
+        ip: Option<IpFields>,
+        outbox: &mut Outbox<'_, 'p, Socket>,
+        plaintexts: &mut Plaintexts<'p>,
+    ) {
         while let Some(message) = self.associations.next_plaintext(&client, plaintexts) {
             let disposition = self.server.client_datagram(now, client, message);
             if let Disposition::Elsewhere { shard } = disposition {
                 return self.hand_over_association(shard, client, message);
             }
-            self.carry_through(disposition, Some(ip), outbox);
+            self.carry_through(disposition, ip, outbox);
             self.heard(now, &client);
         }
         self.send_encrypted(&client, IpFields::ORIGINATED);
         if self.associations.is_closed(&client) {
+            self.flush(outbox);
             self.end_association(&client, End::Client);
         }
     }
@@ -65,10 +83,13 @@ impl State {
         client: FiveTuple,
         message: &'p [u8],
         outbox: &mut Outbox<'_, 'p, Socket>,
+        plaintexts: &mut Plaintexts<'p>,
     ) {
+        self.flush_and_end_displaced(outbox);
         let disposition = self.server.client_datagram(now, client, message);
         self.carry_through(disposition, None, outbox);
         self.heard(now, &client);
+        self.plaintexts(now, client, None, outbox, plaintexts);
     }
 
     /// Keeps the program told who is no stranger: it cannot see into an association.

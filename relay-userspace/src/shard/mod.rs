@@ -6,7 +6,8 @@
 //!
 //! Clients over DTLS have `associations`, and `dtls` is their way. `visitors` are clients whose datagrams reach another
 //! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
-//! `output` what waits to be written. `peers` are the other ends of TCP relaying (RFC 6062).
+//! `output` what waits to be written. TCP relaying (RFC 6062) is `tcp_relay`: `peers` wait for a client's connection, and
+//! `pairs` are joined.
 
 mod admission;
 mod associations;
@@ -14,7 +15,9 @@ mod connection;
 mod connections;
 mod dtls;
 mod effects;
+mod listening;
 mod output;
+mod pairs;
 mod peers;
 mod report;
 mod reservations;
@@ -23,6 +26,7 @@ mod socket;
 mod sockets;
 mod state;
 mod streams;
+mod tcp_relay;
 mod visitors;
 
 use std::io;
@@ -40,6 +44,8 @@ use self::connection::Connection;
 pub use self::connection::End;
 pub use self::connections::ConnectionCounts;
 use self::connections::Connections;
+use self::listening::Listening;
+use self::pairs::Pairs;
 use self::peers::Peers;
 pub use self::report::{Counters, LIMITS, Report};
 pub use self::reservations::Reservations;
@@ -104,10 +110,13 @@ impl ShardHandle {
     /// Starts a thread for each shard.
     pub fn spawn_all(parts: Vec<Parts>) -> io::Result<Vec<Self>> {
         let (senders, inboxes): (Vec<_>, Vec<_>) = parts.iter().map(|_| mpsc::unbounded_channel()).unzip();
+        let listening = Listening::default();
         let mailboxes: Vec<_> = senders.iter().cloned().map(Mailbox::new).collect();
         let spawned = (0..).zip(parts).zip(inboxes.into_iter().zip(senders));
         spawned
-            .map(|((index, parts), (inbox, commands))| Self::spawn(index, parts, inbox, commands, &mailboxes))
+            .map(|((index, parts), (inbox, commands))| {
+                Self::spawn(index, parts, inbox, commands, &mailboxes, listening.clone())
+            })
             .collect()
     }
 
@@ -117,10 +126,11 @@ impl ShardHandle {
         inbox: mpsc::UnboundedReceiver<Command>,
         commands: mpsc::UnboundedSender<Command>,
         mailboxes: &[Mailbox],
+        listening: Listening,
     ) -> io::Result<Self> {
         let Parts { listeners, acceptors, connections, proxies, dtls, translation, server, reservations, datapath } =
             parts;
-        let sockets = Sockets::new(listeners, acceptors, reservations, datapath.clone())?;
+        let sockets = Sockets::new(listeners, acceptors, listening, reservations, datapath.clone())?;
         let has_associations = dtls.is_some();
         let state = State {
             server,
@@ -128,6 +138,11 @@ impl ShardHandle {
             visitors: Visitors::default(),
             connections: Connections::new(sockets.poll_fd()?, connections),
             peers: Peers::new(sockets.poll_fd()?),
+            pairs: Pairs::new(sockets.poll_fd()?),
+            max_peers: connections.all,
+            joined: None,
+            joining: None,
+            woken: Vec::new(),
             sockets,
             datapath,
             counters: Counters::default(),

@@ -17,6 +17,10 @@ const RESPONSES: usize = 64 << 10;
 const KEPT: usize = 16 << 10;
 /// How much is encrypted at once: the most that one record of TLS takes.
 const RECORD: usize = 16 << 10;
+/// How much is encrypted before it is written.
+const TOGETHER: usize = 32 << 10;
+/// How much TLS is let keep of what is encrypted: what comes together, and the framing of that.
+pub(super) const ENCRYPTED: usize = 4 * TOGETHER;
 
 /// There is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub(super) struct Output {
     written: usize,
     /// Whether these are a peer's bytes (RFC 6062), and no messages.
     is_raw: bool,
+    /// How much of the first message is left.
+    begun: usize,
 }
 
 impl Output {
@@ -80,16 +86,6 @@ impl Output {
         Ok(())
     }
 
-    /// What goes into one record of TLS: one message, since there are clients, as that of coturn, which look for one only.
-    fn record(&self) -> &[u8] {
-        let waiting = self.waiting();
-        let length = match Frame::of(waiting) {
-            Frame::Complete(length) if !self.is_raw => length,
-            _ => waiting.len(),
-        };
-        &waiting[..length.min(RECORD)]
-    }
-
     fn take(&mut self, count: usize) {
         self.written += count;
         if self.written == self.bytes.len() {
@@ -102,37 +98,54 @@ impl Output {
     }
 
     /// Writes what the connection takes.
-    pub(super) fn flush(
-        &mut self,
-        stream: &Stream,
-        mut tls: Option<&mut rustls::ServerConnection>,
-    ) -> io::Result<Flushed> {
+    pub(super) fn flush(&mut self, stream: &Stream, tls: Option<&mut rustls::ServerConnection>) -> io::Result<Flushed> {
+        let Some(tls) = tls else { return self.flush_plain(stream) };
         loop {
-            if let Some(tls) = tls.as_deref_mut() {
-                while tls.wants_write() {
-                    match tls.write_tls(&mut Writer(stream)) {
-                        Ok(_) => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Partly),
-                        Err(error) => return Err(error),
-                    }
-                }
-                if self.is_empty() || tls.is_handshaking() {
-                    return Ok(Flushed::All);
-                }
-                let taken = io::Write::write(&mut tls.writer(), self.record())?;
-                self.take(taken);
-            } else {
-                if self.is_empty() {
-                    return Ok(Flushed::All);
-                }
-                match stream.write(self.waiting()) {
-                    Ok(written) => self.take(written),
+            while tls.wants_write() {
+                match tls.write_tls(&mut Writer(stream)) {
+                    Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Partly),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
+            if self.is_empty() || tls.is_handshaking() {
+                return Ok(Flushed::All);
+            }
+            // Several records leave together.
+            let mut encrypted = 0;
+            while encrypted < TOGETHER && !self.is_empty() {
+                let record = self.record();
+                let taken = io::Write::write(&mut tls.writer(), &self.waiting()[..record])?;
+                self.begun = self.begun.saturating_sub(taken);
+                self.take(taken);
+                encrypted += taken;
+            }
         }
+    }
+
+    fn flush_plain(&mut self, stream: &Stream) -> io::Result<Flushed> {
+        while !self.is_empty() {
+            match stream.write(self.waiting()) {
+                Ok(written) => self.take(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Flushed::Partly),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Flushed::All)
+    }
+
+    /// How much goes into one record of TLS: one message, since there are clients, as that of coturn, which look for one
+    /// only; of one that is longer than a record, as much as fits.
+    fn record(&mut self) -> usize {
+        if self.begun == 0 {
+            self.begun = match Frame::of(self.waiting()) {
+                Frame::Complete(length) if !self.is_raw => length,
+                _ => self.waiting().len(),
+            };
+        }
+        self.begun.min(RECORD)
     }
 }
 
@@ -141,6 +154,10 @@ struct Writer<'s>(&'s Stream);
 impl io::Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.write(bytes)
+    }
+
+    fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.write_vectored(parts)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -167,15 +184,20 @@ mod tests {
     #[test]
     fn each_message_has_a_record_of_its_own_and_bytes_share_them() {
         let mut output = Output::default();
+        let next = |output: &mut Output| {
+            let record = output.record();
+            output.begun -= record;
+            output.take(record);
+            record
+        };
         output.push_data([&[0x40, 0, 0, 5], &[1; 5], &[0; 3]]).unwrap();
+        // A long one, whose middle looks like messages of four bytes.
+        output.push_data([&[0x40, 0, 0x75, 0x30], &[0x40, 0, 0, 0].repeat(7500), &[]]).unwrap();
         output.push_data([&[0x40, 0, 0, 4], &[2; 4], &[]]).unwrap();
-        assert_eq!(output.record().len(), 12);
-        output.take(12);
-        assert_eq!(output.record().len(), 8);
+        let records = [(); 4].map(|()| next(&mut output));
+        assert_eq!(records, [12, RECORD, 30_004 - RECORD, 8]);
         output.push_all(&vec![7; 20_000]);
-        assert_eq!(output.record().len(), RECORD);
-        output.take(RECORD);
-        assert_eq!(output.record().len(), 20_008 - RECORD);
+        assert_eq!([(); 2].map(|()| next(&mut output)), [RECORD, 20_000 - RECORD]);
     }
 
     #[test]

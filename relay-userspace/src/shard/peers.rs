@@ -1,7 +1,4 @@
-//! Connections between relayed addresses and peers (RFC 6062), each of which ends up joined to a client's connection.
-//!
-//! Joined, the two carry each other's bytes. Nothing is read that could not be written at the other end, so a slow reader
-//! slows down its peer, as it would without a relay.
+//! Connections between relayed addresses and peers (RFC 6062) that wait: to be there, or to be joined to a client's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +8,6 @@ use hairpin_proto::turn::ConnectionId;
 use hashbrown::HashMap;
 use rustix::event::epoll;
 
-use super::output::{Flushed, Output};
 use super::socket::Socket;
 use crate::net::Stream;
 
@@ -22,32 +18,14 @@ pub(super) enum Stage {
     Connecting,
     /// It is there, and waits for a client's connection. What the peer sends waits in the kernel.
     Waiting,
-    /// It carries the bytes of this client's connection.
-    Joined(Socket),
 }
 
 struct Peer {
     stream: Stream,
     stage: Stage,
-    output: Output,
-    interest: epoll::EventFlags,
-    is_paused: bool,
-    /// Nothing more comes for the peer: it is closed when the rest is written.
-    is_last: bool,
 }
 
-impl Peer {
-    fn interest(&self) -> epoll::EventFlags {
-        let reading = match self.stage {
-            Stage::Joined(_) if !self.is_paused => epoll::EventFlags::IN | epoll::EventFlags::RDHUP,
-            _ => epoll::EventFlags::empty(),
-        };
-        let waits = self.stage == Stage::Connecting || !self.output.is_empty();
-        reading | if waits { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() }
-    }
-}
-
-/// The connections to peers of one shard.
+/// The waiting connections of one shard.
 pub(super) struct Peers {
     poll: OwnedFd,
     peers: HashMap<ConnectionId, Peer>,
@@ -74,17 +52,13 @@ impl Peers {
     }
 
     fn insert(&mut self, id: ConnectionId, stream: Stream, stage: Stage) -> io::Result<()> {
-        let mut peer = Peer {
-            stream,
-            stage,
-            output: Output::default(),
-            interest: epoll::EventFlags::empty(),
-            is_paused: false,
-            is_last: false,
+        // Errors are told unasked.
+        let interest = match stage {
+            Stage::Connecting => epoll::EventFlags::OUT,
+            Stage::Waiting => epoll::EventFlags::empty(),
         };
-        peer.interest = peer.interest();
-        epoll::add(&self.poll, &peer.stream, Socket::Peer(id).token(), peer.interest)?;
-        self.peers.insert(id, peer);
+        epoll::add(&self.poll, &stream, Socket::Peer(id).token(), interest)?;
+        self.peers.insert(id, Peer { stream, stage });
         Ok(())
     }
 
@@ -97,77 +71,19 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
         peer.stream.connected()?;
         peer.stage = Stage::Waiting;
-        self.watch(id);
+        epoll::modify(&self.poll, &peer.stream, Socket::Peer(id).token(), epoll::EventFlags::empty())?;
         Ok(())
     }
 
-    /// Lets a connection carry the bytes of a client's.
-    pub(super) fn join(&mut self, id: ConnectionId, client: Socket) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.stage = Stage::Joined(client);
-            self.watch(id);
-        }
-    }
-
-    /// Reads once what has arrived. `None` if nothing has; 0 is the end.
-    pub(super) fn read(&self, id: ConnectionId, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let Some(peer) = self.peers.get(&id) else { return Ok(None) };
-        match peer.stream.read(buffer) {
-            Ok(read) => Ok(Some(read)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sends bytes to a peer.
-    pub(super) fn carry(&mut self, id: ConnectionId, bytes: &[u8]) -> io::Result<Flushed> {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.output.push_all(bytes);
-        }
-        self.flush(id)
-    }
-
-    /// Writes what the kernel takes; when it takes more again, epoll tells.
-    pub(super) fn flush(&mut self, id: ConnectionId) -> io::Result<Flushed> {
-        let Some(peer) = self.peers.get_mut(&id) else { return Ok(Flushed::All) };
-        let flushed = peer.output.flush(&peer.stream, None)?;
-        self.watch(id);
-        Ok(flushed)
-    }
-
-    /// Says that nothing more comes for the peer. Returns whether it has all there was.
-    pub(super) fn finish(&mut self, id: ConnectionId) -> bool {
-        self.peers.get_mut(&id).is_none_or(|peer| {
-            peer.is_last = true;
-            peer.output.is_empty()
-        })
-    }
-
-    /// Whether nothing more comes for the peer.
-    pub(super) fn is_last(&self, id: ConnectionId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.is_last)
-    }
-
-    /// Stops reading, or goes on.
-    pub(super) fn pause(&mut self, id: ConnectionId, is_paused: bool) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.is_paused = is_paused;
-            self.watch(id);
-        }
-    }
-
-    fn watch(&mut self, id: ConnectionId) {
-        if let Some(peer) = self.peers.get_mut(&id)
-            && peer.interest != peer.interest()
-        {
-            peer.interest = peer.interest();
-            // It was added, and is open: there is nothing that could fail.
-            let _ = epoll::modify(&self.poll, &peer.stream, Socket::Peer(id).token(), peer.interest);
-        }
+    /// Takes a connection out, to be joined.
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Stream> {
+        let peer = self.peers.remove(&id)?;
+        let _ = epoll::delete(&self.poll, &peer.stream);
+        Some(peer.stream)
     }
 
     /// Closes a connection.
-    pub(super) fn close(&mut self, id: ConnectionId) -> Option<Stage> {
-        self.peers.remove(&id).map(|peer| peer.stage)
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        self.peers.remove(&id);
     }
 }

@@ -19,6 +19,8 @@ use crate::net::{ReceiveBatch, SendBatch, watch};
 const ROUNDS: usize = 16;
 /// How many steps of TLS handshakes are taken in a round. Each may take a millisecond, for which everybody else waits.
 const HANDSHAKES: usize = 2;
+/// How many commands are done before sockets have their turn.
+const COMMANDS: usize = 64;
 
 pub(super) struct Shard {
     state: State,
@@ -53,28 +55,54 @@ impl Shard {
                     }
                     // Under load the runtime's own timer would come late.
                     if self.state.next_deadline().is_some_and(|due| due <= Instant::now()) {
-                        self.state.handle_timeout();
+                        self.handle_timeout();
                     }
                 }
-                () = sleep_until(deadline) => self.state.handle_timeout(),
-                command = commands.recv() => match command {
-                    Some(Command::Report(answer)) => {
-                        // Whoever asked may have given up; then the answer is nobody's.
-                        let _ = answer.send(self.state.report());
+                () = sleep_until(deadline) => self.handle_timeout(),
+                command = commands.recv() => {
+                    let mut next = command;
+                    for _ in 0..COMMANDS {
+                        match next {
+                            Some(Command::Shutdown) | None => {
+                                self.state.shut_down();
+                                return Ok(());
+                            }
+                            Some(command) => self.command(command),
+                        }
+                        match commands.try_recv() {
+                            Ok(command) => next = Some(command),
+                            Err(_) => break,
+                        }
                     }
-                    Some(Command::Adopt(connection)) => self.adopt(*connection),
-                    Some(Command::Datagram(datagram)) => self.passed_on(&datagram),
-                    Some(Command::AdoptAssociation(moving)) => self.adopt_association(*moving),
-                    Some(Command::Guest(client, shard)) => self.state.welcome(client, shard),
-                    Some(Command::NoGuest(client)) => self.state.dismiss(&client),
-                    Some(Command::Drain(is_draining)) => self.state.server.set_draining(is_draining),
-                    Some(Command::Shutdown) | None => {
-                        self.state.shut_down();
-                        return Ok(());
-                    }
-                },
+                    self.state.write_out();
+                }
             }
         }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Report(answer) => {
+                // Whoever asked may have given up; then the answer is nobody's.
+                let _ = answer.send(self.state.report());
+            }
+            Command::Adopt(connection) => self.adopt(*connection),
+            Command::Datagram(datagram) => self.passed_on(&datagram),
+            Command::AdoptAssociation(moving) => self.adopt_association(*moving),
+            Command::Guest(client, shard) => self.state.welcome(client, shard),
+            Command::NoGuest(client) => self.state.dismiss(&client),
+            Command::Drain(is_draining) => self.state.server.set_draining(is_draining),
+            Command::Shutdown => {}
+        }
+    }
+
+    /// Ends all whose time has come, and lets those go on that have rested.
+    fn handle_timeout(&mut self) {
+        self.state.handle_timeout(&mut self.streams);
+        while let Some(socket) = self.state.next_woken(&mut self.streams) {
+            self.frames(socket);
+        }
+        self.state.write_out();
     }
 
     /// Relays what is there. Returns whether more may be waiting.
@@ -91,7 +119,7 @@ impl Shard {
                 match ready.socket {
                     Socket::Acceptor(at) => self.state.accept_clients(at),
                     Socket::Connection(..) => self.connection(ready, &mut handshakes),
-                    Socket::Peer(id) => self.state.peer_ready(id, ready, self.streams.spare()),
+                    Socket::Peer(id) | Socket::Joined(id) => self.state.peer_ready(id, ready, &mut self.streams),
                     Socket::Relay(..) if self.state.sockets.relay_listener(ready.socket).is_some() => {
                         self.state.accept_peers(ready.socket);
                     }
@@ -145,13 +173,17 @@ impl Shard {
         if !ready.is_readable {
             return;
         }
-        if self.state.connections.get(socket).is_some_and(Connection::is_handshaking) {
-            // The others are told of again in the next round.
-            let Some(left) = handshakes.checked_sub(1) else { return };
-            *handshakes = left;
+        let is_handshaking = self.state.connections.get(socket).is_some_and(Connection::is_handshaking);
+        // The others are told of again in the next round.
+        if is_handshaking && *handshakes == 0 {
+            return;
         }
         if self.state.receive(socket, &mut self.streams) {
             self.frames(socket);
+        }
+        // What has not come far enough to be answered has cost little.
+        if is_handshaking && self.state.connections.get(socket).is_some_and(Connection::has_shaken) {
+            *handshakes -= 1;
         }
     }
 
@@ -172,16 +204,15 @@ impl Shard {
         self.state.client_datagram(now(), *client, payload, *ip, &mut outbox, &mut plaintexts);
         self.state.flush(&mut outbox);
         self.state.settle(datagram);
-        self.state.write_out();
     }
 
     /// Takes over an association from another shard, with its last message.
     fn adopt_association(&mut self, moving: Moving) {
         let (client, message) = self.state.adopt_association(moving);
+        let mut plaintexts = self.arena.start();
         let mut outbox = self.send.start();
-        self.state.message(now(), client, &message, &mut outbox);
+        self.state.message(now(), client, &message, &mut outbox, &mut plaintexts);
         self.state.flush(&mut outbox);
-        self.state.write_out();
     }
 
     /// Takes over a connection from another shard.
@@ -190,7 +221,6 @@ impl Shard {
         if let Some(socket) = self.state.adopt(connection) {
             self.frames(socket);
         }
-        self.state.write_out();
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) enum Socket {
     Connection(u32, Generation),
     /// A connection between a relayed address and a peer (RFC 6062).
     Peer(ConnectionId),
+    /// A client's connection that is joined to a peer's.
+    Joined(ConnectionId),
 }
 
 /// Counts the sockets that had one name, one after the other.
@@ -42,6 +44,7 @@ impl Socket {
             Self::Acceptor(at) => (2, 0, at),
             Self::Connection(at, Generation(generation)) => (3, generation, at),
             Self::Peer(ConnectionId(id)) => (4, 0, id),
+            Self::Joined(ConnectionId(id)) => (5, 0, id),
         };
         epoll::EventData::new_u64(kind << KIND_SHIFT | u64::from(generation) << 32 | u64::from(id))
     }
@@ -53,7 +56,8 @@ impl Socket {
             1 => Self::Relay(RelayId(id), generation),
             2 => Self::Acceptor(id),
             3 => Self::Connection(id, generation),
-            _ => Self::Peer(ConnectionId(id)),
+            4 => Self::Peer(ConnectionId(id)),
+            _ => Self::Joined(ConnectionId(id)),
         }
     }
 }
@@ -74,6 +78,7 @@ mod tests {
             Socket::Connection(u32::MAX, last),
             Socket::Connection(3, Generation::default()),
             Socket::Peer(ConnectionId(u32::MAX)),
+            Socket::Joined(ConnectionId(7)),
         ] {
             assert_eq!(Socket::from_token(socket.token().u64()), socket);
         }

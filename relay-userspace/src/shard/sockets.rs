@@ -14,6 +14,7 @@ use rustix::event::epoll;
 
 use super::associations::is_dtls;
 use super::connection::Accepts;
+use super::listening::Listening;
 use super::reservations::Reservations;
 use super::socket::{Generation, Socket};
 use crate::datapath;
@@ -62,6 +63,7 @@ pub(super) struct Sockets {
     acceptors: Vec<Acceptor>,
     relays: Vec<RelaySocket>,
     open: usize,
+    listening: Listening,
     reservations: Reservations,
     datapath: datapath::Handle,
 }
@@ -104,6 +106,7 @@ impl Sockets {
     pub(super) fn new(
         mut listeners: Vec<DatagramListener>,
         acceptors: Vec<Acceptor>,
+        listening: Listening,
         reservations: Reservations,
         datapath: datapath::Handle,
     ) -> io::Result<Self> {
@@ -116,7 +119,7 @@ impl Sockets {
         for (at, acceptor) in (0..).zip(&acceptors) {
             epoll::add(&poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
         }
-        Ok(Self { poll, listeners, acceptors, relays: Vec::new(), open: 0, reservations, datapath })
+        Ok(Self { poll, listeners, acceptors, relays: Vec::new(), open: 0, listening, reservations, datapath })
     }
 
     /// The descriptor that becomes readable when any socket is.
@@ -156,7 +159,7 @@ impl Sockets {
             Socket::Listener(at) => self.listeners.get(at as usize).map(|listener| listener.socket.as_fd()),
             Socket::Relay(..) => self.relay(socket).map(UdpSocket::as_fd),
             // Streams are read and written by their owners.
-            Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => None,
+            Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) | Socket::Joined(_) => None,
         }
     }
 
@@ -238,6 +241,11 @@ impl Sockets {
             .map(|(at, _)| Socket::Listener(at))
     }
 
+    /// Whether a relayed address of TCP is there, on whichever shard.
+    pub(super) fn is_relayed_over_tcp(&self, address: SocketAddr) -> bool {
+        self.listening.contains(address)
+    }
+
     /// Sends a message of the server's own.
     pub(super) fn respond(&self, five_tuple: &FiveTuple, message: &[u8]) -> io::Result<()> {
         self.send(five_tuple, IpFields::ORIGINATED, message)
@@ -277,6 +285,9 @@ impl Sockets {
         if let Some((token, next)) = next {
             self.reservations.keep(token, next);
         }
+        if let Some(listener) = self.relay_listener(Socket::Relay(relay, self.relays[at].generation)) {
+            self.listening.add(listener.local());
+        }
         self.open += 1;
         self.datapath.claim_port(local.port(), PortRole::Relayed);
         Ok(local)
@@ -286,6 +297,9 @@ impl Sockets {
     pub(super) fn close(&mut self, RelayId(id): RelayId) {
         if let Some(socket) = self.relays.get_mut(id as usize).and_then(|place| place.socket.take()) {
             self.open -= 1;
+            if let Bound::Tcp(listener) = &socket {
+                self.listening.remove(listener.local());
+            }
             self.datapath.release_port(socket.local().port(), PortRole::Relayed);
         }
     }

@@ -4,12 +4,15 @@ use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, Transport};
-use hairpin_proto::turn::{AllocationId, Discard, Disposition, Forward, IcmpError, Now, Server, Translation};
+use hairpin_proto::turn::{
+    AllocationId, ConnectionId, Discard, Disposition, Forward, IcmpError, Now, Server, Translation,
+};
 use ipnet::IpNet;
 
 use super::associations::{Associations, Plaintexts};
-use super::connection::End;
+use super::connection::{End, StreamBuffer};
 use super::connections::Connections;
+use super::pairs::Pairs;
 use super::peers::Peers;
 use super::report::{Counters, Report};
 use super::socket::Socket;
@@ -30,13 +33,21 @@ pub(super) struct State {
     pub(super) associations: Associations,
     pub(super) visitors: Visitors,
     pub(super) peers: Peers,
+    pub(super) pairs: Pairs,
+    /// How many connections with peers there may be.
+    pub(super) max_peers: usize,
+    /// A client's connection that the engine has just bound to a peer's, and that.
+    pub(super) joined: Option<Socket>,
+    pub(super) joining: Option<ConnectionId>,
     pub(super) datapath: datapath::Handle,
     pub(super) counters: Counters,
     /// Load balancers, whose connections say first for whom they are.
     pub(super) proxies: Vec<IpNet>,
     /// The engine knows peers as the world does, sockets know them as this host does.
     pub(super) translation: Translation,
-    /// Listeners that rest, each until when.
+    /// Connections that have rested.
+    pub(super) woken: Vec<Socket>,
+    /// Listeners and connections that rest, each until when.
     pub(super) resting: Vec<(Instant, Socket)>,
     /// When the batch came that goes through, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) batch_time: u64,
@@ -71,7 +82,7 @@ impl State {
                 let disposition = self.server.peer_datagram(now, relay, peer, datagram.payload);
                 self.carry_through(disposition, Some(datagram.ip), outbox);
             }
-            Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) => {}
+            _ => {}
         }
     }
 
@@ -251,12 +262,12 @@ impl State {
     /// When there is something to be done although nothing arrives.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let resting = self.resting.iter().map(|(until, _)| *until).min();
-        let clients = [self.connections.next_deadline(), self.associations.next_deadline()];
+        let clients = [self.connections.next_deadline(), self.associations.next_deadline(), self.pairs.next_deadline()];
         [self.server.poll_timeout(), resting].into_iter().chain(clients).flatten().min()
     }
 
     /// Ends all whose time has come.
-    pub(super) fn handle_timeout(&mut self) {
+    pub(super) fn handle_timeout(&mut self, buffer: &mut StreamBuffer) {
         let now = now();
         self.server.handle_timeout(now);
         self.carry_out();
@@ -264,7 +275,8 @@ impl State {
             self.end(socket, End::Timeout);
         }
         self.handle_association_timeouts(now.instant);
-        self.wake_acceptors(now.instant);
+        self.handle_pair_timeouts(now.instant, buffer);
+        self.wake(now.instant);
         self.write_out();
     }
 
@@ -295,7 +307,7 @@ impl State {
             relays: self.sockets.open(),
             is_draining: self.server.is_draining(),
             connections,
-            peers: self.peers.len(),
+            peers: self.peers.len() + self.pairs.len(),
             messages: self.server.message_counts().clone(),
         }
     }

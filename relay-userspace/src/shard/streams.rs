@@ -1,26 +1,25 @@
-//! Streams of clients and of peers: how they come, what goes through them, and how they end.
+//! Streams of clients: how they come, what goes through them, and how they end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr, Transport};
+use hairpin_proto::address::{ClientAddr, FiveTuple, ServerAddr, Transport};
 use hairpin_proto::framing::Frame;
-use hairpin_proto::turn::{ConnectError, ConnectionId, Disposition, Now};
+use hairpin_proto::turn::{Disposition, Now};
 
 use super::Command;
 use super::connection::{Connection, End, StreamBuffer};
-use super::output::Flushed;
-use super::peers::Stage;
+use super::connections::Removed;
 use super::socket::Socket;
-use super::sockets::Ready;
 use super::state::{State, now};
-use crate::net::{Outbox, Stream};
+use crate::net::Outbox;
 
 /// How many connections of one listener are accepted in a round.
 const ACCEPTED: usize = 16;
 /// How long a listener rests when the host has no more files: asking at once would be in vain, again and again.
 const REST: Duration = Duration::from_millis(200);
+/// How long a connection rests whose client has asked for too much.
+const TOO_MUCH: Duration = Duration::from_millis(100);
 
 impl State {
     /// Takes the connections that wait at a listener.
@@ -45,9 +44,7 @@ impl State {
                     if self.connections.may_come(source).is_err() {
                         continue;
                     }
-                    if let Some(displaced) = self.connections.displaced() {
-                        self.end(displaced, End::TooMany);
-                    }
+                    self.make_room();
                     let connection = Connection::new(stream, five_tuple, accepts, proxied);
                     self.connections.accept(connection, source, Instant::now());
                 }
@@ -62,26 +59,60 @@ impl State {
     }
 
     /// Leaves a listener alone for a moment: there are no files for those who wait there.
-    fn rest(&mut self, listener: Socket) {
+    pub(super) fn rest(&mut self, listener: Socket) {
         self.sockets.pause(listener, true);
         self.resting.push((Instant::now() + REST, listener));
     }
 
-    /// Lets listeners go on whose rest is over.
-    pub(super) fn wake_acceptors(&mut self, now: Instant) {
-        let sockets = &self.sockets;
-        self.resting.retain(|(until, listener)| {
-            let rests = *until > now;
-            if !rests {
-                sockets.pause(*listener, false);
+    /// Lets those go on whose rest is over: listeners at once, connections by [`State::woken`].
+    pub(super) fn wake(&mut self, now: Instant) {
+        let Self { sockets, connections, resting, woken, .. } = self;
+        resting.retain(|(until, socket)| {
+            let is_over = *until <= now;
+            match socket {
+                _ if !is_over => {}
+                Socket::Connection(..) => {
+                    connections.pause(*socket, false);
+                    woken.push(*socket);
+                }
+                listener => sockets.pause(*listener, false),
             }
-            rests
+            !is_over
         });
+    }
+
+    /// A connection that rested, with what it has kept in the buffer.
+    pub(super) fn next_woken(&mut self, buffer: &mut StreamBuffer) -> Option<Socket> {
+        while let Some(socket) = self.woken.pop() {
+            if self.connections.resume(socket, buffer) {
+                return Some(socket);
+            }
+        }
+        None
     }
 
     /// Takes over a connection from another shard.
     pub(super) fn adopt(&mut self, connection: Connection) -> Option<Socket> {
-        self.connections.adopt(connection, Instant::now()).ok()
+        let source = connection.five_tuple().client.ip();
+        if self.connections.may_come(Some(source)).is_err() {
+            connection.close();
+            return None;
+        }
+        self.make_room();
+        match self.connections.adopt(connection, Instant::now()) {
+            Ok(socket) => Some(socket),
+            Err((socket, end)) => {
+                self.end(socket?, end);
+                None
+            }
+        }
+    }
+
+    /// Closes the oldest connection without an allocation, where there is no room for another.
+    fn make_room(&mut self) {
+        if let Some(displaced) = self.connections.displaced() {
+            self.end(displaced, End::TooMany);
+        }
     }
 
     /// Reads what a client's connection has to give. Returns whether there may be messages.
@@ -89,7 +120,7 @@ impl State {
         match self.connections.receive(socket, buffer) {
             Ok(five_tuple) => five_tuple.is_some(),
             Err(end) => {
-                self.client_ended(socket, end);
+                self.end(socket, end);
                 false
             }
         }
@@ -103,48 +134,52 @@ impl State {
         mut bytes: &'p [u8],
         outbox: &mut Outbox<'_, 'p, Socket>,
     ) {
-        loop {
-            if let Some(id) = self.connections.joined(socket) {
-                return self.carry_to_peer(socket, id, bytes);
-            }
-            // The last message may have ended it.
-            let Some(connection) = self.connections.get(socket) else { return };
-            let five_tuple = connection.five_tuple();
+        // The last message may have ended it.
+        while let Some(connection) = self.connections.get(socket) {
+            let (five_tuple, has_ended) = (connection.five_tuple(), connection.has_ended());
             let length = match Frame::of(bytes) {
                 Frame::Complete(length) => length,
                 Frame::Incomplete => {
-                    if let Err(end) = self.connections.keep(socket, bytes) {
+                    let kept = self.connections.keep(socket, bytes);
+                    if let Some(end) = kept.err().or(has_ended.then_some(End::Client)) {
+                        self.flush(outbox);
                         self.end(socket, end);
                     }
                     return;
                 }
-                Frame::Broken => return self.end(socket, End::NotTurn),
-            };
-            let (frame, behind) = bytes.split_at(length);
-            if let Err(limit) = self.admit_client(&five_tuple) {
-                self.counters.refuse(limit);
-            } else {
-                let disposition = self.server.client_datagram(now, five_tuple, frame);
-                // One that has an allocation here cannot become a data connection anywhere.
-                if let Disposition::Elsewhere { shard } = disposition
-                    && !self.server.has_allocation(&five_tuple)
-                {
-                    return self.hand_over(socket, shard, bytes);
+                Frame::Broken => {
+                    self.flush(outbox);
+                    return self.end(socket, End::NotTurn);
                 }
-                self.carry_through(disposition, None, outbox);
-                let has_allocation = self.server.has_allocation(&five_tuple);
-                self.connections.heard(socket, now.instant, has_allocation);
+            };
+            // What is too much waits, since nobody would send it again.
+            if self.admit_client(&five_tuple).is_err() {
+                let kept = self.connections.keep(socket, bytes);
+                self.connections.pause(socket, true);
+                self.resting.push((now.instant + TOO_MUCH, socket));
+                return kept.err().into_iter().for_each(|end| self.end(socket, end));
             }
+            let (frame, behind) = bytes.split_at(length);
+            let disposition = self.server.client_datagram(now, five_tuple, frame);
+            if let Disposition::Elsewhere { shard } = disposition {
+                return self.hand_over(socket, shard, bytes);
+            }
+            self.carry_through(disposition, None, outbox);
+            if self.joined == Some(socket) {
+                self.joined = None;
+                return self.join_with(socket, behind);
+            }
+            let has_allocation = self.server.has_allocation(&five_tuple);
+            self.connections.heard(socket, now.instant, has_allocation);
             bytes = behind;
         }
     }
 
     /// Gives a connection to the shard that its last message is for, with that message.
     fn hand_over(&mut self, socket: Socket, shard: u32, bytes: &[u8]) {
-        let Some(five_tuple) = self.connections.get(socket).map(Connection::five_tuple) else { return };
-        let Some(mut connection) = self.connections.remove(socket, None) else { return };
-        self.server.client_lost(now(), &five_tuple);
-        self.carry_out();
+        let Some(mut connection) = self.connections.remove(socket, None).map(|removed| removed.connection) else {
+            return;
+        };
         connection.keep(bytes);
         if let Some(other) = self.others.get(shard as usize) {
             other.send(Command::Adopt(Box::new(connection)));
@@ -160,171 +195,24 @@ impl State {
 
     /// Writes what a client's connection takes.
     pub(super) fn write(&mut self, socket: Socket) {
-        match self.connections.flush(socket) {
-            Ok(Flushed::Partly) => {}
-            Ok(Flushed::All) => {
-                let Some(id) = self.connections.joined(socket) else { return };
-                // The peer was stopped as long as something waited here, or has ended meanwhile.
-                match self.peers.stage(id) {
-                    Some(Stage::Joined(_)) => self.peers.pause(id, false),
-                    _ => self.end(socket, End::Finished),
-                }
-            }
-            Err(end) => self.end(socket, end),
+        if let Err(end) = self.connections.flush(socket) {
+            self.end(socket, end);
         }
     }
 
     /// Ends a client's connection, and what was begun over it.
     pub(super) fn end(&mut self, socket: Socket, end: End) {
-        let joined = self.connections.joined(socket);
-        let Some(connection) = self.connections.remove(socket, Some(end)) else { return };
+        let Some(Removed { connection, is_registered }) = self.connections.remove(socket, Some(end)) else { return };
         let five_tuple = connection.five_tuple();
-        let is_identified = connection.is_identified();
         connection.close();
-        if let Some(id) = joined {
-            self.peers.close(id);
-            self.server.connection_closed(now(), id);
-        } else if is_identified {
+        if is_registered {
             self.server.client_lost(now(), &five_tuple);
-        }
-        self.carry_out();
-    }
-
-    /// A client has closed its connection, or it has failed. Of one that is joined, the peer gets what was sent before.
-    fn client_ended(&mut self, socket: Socket, end: End) {
-        match self.connections.joined(socket) {
-            Some(id) if end == End::Client && !self.peers.finish(id) => self.connections.ignore(socket),
-            _ => self.end(socket, end),
-        }
-    }
-
-    /// Takes the connections that peers have made to a relayed address.
-    pub(super) fn accept_peers(&mut self, relay: Socket) {
-        let Socket::Relay(relay_id, _) = relay else { return };
-        for _ in 0..ACCEPTED {
-            let Some(listener) = self.sockets.relay_listener(relay) else { return };
-            match listener.accept() {
-                Ok((stream, remote)) => self.accept_peer(relay_id, stream, remote),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if is_exhausted(&error) => return self.rest(relay),
-                // About the one connection, which is gone.
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn accept_peer(&mut self, relay: hairpin_proto::turn::RelayId, stream: Stream, remote: SocketAddr) {
-        let Some(id) = self.server.peer_accepted(now(), relay, PeerAddr::new(self.translation.outside(remote))) else {
-            return;
-        };
-        if self.peers.accepted(id, stream).is_err() {
-            self.server.connection_closed(now(), id);
-        }
-        self.carry_out();
-    }
-
-    /// Begins a connection to a peer.
-    pub(super) fn connect(&mut self, id: ConnectionId, local: Option<SocketAddr>, peer: PeerAddr) {
-        let begun = local.map(|local| self.peers.connect(id, local, self.translation.inside(peer.socket())));
-        if !matches!(begun, Some(Ok(()))) {
-            self.server.peer_connected(now(), id, Err(ConnectError::Failed));
-        }
-    }
-
-    /// Joins a client's connection to a peer's.
-    pub(super) fn join(&mut self, id: ConnectionId, five_tuple: &FiveTuple) {
-        match self.connections.of(five_tuple) {
-            Some(socket) => {
-                self.connections.join(socket, id);
-                self.peers.join(id, socket);
-            }
-            None => self.server.connection_closed(now(), id),
-        }
-    }
-
-    /// Closes a peer's connection, and the client's that is joined to it.
-    pub(super) fn close_connection(&mut self, id: ConnectionId) {
-        if let Some(Stage::Joined(socket)) = self.peers.close(id)
-            && let Some(connection) = self.connections.remove(socket, Some(End::Finished))
-        {
-            connection.close();
-        }
-    }
-
-    /// Something has happened at a peer's connection.
-    pub(super) fn peer_ready(&mut self, id: ConnectionId, ready: Ready, buffer: &mut [u8]) {
-        match self.peers.stage(id) {
-            None => {}
-            Some(Stage::Connecting) => {
-                let result = self.peers.connected(id).map_err(|_| ConnectError::Failed);
-                if result.is_err() {
-                    self.peers.close(id);
-                }
-                self.server.peer_connected(now(), id, result);
-                self.carry_out();
-            }
-            // Nothing was asked for but errors.
-            Some(Stage::Waiting) => self.peer_ended(id),
-            Some(Stage::Joined(socket)) => {
-                if ready.is_writable {
-                    match self.peers.flush(id) {
-                        Ok(Flushed::All) if self.peers.is_last(id) => return self.end(socket, End::Client),
-                        Ok(Flushed::All) => self.connections.pause(socket, false),
-                        Ok(Flushed::Partly) => {}
-                        Err(_) => return self.end(socket, End::Finished),
-                    }
-                }
-                if ready.is_readable {
-                    self.carry_to_client(socket, id, buffer);
-                }
-            }
-        }
-    }
-
-    fn peer_ended(&mut self, id: ConnectionId) {
-        self.peers.close(id);
-        self.server.connection_closed(now(), id);
-        self.carry_out();
-    }
-
-    fn carry_to_peer(&mut self, socket: Socket, id: ConnectionId, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        self.counters.stream_bytes_to_peer += bytes.len() as u64;
-        match self.peers.carry(id, bytes) {
-            Ok(Flushed::All) => {}
-            Ok(Flushed::Partly) => self.connections.pause(socket, true),
-            Err(_) => self.end(socket, End::Finished),
-        }
-    }
-
-    fn carry_to_client(&mut self, socket: Socket, id: ConnectionId, buffer: &mut [u8]) {
-        match self.peers.read(id, buffer) {
-            Ok(None) => {}
-            Ok(Some(read)) if read > 0 => {
-                self.counters.stream_bytes_to_client += read as u64;
-                match self.connections.carry(socket, &buffer[..read]) {
-                    Ok(Flushed::All) => {}
-                    Ok(Flushed::Partly) => self.peers.pause(id, true),
-                    Err(end) => self.end(socket, end),
-                }
-            }
-            // The end, or an error: the client gets what was sent before.
-            Ok(Some(_)) | Err(_) => {
-                self.peers.close(id);
-                self.server.connection_closed(now(), id);
-                let is_written = self.connections.get(socket).is_none_or(|client| !client.is_blocked());
-                if is_written {
-                    self.end(socket, End::Finished);
-                }
-                self.carry_out();
-            }
+            self.carry_out();
         }
     }
 }
 
 /// Whether the process, or the host, has no more files.
-fn is_exhausted(error: &io::Error) -> bool {
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }

@@ -101,12 +101,11 @@ impl State {
 
     /// Passes a datagram on to another shard, and from now on all from there: what comes next may come soon.
     pub(super) fn pass_on(&mut self, shard: u32, client: FiveTuple, payload: &[u8], ip: IpFields) {
-        if self.visitors.guests.len() < GUESTS {
-            self.visitors.guests.insert(client, shard);
-        }
         let datagram = PassedOn { from: self.index, client, ip, payload: payload.to_vec() };
         if !self.others.get(shard as usize).is_some_and(|other| other.pass(datagram)) {
             self.counters.send_failed += 1;
+        } else if self.visitors.guests.len() < GUESTS {
+            self.visitors.guests.insert(client, shard);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The way in: what the driver calls, and what each kind of message is handed to.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use hairpin_common::wire::Datagram;
@@ -13,7 +14,7 @@ use super::authentication::{Authenticated, Authenticator, Refusal};
 use super::config::{Limits, RelayAddress, ServerConfig};
 use super::connection::Connection;
 use super::discovery::Discovery;
-use super::effect::{BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId};
+use super::effect::{AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId};
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
@@ -254,6 +255,16 @@ impl Server {
         self.allocations.is_client(five_tuple)
     }
 
+    /// The allocation that a connection with a peer belongs to.
+    pub fn allocation_of_connection(&self, connection: ConnectionId) -> Option<AllocationId> {
+        self.connections.get(&connection).map(|connection| connection.allocation)
+    }
+
+    /// Whether relayed addresses are made of this address of the host.
+    pub fn relays_from(&self, ip: IpAddr) -> bool {
+        self.relay_addresses.iter().any(|address| address.bind == ip)
+    }
+
     /// How many allocations there are.
     pub fn allocations(&self) -> usize {
         self.allocations.len()
@@ -358,6 +369,10 @@ impl Server {
 
     /// The shard that a request is for, if it is not this one. Anybody may ask.
     fn elsewhere(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<u32> {
+        // A five-tuple that is in use here is nobody else's, whoever says so: it might be forged.
+        if self.has_allocation(five_tuple) || self.pending.contains_key(five_tuple) {
+            return None;
+        }
         match message.method() {
             Method::CONNECTION_BIND if self.tcp_relay && five_tuple.transport.is_stream() => {
                 let connection: ConnectionId = message.attribute().ok()??;
