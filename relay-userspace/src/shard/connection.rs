@@ -279,11 +279,12 @@ impl Connection {
         self.stream.finish();
     }
 
-    /// Says goodbye, as far as it can be said without waiting.
-    pub(super) fn close(mut self) {
+    /// Says goodbye, as far as it can be said without waiting. What comes still may be read.
+    pub(super) fn close(mut self) -> Stream {
         if matches!(self.flush(), Ok(Flushed::All)) {
             self.finish();
         }
+        self.stream
     }
 }
 

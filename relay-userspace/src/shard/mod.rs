@@ -15,6 +15,7 @@ mod connection;
 mod connections;
 mod dtls;
 mod effects;
+mod lingering;
 mod listening;
 mod output;
 mod pairs;

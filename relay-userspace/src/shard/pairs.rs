@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use rustix::event::epoll;
 
 use super::connection::{Connection, StreamBuffer};
+use super::lingering::Lingering;
 use super::output::{Flushed, Output};
 use super::socket::Socket;
 use super::sockets::Ready;
@@ -60,6 +61,7 @@ const PEER: usize = 1;
 /// The pairs of one shard.
 pub(super) struct Pairs {
     poll: OwnedFd,
+    lingering: Lingering,
     by_id: HashMap<ConnectionId, Pair>,
     /// Halves of pairs, by when they may have been silent for too long.
     deadlines: BTreeSet<(Instant, ConnectionId)>,
@@ -77,7 +79,14 @@ pub(super) trait Ledger {
 
 impl Pairs {
     pub(super) fn new(poll: OwnedFd) -> Self {
-        Self { poll, by_id: HashMap::new(), deadlines: BTreeSet::new(), indebted: Vec::new(), pay: None }
+        Self {
+            poll,
+            lingering: Lingering::default(),
+            by_id: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            indebted: Vec::new(),
+            pay: None,
+        }
     }
 
     /// How many there are.
@@ -214,8 +223,13 @@ impl Pairs {
 
     /// Ends a pair. Returns whether there was one.
     pub(super) fn close(&mut self, id: ConnectionId) -> bool {
-        let Some(pair) = self.by_id.remove(&id) else { return false };
-        pair.client.close();
+        let Some(Pair { client, peer, interests, .. }) = self.by_id.remove(&id) else { return false };
+        let streams = [client.close(), peer];
+        // Of one that is gone nobody reads what was sent last.
+        for (stream, _) in streams.into_iter().zip(interests).filter(|(_, asked)| asked.is_some()) {
+            let _ = epoll::delete(&self.poll, &stream);
+            self.lingering.close(stream);
+        }
         true
     }
 }

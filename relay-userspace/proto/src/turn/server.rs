@@ -14,7 +14,9 @@ use super::authentication::{Authenticated, Authenticator, Refusal};
 use super::config::{Limits, RelayAddress, ServerConfig};
 use super::connection::Connection;
 use super::discovery::Discovery;
-use super::effect::{AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId};
+use super::effect::{
+    AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId,
+};
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
