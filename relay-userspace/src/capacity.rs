@@ -47,16 +47,18 @@ impl Capacity {
         // Who cannot connect takes no file.
         let has_streams = config.listeners.iter().any(|listener| listener.transport.is_stream());
         let connections = config.connections.all.map_or(wanted, |all| all as usize);
+        // Each may be joined to one of a peer's.
+        let ends = if config.tcp_relay { 2 } else { 1 };
         let needed = file_limit::Needed {
             sockets,
-            connections: if has_streams { connections } else { 0 },
+            connections: if has_streams { connections * ends } else { 0 },
             listeners: config.listeners.len(),
             shards: config.shards,
         };
         let limit = file_limit::raise(needed.files());
         let room = needed.room(limit);
         let capacity = Self::with_room(config, wanted, room.sockets);
-        let connections = if has_streams { room.connections } else { connections };
+        let connections = if has_streams { (room.connections / ends).max(1) } else { connections };
         Self { warning: needed.warning(limit), connections, ..capacity }
     }
 
