@@ -51,6 +51,8 @@ struct Pair {
     /// What epoll was asked to tell of the client, and of the peer; nothing of one that is gone.
     interests: [Option<epoll::EventFlags>; 2],
     active: Instant,
+    /// Whether a deadline is set for it.
+    is_watched: bool,
 }
 
 /// The client's end, as a direction: where bytes towards the peer come from.
@@ -116,7 +118,11 @@ impl Pairs {
             owed: [0; 2],
             interests: [Some(none); 2],
             active: Instant::now(),
+            is_watched: false,
         };
+        if pair.client.has_ended() {
+            pair.ways[CLIENT] = Way::Ending;
+        }
         // The answer to ConnectionBind before anything of the peer's.
         let _ = pair.client.flush();
         pair.carry(CLIENT, behind, ledger);
@@ -160,14 +166,17 @@ impl Pairs {
         for end in [CLIENT, PEER] {
             // What one that is gone has sent before is fetched unasked.
             while pair.interests[end].is_none() && pair.may_read(end) && buffer.has_room() {
-                pair.read(end, buffer, ledger);
+                if !pair.read(end, buffer, ledger) {
+                    pair.ways[end] = Way::Ending;
+                }
                 pair.write(end);
             }
         }
         if pair.ways == [Way::Over; 2] {
             return true;
         }
-        if pair.ways != [Way::Open; 2] {
+        if pair.ways != [Way::Open; 2] && !pair.is_watched {
+            pair.is_watched = true;
             self.deadlines.insert((pair.active + SILENCE, id));
         }
         if pair.owed != [0; 2] && !self.indebted.contains(&id) {
@@ -240,25 +249,26 @@ impl Pair {
         self.ways[end] == Way::Open && is_written && self.owed[end] == 0
     }
 
-    /// Reads once what one end has to give, for the other.
-    fn read(&mut self, end: usize, buffer: &mut StreamBuffer, ledger: &mut impl Ledger) {
-        let ended = if end == CLIENT {
+    /// Reads once what one end has to give, for the other. Returns whether there was anything.
+    fn read(&mut self, end: usize, buffer: &mut StreamBuffer, ledger: &mut impl Ledger) -> bool {
+        let (read, ended) = if end == CLIENT {
             let received = self.client.receive(buffer);
             self.carry(end, buffer.bytes(), ledger);
-            received.is_err() || self.client.has_ended()
+            (buffer.bytes().len(), received.is_err() || self.client.has_ended())
         } else {
             match self.peer.read(buffer.spare()) {
                 Ok(read) => {
                     let (bytes, _) = buffer.spare().split_at(read);
                     self.carry(end, bytes, ledger);
-                    read == 0
+                    (read, read == 0)
                 }
-                Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+                Err(error) => (0, !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
             }
         };
         if ended && self.ways[end] == Way::Open {
             self.ways[end] = Way::Ending;
         }
+        read > 0
     }
 
     fn carry(&mut self, from: usize, bytes: &[u8], ledger: &mut impl Ledger) {
