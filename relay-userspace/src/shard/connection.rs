@@ -185,8 +185,8 @@ impl Connection {
         &mut self.output
     }
 
-    /// Reads once what has arrived, and puts behind what was kept what is new, decrypted.
-    pub(super) fn receive(&mut self, buffer: &mut StreamBuffer) -> Result<(), End> {
+    /// Reads once what has arrived, and puts behind what was kept what is new, decrypted. Returns whether anything had.
+    pub(super) fn receive(&mut self, buffer: &mut StreamBuffer) -> Result<bool, End> {
         let StreamBuffer { raw, plain } = buffer;
         plain.clear();
         plain.extend_from_slice(&self.begun);
@@ -195,11 +195,11 @@ impl Connection {
             Ok(0) => return Err(End::Client),
             Ok(read) => read,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                return Ok(());
+                return Ok(false);
             }
             Err(_) => return Err(End::Client),
         };
-        self.take(&raw[..read], plain)
+        self.take(&raw[..read], plain).map(|()| true)
     }
 
     /// Starts with what was kept alone: the connection has come from another shard.

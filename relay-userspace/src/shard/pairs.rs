@@ -254,21 +254,21 @@ impl Pair {
         let (read, ended) = if end == CLIENT {
             let received = self.client.receive(buffer);
             self.carry(end, buffer.bytes(), ledger);
-            (buffer.bytes().len(), received.is_err() || self.client.has_ended())
+            (received.unwrap_or(false), received.is_err() || self.client.has_ended())
         } else {
             match self.peer.read(buffer.spare()) {
                 Ok(read) => {
                     let (bytes, _) = buffer.spare().split_at(read);
                     self.carry(end, bytes, ledger);
-                    (read, read == 0)
+                    (read > 0, read == 0)
                 }
-                Err(error) => (0, !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
+                Err(error) => (false, !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)),
             }
         };
         if ended && self.ways[end] == Way::Open {
             self.ways[end] = Way::Ending;
         }
-        read > 0
+        read
     }
 
     fn carry(&mut self, from: usize, bytes: &[u8], ledger: &mut impl Ledger) {
