@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use hairpin_common::wire::Datagram;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr, Transport};
 use hairpin_proto::framing::Frame;
 use hairpin_proto::turn::{ConnectError, ConnectionId, Disposition, Now};
@@ -106,6 +107,11 @@ impl State {
             // The last message may have ended it.
             let Some(connection) = self.connections.get(socket) else { return };
             let five_tuple = connection.five_tuple();
+            // Nobody begins with data for a channel, but requests of HTTP look like that: "GET", "HEAD".
+            let is_data = bytes.first().is_some_and(|first| Datagram::of(*first) == Datagram::ChannelData);
+            if is_data && !self.connections.was_heard(socket) {
+                return self.end(socket, End::NotTurn);
+            }
             let length = match Frame::of(bytes) {
                 Frame::Complete(length) => length,
                 Frame::Incomplete => {

@@ -97,6 +97,11 @@ impl<'n> Relay<'n> {
         &mut self.process
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// How much memory it uses, in bytes (VmRSS).
     pub fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.pid().as_raw_nonzero());

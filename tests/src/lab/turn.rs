@@ -32,6 +32,7 @@ pub struct Client {
     password: String,
     /// Realm, nonce and key, once the server has told them.
     session: Option<(String, String, LongTermKey)>,
+    refusal: Option<Response>,
 }
 
 /// How it reaches its server.
@@ -45,7 +46,7 @@ enum Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub u16, pub String);
 
-/// A success response.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Response(Vec<u8>);
 
@@ -62,13 +63,19 @@ impl Client {
         let socket = namespace.enter(|| UdpSocket::bind(local));
         let socket = socket.unwrap_or_else(|error| panic!("{local} in {}: {error}", namespace.name()));
         socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
-        Self { link: Link::Udp(socket), username: username.into(), password: password.into(), session: None }
+        Self {
+            link: Link::Udp(socket),
+            username: username.into(),
+            password: password.into(),
+            session: None,
+            refusal: None,
+        }
     }
 
     /// A client over a connection.
     pub fn over(stream: Stream, username: &str, password: &str) -> Self {
         let link = Link::Stream(Mutex::new(stream));
-        Self { link, username: username.into(), password: password.into(), session: None }
+        Self { link, username: username.into(), password: password.into(), session: None, refusal: None }
     }
 
     /// The connection that it is over.
@@ -93,6 +100,11 @@ impl Client {
     /// The realm of the server, once it has asked for credentials.
     pub fn realm(&self) -> Option<&str> {
         self.session.as_ref().map(|(realm, _, _)| realm.as_str())
+    }
+
+    /// The whole of the last error response that a request has ended with.
+    pub fn refusal(&self) -> Option<&Response> {
+        self.refusal.as_ref()
     }
 
     /// Allocates a relayed address of the family that the client itself has.
@@ -267,7 +279,10 @@ impl Client {
                 // Unauthenticated the first time, or a stale nonce.
                 401 if first => self.learn(&response),
                 438 => self.learn(&response),
-                _ => return Err(refused),
+                _ => {
+                    self.refusal = Some(Response(answer));
+                    return Err(refused);
+                }
             }
         }
         panic!("{method:?} is refused again and again");

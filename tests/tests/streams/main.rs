@@ -1,6 +1,11 @@
 //! The real binary and clients over TCP and TLS that no library would be: too slow, too many, too curious.
 
+mod carried;
+mod drain;
 mod framing;
+mod limits;
+mod moving;
+mod proxy;
 mod queue;
 
 use std::net::SocketAddr;
@@ -95,4 +100,21 @@ fn expect_answer(stream: &mut Stream, number: u32) -> SocketAddr {
 fn mapped(stream: &mut Stream) -> SocketAddr {
     stream.send(&binding(1));
     expect_answer(stream, 1)
+}
+
+/// Small buffers in the kernel, so that what waits does so in the relay, or where it came from.
+fn small_buffers(host: &Namespace) {
+    host.enter(|| {
+        for name in ["tcp_rmem", "tcp_wmem"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{name}"), "4096 16384 65536").expect("a namespace of our own");
+        }
+    });
+}
+
+/// Runs code with sockets inside a namespace.
+fn inside<T: Send>(host: &Namespace, code: impl Future<Output = T> + Send) -> T {
+    host.enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime needs nothing").block_on(code)
+    })
 }

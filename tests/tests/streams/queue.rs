@@ -1,6 +1,5 @@
 //! A client that does not read costs neither memory nor anybody else's time.
 
-use std::fs;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Namespace, Transport};
 
-use super::{BOTH, LISTEN, PATIENCE, Server, local};
+use super::{BOTH, LISTEN, PATIENCE, Server, local, small_buffers};
 
 const CHANNEL: u16 = 0x4000;
 /// What the peer sends: more than ten times of what all queues can hold.
@@ -21,12 +20,7 @@ const GROWTH: u64 = 3 << 20;
 #[test]
 fn a_client_that_does_not_read_loses_the_newest_and_nobody_else_loses_anything() {
     let host = Namespace::new("queue");
-    // Small buffers in the kernel, so that what waits does so in the relay.
-    host.enter(|| {
-        for name in ["tcp_rmem", "tcp_wmem"] {
-            fs::write(format!("/proc/sys/net/ipv4/{name}"), "4096 16384 65536").expect("a namespace of our own");
-        }
-    });
+    small_buffers(&host);
     let server = Server::start(&host, &format!("{LISTEN} --shards 1"));
     let peer = || host.enter(|| UdpSocket::bind(local(0))).expect("a free port");
 
@@ -117,8 +111,9 @@ fn a_client_that_does_not_read_loses_the_newest_and_nobody_else_loses_anything()
     server.relay.stop();
 }
 
+/// Sends a datagram to the peer and back.
 #[track_caller]
-fn echo(client: &Client, peer: &UdpSocket, number: u32) {
+pub(super) fn echo(client: &Client, peer: &UdpSocket, number: u32) {
     let data = [&number.to_be_bytes()[..], &[0xec; 60]].concat();
     client.send_on_channel(CHANNEL, &data);
     peer.set_read_timeout(Some(PATIENCE)).expect("a valid time");
