@@ -124,6 +124,11 @@ impl Stream {
         (&self.0).write(bytes)
     }
 
+    /// The same connection, for a task that waits.
+    pub fn into_tokio(self) -> io::Result<tokio::net::TcpStream> {
+        tokio::net::TcpStream::from_std(self.0)
+    }
+
     /// Says that no more is coming.
     pub fn finish(&self) {
         // Of a connection that is gone already nobody waits for the end.

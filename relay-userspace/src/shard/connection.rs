@@ -242,13 +242,14 @@ impl Connection {
         output.flush(stream, tls).map_err(|_| End::Client)
     }
 
-    /// Says goodbye, as far as it can be said without waiting.
-    pub(super) fn close(mut self) {
+    /// Says goodbye, as far as it can be said without waiting. Returns what is left to be closed.
+    pub(super) fn close(mut self) -> Stream {
         if let Stage::Tls(tls) = &mut self.stage {
             tls.send_close_notify();
         }
         let _ = self.flush();
         self.stream.finish();
+        self.stream
     }
 }
 

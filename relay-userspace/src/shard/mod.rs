@@ -6,7 +6,8 @@
 //!
 //! Clients over DTLS have `associations`, and `dtls` is their way. `visitors` are clients whose datagrams reach another
 //! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
-//! `output` what waits to be written. `peers` are the other ends of TCP relaying (RFC 6062).
+//! `output` what waits to be written. `peers` are the other ends of TCP relaying (RFC 6062), and
+//! `lingering` sees to it that neither end loses what it was sent last.
 
 mod admission;
 mod associations;
@@ -14,6 +15,7 @@ mod connection;
 mod connections;
 mod dtls;
 mod effects;
+mod lingering;
 mod output;
 mod peers;
 mod report;
@@ -40,6 +42,7 @@ use self::connection::Connection;
 pub use self::connection::End;
 pub use self::connections::ConnectionCounts;
 use self::connections::Connections;
+use self::lingering::Lingering;
 use self::peers::Peers;
 pub use self::report::{Counters, LIMITS, Report};
 pub use self::reservations::Reservations;
@@ -121,6 +124,7 @@ impl ShardHandle {
     ) -> io::Result<Self> {
         let Parts { listeners, acceptors, connections, proxies, dtls, translation, server, reservations, datapath } =
             parts;
+        let lingering = Lingering::default();
         let sockets = Sockets::new(listeners, acceptors, reservations, datapath.clone())?;
         let has_associations = dtls.is_some();
         let state = State {
@@ -128,7 +132,8 @@ impl ShardHandle {
             associations: Associations::new(dtls, connections),
             visitors: Visitors::default(),
             connections: Connections::new(sockets.poll_fd()?, connections),
-            peers: Peers::new(sockets.poll_fd()?),
+            peers: Peers::new(sockets.poll_fd()?, lingering.clone()),
+            lingering,
             sockets,
             datapath,
             counters: Counters::default(),

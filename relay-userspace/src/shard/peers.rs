@@ -11,6 +11,7 @@ use hairpin_proto::turn::ConnectionId;
 use hashbrown::HashMap;
 use rustix::event::epoll;
 
+use super::lingering::Lingering;
 use super::output::{Flushed, Output};
 use super::socket::Socket;
 use crate::net::Stream;
@@ -50,12 +51,13 @@ impl Peer {
 /// The connections to peers of one shard.
 pub(super) struct Peers {
     poll: OwnedFd,
+    lingering: Lingering,
     peers: HashMap<ConnectionId, Peer>,
 }
 
 impl Peers {
-    pub(super) fn new(poll: OwnedFd) -> Self {
-        Self { poll, peers: HashMap::new() }
+    pub(super) fn new(poll: OwnedFd, lingering: Lingering) -> Self {
+        Self { poll, lingering, peers: HashMap::new() }
     }
 
     /// How many there are.
@@ -168,6 +170,12 @@ impl Peers {
 
     /// Closes a connection.
     pub(super) fn close(&mut self, id: ConnectionId) -> Option<Stage> {
-        self.peers.remove(&id).map(|peer| peer.stage)
+        let Peer { stream, stage, .. } = self.peers.remove(&id)?;
+        // The kernel would take it out by itself, were it closed at once.
+        let _ = epoll::delete(&self.poll, &stream);
+        if let Stage::Joined(_) = stage {
+            self.lingering.close(stream);
+        }
+        Some(stage)
     }
 }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::associations::{Associations, Plaintexts};
 use super::connection::End;
 use super::connections::Connections;
+use super::lingering::Lingering;
 use super::peers::Peers;
 use super::report::{Counters, Report};
 use super::socket::Socket;
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) associations: Associations,
     pub(super) visitors: Visitors,
     pub(super) peers: Peers,
+    pub(super) lingering: Lingering,
     pub(super) datapath: datapath::Handle,
     pub(super) counters: Counters,
     /// Load balancers, whose connections say first for whom they are.

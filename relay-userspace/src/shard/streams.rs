@@ -183,8 +183,9 @@ impl State {
         let Some(connection) = self.connections.remove(socket, Some(end)) else { return };
         let five_tuple = connection.five_tuple();
         let is_identified = connection.is_identified();
-        connection.close();
+        let stream = connection.close();
         if let Some(id) = joined {
+            self.lingering.close(stream);
             self.peers.close(id);
             self.server.connection_closed(now(), id);
         } else if is_identified {
@@ -246,7 +247,7 @@ impl State {
         if let Some(Stage::Joined(socket)) = self.peers.close(id)
             && let Some(connection) = self.connections.remove(socket, Some(End::Finished))
         {
-            connection.close();
+            self.lingering.close(connection.close());
         }
     }
 

@@ -59,11 +59,10 @@ impl Stream {
         }
     }
 
-    /// Sends so much of what waits, behind these bytes, as the kernel takes at once. Returns how much then waits.
-    pub fn offer(&mut self, bytes: &[u8]) -> usize {
+    /// Sends so much of what waits, behind these bytes, as the kernel takes at once. Returns whether that was all.
+    pub fn offer(&mut self, bytes: &[u8]) -> bool {
         self.pipe.push(bytes);
-        self.has_sent();
-        self.pipe.waiting()
+        self.has_sent()
     }
 
     fn has_sent(&mut self) -> bool {
