@@ -41,7 +41,7 @@ pub struct Certificate {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{option} {path}: {source}")]
+    #[error("{option} {path}")]
     Read {
         /// Which option names it.
         option: &'static str,

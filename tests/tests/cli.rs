@@ -110,6 +110,16 @@ fn the_help_names_every_option() {
         "--source-packet-rate",
         "--control-packet-rate",
         "--state-dir",
+        "--certificate",
+        "--private-key",
+        "--tcp-relay",
+        "--mobility",
+        "--alternate-server",
+        "--nat-discovery",
+        "--proxy-protocol",
+        "--max-connections",
+        "--max-new-connections",
+        "--max-new-connections-per-source",
     ] {
         assert!(help.contains(option), "{option}: {help}");
     }
@@ -410,13 +420,8 @@ fn serve(host: &Namespace, first: &[&str], then: &[&str]) -> Finished {
     run_for(&mut command, AT_ONCE)
 }
 
-/// An error is one line on standard error with these words in it, and nothing on standard output.
 fn expect_one_line(finished: &Finished, code: i32, named: &str) {
-    let lines: Vec<_> = finished.stderr.lines().collect();
-    assert_eq!(finished.code(), Some(code), "{finished}");
-    assert_eq!(lines.len(), 1, "one line is enough: {finished}");
-    assert!(lines[0].contains(named), "`{named}` is not named: {finished}");
-    assert_eq!(finished.stdout, "", "{finished}");
+    finished.expect_one_line(code, &[named]);
 }
 
 /// The lines `name: value` of a text.

@@ -47,6 +47,11 @@ impl Standing {
         self.is_new
     }
 
+    /// Whether a whole message has come.
+    pub(super) fn was_heard(&self) -> bool {
+        self.last_message.is_some()
+    }
+
     /// Learns that a whole message has come.
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_message = Some(now);

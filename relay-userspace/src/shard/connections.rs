@@ -190,6 +190,11 @@ impl Connections {
         Ok(Some(five_tuple))
     }
 
+    /// Whether a whole message has come.
+    pub(super) fn was_heard(&self, socket: Socket) -> bool {
+        self.entry(socket).is_some_and(|entry| entry.standing.was_heard())
+    }
+
     /// Learns that a whole message has come, and whether its client has an allocation now.
     pub(super) fn heard(&mut self, socket: Socket, now: Instant, has_allocation: bool) {
         let Some(entry) = self.entry_mut(socket) else { return };

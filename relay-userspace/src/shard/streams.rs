@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use hairpin_common::wire::Datagram;
 use hairpin_proto::address::{ClientAddr, FiveTuple, ServerAddr, Transport};
 use hairpin_proto::framing::Frame;
 use hairpin_proto::turn::{Disposition, Now};
@@ -137,7 +138,10 @@ impl State {
         // The last message may have ended it.
         while let Some(connection) = self.connections.get(socket) {
             let (five_tuple, has_ended) = (connection.five_tuple(), connection.has_ended());
-            let length = match Frame::of(bytes) {
+            // Nobody begins with data for a channel, but requests of HTTP look like that: "GET", "HEAD".
+            let is_data = bytes.first().is_some_and(|first| Datagram::of(*first) == Datagram::ChannelData);
+            let frame = if is_data && !self.connections.was_heard(socket) { Frame::Broken } else { Frame::of(bytes) };
+            let length = match frame {
                 Frame::Complete(length) => length,
                 Frame::Incomplete => {
                     let kept = self.connections.keep(socket, bytes);

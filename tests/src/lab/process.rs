@@ -125,6 +125,21 @@ impl Finished {
         assert_eq!(self.code(), Some(0), "{self}");
         self.stdout
     }
+
+    /// Checks that it was refused in one line on standard error with all of these words in it, and said nothing else.
+    ///
+    /// # Panics
+    /// When it was not.
+    #[track_caller]
+    pub fn expect_one_line(&self, code: i32, words: &[&str]) {
+        let lines: Vec<_> = self.stderr.lines().collect();
+        assert_eq!(self.code(), Some(code), "{self}");
+        assert_eq!(lines.len(), 1, "one line is enough: {self}");
+        for word in words {
+            assert!(lines[0].contains(word), "`{word}` is not named: {self}");
+        }
+        assert_eq!(self.stdout, "", "{self}");
+    }
 }
 
 impl fmt::Display for Finished {

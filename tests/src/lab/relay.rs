@@ -97,6 +97,20 @@ impl<'n> Relay<'n> {
         &mut self.process
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// How much memory it uses, in bytes (VmRSS).
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        1024 * kilobytes.expect("every process has memory")
+    }
+
     /// Asks the admin interface; the status and the body.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         self.namespace.enter(|| {

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use hairpin_common::wire::{ChannelDataHeader, Datagram as Kind};
@@ -16,6 +17,7 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 use super::namespace::Namespace;
+use super::stream::Stream;
 
 /// How long a request may take, and how often it is sent again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,18 +27,26 @@ const PROTOCOL_UDP: u8 = 17;
 /// A client with one five-tuple.
 #[derive(Debug)]
 pub struct Client {
-    socket: UdpSocket,
+    link: Link,
     username: String,
     password: String,
     /// Realm, nonce and key, once the server has told them.
     session: Option<(String, String, LongTermKey)>,
+    refusal: Option<Response>,
+}
+
+/// How it reaches its server.
+#[derive(Debug)]
+enum Link {
+    Udp(UdpSocket),
+    Stream(Mutex<Stream>),
 }
 
 /// The code of an error response, with its reason phrase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub u16, pub String);
 
-/// A success response.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Response(Vec<u8>);
 
@@ -53,17 +63,48 @@ impl Client {
         let socket = namespace.enter(|| UdpSocket::bind(local));
         let socket = socket.unwrap_or_else(|error| panic!("{local} in {}: {error}", namespace.name()));
         socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
-        Self { socket, username: username.into(), password: password.into(), session: None }
+        Self {
+            link: Link::Udp(socket),
+            username: username.into(),
+            password: password.into(),
+            session: None,
+            refusal: None,
+        }
+    }
+
+    /// A client over a connection.
+    pub fn over(stream: Stream, username: &str, password: &str) -> Self {
+        let link = Link::Stream(Mutex::new(stream));
+        Self { link, username: username.into(), password: password.into(), session: None, refusal: None }
+    }
+
+    /// The connection that it is over.
+    ///
+    /// # Panics
+    /// When it is over none.
+    pub fn into_stream(self) -> Stream {
+        match self.link {
+            Link::Udp(_) => panic!("a client over UDP has no connection"),
+            Link::Stream(stream) => stream.into_inner().expect("no test goes on after a panic"),
+        }
     }
 
     /// The client's own address.
     pub fn local(&self) -> SocketAddr {
-        self.socket.local_addr().expect("it is bound")
+        match &self.link {
+            Link::Udp(socket) => socket.local_addr().expect("it is bound"),
+            Link::Stream(stream) => locked(stream).local(),
+        }
     }
 
     /// The realm of the server, once it has asked for credentials.
     pub fn realm(&self) -> Option<&str> {
         self.session.as_ref().map(|(realm, _, _)| realm.as_str())
+    }
+
+    /// The whole of the last error response that a request has ended with.
+    pub fn refusal(&self) -> Option<&Response> {
+        self.refusal.as_ref()
     }
 
     /// Allocates a relayed address of the family that the client itself has.
@@ -177,17 +218,30 @@ impl Client {
         }
     }
 
-    /// Sends a datagram to the server as it is.
+    /// Sends a datagram to the server as it is; over a connection, with the padding that belongs there.
     pub fn send(&self, datagram: &[u8]) {
-        self.socket.send(datagram).expect("the way to the server is open");
+        match &self.link {
+            Link::Udp(socket) => {
+                socket.send(datagram).expect("the way to the server is open");
+            }
+            Link::Stream(stream) => {
+                let mut padded = datagram.to_vec();
+                padded.resize(datagram.len().next_multiple_of(4), 0);
+                locked(stream).send(&padded);
+            }
+        }
     }
 
-    /// The next datagram from the server, if one comes in time.
+    /// The next datagram from the server, if one comes in time; over a connection, the next message.
     pub fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
+        let socket = match &self.link {
+            Link::Udp(socket) => socket,
+            Link::Stream(stream) => return locked(stream).receive(limit),
+        };
         // Zero would mean for ever.
-        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a valid time");
+        socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a valid time");
         let mut buffer = vec![0; 65_536];
-        let length = self.socket.recv(&mut buffer).ok()?;
+        let length = socket.recv(&mut buffer).ok()?;
         buffer.truncate(length);
         Some(buffer)
     }
@@ -225,7 +279,10 @@ impl Client {
                 // Unauthenticated the first time, or a stale nonce.
                 401 if first => self.learn(&response),
                 438 => self.learn(&response),
-                _ => return Err(refused),
+                _ => {
+                    self.refusal = Some(Response(answer));
+                    return Err(refused);
+                }
             }
         }
         panic!("{method:?} is refused again and again");
@@ -242,7 +299,8 @@ impl Client {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             self.send(request);
-            let again = Instant::now() + AGAIN;
+            // Nothing is lost on a connection, and nothing is sent again.
+            let again = if matches!(self.link, Link::Udp(_)) { Instant::now() + AGAIN } else { end };
             while let Some(left) = again.checked_duration_since(Instant::now()) {
                 let Some(datagram) = self.receive(left) else { break };
                 if Message::parse(&datagram).is_ok_and(|message| message.transaction_id() == id) {
@@ -268,6 +326,10 @@ pub fn channel_data(channel: u16, data: &[u8]) -> Vec<u8> {
     let mut message = ChannelDataHeader { channel, length }.to_bytes().to_vec();
     message.extend_from_slice(data);
     message
+}
+
+fn locked(stream: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
+    stream.lock().expect("no test goes on after a panic")
 }
 
 fn refusal(response: &Message<'_>) -> Refused {
