@@ -106,6 +106,7 @@ mod tests {
         let valid = |unix| other_shard.is_valid(text.as_str(), unix, alice);
         assert!(valid(NOON) && valid(NOON + 3599) && valid(NOON - 1));
         assert!(!valid(NOON + 3600));
+        assert!(valid(NOON - 3599) && !valid(NOON - 3600), "the clock was set back by too much");
         assert!(text.as_str().bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
     }
 

@@ -330,6 +330,22 @@ fn a_server_has_no_more_allocations_than_its_limit() {
 }
 
 #[test]
+fn an_allocation_that_waits_for_its_socket_counts_towards_the_limit() {
+    let mut config = config();
+    config.limits.allocations = 1;
+    let mut relay = Relay::new(config);
+    relay.binds = false;
+    let mut first = Client::alice(AT);
+    let request = relay.signed(&mut first, Method::ALLOCATE, |request| request.with(&UDP));
+    assert!(matches!(relay.control(&first, &request)[..], [Event::Bind(..)]));
+    let mut second = Client::alice("203.0.113.7:41001");
+    relay.request(&mut second, Method::ALLOCATE, |request| request.with(&UDP)).expect_error(&second, 508);
+    relay.answer_bind(0, None);
+    assert!(matches!(relay.drain()[..], [Event::Allocated(_), Event::Install(..), Event::Response(_)]));
+    relay.shut_down();
+}
+
+#[test]
 fn without_a_free_port_there_is_no_capacity() {
     let mut config = config();
     config.ports = PortStripe::new(50_001..=50_003, 0, 1);

@@ -103,6 +103,7 @@ fn each_address_is_translated_both_ways_and_all_others_stay_as_they_are() {
         assert_eq!((translation.inside(bound), translation.outside(public)), (bound, public));
     }
     assert_eq!(translation.inside(socket("[::ffff:8.8.8.8]:7")), socket("10.0.0.5:7"));
+    assert_eq!(translation.outside(socket("[::ffff:10.0.0.5]:7")), socket("8.8.8.8:7"));
     for other in ["8.8.4.4:1", "10.0.0.6:1", "1.1.1.1:1", "[fd00::6]:1"].map(socket) {
         assert_eq!((translation.inside(other), translation.outside(other)), (other, other));
     }

@@ -260,6 +260,16 @@ fn servers_are_taken_in_turn_each_family_for_itself() {
 }
 
 #[test]
+fn the_servers_of_the_other_family_are_taken_in_turn_too() {
+    let others = [SIX, "[2001:db8::2]:3478"];
+    let mut relay = draining([&[ONE], &others[..]].concat().into_iter().map(server).collect());
+    let mut client = Client::alice(AT);
+    let second: Vec<SocketAddr> = (0..4).map(|_| servers(&allocate(&mut relay, &mut client))[1]).collect();
+    assert_eq!(second[..2], second[2..]);
+    assert_eq!(BTreeSet::from([second[0], second[1]]), others.map(socket).into());
+}
+
+#[test]
 fn the_first_turn_is_drawn_by_lot() {
     let firsts: BTreeSet<SocketAddr> = (0..64_u64)
         .map(|seed| {

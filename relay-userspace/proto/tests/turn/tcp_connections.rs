@@ -5,9 +5,9 @@ use hairpin_proto::stun::attribute::{
     ConnectionId, ErrorCodeAttribute, Nonce, RequestedTransport, Username, XorPeerAddress,
 };
 use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
-use hairpin_proto::turn::{ConnectError, Credentials, Discard, Disposition, RelayId, ServerConfig};
+use hairpin_proto::turn::{ConnectError, Credentials, Discard, Disposition, Random, RelayId, Server, ServerConfig};
 
-use crate::harness::{Answer, Client, Event, Relay, SECRET, Stage, TCP, UDP, config, dropped, socket};
+use crate::harness::{Answer, Client, Event, Relay, SECRET, Seeded, Stage, TCP, UDP, config, dropped, socket};
 
 const AT: &str = "203.0.113.7:41000";
 const DATA_AT: &str = "203.0.113.7:41001";
@@ -84,6 +84,48 @@ fn a_connect_is_answered_when_the_peer_has_accepted() {
     assert_eq!(response.transaction_id(), Message::parse(&request).unwrap().transaction_id());
     assert_eq!(response.attribute(), Ok(Some(connection)));
     assert!(response.verify_integrity(&client.key));
+    relay.shut_down();
+}
+
+/// Of each byte, three bits at most are random: of sixty numbers some are the same.
+struct Poor(Seeded);
+
+impl Random for Poor {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill(bytes);
+        bytes.iter_mut().for_each(|byte| *byte &= 0x49);
+    }
+}
+
+#[test]
+fn no_two_connections_have_the_same_name() {
+    let mut relay = Relay::new(tcp_config());
+    relay.server = Server::new(tcp_config(), Box::new(Poor(Seeded(0x9e37_79b9_7f4a_7c15))));
+    let mut client = Client::alice(AT).over(Transport::Tcp);
+    relay.request(&mut client, Method::ALLOCATE, |request| request.with(&TCP)).expect_success(&client);
+    for port in 1..=100 {
+        // The driver panics at a name that is in use.
+        connect(&mut relay, &mut client, &format!("8.8.8.8:{port}"));
+    }
+}
+
+#[test]
+fn only_the_first_answer_of_the_driver_counts() {
+    let (mut relay, mut client, _) = tcp_relay();
+    let id = connect(&mut relay, &mut client, PEER);
+    relay.connected(id, Ok(()));
+    for result in [Ok(()), Err(ConnectError::Failed)] {
+        relay.server.peer_connected(relay.now, id, result);
+        assert_eq!(relay.drain(), [], "it waits: {result:?}");
+    }
+    let mut data = data_client();
+    relay.bind_connection(&mut data, id).expect_success(&data);
+    for result in [Ok(()), Err(ConnectError::Failed)] {
+        relay.server.peer_connected(relay.now, id, result);
+        assert_eq!(relay.drain(), [], "it is bound: {result:?}");
+    }
+    let mut another = Client::alice("203.0.113.7:41002").over(Transport::Tcp);
+    relay.bind_connection(&mut another, id).expect_error(&another, 400);
     relay.shut_down();
 }
 
