@@ -46,7 +46,9 @@ impl Capacity {
         let sockets = ports(config).min(wanted.saturating_mul(SOCKETS_PER_ALLOCATION));
         // Who cannot connect takes no file.
         let has_streams = config.listeners.iter().any(|listener| listener.transport.is_stream());
-        let connections = config.connections.all.map_or(wanted, |all| all as usize);
+        // Room for newcomers, too: they have to be told that there is none.
+        let connections =
+            config.connections.all.unwrap_or(config.connections.new.saturating_add(wanted as u32)) as usize;
         // Each may be joined to one of a peer's.
         let ends = if config.tcp_relay { 2 } else { 1 };
         let needed = file_limit::Needed {

@@ -89,7 +89,7 @@ pub struct DiscoverySockets {
 /// How many connections over TCP and TLS, and associations over DTLS, there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
-    /// Of all clients; none: as many as there may be allocations.
+    /// Of all clients; none: as many as there may be allocations, and new ones.
     pub all: Option<u32>,
     /// Of clients without an allocation.
     pub new: u32,

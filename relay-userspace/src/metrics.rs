@@ -100,7 +100,7 @@ fn describe() {
     describe_gauge!("hairpin_build_info", "Constant 1, labelled with the version that runs.");
     describe_gauge!("hairpin_shards", "Threads that serve packets.");
     describe_gauge!("hairpin_shards_up", "Those that answered; of the others, what they said last is shown.");
-    describe_gauge!("hairpin_draining", "1 while new clients are sent elsewhere (SIGUSR1).");
+    describe_gauge!("hairpin_draining", "1 while new clients are sent elsewhere (SIGUSR1, until SIGUSR2).");
     describe_gauge!("hairpin_allocations", "Live allocations.");
     describe_gauge!("hairpin_allocations_capacity", "Allocations that there can be at once.");
     describe_counter!("hairpin_relayed_packets_total", "Datagrams relayed, by the path they took and their direction.");
@@ -167,6 +167,8 @@ fn record(snapshot: &Snapshot) {
         gauge!("hairpin_connections", "transport" => label).set(as_gauge(sum(|counts| &counts.open) as usize));
         counter!("hairpin_connections_begun_total", "transport" => label).absolute(sum(|counts| &counts.begun));
     }
+    let unknown = of_connections(|counts| counts.unknown);
+    counter!("hairpin_connections_begun_total", "transport" => "unknown").absolute(unknown);
     gauge!("hairpin_new_connections").set(as_gauge(of_connections(|counts| counts.new) as usize));
     for end in End::ALL {
         let ended = shards.iter().map(|shard| shard.connections.ended[end as usize]).sum();

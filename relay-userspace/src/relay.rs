@@ -38,17 +38,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             }
         });
         let mut drain = signal(SignalKind::user_defined1())?;
+        let mut welcome = signal(SignalKind::user_defined2())?;
         let relay = Relay::start(config).await?;
-        let mut is_draining = false;
         let stopped = loop {
             tokio::select! {
                 _ = terminate.recv() => break Ok(()),
                 _ = interrupt.recv() => break Ok(()),
                 () = relay.defect() => break Err(anyhow::anyhow!("a thread has stopped; see the log")),
-                _ = drain.recv() => {
-                    is_draining = !is_draining;
-                    relay.drain(is_draining);
-                }
+                _ = drain.recv() => relay.drain(true),
+                _ = welcome.recv() => relay.drain(false),
             }
         };
         relay.stop();
@@ -165,9 +163,9 @@ impl Relay {
     /// Sends new clients elsewhere, or lets them in again.
     fn drain(&self, is_draining: bool) {
         if is_draining {
-            tracing::info!("draining: new clients are sent elsewhere, until SIGUSR1 comes again");
+            tracing::info!("draining: new clients are sent elsewhere, until SIGUSR2 comes");
         } else {
-            tracing::info!("no longer draining: new clients are welcome");
+            tracing::info!("not draining: new clients are welcome");
         }
         self.shards.iter().for_each(|shard| shard.drain(is_draining));
     }

@@ -18,6 +18,9 @@ use crate::random;
 /// What a client may ask for (RFC 7443 section 6): both are answered by the same server.
 const PROTOCOLS: [&[u8]; 2] = [b"stun.turn", b"stun.nat-discovery"];
 
+/// The largest file that is read: no chain comes near.
+const LARGEST: u64 = 1 << 20;
+
 /// Where a certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
@@ -69,7 +72,13 @@ impl Certificate {
     /// Reads both files.
     pub fn read(files: &CertificateFiles) -> Result<Self, TlsError> {
         let read = |option, path: &Path| {
-            std::fs::read(path).map_err(|source| TlsError::Read { option, path: path.to_owned(), source })
+            let failed = |source| TlsError::Read { option, path: path.to_owned(), source };
+            let about = std::fs::metadata(path).map_err(failed)?;
+            if !about.is_file() || about.len() > LARGEST {
+                let problem = "a file of at most 1 MiB is needed".to_owned();
+                return Err(TlsError::Content { option, path: path.to_owned(), problem });
+            }
+            std::fs::read(path).map_err(failed)
         };
         Ok(Self {
             files: files.clone(),

@@ -62,9 +62,9 @@ pub(super) fn certificates(
     let encrypted = listeners.iter().find(|listener| matches!(listener.transport, Transport::Tls | Transport::Dtls));
     if certificates.len() != keys.len() {
         return Err(format!(
-            "--private-key is needed for each --certificate, in the same order: there are {} and {}",
-            keys.len(),
-            certificates.len()
+            "--certificate and --private-key belong together, in the same order: there are {} of the one and {} of the other",
+            certificates.len(),
+            keys.len()
         ));
     }
     match encrypted {
@@ -112,7 +112,16 @@ pub(super) fn discovery(
                     && known.is_ipv4() == address.is_ipv4()
             };
             if !listeners.iter().any(is_open) {
-                listeners.push(Listener { transport: Transport::Udp, address, public: address, is_optional: false });
+                let of_listener = listeners.iter().find(|listener| listener.address.ip() == address.ip());
+                let of_relay = relay_addresses.iter().find(|relay| relay.bind == address.ip());
+                let public = if address.ip() == ip {
+                    alternate.public
+                } else {
+                    let known = of_listener.map(|listener| listener.public.ip());
+                    known.or(of_relay.map(|relay| relay.public)).unwrap_or(address.ip())
+                };
+                let public = SocketAddr::new(public, address.port());
+                listeners.push(Listener { transport: Transport::Udp, address, public, is_optional: false });
             }
         }
         if primary != ip {

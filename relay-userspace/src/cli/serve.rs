@@ -67,7 +67,7 @@ pub struct Args {
     proxy_protocol: Vec<IpNet>,
 
     /// Connections over tcp and tls, and associations over dtls, that there may be at once [default: as many as
-    /// allocations]
+    /// allocations, and --max-new-connections]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
     max_connections: Option<u32>,
 

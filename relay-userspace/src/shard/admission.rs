@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -58,31 +59,62 @@ impl Standing {
     }
 }
 
+/// How many new ones each source has, on all shards. Locked when one comes or goes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+impl Sources {
+    fn count(&self, source: IpAddr) -> usize {
+        self.lock().get(&prefix(source)).copied().unwrap_or_default()
+    }
+
+    fn add(&self, source: IpAddr) {
+        *self.lock().entry(prefix(source)).or_default() += 1;
+    }
+
+    fn remove(&self, source: IpAddr) {
+        let mut counts = self.lock();
+        if let Some(count) = counts.get_mut(&prefix(source)) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&prefix(source));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Every step on the table leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Keeps the count of what is named by `K`.
 #[derive(Debug)]
 pub(super) struct Admission<K> {
     limits: ConnectionLimits,
     admitted: usize,
-    new_by_source: HashMap<IpAddr, usize>,
+    sources: Sources,
     /// The oldest first.
     new: BTreeSet<(Instant, K)>,
     deadlines: BTreeSet<(Instant, K)>,
 }
 
 impl<K: Copy + Ord> Admission<K> {
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
-        Self { limits, admitted: 0, new_by_source: HashMap::new(), new: BTreeSet::new(), deadlines: BTreeSet::new() }
+    pub(super) fn new(limits: ConnectionLimits, sources: Sources) -> Self {
+        Self { limits, admitted: 0, sources, new: BTreeSet::new(), deadlines: BTreeSet::new() }
     }
 
     /// Whether there is room for one more. `source`: whose it is, if that is known.
     pub(super) fn may_come(&self, source: Option<IpAddr>) -> Result<(), TooMany> {
         let is_crowded = source.is_some_and(|source| self.is_crowded(source));
-        if self.admitted >= self.limits.all || is_crowded { Err(TooMany) } else { Ok(()) }
+        let is_full = self.admitted >= self.limits.all && self.new.is_empty();
+        if is_full || is_crowded { Err(TooMany) } else { Ok(()) }
     }
 
     /// Who has to go to make room for a new one.
     pub(super) fn displaced(&self) -> Option<K> {
-        self.new.first().filter(|_| self.new.len() >= self.limits.new).map(|(_, key)| *key)
+        let is_full = self.new.len() >= self.limits.new || self.admitted >= self.limits.all;
+        self.new.first().filter(|_| is_full).map(|(_, key)| *key)
     }
 
     /// Takes one in.
@@ -111,13 +143,12 @@ impl<K: Copy + Ord> Admission<K> {
     }
 
     fn is_crowded(&self, source: IpAddr) -> bool {
-        self.new_by_source.get(&prefix(source)).is_some_and(|count| *count >= self.limits.new_of_source)
+        self.sources.count(source) >= self.limits.new_of_source
     }
 
     fn count_at(&mut self, standing: &mut Standing, source: IpAddr) {
-        let source = prefix(source);
         standing.counted_at = Some(source);
-        *self.new_by_source.entry(source).or_default() += 1;
+        self.sources.add(source);
     }
 
     /// No longer counts one as new: its client has an allocation.
@@ -127,13 +158,8 @@ impl<K: Copy + Ord> Admission<K> {
         }
         standing.is_new = false;
         self.new.remove(&(standing.since, key));
-        if let Some(source) = standing.counted_at.take()
-            && let Some(count) = self.new_by_source.get_mut(&source)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.new_by_source.remove(&source);
-            }
+        if let Some(source) = standing.counted_at.take() {
+            self.sources.remove(source);
         }
     }
 
@@ -204,7 +230,7 @@ mod tests {
     #[test]
     fn one_source_has_so_many_new_ones_and_as_many_as_it_likes_with_an_allocation() {
         let now = Instant::now();
-        let mut admission = Admission::new(LIMITS);
+        let mut admission = Admission::new(LIMITS, Sources::default());
         let alice = ip("2001:db8::1");
         let mut first = admission.admit(1, alice, now);
         admission.admit(2, ip("2001:db8::2"), now);
@@ -216,9 +242,22 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_one_on_all_shards() {
+        let now = Instant::now();
+        let sources = Sources::default();
+        let mut shards = [(); 2].map(|()| Admission::new(LIMITS, sources.clone()));
+        let alice = ip("192.0.2.1");
+        let first = shards[0].admit(1, alice, now);
+        shards[1].admit(1, alice, now);
+        assert_eq!(shards[0].may_come(alice), Err(TooMany));
+        shards[0].leave(1, first);
+        assert_eq!(shards[1].may_come(alice), Ok(()));
+    }
+
+    #[test]
     fn whoever_came_behind_a_load_balancer_is_counted_as_soon_as_it_is_known() {
         let now = Instant::now();
-        let mut admission = Admission::new(LIMITS);
+        let mut admission = Admission::new(LIMITS, Sources::default());
         let mut standings: Vec<_> = (0..3).map(|key| admission.admit(key, None, now)).collect();
         let source = "192.0.2.1".parse().unwrap();
         let known: Vec<_> = standings.iter_mut().map(|standing| admission.is_of(standing, source)).collect();
@@ -228,7 +267,7 @@ mod tests {
     #[test]
     fn whoever_has_no_allocation_any_more_is_new_again() {
         let now = Instant::now();
-        let mut admission = Admission::new(LIMITS);
+        let mut admission = Admission::new(LIMITS, Sources::default());
         let source: IpAddr = "192.0.2.1".parse().unwrap();
         let mut standing = admission.admit(1, Some(source), now);
         admission.judge_anew(1, &mut standing, source, true);
@@ -243,22 +282,31 @@ mod tests {
     #[test]
     fn the_oldest_new_one_has_to_go_and_all_are_limited() {
         let now = Instant::now();
-        let mut admission = Admission::new(LIMITS);
+        let mut admission = Admission::new(LIMITS, Sources::default());
         for (key, source) in [(1, "192.0.2.1"), (2, "192.0.2.2"), (3, "192.0.2.3")] {
             assert_eq!(admission.displaced(), None, "before {key}");
             admission.admit(key, ip(source), now + Duration::from_secs(key));
         }
         assert_eq!(admission.displaced(), Some(1));
         admission.admit(4, ip("192.0.2.4"), now + Duration::from_secs(4));
-        admission.admit(5, ip("192.0.2.5"), now + Duration::from_secs(5));
-        assert_eq!(admission.may_come(ip("192.0.2.6")), Err(TooMany));
+        let mut last = admission.admit(5, ip("192.0.2.5"), now + Duration::from_secs(5));
+        assert_eq!((admission.may_come(ip("192.0.2.6")), admission.displaced()), (Ok(()), Some(1)), "it is full");
+        admission.vouch(5, &mut last);
+        assert_eq!(admission.displaced(), Some(1), "who has no allocation makes way");
+        let keys: Vec<_> = admission.new.iter().map(|(_, key)| *key).collect();
+        for key in keys {
+            let since = admission.new.iter().find(|(_, other)| *other == key).expect("it is new").0;
+            let mut standing = Standing { since, is_new: true, counted_at: None, last_message: None, deadline: since };
+            admission.vouch(key, &mut standing);
+        }
+        assert_eq!((admission.may_come(ip("192.0.2.6")), admission.displaced()), (Err(TooMany), None));
     }
 
     #[test]
     fn a_new_one_has_ten_seconds_and_later_a_minute_of_silence() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let mut admission = Admission::new(LIMITS);
+        let mut admission = Admission::new(LIMITS, Sources::default());
         let silent = admission.admit(1, None, now);
         let mut heard = admission.admit(2, None, now);
         heard.heard(at(5));

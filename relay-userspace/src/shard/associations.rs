@@ -11,7 +11,7 @@ use hairpin_dtls::{Error, Hello, MAX_PLAINTEXT, ServerContext, Session};
 use hairpin_proto::address::{FiveTuple, Transport};
 use hashbrown::HashMap;
 
-use super::admission::{Admission, ConnectionLimits, Standing};
+use super::admission::{Admission, ConnectionLimits, Sources, Standing};
 use super::connection::End;
 use super::connections::ConnectionCounts;
 
@@ -110,10 +110,10 @@ pub(super) struct Associations {
 
 impl Associations {
     /// Without a context, there are none.
-    pub(super) fn new(context: Option<ServerContext>, limits: ConnectionLimits) -> Self {
+    pub(super) fn new(context: Option<ServerContext>, limits: ConnectionLimits, sources: Sources) -> Self {
         Self {
             context,
-            admission: Admission::new(limits),
+            admission: Admission::new(limits, sources),
             by_client: HashMap::new(),
             resends: BTreeSet::new(),
             reply: Vec::new(),
@@ -213,6 +213,7 @@ impl Associations {
     fn begin(&mut self, client: FiveTuple, session: Session, now: Instant) -> Received {
         let source = Some(client.client.ip());
         if self.admission.may_come(source).is_err() {
+            self.begun += 1;
             self.ended[End::TooMany as usize] += 1;
             return Received::Ignored;
         }

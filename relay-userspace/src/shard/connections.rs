@@ -8,7 +8,7 @@ use hairpin_proto::address::{FiveTuple, Transport};
 use hashbrown::HashMap;
 use rustix::event::epoll;
 
-use super::admission::{Admission, ConnectionLimits, Standing, TooMany};
+use super::admission::{Admission, ConnectionLimits, Sources, Standing, TooMany};
 use super::connection::{Connection, End, StreamBuffer};
 use super::output::Flushed;
 use super::socket::{Generation, Socket};
@@ -21,6 +21,8 @@ const LONGEST_BEGUN: usize = 4096;
 pub struct ConnectionCounts {
     /// Connections that were begun, by transport.
     pub begun: [u64; Transport::ALL.len()],
+    /// Connections that have ended before it was known what is spoken.
+    pub unknown: u64,
     /// Connections that are there, by transport.
     pub open: [u64; Transport::ALL.len()],
     /// Connections without an allocation that are there, whatever is spoken over them.
@@ -64,20 +66,22 @@ pub(super) struct Connections {
     by_five_tuple: HashMap<FiveTuple, Socket>,
     dirty: Vec<Socket>,
     begun: [u64; Transport::ALL.len()],
+    unknown: u64,
     ended: [u64; End::ALL.len()],
     queue_full: u64,
 }
 
 impl Connections {
-    pub(super) fn new(poll: OwnedFd, limits: ConnectionLimits) -> Self {
+    pub(super) fn new(poll: OwnedFd, limits: ConnectionLimits, sources: Sources) -> Self {
         Self {
             poll,
-            admission: Admission::new(limits),
+            admission: Admission::new(limits, sources),
             places: Vec::new(),
             free: Vec::new(),
             by_five_tuple: HashMap::new(),
             dirty: Vec::new(),
             begun: Default::default(),
+            unknown: 0,
             ended: Default::default(),
             queue_full: 0,
         }
@@ -85,7 +89,10 @@ impl Connections {
 
     /// Whether there is room for a connection of this source, if that is known.
     pub(super) fn may_come(&mut self, source: Option<IpAddr>) -> Result<(), TooMany> {
-        self.admission.may_come(source).inspect_err(|_| self.ended[End::TooMany as usize] += 1)
+        self.admission.may_come(source).inspect_err(|_| {
+            self.unknown += 1;
+            self.ended[End::TooMany as usize] += 1;
+        })
     }
 
     /// Which connection has to go to make room for a new one.
@@ -125,6 +132,7 @@ impl Connections {
         let interest = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
         if epoll::add(&self.poll, connection.stream(), socket.token(), interest).is_err() {
             self.free.push(at);
+            self.unknown += 1;
             self.ended[End::TooMany as usize] += 1;
             return Err(End::TooMany);
         }
@@ -313,6 +321,7 @@ impl Connections {
             self.by_five_tuple.remove(&entry.connection.five_tuple());
         }
         if let Some(end) = end {
+            self.unknown += u64::from(!entry.is_registered);
             self.count_end(end);
         }
         // The kernel would take it out by itself, were it closed at once.
@@ -333,6 +342,7 @@ impl Connections {
         }
         ConnectionCounts {
             begun: self.begun,
+            unknown: self.unknown,
             open,
             new: self.admission.new_ones() as u64,
             ended: self.ended,

@@ -40,6 +40,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::admission::ConnectionLimits;
+use self::admission::Sources;
 use self::associations::Associations;
 use self::connection::Connection;
 pub use self::connection::End;
@@ -79,6 +80,13 @@ pub struct Parts {
     pub datapath: datapath::Handle,
 }
 
+/// What shards know of each other.
+#[derive(Clone, Default)]
+struct Shared {
+    listening: Listening,
+    sources: Sources,
+}
+
 enum Command {
     Report(oneshot::Sender<Report>),
     /// A client's connection whose last message is for this shard.
@@ -111,12 +119,12 @@ impl ShardHandle {
     /// Starts a thread for each shard.
     pub fn spawn_all(parts: Vec<Parts>) -> io::Result<Vec<Self>> {
         let (senders, inboxes): (Vec<_>, Vec<_>) = parts.iter().map(|_| mpsc::unbounded_channel()).unzip();
-        let listening = Listening::default();
+        let shared = Shared::default();
         let mailboxes: Vec<_> = senders.iter().cloned().map(Mailbox::new).collect();
         let spawned = (0..).zip(parts).zip(inboxes.into_iter().zip(senders));
         spawned
             .map(|((index, parts), (inbox, commands))| {
-                Self::spawn(index, parts, inbox, commands, &mailboxes, listening.clone())
+                Self::spawn(index, parts, inbox, commands, &mailboxes, shared.clone())
             })
             .collect()
     }
@@ -127,22 +135,23 @@ impl ShardHandle {
         inbox: mpsc::UnboundedReceiver<Command>,
         commands: mpsc::UnboundedSender<Command>,
         mailboxes: &[Mailbox],
-        listening: Listening,
+        shared: Shared,
     ) -> io::Result<Self> {
         let Parts { listeners, acceptors, connections, proxies, dtls, translation, server, reservations, datapath } =
             parts;
-        let sockets = Sockets::new(listeners, acceptors, listening, reservations, datapath.clone())?;
+        let sockets = Sockets::new(listeners, acceptors, shared.listening, reservations, datapath.clone())?;
         let has_associations = dtls.is_some();
         let state = State {
             server,
-            associations: Associations::new(dtls, connections),
+            associations: Associations::new(dtls, connections, shared.sources.clone()),
             visitors: Visitors::default(),
-            connections: Connections::new(sockets.poll_fd()?, connections),
+            connections: Connections::new(sockets.poll_fd()?, connections, shared.sources.clone()),
             peers: Peers::new(sockets.poll_fd()?),
             pairs: Pairs::new(sockets.poll_fd()?),
             max_peers: connections.all,
             joined: None,
             joining: None,
+            has_warned: false,
             woken: Vec::new(),
             sockets,
             datapath,

@@ -14,7 +14,7 @@ use hairpin_proto::turn::{AllocationId, ConnectionId};
 use hashbrown::HashMap;
 use rustix::event::epoll;
 
-use super::connection::{Connection, StreamBuffer};
+use super::connection::{Connection, End, StreamBuffer};
 use super::lingering::Lingering;
 use super::output::{Flushed, Output};
 use super::socket::Socket;
@@ -51,6 +51,8 @@ struct Pair {
     /// What epoll was asked to tell of the client, and of the peer; nothing of one that is gone.
     interests: [Option<epoll::EventFlags>; 2],
     active: Instant,
+    /// Whose end came first.
+    ended_by: Option<End>,
     /// Whether a deadline is set for it.
     is_watched: bool,
 }
@@ -118,6 +120,7 @@ impl Pairs {
             owed: [0; 2],
             interests: [Some(none); 2],
             active: Instant::now(),
+            ended_by: None,
             is_watched: false,
         };
         if pair.client.has_ended() {
@@ -161,6 +164,10 @@ impl Pairs {
     /// Does what can be done without waiting. Returns whether the pair is over.
     fn advance(&mut self, id: ConnectionId, buffer: &mut StreamBuffer, ledger: &mut impl Ledger) -> bool {
         let Some(pair) = self.by_id.get_mut(&id) else { return false };
+        if pair.ended_by.is_none() && pair.ways != [Way::Open; 2] {
+            let is_client = pair.ways[CLIENT] != Way::Open;
+            pair.ended_by = Some(if is_client { End::Client } else { End::Finished });
+        }
         pair.write(CLIENT);
         pair.write(PEER);
         for end in [CLIENT, PEER] {
@@ -230,16 +237,16 @@ impl Pairs {
         None
     }
 
-    /// Ends a pair. Returns whether there was one.
-    pub(super) fn close(&mut self, id: ConnectionId) -> bool {
-        let Some(Pair { client, peer, interests, .. }) = self.by_id.remove(&id) else { return false };
+    /// Ends a pair, if there is one. Returns who was the first to end it.
+    pub(super) fn close(&mut self, id: ConnectionId) -> Option<End> {
+        let Pair { client, peer, interests, ended_by, .. } = self.by_id.remove(&id)?;
         let streams = [client.close(), peer];
         // Of one that is gone nobody reads what was sent last.
         for (stream, _) in streams.into_iter().zip(interests).filter(|(_, asked)| asked.is_some()) {
             let _ = epoll::delete(&self.poll, &stream);
             self.lingering.close(stream);
         }
-        true
+        Some(ended_by.unwrap_or(End::Finished))
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) proxies: Vec<IpNet>,
     /// The engine knows peers as the world does, sockets know them as this host does.
     pub(super) translation: Translation,
+    /// Whether it was said that there are too few files.
+    pub(super) has_warned: bool,
     /// Connections that have rested.
     pub(super) woken: Vec<Socket>,
     /// Listeners and connections that rest, each until when.

@@ -19,6 +19,8 @@ use crate::net::Outbox;
 const ACCEPTED: usize = 16;
 /// How long a listener rests when the host has no more files: asking at once would be in vain, again and again.
 const REST: Duration = Duration::from_millis(200);
+/// How many messages of a client without an allocation are answered before it rests.
+const AT_ONCE: usize = 64;
 /// How long a connection rests whose client has asked for too much.
 const TOO_MUCH: Duration = Duration::from_millis(100);
 
@@ -35,12 +37,6 @@ impl State {
                         transport: Transport::Tcp,
                     };
                     let proxied = self.proxies.iter().any(|net| net.contains(&five_tuple.client.ip()));
-                    // A connection is one of the datagrams that a stranger has for free.
-                    if !proxied && let Err(limit) = self.datapath.admit_source(five_tuple.client.ip(), self.batch_time)
-                    {
-                        self.counters.refuse(limit);
-                        continue;
-                    }
                     let source = (!proxied).then(|| five_tuple.client.ip());
                     if self.connections.may_come(source).is_err() {
                         continue;
@@ -61,6 +57,12 @@ impl State {
 
     /// Leaves a listener alone for a moment: there are no files for those who wait there.
     pub(super) fn rest(&mut self, listener: Socket) {
+        if !self.has_warned {
+            self.has_warned = true;
+            tracing::warn!(
+                "no file is left for another connection: raise the limit of open files, or lower --max-connections"
+            );
+        }
         self.sockets.pause(listener, true);
         self.resting.push((Instant::now() + REST, listener));
     }
@@ -135,6 +137,7 @@ impl State {
         mut bytes: &'p [u8],
         outbox: &mut Outbox<'_, 'p, Socket>,
     ) {
+        let mut messages = 0;
         // The last message may have ended it.
         while let Some(connection) = self.connections.get(socket) {
             let (five_tuple, has_ended) = (connection.five_tuple(), connection.has_ended());
@@ -156,13 +159,15 @@ impl State {
                     return self.end(socket, End::NotTurn);
                 }
             };
-            // What is too much waits, since nobody would send it again.
-            if self.admit_client(&five_tuple).is_err() {
+            // What is too much waits, since nobody would send it again. The limits for datagrams are not asked: a flood from
+            // forged addresses must not stop who has shown its own.
+            if messages == AT_ONCE && !self.server.has_allocation(&five_tuple) {
                 let kept = self.connections.keep(socket, bytes);
                 self.connections.pause(socket, true);
                 self.resting.push((now.instant + TOO_MUCH, socket));
                 return kept.err().into_iter().for_each(|end| self.end(socket, end));
             }
+            messages += 1;
             let (frame, behind) = bytes.split_at(length);
             let disposition = self.server.client_datagram(now, five_tuple, frame);
             if let Disposition::Elsewhere { shard } = disposition {
@@ -208,6 +213,8 @@ impl State {
     pub(super) fn end(&mut self, socket: Socket, end: End) {
         let Some(Removed { connection, is_registered }) = self.connections.remove(socket, Some(end)) else { return };
         let five_tuple = connection.five_tuple();
+        let FiveTuple { client, transport, .. } = five_tuple;
+        tracing::debug!(%client, %transport, reason = end.label(), "a connection has ended");
         connection.close();
         if is_registered {
             self.server.client_lost(now(), &five_tuple);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hairpin_proto::address::{FiveTuple, PeerAddr};
 use hairpin_proto::turn::{AllocationId, ConnectError, ConnectionId, RelayId};
 
-use super::connection::{End, StreamBuffer};
+use super::connection::StreamBuffer;
 use super::pairs::Ledger;
 use super::peers::Stage;
 use super::report::Counters;
@@ -67,7 +67,7 @@ impl State {
     fn connect_from(&mut self, id: ConnectionId, local: SocketAddr, peer: PeerAddr) -> Result<(), ConnectError> {
         let destination = self.translation.inside(peer.socket());
         // Of this host's own ports, relayed addresses alone may be reached: its services may have some of the range.
-        if self.server.relays_from(destination.ip()) && !self.sockets.is_relayed_over_tcp(destination) {
+        if self.server.permits_for_its_port(peer) && !self.sockets.is_relayed_over_tcp(destination) {
             return Err(ConnectError::Failed);
         }
         self.peers.connect(id, local, destination).map_err(|error| match error.kind() {
@@ -108,8 +108,8 @@ impl State {
     /// Closes a peer's connection, and the client's that is joined to it: the engine has forgotten them.
     pub(super) fn close_connection(&mut self, id: ConnectionId) {
         self.peers.close(id);
-        if self.pairs.close(id) {
-            self.connections.count_end(End::Finished);
+        if let Some(end) = self.pairs.close(id) {
+            self.connections.count_end(end);
         }
     }
 

@@ -106,6 +106,7 @@ impl Stream {
     }
 
     /// Waits for something in what has come; `Some(None)` at the end.
+    #[allow(clippy::option_option, reason = "nothing yet, the end, and something are three answers")]
     fn wait<T>(&mut self, limit: Duration, take: impl Fn(&mut Pipe) -> Option<T>) -> Option<Option<T>> {
         let end = Instant::now() + limit;
         loop {

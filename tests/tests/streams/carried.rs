@@ -94,31 +94,31 @@ fn who_goes_on_sending_gets_everything_that_the_other_end_had_sent_when_it_close
     for transport in BOTH {
         let mut control = server.client(transport);
         allocate(&mut control);
-        let (mut client, mut peer) = joined(&server, &mut control, transport);
+        let (client, mut peer) = joined(&server, &mut control, transport);
         let sender = thread::spawn(move || {
             send(&mut peer, 3, AMOUNT);
             peer.finish();
             // Reads what the client sends, as long as it does.
             peer.ends(PATIENCE);
         });
-        gets_everything(&mut client, transport);
+        gets_everything(client, transport);
         sender.join().expect("the peer has sent everything");
 
-        let (mut client, mut peer) = joined(&server, &mut control, transport);
+        let (mut client, peer) = joined(&server, &mut control, transport);
         let sender = thread::spawn(move || {
             send(&mut client, 3, AMOUNT);
             client.finish();
             client.ends(PATIENCE);
         });
-        gets_everything(&mut peer, transport);
+        gets_everything(peer, transport);
         sender.join().expect("the client has sent everything");
     }
     server.relay.wait_for("no peer is left", |metrics| metrics.sum("hairpin_peer_connections", &[]) == 0);
     server.relay.stop();
 }
 
-/// One end reads everything, and goes on sending.
-fn gets_everything(stream: &mut Stream, transport: Transport) {
+/// One end reads everything, goes on sending, and then is closed.
+fn gets_everything(mut stream: Stream, transport: Transport) {
     let mut received = 0;
     while received < AMOUNT {
         stream.offer(&[9; 1000]);

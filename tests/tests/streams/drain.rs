@@ -21,7 +21,7 @@ impl Server<'_> {
     }
 
     fn switch(&self, is_draining: bool) {
-        self.relay.signal(Signal::USR1);
+        self.relay.signal(if is_draining { Signal::USR1 } else { Signal::USR2 });
         self.relay.wait_for("it is as it was told to be", |metrics| {
             metrics.sum("hairpin_draining", &[]) == u64::from(is_draining)
         });

@@ -128,6 +128,14 @@ impl PeerPolicy {
         self.decide(ip.to_canonical(), None)
     }
 
+    /// Whether data may be sent to this peer for one reason only: that its port is one of relayed addresses. The host's own
+    /// services may have such ports too, and are none of a client's business.
+    pub fn permits_for_its_port(&self, peer: PeerAddr) -> bool {
+        let is_forbidden = |rule: &Rule| !rule.allow;
+        let rule = self.rules.iter().find(|rule| rule.net.contains(&peer.ip()));
+        self.permits(peer) && rule.is_some_and(is_forbidden)
+    }
+
     fn decide(&self, ip: IpAddr, port: Option<u16>) -> bool {
         let embedded = embedded_ipv4(ip).is_none_or(|ip| self.decide(ip.into(), port));
         embedded && self.decide_alone(ip, port)
@@ -353,6 +361,19 @@ mod tests {
         assert!(policy.permits(peer("10.0.0.5", 49_152)), "a wider rule does not mean it");
         policy.deny(net("10.0.0.5/32"));
         assert!(!policy.permits(peer("10.0.0.5", 49_152)) && !policy.permits_address(relay));
+    }
+
+    #[test]
+    fn a_relayed_address_is_permitted_for_its_port_unless_the_operator_allows_the_host() {
+        let address = RelayAddress::from("198.51.100.7".parse::<IpAddr>().unwrap());
+        let mut policy = PeerPolicy::default();
+        policy.add_own_address(address.bind);
+        policy.set_relay(&[address], 50_000..=50_010);
+        assert!(policy.permits_for_its_port(peer("198.51.100.7", 50_000)));
+        assert!(!policy.permits_for_its_port(peer("198.51.100.7", 22)), "it is not permitted at all");
+        assert!(!policy.permits_for_its_port(peer("8.8.8.8", 50_000)), "it is permitted as anybody is");
+        policy.allow("198.51.100.7/32".parse().unwrap());
+        assert!(!policy.permits_for_its_port(peer("198.51.100.7", 50_000)));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The way in: what the driver calls, and what each kind of message is handed to.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Instant;
 
 use hairpin_common::wire::Datagram;
@@ -262,9 +261,10 @@ impl Server {
         self.connections.get(&connection).map(|connection| connection.allocation)
     }
 
-    /// Whether relayed addresses are made of this address of the host.
-    pub fn relays_from(&self, ip: IpAddr) -> bool {
-        self.relay_addresses.iter().any(|address| address.bind == ip)
+    /// Whether a peer may be sent to only because its port is one of relayed addresses, see
+    /// [`PeerPolicy::permits_for_its_port`].
+    pub fn permits_for_its_port(&self, peer: PeerAddr) -> bool {
+        self.policy.permits_for_its_port(peer)
     }
 
     /// How many allocations there are.
