@@ -85,18 +85,17 @@ pub(crate) struct Relay {
 /// What no two flows share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    Relay(RelayedAddr),
-    Permission(RelayedAddr, IpAddr),
-    Channel(ClientAddr, ServerAddr, u16),
+    Relay(RelayedAddr, FiveTuple),
+    Permission(RelayedAddr, IpAddr, FiveTuple),
+    Channel(FiveTuple, u16),
 }
 
 impl Place {
     fn of(flow: &Flow) -> Self {
-        let FiveTuple { client, server, .. } = flow.five_tuple;
         match flow.scope {
-            Scope::Relay => Self::Relay(flow.relayed),
-            Scope::Permission { peer } => Self::Permission(flow.relayed, peer),
-            Scope::Channel { channel, .. } => Self::Channel(client, server, channel),
+            Scope::Relay => Self::Relay(flow.relayed, flow.five_tuple),
+            Scope::Permission { peer } => Self::Permission(flow.relayed, peer, flow.five_tuple),
+            Scope::Channel { channel, .. } => Self::Channel(flow.five_tuple, channel),
         }
     }
 }
@@ -270,6 +269,9 @@ impl Relay {
                     assert!(self.flows.values().any(|(flow, _)| *flow == base), "{flow:?} rests on nothing");
                 }
                 assert!(self.sockets.values().any(|bound| *bound == flow.relayed), "{flow:?} has no socket");
+                // The same one's, at two addresses, as long as it moves from one to the other.
+                let mut of_relayed = self.flows.values().filter(|(other, _)| other.relayed == flow.relayed);
+                assert!(of_relayed.all(|(other, _)| other.allocation == flow.allocation), "{flow:?} is another one's");
                 if let Some((before, end)) = self.flows.insert(Place::of(flow), (*flow, *expires)) {
                     assert_eq!(before, *flow, "a flow is installed over another one");
                     assert_ne!(end, *expires, "a flow is installed again and nothing is new");
