@@ -7,6 +7,7 @@
 //! - [`metrics`] reads what it exposes;
 //! - [`wire`] sends and receives raw frames, and [`datagram`] takes them apart and checks their checksums;
 //! - [`turn`] is a client that asks one thing at a time;
+//! - [`link`] is what carries its messages: UDP, TCP, TLS or DTLS;
 //! - [`call`] is a client and a peer that reach each other over a channel;
 //! - [`framing`] is the same over ChannelData or indications, in any mixture of IP versions;
 //! - [`in_process`] is a relay with limits that no operator can set;
@@ -25,6 +26,7 @@ pub mod datagram;
 pub mod folder;
 pub mod framing;
 pub mod in_process;
+pub mod link;
 pub mod load;
 pub mod metrics;
 pub mod namespace;

@@ -2,7 +2,7 @@
 //!
 //! It keeps nothing alive and does nothing by itself, so that a test decides what a server gets to see, and when.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -11,11 +11,14 @@ use hairpin_common::wire::{ChannelDataHeader, Datagram as Kind};
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
     Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime,
-    Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress, XorRelayedAddress,
+    MobilityTicket, Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress,
+    XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
+use super::link::Link;
 use super::namespace::Namespace;
+use super::server::Transport;
 
 /// How long a request may take, and how often it is sent again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +28,7 @@ const PROTOCOL_UDP: u8 = 17;
 /// A client with one five-tuple.
 #[derive(Debug)]
 pub struct Client {
-    socket: UdpSocket,
+    link: Link,
     username: String,
     password: String,
     /// Realm, nonce and key, once the server has told them.
@@ -50,15 +53,31 @@ impl Response {
 impl Client {
     /// A client in a namespace, from a local address (port 0: any) to a server.
     pub fn new(namespace: &Namespace, local: SocketAddr, server: SocketAddr, username: &str, password: &str) -> Self {
-        let socket = namespace.enter(|| UdpSocket::bind(local));
-        let socket = socket.unwrap_or_else(|error| panic!("{local} in {}: {error}", namespace.name()));
-        socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
-        Self { socket, username: username.into(), password: password.into(), session: None }
+        Self::over(Transport::Udp, namespace, local, server, username, password)
+    }
+
+    /// The same over any transport.
+    pub fn over(
+        transport: Transport,
+        namespace: &Namespace,
+        local: SocketAddr,
+        server: SocketAddr,
+        username: &str,
+        password: &str,
+    ) -> Self {
+        let link = Link::open(namespace, transport, local, server);
+        Self { link, username: username.into(), password: password.into(), session: None }
+    }
+
+    /// The same client at another address: it knows what it has learned of the server.
+    pub fn elsewhere(&self, namespace: &Namespace, local: SocketAddr, server: SocketAddr) -> Self {
+        let link = Link::open(namespace, Transport::Udp, local, server);
+        Self { link, username: self.username.clone(), password: self.password.clone(), session: self.session.clone() }
     }
 
     /// The client's own address.
     pub fn local(&self) -> SocketAddr {
-        self.socket.local_addr().expect("it is bound")
+        self.link.local()
     }
 
     /// The realm of the server, once it has asked for credentials.
@@ -94,6 +113,21 @@ impl Client {
             self.request(Method::ALLOCATE, |message| message.with(&RequestedTransport(PROTOCOL_UDP)).with(&pair))?;
         let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
         Ok(relayed.expect("an allocation has a relayed address").0)
+    }
+
+    /// Allocates, and gets a ticket to move with (RFC 8016).
+    pub fn allocate_mobile(&mut self) -> Result<(SocketAddr, Vec<u8>), Refused> {
+        let response = self.request(Method::ALLOCATE, |message| {
+            message.with(&RequestedTransport(PROTOCOL_UDP)).with(&MobilityTicket(&[]))
+        })?;
+        let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
+        Ok((relayed.expect("an allocation has a relayed address").0, ticket(&response)))
+    }
+
+    /// Shows a ticket: the allocation comes here. Returns the next ticket.
+    pub fn move_here(&mut self, shown: &[u8]) -> Result<Vec<u8>, Refused> {
+        let response = self.request(Method::REFRESH, |message| message.with(&MobilityTicket(shown)))?;
+        Ok(ticket(&response))
     }
 
     /// Sets the remaining lifetime, in seconds; 0 ends the allocation. Returns what the server granted.
@@ -177,19 +211,14 @@ impl Client {
         }
     }
 
-    /// Sends a datagram to the server as it is.
-    pub fn send(&self, datagram: &[u8]) {
-        self.socket.send(datagram).expect("the way to the server is open");
+    /// Sends a message to the server as it is.
+    pub fn send(&self, message: &[u8]) {
+        self.link.send(message);
     }
 
-    /// The next datagram from the server, if one comes in time.
+    /// The next message from the server, if one comes in time.
     pub fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
-        // Zero would mean for ever.
-        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a valid time");
-        let mut buffer = vec![0; 65_536];
-        let length = self.socket.recv(&mut buffer).ok()?;
-        buffer.truncate(length);
-        Some(buffer)
+        self.link.receive(limit)
     }
 
     /// Sends a request, authenticated as soon as the server has said how, and waits for the answer.
@@ -260,6 +289,11 @@ impl Client {
         id[..4].copy_from_slice(&REQUESTS.fetch_add(1, Relaxed).to_be_bytes());
         TransactionId(id)
     }
+}
+
+fn ticket(response: &Response) -> Vec<u8> {
+    let ticket = response.get(|message| Some(message.attribute::<MobilityTicket<'_>>().ok()??.0.to_vec()));
+    ticket.expect("who asks for a ticket gets one")
 }
 
 /// A ChannelData message without padding.
