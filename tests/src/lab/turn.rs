@@ -115,10 +115,11 @@ impl Client {
         Ok(relayed.expect("an allocation has a relayed address").0)
     }
 
-    /// Allocates, and gets a ticket to move with (RFC 8016).
+    /// Allocates as [`Client::allocate`] does, and gets a ticket to move with (RFC 8016).
     pub fn allocate_mobile(&mut self) -> Result<(SocketAddr, Vec<u8>), Refused> {
+        let family = RequestedAddressFamily(Ok(AddressFamily::of(self.local().ip())));
         let response = self.request(Method::ALLOCATE, |message| {
-            message.with(&RequestedTransport(PROTOCOL_UDP)).with(&MobilityTicket(&[]))
+            message.with(&RequestedTransport(PROTOCOL_UDP)).with(&family).with(&MobilityTicket(&[]))
         })?;
         let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
         Ok((relayed.expect("an allocation has a relayed address").0, ticket(&response)))
