@@ -66,7 +66,7 @@ impl Shard {
                     Some(Command::Datagram(datagram)) => self.passed_on(&datagram),
                     Some(Command::AdoptAssociation(moving)) => self.adopt_association(*moving),
                     Some(Command::Guest(client, shard)) => self.state.welcome(client, shard),
-                    Some(Command::NoGuest(client)) => self.state.dismiss(&client),
+                    Some(Command::NoGuest(client, as_of)) => self.state.dismiss(&client, as_of),
                     Some(Command::Drain(is_draining)) => self.state.server.set_draining(is_draining),
                     Some(Command::Shutdown) | None => {
                         self.state.shut_down();

@@ -1,8 +1,8 @@
 //! What carries the messages of a client: a datagram socket, or a stream or an association on top of one.
 
-use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hairpin_client::{Pipe, Tls, TlsOptions, Trust};
@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub struct Link {
     socket: Socket,
     /// What a stream has begun, or an association.
-    state: RefCell<State>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Link {
             Transport::Udp | Transport::Dtls => {
                 let socket = UdpSocket::bind(local).unwrap_or_else(|error| panic!("{local}: {error}"));
                 socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
-                Self { socket: Socket::Datagrams(socket), state: RefCell::new(State::Plain) }
+                Self { socket: Socket::Datagrams(socket), state: Mutex::new(State::Plain) }
             }
             Transport::Tcp | Transport::Tls => {
                 let stream = TcpStream::connect_timeout(&server, PATIENCE);
@@ -58,13 +58,13 @@ impl Link {
                 let tls = TlsOptions::new(Trust::Anybody);
                 let tls = (transport == Transport::Tls).then(|| Tls::new(&tls, server.ip()).expect("nothing is read"));
                 let pipe = Pipe::new(tls.as_ref()).expect("an address is a name");
-                Self { socket: Socket::Stream(stream), state: RefCell::new(State::Stream(pipe.into())) }
+                Self { socket: Socket::Stream(stream), state: Mutex::new(State::Stream(pipe.into())) }
             }
         });
         if transport == Transport::Dtls {
             let context = ClientContext::new(Roots::Unverified, &[]).expect("nothing is read");
             let session = context.connect(&server.ip().to_string()).expect("an address is a name");
-            *link.state.borrow_mut() = State::Association(session.into());
+            *link.state() = State::Association(session.into());
         }
         link.shake_hands();
         link
@@ -74,7 +74,7 @@ impl Link {
         let end = Instant::now() + PATIENCE;
         loop {
             self.flush();
-            let is_done = match &mut *self.state.borrow_mut() {
+            let is_done = match &mut *self.state() {
                 State::Plain => true,
                 State::Stream(pipe) => !pipe.is_handshaking(),
                 State::Association(session) => {
@@ -92,6 +92,11 @@ impl Link {
         }
     }
 
+    /// A test that has failed while it held this says so itself.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Its own address.
     pub fn local(&self) -> SocketAddr {
         let local = match &self.socket {
@@ -103,7 +108,7 @@ impl Link {
 
     /// Sends a message. In a stream, ChannelData is padded (RFC 8656 section 12.5).
     pub fn send(&self, message: &[u8]) {
-        match &mut *self.state.borrow_mut() {
+        match &mut *self.state() {
             State::Plain => self.socket.send(message),
             State::Stream(pipe) => {
                 pipe.push(message);
@@ -132,7 +137,7 @@ impl Link {
     }
 
     fn next_message(&self) -> Option<Vec<u8>> {
-        match &mut *self.state.borrow_mut() {
+        match &mut *self.state() {
             State::Plain => None,
             // One that has ended gives nothing more.
             State::Stream(pipe) => pipe.next_message().ok().flatten().map(without_padding),
@@ -149,7 +154,7 @@ impl Link {
             return None;
         }
         let mut datagram = vec![0; 65_536];
-        match (&self.socket, &mut *self.state.borrow_mut()) {
+        match (&self.socket, &mut *self.state()) {
             (Socket::Stream(stream), State::Stream(pipe)) => {
                 // An error comes again; what was there before it is not lost.
                 let _ = pipe.fill(&mut &*stream);
@@ -172,7 +177,7 @@ impl Link {
 
     /// Sends what waits.
     fn flush(&self) {
-        match &mut *self.state.borrow_mut() {
+        match &mut *self.state() {
             State::Plain => {}
             State::Stream(pipe) => {
                 if let Socket::Stream(stream) = &self.socket {

@@ -11,6 +11,7 @@
 //! - [`call`] is a client and a peer that reach each other over a channel;
 //! - [`framing`] is the same over ChannelData or indications, in any mixture of IP versions;
 //! - [`in_process`] is a relay with limits that no operator can set;
+//! - [`half_open`] begins TCP connections that never come to be;
 //! - [`load`] runs the load generator;
 //! - [`coturn`] runs coturn's clients and judges them by what they print;
 //! - [`server`] is hairpin or coturn, for clients that are not ours, [`certificates`] are what it proves itself with;
@@ -25,6 +26,7 @@ pub mod coturn;
 pub mod datagram;
 pub mod folder;
 pub mod framing;
+pub mod half_open;
 pub mod in_process;
 pub mod link;
 pub mod load;
