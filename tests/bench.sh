@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace [--json]
+# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace|streams [--json]
 #   fastpath   nanoseconds per packet of the XDP program, by path and IP versions, at 1 to 100,000 flows; --only and --flows
 #              as below, --limits sets every limit of rate
 #   live       packets a second through the XDP program, as a share of what a program reaches that only reflects;
 #              --only NAME measures the paths with this in their name, --flows N so many flows
 #   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)
+#   streams    the same for clients over TCP and TLS, next to those over UDP
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,9 +34,9 @@ live)
     cargo build --quiet --release -p hairpin
     exec cargo run --quiet --release -p hairpin-tests --bin live -- "$@"
     ;;
-userspace)
+userspace | streams)
     cargo build --quiet --release -p hairpin
-    exec cargo run --quiet --release -p hairpin-tests --bin userspace -- "${CARGO_TARGET_DIR:-target}/release/hairpin" "$@"
+    exec cargo run --quiet --release -p hairpin-tests --bin userspace -- "$benchmark" "${CARGO_TARGET_DIR:-target}/release/hairpin" "$@"
     ;;
 *) usage ;;
 esac

@@ -97,8 +97,8 @@ enum Command {
     AdoptAssociation(Box<Moving>),
     /// The datagrams of this client are for that shard.
     Guest(FiveTuple, u32),
-    /// The datagrams of this client are for no other shard.
-    NoGuest(FiveTuple),
+    /// The datagrams of this client are for no other shard, as of that one of those that were passed on, or of now.
+    NoGuest(FiveTuple, Option<u64>),
     /// From now on new clients are sent elsewhere, or are welcome again.
     Drain(bool),
     Shutdown,

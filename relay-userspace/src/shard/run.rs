@@ -90,7 +90,7 @@ impl Shard {
             Command::Datagram(datagram) => self.passed_on(&datagram),
             Command::AdoptAssociation(moving) => self.adopt_association(*moving),
             Command::Guest(client, shard) => self.state.welcome(client, shard),
-            Command::NoGuest(client) => self.state.dismiss(&client),
+            Command::NoGuest(client, as_of) => self.state.dismiss(&client, as_of),
             Command::Drain(is_draining) => self.state.server.set_draining(is_draining),
             Command::Shutdown => {}
         }

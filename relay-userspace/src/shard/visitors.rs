@@ -61,6 +61,8 @@ impl Mailbox {
 pub(super) struct PassedOn {
     /// The shard that it has reached.
     from: u32,
+    /// Which of those that this shard has passed on.
+    number: u64,
     /// Its addresses, over plain UDP.
     pub(super) client: FiveTuple,
     pub(super) ip: IpFields,
@@ -78,12 +80,22 @@ pub(super) struct Moving {
 /// Who is where.
 #[derive(Debug, Default)]
 pub(super) struct Visitors {
-    /// Clients that others have the allocation of, by the addresses of their datagrams, and which shard that is.
-    guests: HashMap<FiveTuple, u32>,
+    /// Clients that others have the allocation of, by the addresses of their datagrams.
+    guests: HashMap<FiveTuple, Guest>,
+    /// How many datagrams were passed on.
+    passed: u64,
     /// Clients of ours whose datagrams reach others, and which shard that is.
     abroad: HashMap<FiveTuple, u32>,
     /// From where the clients of allocations of ours have come back that have moved.
     moved: HashMap<AllocationId, Vec<FiveTuple>>,
+}
+
+/// Whose datagrams go to another shard.
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+    shard: u32,
+    /// The last that was passed on.
+    last: u64,
 }
 
 /// As it is on the wire: what is encrypted comes in datagrams of UDP.
@@ -94,18 +106,20 @@ fn on_the_wire(client: &FiveTuple) -> FiveTuple {
 impl State {
     /// Passes a datagram on, if its client is another shard's. Returns whether it was.
     pub(super) fn pass_on_guest(&mut self, client: FiveTuple, payload: &[u8], ip: IpFields) -> bool {
-        let Some(shard) = self.visitors.guests.get(&client).copied() else { return false };
+        let Some(Guest { shard, .. }) = self.visitors.guests.get(&client).copied() else { return false };
         self.pass_on(shard, client, payload, ip);
         true
     }
 
     /// Passes a datagram on to another shard, and from now on all from there: what comes next may come soon.
     pub(super) fn pass_on(&mut self, shard: u32, client: FiveTuple, payload: &[u8], ip: IpFields) {
-        let datagram = PassedOn { from: self.index, client, ip, payload: payload.to_vec() };
+        self.visitors.passed += 1;
+        let number = self.visitors.passed;
+        let datagram = PassedOn { from: self.index, number, client, ip, payload: payload.to_vec() };
         if !self.others.get(shard as usize).is_some_and(|other| other.pass(datagram)) {
             self.counters.send_failed += 1;
         } else if self.visitors.guests.len() < GUESTS {
-            self.visitors.guests.insert(client, shard);
+            self.visitors.guests.insert(client, Guest { shard, last: number });
         }
     }
 
@@ -113,7 +127,7 @@ impl State {
     pub(super) fn hand_over_association(&mut self, shard: u32, client: FiveTuple, message: &[u8]) {
         self.unvouch(&client);
         let Some(session) = self.associations.give(&client) else { return };
-        self.visitors.guests.insert(on_the_wire(&client), shard);
+        self.welcome(on_the_wire(&client), shard);
         if let Some(other) = self.others.get(shard as usize) {
             let moving = Moving { from: self.index, client, session, message: message.to_vec() };
             other.send(Command::AdoptAssociation(Box::new(moving)));
@@ -135,7 +149,7 @@ impl State {
             self.expect_from(client, datagram.from);
         } else {
             self.visitors.abroad.remove(&client);
-            self.tell(datagram.from, Command::NoGuest(client));
+            self.tell(datagram.from, Command::NoGuest(client, Some(datagram.number)));
         }
     }
 
@@ -156,12 +170,17 @@ impl State {
 
     /// Learns that another shard has the allocation of a client whose datagrams arrive here.
     pub(super) fn welcome(&mut self, client: FiveTuple, shard: u32) {
-        self.visitors.guests.insert(client, shard);
+        let guest = self.visitors.guests.entry(client).or_insert(Guest { shard, last: 0 });
+        guest.shard = shard;
     }
 
-    /// Learns that a client whose datagrams arrive here is nobody's.
-    pub(super) fn dismiss(&mut self, client: &FiveTuple) {
-        self.visitors.guests.remove(client);
+    /// Learns that a client whose datagrams arrive here is nobody's; `as_of` this one, if it was said of one. Of a later
+    /// one, such as a request that is right at last, nobody knows yet, and what comes behind it has to go the same way.
+    pub(super) fn dismiss(&mut self, client: &FiveTuple, as_of: Option<u64>) {
+        let guest = self.visitors.guests.get(client);
+        if guest.is_some_and(|guest| as_of.is_none_or(|number| guest.last == number)) {
+            self.visitors.guests.remove(client);
+        }
     }
 
     /// The client of an allocation has come back from this address.
@@ -195,7 +214,7 @@ impl State {
     pub(super) fn forget_visitor(&mut self, client: &FiveTuple) {
         let client = on_the_wire(client);
         if let Some(shard) = self.visitors.abroad.remove(&client) {
-            self.tell(shard, Command::NoGuest(client));
+            self.tell(shard, Command::NoGuest(client, None));
         }
     }
 

@@ -1,4 +1,5 @@
-//! What the userspace path costs, next to coturn: `tests/bench.sh userspace [--json]`.
+//! What the userspace path costs, next to coturn: `tests/bench.sh userspace [--json]`, and `tests/bench.sh streams
+//! [--json]` for clients over TCP and TLS next to those over UDP.
 //!
 //! Both servers relay the same load over loopback, in turn, and what counts is the processor time each took for a relayed
 //! datagram (an echo is two). Loopback charges the sender with the receiver's part of the stack, so the figures are those
@@ -11,39 +12,67 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use hairpin_tests::lab::{Authority, Certificate, Key};
 use serde_json::{Value, json};
 
-const ROUNDS: usize = 5;
-const SECONDS: &str = "3s";
 const PAYLOAD: &str = "160";
+
+/// What is measured, and for how long: each case so many times by either server.
+struct Series {
+    rounds: usize,
+    duration: &'static str,
+    cases: &'static [Case],
+}
 
 struct Case {
     name: &'static str,
+    transport: &'static str,
     allocations: &'static str,
     /// Packets a second that clients send; 0: as fast as they come back.
     rate: &'static str,
 }
 
-const CASES: [Case; 3] = [
-    Case { name: "paced", allocations: "200", rate: "30000" },
-    Case { name: "loaded", allocations: "20", rate: "60000" },
-    Case { name: "busy", allocations: "20", rate: "0" },
-];
+const DATAGRAMS: Series = Series {
+    rounds: 5,
+    duration: "3s",
+    cases: &[
+        Case { name: "paced", transport: "udp", allocations: "200", rate: "30000" },
+        Case { name: "loaded", transport: "udp", allocations: "20", rate: "60000" },
+        Case { name: "busy", transport: "udp", allocations: "20", rate: "0" },
+    ],
+};
+
+const STREAMS: Series = Series {
+    rounds: 3,
+    duration: "1s",
+    cases: &[
+        Case { name: "udp", transport: "udp", allocations: "50", rate: "10000" },
+        Case { name: "tcp", transport: "tcp", allocations: "50", rate: "10000" },
+        Case { name: "tls", transport: "tls", allocations: "50", rate: "10000" },
+        Case { name: "udp, busy", transport: "udp", allocations: "20", rate: "0" },
+        Case { name: "tcp, busy", transport: "tcp", allocations: "20", rate: "0" },
+        Case { name: "tls, busy", transport: "tls", allocations: "20", rate: "0" },
+    ],
+};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (json, binary) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [binary] => (false, PathBuf::from(binary)),
-        [binary, "--json"] => (true, PathBuf::from(binary)),
-        _ => anyhow::bail!("usage: userspace PATH-OF-HAIRPIN [--json]"),
+    let (json, series, binary) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["userspace", binary] => (false, DATAGRAMS, PathBuf::from(binary)),
+        ["userspace", binary, "--json"] => (true, DATAGRAMS, PathBuf::from(binary)),
+        ["streams", binary] => (false, STREAMS, PathBuf::from(binary)),
+        ["streams", binary, "--json"] => (true, STREAMS, PathBuf::from(binary)),
+        _ => anyhow::bail!("usage: userspace userspace|streams PATH-OF-HAIRPIN [--json]"),
     };
-    let servers = [Server::hairpin(&binary)?, Server::coturn()?];
+    let Series { rounds: count, duration, cases } = series;
+    let certificate = Authority::new().issue(Key::Ecdsa, "localhost", &[Ipv4Addr::LOCALHOST.into()]);
+    let servers = [Server::hairpin(&binary, &certificate)?, Server::coturn(&certificate)?];
     let mut rows = Vec::new();
-    for case in &CASES {
+    for case in cases {
         let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..count {
             let [hairpin, coturn] = &servers;
-            rounds.push([hairpin.measure(&binary, case)?, coturn.measure(&binary, case)?]);
+            rounds.push([hairpin.measure(&binary, case, duration)?, coturn.measure(&binary, case, duration)?]);
         }
         let of = |server: usize| median(rounds.iter().map(|round| round[server]).collect());
         let ratio = median(rounds.iter().map(|[hairpin, coturn]| coturn / hairpin).collect());
@@ -55,6 +84,7 @@ fn main() -> Result<()> {
             .map(|(case, hairpin, coturn, ratio)| {
                 json!({
                     "case": case.name,
+                    "transport": case.transport,
                     "allocations": case.allocations.parse::<u32>().unwrap_or_default(),
                     "rate": case.rate.parse::<u32>().unwrap_or_default(),
                     "hairpin_ns_per_packet": hairpin.round(),
@@ -63,9 +93,9 @@ fn main() -> Result<()> {
                 })
             })
             .collect();
-        println!("{}", json!({ "payload_bytes": PAYLOAD.parse::<u32>()?, "rounds": ROUNDS, "cases": rows }));
+        println!("{}", json!({ "payload_bytes": PAYLOAD.parse::<u32>()?, "rounds": count, "cases": rows }));
     } else {
-        println!("CPU per relayed packet of {PAYLOAD} bytes, median of {ROUNDS} rounds in turn:\n");
+        println!("CPU per relayed packet of {PAYLOAD} bytes, median of {count} rounds in turn:\n");
         for (case, hairpin, coturn, ratio) in rows {
             let rate =
                 if case.rate == "0" { "as fast as it goes".to_owned() } else { format!("{} packets/s", case.rate) };
@@ -88,7 +118,10 @@ fn median(mut figures: Vec<f64>) -> f64 {
 /// A TURN server on loopback; ends when dropped.
 struct Server {
     process: Child,
+    /// For UDP and TCP.
     address: SocketAddr,
+    /// For TLS.
+    secure: SocketAddr,
 }
 
 impl Drop for Server {
@@ -100,27 +133,32 @@ impl Drop for Server {
 }
 
 impl Server {
-    fn hairpin(binary: &Path) -> Result<Self> {
-        let address = free_address()?;
+    fn hairpin(binary: &Path, certificate: &Certificate) -> Result<Self> {
+        let (address, secure) = (free_address()?, free_address()?);
         let mut command = Command::new(binary);
         command.args(["serve", "--xdp", "off", "--admin", "off", "--user", "u:p", "--allow-peer", "127.0.0.0/8"]);
-        Self::start(command.arg("--listen").arg(address.to_string()), address)
+        for (transport, address) in [("udp", address), ("tcp", address), ("tls", secure)] {
+            command.args(["--listen", &format!("{transport}:{address}")]);
+        }
+        command.arg("--certificate").arg(&certificate.file).arg("--private-key").arg(&certificate.private_key);
+        Self::start(&mut command, address, secure)
     }
 
-    fn coturn() -> Result<Self> {
-        let address = free_address()?;
-        let port = address.port().to_string();
+    fn coturn(certificate: &Certificate) -> Result<Self> {
+        let (address, secure) = (free_address()?, free_address()?);
         let mut command = Command::new("turnserver");
-        command.args(["-n", "--no-cli", "--no-tls", "--no-dtls", "-L", "127.0.0.1", "-E", "127.0.0.1", "-a"]);
-        command.args(["-u", "u:p", "-r", "realm", "--allow-loopback-peers", "--log-file", "/dev/null", "-p", &port]);
+        command.args(["-n", "--no-cli", "--no-dtls", "-L", "127.0.0.1", "-E", "127.0.0.1", "-a"]);
+        command.args(["-u", "u:p", "-r", "realm", "--allow-loopback-peers", "--log-file", "/dev/null"]);
+        command.args(["-p", &address.port().to_string(), "--tls-listening-port", &secure.port().to_string()]);
+        command.arg("--cert").arg(&certificate.file).arg("--pkey").arg(&certificate.private_key);
         command.args(["--pidfile", "/dev/null"]);
-        Self::start(&mut command, address)
+        Self::start(&mut command, address, secure)
     }
 
-    fn start(command: &mut Command, address: SocketAddr) -> Result<Self> {
+    fn start(command: &mut Command, address: SocketAddr, secure: SocketAddr) -> Result<Self> {
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let process = process.with_context(|| format!("starting {}", command.get_program().display()))?;
-        let server = Self { process, address };
+        let server = Self { process, address, secure };
         let deadline = Instant::now() + Duration::from_secs(10);
         while !answers(address)? {
             ensure!(Instant::now() < deadline, "{} does not answer", command.get_program().display());
@@ -129,12 +167,14 @@ impl Server {
     }
 
     /// Nanoseconds of processor time for each relayed packet.
-    fn measure(&self, binary: &Path, case: &Case) -> Result<f64> {
+    fn measure(&self, binary: &Path, case: &Case, duration: &str) -> Result<f64> {
+        let server = if case.transport == "tls" { self.secure } else { self.address };
         let before = self.cpu_nanoseconds()?;
         let output = Command::new(binary)
             .args(["load", "--user", "u", "--password", "p", "--mode", "echo", "--json", "--payload", PAYLOAD])
-            .args(["--allocations", case.allocations, "--rate", case.rate, "--duration", SECONDS])
-            .args(["--server", &self.address.to_string()])
+            .args(["--allocations", case.allocations, "--rate", case.rate, "--duration", duration])
+            .args(["--server", &server.to_string(), "--transport", case.transport])
+            .args((case.transport == "tls").then_some("--tls-insecure"))
             .output()?;
         ensure!(output.status.success(), "load failed: {}", String::from_utf8_lossy(&output.stderr));
         let taken = self.cpu_nanoseconds()? - before;

@@ -1,7 +1,7 @@
 //! The `hairpin` binary in a namespace, from the start to a clean end.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -10,9 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
+use super::certificates::Certificate;
 use super::metrics::Metrics;
 use super::namespace::Namespace;
 use super::process::{self, Finished, Process};
+use super::server::Transport;
+use super::topology::{Family, Lab};
 
 /// How long a relay may take to start, or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,6 +27,19 @@ pub const PORT: u16 = 3478;
 pub const USER: &str = "alice";
 /// Her password.
 pub const PASSWORD: &str = "in-a-lab";
+
+/// Options of a relay that clients of the lab reach over UDP and TCP at [`PORT`], and over TLS and DTLS at
+/// [`SECURE_PORT`](super::server::SECURE_PORT).
+pub fn every_transport(certificate: &Certificate) -> Vec<String> {
+    let listeners = Family::ALL.into_iter().flat_map(|family| {
+        Transport::ALL.map(|transport| {
+            let address = SocketAddr::new(Lab::relay_ip(family), transport.port());
+            format!("--listen={}:{address}", transport.name())
+        })
+    });
+    let files = [("certificate", &certificate.file), ("private-key", &certificate.private_key)];
+    listeners.chain(files.map(|(option, file)| format!("--{option}={}", file.display()))).collect()
+}
 
 /// A running relay with its admin interface at the default place. It is killed when this goes out of scope.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ impl Transport {
     }
 
     /// Its name in hairpin's `--listen`.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",

@@ -2,7 +2,7 @@
 //!
 //! It keeps nothing alive and does nothing by itself, so that a test decides what a server gets to see, and when.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard};
@@ -12,11 +12,14 @@ use hairpin_common::wire::{ChannelDataHeader, Datagram as Kind};
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::attribute::{
     Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime,
-    Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress, XorRelayedAddress,
+    MobilityTicket, Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress,
+    XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
+use super::link::Link;
 use super::namespace::Namespace;
+use super::server::Transport;
 use super::stream::Stream;
 
 /// How long a request may take, and how often it is sent again.
@@ -27,7 +30,7 @@ const PROTOCOL_UDP: u8 = 17;
 /// A client with one five-tuple.
 #[derive(Debug)]
 pub struct Client {
-    link: Link,
+    way: Way,
     username: String,
     password: String,
     /// Realm, nonce and key, once the server has told them.
@@ -37,8 +40,10 @@ pub struct Client {
 
 /// How it reaches its server.
 #[derive(Debug)]
-enum Link {
-    Udp(UdpSocket),
+enum Way {
+    /// What it has opened itself.
+    Link(Link),
+    /// A connection that was there.
     Stream(Mutex<Stream>),
 }
 
@@ -60,40 +65,52 @@ impl Response {
 impl Client {
     /// A client in a namespace, from a local address (port 0: any) to a server.
     pub fn new(namespace: &Namespace, local: SocketAddr, server: SocketAddr, username: &str, password: &str) -> Self {
-        let socket = namespace.enter(|| UdpSocket::bind(local));
-        let socket = socket.unwrap_or_else(|error| panic!("{local} in {}: {error}", namespace.name()));
-        socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
-        Self {
-            link: Link::Udp(socket),
-            username: username.into(),
-            password: password.into(),
-            session: None,
-            refusal: None,
-        }
+        Self::at(Transport::Udp, namespace, local, server, username, password)
     }
 
-    /// A client over a connection.
+    /// The same over any transport.
+    pub fn at(
+        transport: Transport,
+        namespace: &Namespace,
+        local: SocketAddr,
+        server: SocketAddr,
+        username: &str,
+        password: &str,
+    ) -> Self {
+        Self::by(Way::Link(Link::open(namespace, transport, local, server)), username, password)
+    }
+
+    /// A client over a connection that is there.
     pub fn over(stream: Stream, username: &str, password: &str) -> Self {
-        let link = Link::Stream(Mutex::new(stream));
-        Self { link, username: username.into(), password: password.into(), session: None, refusal: None }
+        Self::by(Way::Stream(Mutex::new(stream)), username, password)
+    }
+
+    fn by(way: Way, username: &str, password: &str) -> Self {
+        Self { way, username: username.into(), password: password.into(), session: None, refusal: None }
+    }
+
+    /// The same client at another address: it knows what it has learned of the server.
+    pub fn elsewhere(&self, namespace: &Namespace, local: SocketAddr, server: SocketAddr) -> Self {
+        let other = Self::at(Transport::Udp, namespace, local, server, &self.username, &self.password);
+        Self { session: self.session.clone(), ..other }
     }
 
     /// The connection that it is over.
     ///
     /// # Panics
-    /// When it is over none.
+    /// When it is not over one that was there before.
     pub fn into_stream(self) -> Stream {
-        match self.link {
-            Link::Udp(_) => panic!("a client over UDP has no connection"),
-            Link::Stream(stream) => stream.into_inner().expect("no test goes on after a panic"),
+        match self.way {
+            Way::Link(_) => panic!("the client has no connection to give"),
+            Way::Stream(stream) => stream.into_inner().expect("no test goes on after a panic"),
         }
     }
 
     /// The client's own address.
     pub fn local(&self) -> SocketAddr {
-        match &self.link {
-            Link::Udp(socket) => socket.local_addr().expect("it is bound"),
-            Link::Stream(stream) => locked(stream).local(),
+        match &self.way {
+            Way::Link(link) => link.local(),
+            Way::Stream(stream) => locked(stream).local(),
         }
     }
 
@@ -135,6 +152,22 @@ impl Client {
             self.request(Method::ALLOCATE, |message| message.with(&RequestedTransport(PROTOCOL_UDP)).with(&pair))?;
         let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
         Ok(relayed.expect("an allocation has a relayed address").0)
+    }
+
+    /// Allocates as [`Client::allocate`] does, and gets a ticket to move with (RFC 8016).
+    pub fn allocate_mobile(&mut self) -> Result<(SocketAddr, Vec<u8>), Refused> {
+        let family = RequestedAddressFamily(Ok(AddressFamily::of(self.local().ip())));
+        let response = self.request(Method::ALLOCATE, |message| {
+            message.with(&RequestedTransport(PROTOCOL_UDP)).with(&family).with(&MobilityTicket(&[]))
+        })?;
+        let relayed = response.get(|message| message.attribute::<XorRelayedAddress>().ok().flatten());
+        Ok((relayed.expect("an allocation has a relayed address").0, ticket(&response)))
+    }
+
+    /// Shows a ticket: the allocation comes here. Returns the next ticket.
+    pub fn move_here(&mut self, shown: &[u8]) -> Result<Vec<u8>, Refused> {
+        let response = self.request(Method::REFRESH, |message| message.with(&MobilityTicket(shown)))?;
+        Ok(ticket(&response))
     }
 
     /// Sets the remaining lifetime, in seconds; 0 ends the allocation. Returns what the server granted.
@@ -218,32 +251,24 @@ impl Client {
         }
     }
 
-    /// Sends a datagram to the server as it is; over a connection, with the padding that belongs there.
-    pub fn send(&self, datagram: &[u8]) {
-        match &self.link {
-            Link::Udp(socket) => {
-                socket.send(datagram).expect("the way to the server is open");
-            }
-            Link::Stream(stream) => {
-                let mut padded = datagram.to_vec();
-                padded.resize(datagram.len().next_multiple_of(4), 0);
+    /// Sends a message to the server as it is; in a stream, with the padding that belongs there.
+    pub fn send(&self, message: &[u8]) {
+        match &self.way {
+            Way::Link(link) => link.send(message),
+            Way::Stream(stream) => {
+                let mut padded = message.to_vec();
+                padded.resize(message.len().next_multiple_of(4), 0);
                 locked(stream).send(&padded);
             }
         }
     }
 
-    /// The next datagram from the server, if one comes in time; over a connection, the next message.
+    /// The next message from the server, if one comes in time.
     pub fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
-        let socket = match &self.link {
-            Link::Udp(socket) => socket,
-            Link::Stream(stream) => return locked(stream).receive(limit),
-        };
-        // Zero would mean for ever.
-        socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).expect("a valid time");
-        let mut buffer = vec![0; 65_536];
-        let length = socket.recv(&mut buffer).ok()?;
-        buffer.truncate(length);
-        Some(buffer)
+        match &self.way {
+            Way::Link(link) => link.receive(limit),
+            Way::Stream(stream) => locked(stream).receive(limit),
+        }
     }
 
     /// Sends a request, authenticated as soon as the server has said how, and waits for the answer.
@@ -300,7 +325,7 @@ impl Client {
         while Instant::now() < end {
             self.send(request);
             // Nothing is lost on a connection, and nothing is sent again.
-            let again = if matches!(self.link, Link::Udp(_)) { Instant::now() + AGAIN } else { end };
+            let again = if matches!(self.way, Way::Link(_)) { Instant::now() + AGAIN } else { end };
             while let Some(left) = again.checked_duration_since(Instant::now()) {
                 let Some(datagram) = self.receive(left) else { break };
                 if Message::parse(&datagram).is_ok_and(|message| message.transaction_id() == id) {
@@ -318,6 +343,11 @@ impl Client {
         id[..4].copy_from_slice(&REQUESTS.fetch_add(1, Relaxed).to_be_bytes());
         TransactionId(id)
     }
+}
+
+fn ticket(response: &Response) -> Vec<u8> {
+    let ticket = response.get(|message| Some(message.attribute::<MobilityTicket<'_>>().ok()??.0.to_vec()));
+    ticket.expect("who asks for a ticket gets one")
 }
 
 /// A ChannelData message without padding.

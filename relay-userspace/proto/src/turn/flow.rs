@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::allocation::Allocation;
 use super::effect::{AllocationId, Effect, Flow, Scope};
 use super::outbox::Outbox;
-use crate::address::{AddressFamily, Transport};
+use crate::address::{AddressFamily, FiveTuple, Transport};
 
 /// The end that the driver was told last for a flow; none if it may not forward it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +62,25 @@ impl Allocation {
         }
     }
 
+    /// Takes all flows to where the client is now. At the new address they are there before any ends at the old one: in
+    /// between, a fast path would know nothing of the peers.
+    pub(super) fn move_flows(&mut self, id: AllocationId, to: FiveTuple, now: Instant, outbox: &mut Outbox) {
+        let families: Vec<_> = self.families().collect();
+        let mut there = Vec::new();
+        for family in &families {
+            for scope in self.scopes(Base::Relay(*family)) {
+                let flow = self.flow(id, *family, scope);
+                let was = self.installed_mut(*family, scope).map(std::mem::take);
+                there.extend(flow.filter(|_| was.is_some_and(|was| !was.is_none())));
+            }
+        }
+        self.five_tuple = to;
+        for family in families {
+            self.update_flows(id, Base::Relay(family), now, outbox);
+        }
+        there.into_iter().rev().for_each(|flow| outbox.push(Effect::RemoveFlow { flow }));
+    }
+
     /// The flows that rest on `base`, those that others rest on first. A channel without a permission has none.
     fn scopes(&self, base: Base) -> Vec<Scope> {
         let (relay, peers) = match base {
@@ -100,18 +119,26 @@ impl Allocation {
         if self.five_tuple.transport != Transport::Udp {
             return;
         }
-        let Some(relayed) = self.relay(family).map(|relay| relay.address) else { return };
-        let installed = match scope {
-            Scope::Relay => self.relay_mut(family).map(|relay| &mut relay.installed),
-            Scope::Permission { peer } => self.permissions.get_mut(&peer).map(|permission| &mut permission.installed),
-            Scope::Channel { peer, .. } => self.channel_at_mut(peer).map(|channel| &mut channel.installed),
-        };
-        let Some(installed) = installed.filter(|installed| installed.0 != end) else { return };
+        let Some(flow) = self.flow(id, family, scope) else { return };
+        let installed = self.installed_mut(family, scope).filter(|installed| installed.0 != end);
+        let Some(installed) = installed else { return };
         installed.0 = end;
-        let flow = Flow { allocation: id, five_tuple: self.five_tuple, relayed, scope };
         outbox.push(match end {
             Some(expires) => Effect::InstallFlow { flow, expires },
             None => Effect::RemoveFlow { flow },
         });
+    }
+
+    fn flow(&self, id: AllocationId, family: AddressFamily, scope: Scope) -> Option<Flow> {
+        let relayed = self.relay(family)?.address;
+        Some(Flow { allocation: id, five_tuple: self.five_tuple, relayed, scope })
+    }
+
+    fn installed_mut(&mut self, family: AddressFamily, scope: Scope) -> Option<&mut Installed> {
+        match scope {
+            Scope::Relay => self.relay_mut(family).map(|relay| &mut relay.installed),
+            Scope::Permission { peer } => self.permissions.get_mut(&peer).map(|permission| &mut permission.installed),
+            Scope::Channel { peer, .. } => self.channel_at_mut(peer).map(|channel| &mut channel.installed),
+        }
     }
 }

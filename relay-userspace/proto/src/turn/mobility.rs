@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, PeerTransport};
 use super::effect::{AllocationId, Effect, Now};
-use super::flow::Base;
 use super::request::Request;
 use super::server::Server;
 use super::ticket::{SealedTicket, Ticket};
@@ -151,18 +150,12 @@ impl Server {
     fn settle(&mut self, now: Instant, id: AllocationId) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
         let Presence::Moving(to) = allocation.presence else { return };
-        for family in allocation.families() {
-            allocation.end_flows(id, family, &mut self.outbox);
-        }
-        let from = std::mem::replace(&mut allocation.five_tuple, to);
+        let from = allocation.five_tuple;
+        allocation.move_flows(id, to, now, &mut self.outbox);
         allocation.presence = Presence::Here;
         // A client that was lost may have come back to where it was.
         if from != to && self.allocations.remove_client(&from, id) {
             self.outbox.push(Effect::Left { allocation: id, five_tuple: from });
-        }
-        let Some(allocation) = self.allocations.find_mut(id) else { return };
-        for family in allocation.families() {
-            allocation.update_flows(id, Base::Relay(family), now, &mut self.outbox);
         }
     }
 

@@ -77,30 +77,25 @@ pub(crate) struct Relay {
     pub(crate) broken: BTreeSet<IpAddr>,
     /// Whether `Effect::Bind` is answered at once.
     pub(crate) binds: bool,
-    /// What was not answered, see [`Relay::answer_bind`].
-    pub(crate) waiting: Vec<(RelayId, BindRequest)>,
     /// The last response, as it went out.
     pub(crate) responses: Vec<Vec<u8>>,
-    /// Where it went.
-    pub(crate) answered: Option<FiveTuple>,
     transaction: u64,
 }
 
 /// What no two flows share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    Relay(RelayedAddr),
-    Permission(RelayedAddr, IpAddr),
-    Channel(ClientAddr, ServerAddr, Transport, u16),
+    Relay(RelayedAddr, FiveTuple),
+    Permission(RelayedAddr, IpAddr, FiveTuple),
+    Channel(FiveTuple, u16),
 }
 
 impl Place {
     fn of(flow: &Flow) -> Self {
-        let FiveTuple { client, server, transport } = flow.five_tuple;
         match flow.scope {
-            Scope::Relay => Self::Relay(flow.relayed),
-            Scope::Permission { peer } => Self::Permission(flow.relayed, peer),
-            Scope::Channel { channel, .. } => Self::Channel(client, server, transport, channel),
+            Scope::Relay => Self::Relay(flow.relayed, flow.five_tuple),
+            Scope::Permission { peer } => Self::Permission(flow.relayed, peer, flow.five_tuple),
+            Scope::Channel { channel, .. } => Self::Channel(flow.five_tuple, channel),
         }
     }
 }
@@ -185,9 +180,7 @@ impl Relay {
             taken: BTreeSet::new(),
             broken: BTreeSet::new(),
             binds: true,
-            waiting: Vec::new(),
             responses: Vec::new(),
-            answered: None,
             transaction: 0,
         }
     }
@@ -222,7 +215,6 @@ impl Relay {
             let event = match effect {
                 Effect::Respond { five_tuple, message } => {
                     self.responses.push(message.to_vec());
-                    self.answered = Some(five_tuple);
                     Event::Response(five_tuple.client)
                 }
                 Effect::Bind { relay, request } => Event::Bind(relay, request),
@@ -248,15 +240,18 @@ impl Relay {
         match event {
             Event::Response(_) => {}
             Event::Bind(relay, request) => {
-                let waits = self.waiting.iter().any(|(waiting, _)| waiting == relay);
-                assert!(!waits, "{relay:?} is to be bound, and was not answered");
-                self.waiting.push((*relay, *request));
                 if self.binds {
-                    self.answer_bind(self.waiting.len() - 1, None);
+                    let result = self.bind(*request);
+                    if let Ok(address) = result {
+                        assert!(self.sockets.insert(*relay, address).is_none(), "{relay:?} is bound twice");
+                        if matches!(request, BindRequest::Stream(_)) {
+                            self.streams.insert(*relay);
+                        }
+                    }
+                    self.server.relay_bound(self.now, *relay, result);
                 }
             }
             Event::Close(relay) => {
-                self.waiting.retain(|(waiting, _)| waiting != relay);
                 let closed = self.sockets.remove(relay);
                 let left = self.flows.values().find(|(flow, _)| Some(flow.relayed) == closed);
                 assert_eq!(left, None, "a flow outlives its socket");
@@ -274,6 +269,9 @@ impl Relay {
                     assert!(self.flows.values().any(|(flow, _)| *flow == base), "{flow:?} rests on nothing");
                 }
                 assert!(self.sockets.values().any(|bound| *bound == flow.relayed), "{flow:?} has no socket");
+                // The same one's, at two addresses, as long as it moves from one to the other.
+                let mut of_relayed = self.flows.values().filter(|(other, _)| other.relayed == flow.relayed);
+                assert!(of_relayed.all(|(other, _)| other.allocation == flow.allocation), "{flow:?} is another one's");
                 if let Some((before, end)) = self.flows.insert(Place::of(flow), (*flow, *expires)) {
                     assert_eq!(before, *flow, "a flow is installed over another one");
                     assert_ne!(end, *expires, "a flow is installed again and nothing is new");
@@ -315,26 +313,6 @@ impl Relay {
                 assert!(self.connections.remove(id).is_some(), "{id:?} is closed twice");
             }
         }
-    }
-
-    /// Answers what waits at this place in the order of asking: as the sockets say, or by a failure.
-    pub(crate) fn answer_bind(&mut self, at: usize, failure: Option<BindError>) {
-        let (relay, request) = self.waiting.remove(at);
-        let result = match (failure, request) {
-            (None, _) => self.bind(request),
-            (Some(error), BindRequest::Reserved(token)) => {
-                self.reserved.remove(&token);
-                Err(error)
-            }
-            (Some(error), _) => Err(error),
-        };
-        if let Ok(address) = result {
-            assert!(self.sockets.insert(relay, address).is_none(), "{relay:?} is bound twice");
-            if matches!(request, BindRequest::Stream(_)) {
-                self.streams.insert(relay);
-            }
-        }
-        self.server.relay_bound(self.now, relay, result);
     }
 
     fn bind(&mut self, request: BindRequest) -> Result<RelayedAddr, BindError> {
