@@ -209,6 +209,21 @@ mod tests {
     }
 
     #[test]
+    fn connections_are_as_many_as_there_are_files_for_and_half_of_that_if_each_may_have_a_peer() {
+        let mut config = config(&["192.0.2.1"], PortRange { min: 5000, max: 5009 }, 1);
+        config.connections.all = Some(u32::MAX);
+        assert_eq!(Capacity::of(&config).warning, None, "over UDP there are none");
+        config.listeners[0].transport = Transport::Tcp;
+        let alone = Capacity::of(&config);
+        assert!(alone.warning.is_some() && alone.connections < u32::MAX as usize, "{alone:?}");
+        config.tcp_relay = true;
+        let with_peers = Capacity::of(&config);
+        assert!(with_peers.connections.abs_diff(alone.connections / 2) <= 16, "{with_peers:?}, {alone:?}");
+        config.connections.all = Some(5);
+        assert_eq!(Capacity::of(&config).connections, 5);
+    }
+
+    #[test]
     fn rates_become_limits_of_bytes_and_datagrams() {
         assert_eq!(limits(&OFF), Limits::default());
         let rate = |number| Rate::PerSecond(NonZeroU64::new(number).unwrap());

@@ -265,6 +265,36 @@ mod tests {
     }
 
     #[test]
+    fn one_is_counted_once_at_its_source_and_a_source_of_nobody_is_forgotten() {
+        let now = Instant::now();
+        let mut admission = Admission::new(LIMITS, Sources::default());
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut standing = admission.admit(1, Some(source), now);
+        assert_eq!(admission.is_of(&mut standing, source), Ok(()));
+        assert_eq!(admission.may_come(Some(source)), Ok(()), "there is one");
+        admission.vouch(1, &mut standing);
+        assert_eq!(admission.is_of(&mut standing, source), Ok(()));
+        assert!(admission.sources.lock().is_empty(), "{:?}", admission.sources);
+        let second = admission.admit(2, Some(source), now);
+        admission.leave(2, second);
+        assert!(admission.sources.lock().is_empty(), "{:?}", admission.sources);
+        admission.leave(1, standing);
+        assert_eq!(admission.next_deadline(), None, "who has left has no deadline");
+    }
+
+    #[test]
+    fn an_ipv4_address_is_a_source_of_its_own_also_when_it_is_mapped() {
+        let now = Instant::now();
+        let mut admission = Admission::new(LIMITS, Sources::default());
+        for (key, source) in [(1, "::ffff:192.0.2.1"), (2, "192.0.2.1")] {
+            assert_eq!(admission.may_come(ip(source)), Ok(()));
+            admission.admit(key, ip(source), now);
+        }
+        assert_eq!(admission.may_come(ip("::ffff:192.0.2.1")), Err(TooMany));
+        assert_eq!(admission.may_come(ip("::ffff:192.0.2.2")), Ok(()));
+    }
+
+    #[test]
     fn whoever_has_no_allocation_any_more_is_new_again() {
         let now = Instant::now();
         let mut admission = Admission::new(LIMITS, Sources::default());

@@ -182,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_takes_no_room_and_a_large_buffer_is_given_back() {
+        let mut output = Output::default();
+        output.push_data([&vec![1; DATA], &[], &[]]).unwrap();
+        output.take(DATA - 100);
+        assert_eq!(output.push_data([&vec![2; DATA - 100], &[], &[]]), Ok(()));
+        assert_eq!((output.waiting()[99], output.waiting()[100], output.waiting().len()), (1, 2, DATA));
+        output.take(DATA);
+        assert_eq!((output.is_empty(), output.bytes.capacity()), (true, 0));
+        output.push_data([&[3; KEPT], &[], &[]]).unwrap();
+        output.take(KEPT);
+        assert_eq!((output.is_empty(), output.bytes.capacity()), (true, KEPT), "a small one is kept");
+    }
+
+    #[test]
     fn each_message_has_a_record_of_its_own_and_bytes_share_them() {
         let mut output = Output::default();
         let next = |output: &mut Output| {
@@ -196,7 +210,8 @@ mod tests {
         output.push_data([&[0x40, 0, 0, 4], &[2; 4], &[]]).unwrap();
         let records = [(); 4].map(|()| next(&mut output));
         assert_eq!(records, [12, RECORD, 30_004 - RECORD, 8]);
-        output.push_all(&vec![7; 20_000]);
+        // So do bytes that look like messages.
+        output.push_all(&[0x40, 0, 0, 0].repeat(5000));
         assert_eq!([(); 2].map(|()| next(&mut output)), [RECORD, 20_000 - RECORD]);
     }
 
