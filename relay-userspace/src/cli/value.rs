@@ -274,6 +274,42 @@ mod tests {
     }
 
     #[test]
+    fn listeners_are_of_udp_unless_they_say_so_and_of_their_own_address() {
+        let (inside, outside) = ("192.0.2.1:3478".parse().unwrap(), "198.51.100.1:3478".parse().unwrap());
+        let of = |transport, public| Ok(Listener { transport, address: inside, public, is_optional: false });
+        assert_eq!(listener("192.0.2.1:3478"), of(Transport::Udp, inside));
+        assert_eq!(listener("192.0.2.1:3478=198.51.100.1"), of(Transport::Udp, outside));
+        for transport in Transport::ALL {
+            assert_eq!(listener(&format!("{}:192.0.2.1:3478=198.51.100.1", transport.label())), of(transport, outside));
+        }
+    }
+
+    #[test]
+    fn other_servers_are_for_all_clients_unless_they_say_for_which() {
+        let server = AlternateServer::new("192.0.2.1:3478".parse().unwrap()).unwrap();
+        let of = |encryption| Ok(server.clone().for_clients(encryption));
+        assert_eq!(alternate_server("192.0.2.1:3478"), of(Encryption::Either));
+        assert_eq!(alternate_server("turn:192.0.2.1:3478"), of(Encryption::Plain));
+        assert_eq!(alternate_server("turns:192.0.2.1:3478"), of(Encryption::Encrypted));
+        let named = server.clone().with_domain("turn.example.org").unwrap();
+        assert_eq!(alternate_server("192.0.2.1:3478=turn.example.org"), Ok(named));
+    }
+
+    #[test]
+    fn addresses_for_nat_discovery() {
+        let ip = [192, 0, 2, 2].into();
+        let plain = AlternateAddress { ip, port: None, public: ip };
+        let public = [198, 51, 100, 2].into();
+        assert_eq!(nat_discovery("192.0.2.2"), Ok(plain));
+        assert_eq!(nat_discovery("192.0.2.2:4000"), Ok(AlternateAddress { port: Some(4000), ..plain }));
+        assert_eq!(nat_discovery("192.0.2.2=198.51.100.2"), Ok(AlternateAddress { public, ..plain }));
+        assert_eq!(
+            nat_discovery("[2001:db8::2]:1").map(|address| (address.ip, address.port)),
+            Ok(("2001:db8::2".parse().unwrap(), Some(1)))
+        );
+    }
+
+    #[test]
     fn realms_are_too_short_to_amplify() {
         assert!(realm(&"r".repeat(127)).is_ok());
         for bad in ["", "a\"b", "a\\b", "a\nb", &"r".repeat(128)] {
