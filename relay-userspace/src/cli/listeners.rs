@@ -176,3 +176,25 @@ pub(super) fn translation(
     let all: Vec<_> = relay_addresses.iter().copied().chain(of_listeners).chain(of_alternates).collect();
     Translation::new(&all).map_err(|error| format!("--relay-address, --listen or --nat-discovery: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::{listener, nat_discovery};
+    use super::*;
+
+    #[test]
+    fn sockets_for_nat_discovery_are_added_where_no_listener_of_their_family_has_them() {
+        let added = |given: &[&str]| {
+            let mut listeners: Vec<_> = given.iter().map(|text| listener(text).unwrap()).collect();
+            let alternates = [nat_discovery("192.0.2.2").unwrap()];
+            let sockets = discovery(&alternates, &mut listeners, &[], PortRange::DYNAMIC).unwrap();
+            let addresses = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
+            assert_eq!(sockets, Some(vec![DiscoverySockets { addresses, ports: [3478, 3479] }]));
+            listeners[given.len()..].iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>()
+        };
+        let three = ["192.0.2.1:3479", "192.0.2.2:3478", "192.0.2.2:3479"];
+        assert_eq!(added(&["192.0.2.1:3478"]), three);
+        assert_eq!(added(&["192.0.2.1:3478", "[::]:3478", "[::]:3479"]), three, "IPv6 is another matter");
+        assert_eq!(added(&["192.0.2.1:3478", "tcp:192.0.2.1:3479", "192.0.2.2:3479"]), three[..2]);
+    }
+}
