@@ -52,17 +52,17 @@ impl Peer {
 pub(super) struct Peers {
     poll: OwnedFd,
     lingering: Lingering,
-    peers: HashMap<ConnectionId, Peer>,
+    by_id: HashMap<ConnectionId, Peer>,
 }
 
 impl Peers {
     pub(super) fn new(poll: OwnedFd, lingering: Lingering) -> Self {
-        Self { poll, lingering, peers: HashMap::new() }
+        Self { poll, lingering, by_id: HashMap::new() }
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.peers.len()
+        self.by_id.len()
     }
 
     /// Begins a connection from a relayed address to a peer.
@@ -86,17 +86,17 @@ impl Peers {
         };
         peer.interest = peer.interest();
         epoll::add(&self.poll, &peer.stream, Socket::Peer(id).token(), peer.interest)?;
-        self.peers.insert(id, peer);
+        self.by_id.insert(id, peer);
         Ok(())
     }
 
     pub(super) fn stage(&self, id: ConnectionId) -> Option<Stage> {
-        self.peers.get(&id).map(|peer| peer.stage)
+        self.by_id.get(&id).map(|peer| peer.stage)
     }
 
     /// Whether a connection that was being made is there now.
     pub(super) fn connected(&mut self, id: ConnectionId) -> io::Result<()> {
-        let Some(peer) = self.peers.get_mut(&id) else { return Ok(()) };
+        let Some(peer) = self.by_id.get_mut(&id) else { return Ok(()) };
         peer.stream.connected()?;
         peer.stage = Stage::Waiting;
         self.watch(id);
@@ -105,7 +105,7 @@ impl Peers {
 
     /// Lets a connection carry the bytes of a client's.
     pub(super) fn join(&mut self, id: ConnectionId, client: Socket) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.by_id.get_mut(&id) {
             peer.stage = Stage::Joined(client);
             self.watch(id);
         }
@@ -113,7 +113,7 @@ impl Peers {
 
     /// Reads once what has arrived. `None` if nothing has; 0 is the end.
     pub(super) fn read(&self, id: ConnectionId, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let Some(peer) = self.peers.get(&id) else { return Ok(None) };
+        let Some(peer) = self.by_id.get(&id) else { return Ok(None) };
         match peer.stream.read(buffer) {
             Ok(read) => Ok(Some(read)),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
@@ -123,7 +123,7 @@ impl Peers {
 
     /// Sends bytes to a peer.
     pub(super) fn carry(&mut self, id: ConnectionId, bytes: &[u8]) -> io::Result<Flushed> {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.by_id.get_mut(&id) {
             peer.output.push_all(bytes);
         }
         self.flush(id)
@@ -131,7 +131,7 @@ impl Peers {
 
     /// Writes what the kernel takes; when it takes more again, epoll tells.
     pub(super) fn flush(&mut self, id: ConnectionId) -> io::Result<Flushed> {
-        let Some(peer) = self.peers.get_mut(&id) else { return Ok(Flushed::All) };
+        let Some(peer) = self.by_id.get_mut(&id) else { return Ok(Flushed::All) };
         let flushed = peer.output.flush(&peer.stream, None)?;
         self.watch(id);
         Ok(flushed)
@@ -139,7 +139,7 @@ impl Peers {
 
     /// Says that nothing more comes for the peer. Returns whether it has all there was.
     pub(super) fn finish(&mut self, id: ConnectionId) -> bool {
-        self.peers.get_mut(&id).is_none_or(|peer| {
+        self.by_id.get_mut(&id).is_none_or(|peer| {
             peer.is_last = true;
             peer.output.is_empty()
         })
@@ -147,19 +147,19 @@ impl Peers {
 
     /// Whether nothing more comes for the peer.
     pub(super) fn is_last(&self, id: ConnectionId) -> bool {
-        self.peers.get(&id).is_some_and(|peer| peer.is_last)
+        self.by_id.get(&id).is_some_and(|peer| peer.is_last)
     }
 
     /// Stops reading, or goes on.
     pub(super) fn pause(&mut self, id: ConnectionId, is_paused: bool) {
-        if let Some(peer) = self.peers.get_mut(&id) {
+        if let Some(peer) = self.by_id.get_mut(&id) {
             peer.is_paused = is_paused;
             self.watch(id);
         }
     }
 
     fn watch(&mut self, id: ConnectionId) {
-        if let Some(peer) = self.peers.get_mut(&id)
+        if let Some(peer) = self.by_id.get_mut(&id)
             && peer.interest != peer.interest()
         {
             peer.interest = peer.interest();
@@ -170,7 +170,7 @@ impl Peers {
 
     /// Closes a connection.
     pub(super) fn close(&mut self, id: ConnectionId) -> Option<Stage> {
-        let Peer { stream, stage, .. } = self.peers.remove(&id)?;
+        let Peer { stream, stage, .. } = self.by_id.remove(&id)?;
         // The kernel would take it out by itself, were it closed at once.
         let _ = epoll::delete(&self.poll, &stream);
         if let Stage::Joined(_) = stage {

@@ -24,6 +24,13 @@ pub struct Stream {
     is_broken: bool,
 }
 
+/// What has come in time.
+enum Come<T> {
+    Some(T),
+    End,
+    Nothing,
+}
+
 impl Stream {
     /// Connects from inside a namespace. Over TLS the server may be anybody.
     pub fn connect(namespace: &Namespace, server: SocketAddr, transport: Transport) -> Self {
@@ -75,16 +82,23 @@ impl Stream {
 
     /// The next whole message, if one comes in time.
     pub fn receive(&mut self, limit: Duration) -> Option<Vec<u8>> {
-        self.wait(limit, |pipe| pipe.next_message().ok().flatten().map(<[u8]>::to_vec)).flatten()
+        match self.wait(limit, |pipe| pipe.next_message().ok().flatten().map(<[u8]>::to_vec)) {
+            Come::Some(message) => Some(message),
+            Come::End | Come::Nothing => None,
+        }
     }
 
     /// The next bytes, at most so many; none at the end. `None` if neither comes in time.
     pub fn read(&mut self, most: usize, limit: Duration) -> Option<Vec<u8>> {
-        self.wait(limit, |pipe| {
+        let come = self.wait(limit, |pipe| {
             let bytes = pipe.take_bytes(most);
             (!bytes.is_empty()).then(|| bytes.to_vec())
-        })
-        .map(Option::unwrap_or_default)
+        });
+        match come {
+            Come::Some(bytes) => Some(bytes),
+            Come::End => Some(Vec::new()),
+            Come::Nothing => None,
+        }
     }
 
     /// Whether the other end closes it in time, whatever it says before.
@@ -105,25 +119,25 @@ impl Stream {
         self.is_broken
     }
 
-    /// Waits for something in what has come; `Some(None)` at the end.
-    fn wait<T>(&mut self, limit: Duration, take: impl Fn(&mut Pipe) -> Option<T>) -> Option<Option<T>> {
+    /// Waits for something in what has come.
+    fn wait<T>(&mut self, limit: Duration, take: impl Fn(&mut Pipe) -> Option<T>) -> Come<T> {
         let end = Instant::now() + limit;
         loop {
             if let Some(taken) = take(&mut self.pipe) {
-                return Some(Some(taken));
+                return Come::Some(taken);
             }
             if self.is_broken || self.pipe.has_ended() {
-                return Some(None);
+                return Come::End;
             }
             let filled = self.pipe.fill(&mut &self.socket);
             let flushed = self.pipe.flush(&mut &self.socket);
             // What came before the end is taken first.
             self.is_broken |= filled.is_err() || flushed.is_err() && self.pipe.has_ended();
             if let Some(taken) = take(&mut self.pipe) {
-                return Some(Some(taken));
+                return Come::Some(taken);
             }
             if Instant::now() >= end && !self.is_broken && !self.pipe.has_ended() {
-                return None;
+                return Come::Nothing;
             }
             thread::sleep(POLL);
         }

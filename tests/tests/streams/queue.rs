@@ -39,7 +39,9 @@ fn a_client_that_does_not_read_loses_the_newest_and_nobody_else_loses_anything()
             peer.connect(relayed).expect("loopback is everywhere");
             (client, peer)
         });
-    others.iter().for_each(|(client, peer)| echo(client, peer, 0));
+    for (client, peer) in &others {
+        echo(client, peer, 0);
+    }
 
     let before = server.relay.memory();
     let is_over = AtomicBool::new(false);
