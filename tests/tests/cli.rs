@@ -141,7 +141,7 @@ fn a_default_listener_in_use_is_said_in_one_line_for_ipv6_too() {
     let host = Namespace::new("cli");
     let _stranger = host.enter(|| UdpSocket::bind("[::1]:3478").expect("a free port"));
     let options = ["--user", "a:b", "--xdp", "off", "--admin", "off", "--relay-address", "127.0.0.1"];
-    expect_one_line(&serve(&host, &options, &[]), 1, "--listen [::]:3478");
+    expect_one_line(&serve(&host, &options, &[]), 1, "--listen udp:[::]:3478");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_unknown_interface_is_said_in_one_line() {
 fn an_address_that_is_not_of_this_host_is_said_in_one_line() {
     let host = Namespace::new("cli");
     let finished = serve(&host, &["--user", "a:b", "--xdp", "off"], &["--listen", "11.9.9.9:3478"]);
-    expect_one_line(&finished, 1, "--listen 11.9.9.9");
+    expect_one_line(&finished, 1, "--listen udp:11.9.9.9");
     let finished = serve(&host, &LOOPBACK, &["--user", "a:b", "--relay-address", "11.9.9.9"]);
     expect_one_line(&finished, 1, "--relay-address 11.9.9.9");
 }
