@@ -90,6 +90,7 @@ impl Client {
     }
 
     /// The same client at another address: it knows what it has learned of the server.
+    #[must_use]
     pub fn elsewhere(&self, namespace: &Namespace, local: SocketAddr, server: SocketAddr) -> Self {
         let other = Self::at(Transport::Udp, namespace, local, server, &self.username, &self.password);
         Self { session: self.session.clone(), ..other }

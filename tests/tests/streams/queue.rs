@@ -46,6 +46,8 @@ fn a_client_that_does_not_read_loses_the_newest_and_nobody_else_loses_anything()
     let before = server.relay.memory();
     let is_over = AtomicBool::new(false);
     let echoed: u32 = thread::scope(|scope| {
+        // Also when something below fails: the scope waits for the echoes.
+        let over = Over(&is_over);
         for (_, peer) in &slow {
             scope.spawn(|| {
                 for number in 0..DATAGRAMS {
@@ -85,7 +87,7 @@ fn a_client_that_does_not_read_loses_the_newest_and_nobody_else_loses_anything()
             }
             seen = now;
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         echoes.into_iter().map(|echo| echo.join().expect("no echo is lost")).sum()
     });
     assert!(echoed > 0);
@@ -111,6 +113,15 @@ fn a_client_that_does_not_read_loses_the_newest_and_nobody_else_loses_anything()
         echo(client, peer, 7);
     }
     server.relay.stop();
+}
+
+/// Ends the echoes when it is dropped.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Sends a datagram to the peer and back.

@@ -77,8 +77,12 @@ pub(crate) struct Relay {
     pub(crate) broken: BTreeSet<IpAddr>,
     /// Whether `Effect::Bind` is answered at once.
     pub(crate) binds: bool,
+    /// What was not answered, see [`Relay::answer_bind`].
+    pub(crate) waiting: Vec<(RelayId, BindRequest)>,
     /// The last response, as it went out.
     pub(crate) responses: Vec<Vec<u8>>,
+    /// Where it went.
+    pub(crate) answered: Option<FiveTuple>,
     transaction: u64,
 }
 
@@ -180,7 +184,9 @@ impl Relay {
             taken: BTreeSet::new(),
             broken: BTreeSet::new(),
             binds: true,
+            waiting: Vec::new(),
             responses: Vec::new(),
+            answered: None,
             transaction: 0,
         }
     }
@@ -215,6 +221,7 @@ impl Relay {
             let event = match effect {
                 Effect::Respond { five_tuple, message } => {
                     self.responses.push(message.to_vec());
+                    self.answered = Some(five_tuple);
                     Event::Response(five_tuple.client)
                 }
                 Effect::Bind { relay, request } => Event::Bind(relay, request),
@@ -240,18 +247,15 @@ impl Relay {
         match event {
             Event::Response(_) => {}
             Event::Bind(relay, request) => {
+                let waits = self.waiting.iter().any(|(waiting, _)| waiting == relay);
+                assert!(!waits, "{relay:?} is to be bound, and was not answered");
+                self.waiting.push((*relay, *request));
                 if self.binds {
-                    let result = self.bind(*request);
-                    if let Ok(address) = result {
-                        assert!(self.sockets.insert(*relay, address).is_none(), "{relay:?} is bound twice");
-                        if matches!(request, BindRequest::Stream(_)) {
-                            self.streams.insert(*relay);
-                        }
-                    }
-                    self.server.relay_bound(self.now, *relay, result);
+                    self.answer_bind(self.waiting.len() - 1, None);
                 }
             }
             Event::Close(relay) => {
+                self.waiting.retain(|(waiting, _)| waiting != relay);
                 let closed = self.sockets.remove(relay);
                 let left = self.flows.values().find(|(flow, _)| Some(flow.relayed) == closed);
                 assert_eq!(left, None, "a flow outlives its socket");
@@ -269,9 +273,6 @@ impl Relay {
                     assert!(self.flows.values().any(|(flow, _)| *flow == base), "{flow:?} rests on nothing");
                 }
                 assert!(self.sockets.values().any(|bound| *bound == flow.relayed), "{flow:?} has no socket");
-                // The same one's, at two addresses, as long as it moves from one to the other.
-                let mut of_relayed = self.flows.values().filter(|(other, _)| other.relayed == flow.relayed);
-                assert!(of_relayed.all(|(other, _)| other.allocation == flow.allocation), "{flow:?} is another one's");
                 if let Some((before, end)) = self.flows.insert(Place::of(flow), (*flow, *expires)) {
                     assert_eq!(before, *flow, "a flow is installed over another one");
                     assert_ne!(end, *expires, "a flow is installed again and nothing is new");
@@ -313,6 +314,26 @@ impl Relay {
                 assert!(self.connections.remove(id).is_some(), "{id:?} is closed twice");
             }
         }
+    }
+
+    /// Answers what waits at this place in the order of asking: as the sockets say, or by a failure.
+    pub(crate) fn answer_bind(&mut self, at: usize, failure: Option<BindError>) {
+        let (relay, request) = self.waiting.remove(at);
+        let result = match (failure, request) {
+            (None, _) => self.bind(request),
+            (Some(error), BindRequest::Reserved(token)) => {
+                self.reserved.remove(&token);
+                Err(error)
+            }
+            (Some(error), _) => Err(error),
+        };
+        if let Ok(address) = result {
+            assert!(self.sockets.insert(relay, address).is_none(), "{relay:?} is bound twice");
+            if matches!(request, BindRequest::Stream(_)) {
+                self.streams.insert(relay);
+            }
+        }
+        self.server.relay_bound(self.now, relay, result);
     }
 
     fn bind(&mut self, request: BindRequest) -> Result<RelayedAddr, BindError> {
