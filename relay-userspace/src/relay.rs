@@ -66,6 +66,7 @@ impl Relay {
         let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
         let certificates = config.certificates.iter().map(Certificate::read).collect::<Result<Vec<_>, _>>()?;
+        certificates.iter().filter_map(Certificate::complaint).for_each(|complaint| tracing::warn!("{complaint}"));
         let tls = (!certificates.is_empty()).then(|| tls::server_config(&certificates)).transpose()?;
         let is_dtls = |listener: &Listener| listener.transport == Transport::Dtls;
         let dtls = config.listeners.iter().any(is_dtls).then(|| tls::dtls_context(&certificates)).transpose()?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use hairpin_dtls::{Pem, ServerContext};
+use hairpin_dtls::{Pem, ServerContext, Validity};
 use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -85,6 +85,16 @@ impl Certificate {
             chain: read(CERTIFICATE, &files.certificate)?,
             key: read(PRIVATE_KEY, &files.private_key)?,
         })
+    }
+
+    /// What is wrong with the time of a certificate. The relay starts all the same: its clients decide whom they trust.
+    pub fn complaint(&self) -> Option<String> {
+        let path = self.files.certificate.display();
+        match hairpin_dtls::validity(&self.chain)? {
+            Validity::Now => None,
+            Validity::NotYet(begins) => Some(format!("--certificate {path} is not valid before {begins}")),
+            Validity::NoLonger(ended) => Some(format!("--certificate {path} has expired on {ended}")),
+        }
     }
 
     fn certified_key(&self) -> Result<CertifiedKey, TlsError> {

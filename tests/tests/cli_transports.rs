@@ -45,7 +45,7 @@ const VALUES: [(&str, &[&str], &str); 17] = [
 const CONTRADICTIONS: [(&str, &[&str]); 20] = [
     ("--listen tls:127.0.0.1:5349", &["--certificate and --private-key are needed", "--listen tls:127.0.0.1:5349"]),
     ("--listen dtls:127.0.0.1:5349", &["--certificate and --private-key are needed", "--listen dtls:127.0.0.1:5349"]),
-    ("--listen tls:127.0.0.1:5349 --certificate a", &["--private-key is needed for each --certificate", "0 and 1"]),
+    ("--listen tls:127.0.0.1:5349 --certificate a", &["--certificate and --private-key belong together", "1 of the one and 0 of the other"]),
     ("--listen tls:127.0.0.1:5349 --private-key a", &["--private-key is needed for each --certificate", "1 and 0"]),
     (
         "--listen tls:127.0.0.1:5349 --certificate a --certificate b --private-key a",
@@ -140,7 +140,7 @@ fn a_certificate_that_is_none_is_refused_in_one_line_that_names_the_file() {
     let no_key = "there is no private key in PEM form without a password in it";
     let certificates: [(&Path, &str); 5] = [
         (&missing, "No such file or directory (os error 2)"),
-        (files.0.path(), "Is a directory"),
+        (files.0.path(), "a file of at most 1 MiB is needed"),
         (&text, no_certificate),
         (&empty, no_certificate),
         (private_key, no_certificate),

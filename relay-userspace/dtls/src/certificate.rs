@@ -1,5 +1,8 @@
 //! A server's certificates and keys, from the bytes of PEM files, and which names they are for.
 
+use std::cmp::Ordering;
+
+use openssl::asn1::Asn1Time;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslContextBuilder, SslMethod};
 use openssl::x509::X509;
@@ -190,4 +193,29 @@ mod tests {
             assert_eq!(names.contain(name), contained, "{name}");
         }
     }
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Validity {
+    /// Now.
+    Now,
+    /// Not before this time.
+    NotYet(String),
+    /// Not after this time.
+    NoLonger(String),
+}
+
+/// Whether the first certificate of a PEM file is valid now. `None` if there is none that can be read.
+pub fn validity(chain: &[u8]) -> Option<Validity> {
+    let certificate = X509::from_pem(chain).ok()?;
+    let now = Asn1Time::days_from_now(0).ok()?;
+    let (begins, ends) = (certificate.not_before(), certificate.not_after());
+    Some(if begins.compare(&now).ok()? == Ordering::Greater {
+        Validity::NotYet(begins.to_string())
+    } else if ends.compare(&now).ok()? == Ordering::Less {
+        Validity::NoLonger(ends.to_string())
+    } else {
+        Validity::Now
+    })
 }

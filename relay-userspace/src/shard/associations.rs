@@ -344,16 +344,17 @@ impl Associations {
         Some(session)
     }
 
-    /// Takes a session in, from another shard, if there is room.
-    pub(super) fn adopt(&mut self, client: FiveTuple, session: Session, now: Instant) {
+    /// Takes a session in, from another shard. Returns whether there was room.
+    pub(super) fn adopt(&mut self, client: FiveTuple, session: Session, now: Instant) -> bool {
         if self.admission.may_come(Some(client.client.ip())).is_err() {
             self.ended[End::TooMany as usize] += 1;
-            return;
+            return false;
         }
         self.displaced = self.admission.displaced();
         let standing = self.admission.admit(client, Some(client.client.ip()), now);
         self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });
         self.reschedule(client, now);
+        true
     }
 
     /// Ends an association that was closed.

@@ -226,6 +226,14 @@ impl Connections {
         }
     }
 
+    /// Keeps what has come, whole messages, until the client has rested.
+    pub(super) fn set_aside(&mut self, socket: Socket, bytes: &[u8]) {
+        if let Some(entry) = self.entry_mut(socket) {
+            entry.connection.keep(bytes);
+        }
+        self.pause(socket, true);
+    }
+
     /// Adds a frame of application data to what is written at the end of the batch. Returns whether there was room.
     pub(super) fn send(&mut self, socket: Socket, parts: [&[u8]; 3]) -> bool {
         let Some(entry) = self.entry_mut(socket) else { return false };

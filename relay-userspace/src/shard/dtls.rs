@@ -23,10 +23,8 @@ impl State {
         plaintexts: &mut Plaintexts<'p>,
     ) {
         let client = FiveTuple { transport: Transport::Dtls, ..plain };
-        // Who has an association has shown its address.
-        if !self.associations.has(&client)
-            && let Err(limit) = self.admit_client(&client)
-        {
+        // What belongs to nobody that has an allocation comes from a stranger.
+        if let Err(limit) = self.admit_client(&client) {
             return self.counters.refuse(limit);
         }
         let received = self.associations.receive(client, datagram, now.instant, plaintexts);

@@ -208,7 +208,7 @@ impl Shard {
 
     /// Takes over an association from another shard, with its last message.
     fn adopt_association(&mut self, moving: Moving) {
-        let (client, message) = self.state.adopt_association(moving);
+        let Some((client, message)) = self.state.adopt_association(moving) else { return };
         let mut plaintexts = self.arena.start();
         let mut outbox = self.send.start();
         self.state.message(now(), client, &message, &mut outbox, &mut plaintexts);

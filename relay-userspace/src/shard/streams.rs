@@ -162,10 +162,9 @@ impl State {
             // What is too much waits, since nobody would send it again. The limits for datagrams are not asked: a flood from
             // forged addresses must not stop who has shown its own.
             if messages == AT_ONCE && !self.server.has_allocation(&five_tuple) {
-                let kept = self.connections.keep(socket, bytes);
-                self.connections.pause(socket, true);
+                self.connections.set_aside(socket, bytes);
                 self.resting.push((now.instant + TOO_MUCH, socket));
-                return kept.err().into_iter().for_each(|end| self.end(socket, end));
+                return;
             }
             messages += 1;
             let (frame, behind) = bytes.split_at(length);

@@ -154,11 +154,14 @@ impl State {
     }
 
     /// Takes over an association from another shard.
-    pub(super) fn adopt_association(&mut self, moving: Moving) -> (FiveTuple, Vec<u8>) {
+    pub(super) fn adopt_association(&mut self, moving: Moving) -> Option<(FiveTuple, Vec<u8>)> {
         let Moving { from, client, session, message } = moving;
-        self.associations.adopt(client, session, now().instant);
+        if !self.associations.adopt(client, session, now().instant) {
+            self.tell(from, Command::NoGuest(on_the_wire(&client), None));
+            return None;
+        }
         self.expect_from(on_the_wire(&client), from);
-        (client, message)
+        Some((client, message))
     }
 
     fn expect_from(&mut self, client: FiveTuple, shard: u32) {

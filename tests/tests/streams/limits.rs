@@ -75,7 +75,7 @@ fn one_source_has_so_many_new_connections_and_another_has_its_own() {
 }
 
 #[test]
-fn of_too_many_connections_the_newest_is_refused() {
+fn of_too_many_connections_a_new_one_makes_way_and_without_any_the_newest_is_refused() {
     let host = Namespace::new("limits");
     let server = Server::start(&host, &format!("{LISTEN} --shards 1 --max-connections 3"));
     let mut clients: Vec<Client> = (0..2).map(|_| server.client(Transport::Tls)).collect();
@@ -84,18 +84,21 @@ fn of_too_many_connections_the_newest_is_refused() {
     }
     let mut third = server.connect(Transport::Tcp);
     assert_eq!(mapped(&mut third), third.local());
+    let mut fourth = server.client(Transport::Tcp);
+    fourth.allocate().expect("there is room");
+    assert!(third.ends(PATIENCE), "it has no allocation");
+    server.expect_ended("too_many", 1);
     for transport in [Transport::Tcp, Transport::Tls] {
         let mut stream = server.connect(transport);
         stream.offer(&super::binding(1));
-        assert!(stream.ends(PATIENCE), "there are three");
+        assert!(stream.ends(PATIENCE), "there are three, with an allocation each");
     }
-    server.expect_ended("too_many", 2);
-    assert_eq!(mapped(&mut third), third.local());
-    for client in &mut clients {
+    server.expect_ended("too_many", 3);
+    for client in clients.iter_mut().chain([&mut fourth]) {
         assert_eq!(client.refresh(600), Ok(600));
     }
     // When one has gone there is room for one.
-    third.finish();
+    drop(fourth);
     server.expect_ended("client", 1);
     let mut next = server.connect(Transport::Tcp);
     assert_eq!(mapped(&mut next), next.local());
