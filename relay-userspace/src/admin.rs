@@ -93,7 +93,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let text = if silent > 0 {
         format!("{silent} of {} shards do not answer\n", admin.sources.shards.len())
     } else if reports.iter().flatten().any(|report| report.is_draining) {
-        "draining: new clients are sent elsewhere\n".to_owned()
+        "draining: no new clients\n".to_owned()
     } else {
         return "ready\n".into_response();
     };

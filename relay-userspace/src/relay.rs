@@ -164,7 +164,7 @@ impl Relay {
     /// Sends new clients elsewhere, or lets them in again.
     fn drain(&self, is_draining: bool) {
         if is_draining {
-            tracing::info!("draining: new clients are sent elsewhere, until SIGUSR2 comes");
+            tracing::info!("draining: new clients get 300, or 508 without --alternate-server, until SIGUSR2 comes");
         } else {
             tracing::info!("not draining: new clients are welcome");
         }
@@ -251,6 +251,9 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         listeners: listeners.to_vec(),
         relay_addresses: config.relay_addresses.clone(),
     };
+    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && listeners.is_empty() {
+        return Ok(Datapath::none("no client comes over plain UDP", &options)?);
+    }
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
         // The interface of the default route would see none of its packets.
