@@ -45,7 +45,10 @@ const VALUES: [(&str, &[&str], &str); 17] = [
 const CONTRADICTIONS: [(&str, &[&str]); 20] = [
     ("--listen tls:127.0.0.1:5349", &["--certificate and --private-key are needed", "--listen tls:127.0.0.1:5349"]),
     ("--listen dtls:127.0.0.1:5349", &["--certificate and --private-key are needed", "--listen dtls:127.0.0.1:5349"]),
-    ("--listen tls:127.0.0.1:5349 --certificate a", &["--certificate and --private-key belong together", "1 of the one and 0 of the other"]),
+    (
+        "--listen tls:127.0.0.1:5349 --certificate a",
+        &["--certificate and --private-key belong together", "1 of the one and 0 of the other"],
+    ),
     ("--listen tls:127.0.0.1:5349 --private-key a", &["--private-key is needed for each --certificate", "1 and 0"]),
     (
         "--listen tls:127.0.0.1:5349 --certificate a --certificate b --private-key a",

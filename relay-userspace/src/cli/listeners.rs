@@ -174,7 +174,9 @@ pub(super) fn translation(
         .filter(|alternate| alternate.ip != alternate.public)
         .map(|alternate| RelayAddress { bind: alternate.ip, public: alternate.public });
     let all: Vec<_> = relay_addresses.iter().copied().chain(of_listeners).chain(of_alternates).collect();
-    Translation::new(&all).map_err(|error| format!("--relay-address, --listen and --nat-discovery must say the same of what is outside: {error}"))
+    Translation::new(&all).map_err(|error| {
+        format!("--relay-address, --listen and --nat-discovery must say the same of what is outside: {error}")
+    })
 }
 
 #[cfg(test)]

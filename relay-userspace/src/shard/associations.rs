@@ -17,7 +17,7 @@ use super::connections::ConnectionCounts;
 
 /// How many handshakes may be begun in one batch. Each takes about a millisecond, for which everybody else waits; who is
 /// left out asks again a second later.
-const HANDSHAKES: usize = 2;
+const HANDSHAKES: usize = 1;
 /// How much one batch of datagrams holds in plaintext: no more than encrypted.
 const ARENA: usize = crate::net::BATCH * 65_536 + MAX_PLAINTEXT;
 

@@ -17,8 +17,8 @@ use crate::net::{ReceiveBatch, SendBatch, watch};
 
 /// How many rounds of receiving and sending come before timers and commands have their turn.
 const ROUNDS: usize = 16;
-/// How many steps of TLS handshakes are taken in a round. Each may take a millisecond, for which everybody else waits.
-const HANDSHAKES: usize = 2;
+/// How many steps of TLS handshakes are taken in a round. One may take a millisecond, for which everybody else waits.
+const HANDSHAKES: usize = 1;
 /// How many commands are done before sockets have their turn.
 const COMMANDS: usize = 64;
 

@@ -93,7 +93,9 @@ struct Poor(Seeded);
 impl Random for Poor {
     fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill(bytes);
-        bytes.iter_mut().for_each(|byte| *byte &= 0x49);
+        for byte in bytes.iter_mut() {
+            *byte &= 0x49;
+        }
     }
 }
 
