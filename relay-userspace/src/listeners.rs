@@ -88,9 +88,14 @@ impl Opened {
         Ok(())
     }
 
-    /// Where the kernel path serves clients: it knows plain UDP.
+    /// Where the kernel path looks at datagrams: it forwards those of plain UDP, and has limits for strangers of DTLS too.
     pub(crate) fn in_kernel(&self) -> Vec<SocketAddr> {
-        let plain = self.listeners.iter().filter(|listener| listener.transport == Transport::Udp);
-        plain.map(|listener| listener.address).collect()
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for listener in self.listeners.iter().filter(|listener| !listener.transport.is_stream()) {
+            if !addresses.contains(&listener.address) {
+                addresses.push(listener.address);
+            }
+        }
+        addresses
     }
 }

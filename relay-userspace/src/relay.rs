@@ -252,7 +252,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         relay_addresses: config.relay_addresses.clone(),
     };
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && listeners.is_empty() {
-        return Ok(Datapath::none("no client comes over plain UDP", &options)?);
+        return Ok(Datapath::none("no client comes by datagrams", &options)?);
     }
     let local = listeners.iter().all(|listener| listener.ip().is_loopback());
     if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
