@@ -52,10 +52,10 @@ const CONTRADICTIONS: [(&str, &[&str]); 20] = [
     (
         "--listen tls:127.0.0.1:5349 --private-key a",
         &["--certificate and --private-key belong together", "0 of the one and 1 of the other"],
-        &["--certificate and --private-key belong together, in the same order", "2 of the one and 1 of the other"],
+    ),
     (
         "--listen tls:127.0.0.1:5349 --certificate a --certificate b --private-key a",
-        &["--private-key is needed for each --certificate, in the same order", "1 and 2"],
+        &["--certificate and --private-key belong together, in the same order", "2 of the one and 1 of the other"],
     ),
     (
         "--listen tcp:127.0.0.1:3478 --certificate a --private-key b",
