@@ -102,11 +102,11 @@ const CONTRADICTIONS: [(&str, &[&str]); 20] = [
     ),
     (
         "--listen 127.0.0.1:3478=192.0.2.1 --listen tcp:127.0.0.1:3478=192.0.2.2 --relay-address 127.0.0.1=192.0.2.1",
-        &["--relay-address, --listen or --nat-discovery", "127.0.0.1", "192.0.2.1", "192.0.2.2", "it can have one"],
+        &["--relay-address, --listen and --nat-discovery", "127.0.0.1", "192.0.2.1", "192.0.2.2", "it can have one"],
     ),
     (
         "--listen 127.0.0.1:3478=192.0.2.1 --nat-discovery 127.0.0.2=192.0.2.1 --relay-address 127.0.0.1=192.0.2.1",
-        &["--relay-address, --listen or --nat-discovery", "192.0.2.1", "127.0.0.2"],
+        &["--relay-address, --listen and --nat-discovery", "192.0.2.1", "127.0.0.2"],
     ),
 ];
 
