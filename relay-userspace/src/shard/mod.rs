@@ -5,9 +5,9 @@
 //! does what else it asks for. Shards share nothing that a packet touches.
 //!
 //! Clients over DTLS have `associations`, and `dtls` is their way. `visitors` are clients whose datagrams reach another
-//! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how bytes become messages, `connections` who may stay,
-//! `output` what waits to be written. TCP relaying (RFC 6062) is `tcp_relay`: `peers` wait for a client's connection, and
-//! `pairs` are joined.
+//! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how
+//! bytes become messages, `connections` who may stay, `output` what waits to be written. TCP relaying (RFC 6062) is
+//! `tcp_relay`: `peers` wait for a client's connection, and `pairs` are joined.
 
 mod admission;
 mod associations;
