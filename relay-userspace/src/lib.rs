@@ -7,11 +7,13 @@
 //! 3. the engine of `hairpin-proto` decides, and its effects come back through the shard, to sockets and [`datapath`].
 //!
 //! Around it: [`cli`] reads the command line into a [`config`], [`relay`] builds the parts from it and takes them down
-//! again, [`capacity`] says how much of everything there may be, [`announce`] says what was started, [`admin`] and [`metrics`] show what happens, [`state`] keeps what must
-//! survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
+//! again, [`capacity`] says how much of everything there may be, [`announce`] says what was started, [`admin`] and
+//! [`metrics`] show what happens, in the words of [`api`], [`state`] keeps what must survive a restart, [`load`] measures any
+//! TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
 
 pub mod admin;
 pub mod announce;
+pub mod api;
 pub mod capacity;
 pub mod cli;
 pub mod clock;
