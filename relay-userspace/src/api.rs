@@ -76,8 +76,10 @@ pub struct ListenerStatus {
     /// `udp`, `tcp`, `tls` or `dtls`.
     pub transport: String,
     /// This host's address and port.
+    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// What clients know it by, where that differs.
+    #[schema(value_type = String)]
     pub public: SocketAddr,
     /// Live allocations of clients that came by it.
     pub allocations: u64,
@@ -89,8 +91,10 @@ pub struct ListenerStatus {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RelayAddressStatus {
     /// This host's address.
+    #[schema(value_type = String)]
     pub address: IpAddr,
     /// What peers know it by, where that differs.
+    #[schema(value_type = String)]
     pub public: IpAddr,
     /// Ports in use, and how many there are.
     pub ports: Share,
@@ -178,12 +182,15 @@ pub struct Allocation {
     /// `udp`, `tcp`, `tls` or `dtls`.
     pub transport: String,
     /// Where the client is.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// Where it reached the server.
+    #[schema(value_type = String)]
     pub server: SocketAddr,
     /// `udp`, or `tcp` (RFC 6062).
     pub peer_transport: String,
     /// What peers see, one of each IP version at most.
+    #[schema(value_type = Vec<String>)]
     pub relayed: Vec<SocketAddr>,
     /// When it was made.
     pub began: u64,
@@ -215,6 +222,7 @@ pub struct AllocationDetail {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Permission {
     /// The peer, on every port.
+    #[schema(value_type = String)]
     pub peer: IpAddr,
     /// Its end.
     pub expires: u64,
@@ -226,6 +234,7 @@ pub struct Channel {
     /// Its number, such as `0x4000`.
     pub number: String,
     /// The peer.
+    #[schema(value_type = String)]
     pub peer: SocketAddr,
     /// Its end.
     pub expires: u64,
@@ -277,6 +286,7 @@ pub struct User {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Failure {
     /// Where the client was.
+    #[schema(value_type = String)]
     pub client: SocketAddr,
     /// `udp`, `tcp`, `tls` or `dtls`.
     pub transport: String,
@@ -295,6 +305,7 @@ pub struct Failure {
     /// As whom the client came, if it said so.
     pub username: Option<String>,
     /// The peer that it was about.
+    #[schema(value_type = Option<String>)]
     pub peer: Option<SocketAddr>,
 }
 
