@@ -8,30 +8,33 @@ use hairpin_proto::address::Transport;
 
 use crate::config::{Config, Listener};
 use crate::net::{SocketError, StreamListener, UdpSocket};
-use crate::shard::{Acceptor, DatagramListener};
+use crate::shard::{Acceptor, DatagramListener, Listeners};
 
 /// Listeners that are open.
 pub(crate) struct Opened {
+    /// Those of the configuration, however long they have been open.
     pub(crate) listeners: Vec<Listener>,
-    /// By shard.
-    pub(crate) sockets: Vec<Sockets>,
-}
-
-/// The sockets of one shard.
-#[derive(Default)]
-pub(crate) struct Sockets {
-    pub(crate) listeners: Vec<DatagramListener>,
-    pub(crate) acceptors: Vec<Acceptor>,
+    /// The sockets that were opened for them, by shard.
+    pub(crate) sockets: Vec<Listeners>,
 }
 
 impl Opened {
     /// Opens every listener once for each shard.
     pub(crate) fn all(config: &Config, tls: Option<&Arc<rustls::ServerConfig>>) -> anyhow::Result<Self> {
-        let sockets = (0..config.shards).map(|_| Sockets::default()).collect();
+        Self::besides(&[], config, tls)
+    }
+
+    /// Opens those that are not among the `open` ones. What opens is dropped again with an error.
+    pub(crate) fn besides(
+        open: &[Listener],
+        config: &Config,
+        tls: Option<&Arc<rustls::ServerConfig>>,
+    ) -> anyhow::Result<Self> {
+        let sockets = (0..config.shards).map(|_| Listeners::default()).collect();
         let mut opened = Self { listeners: Vec::new(), sockets };
         for listener in &config.listeners {
             let said = || format!("--listen {}:{}", listener.transport, listener.address);
-            match opened.open(listener, tls) {
+            match opened.open(listener, open, tls) {
                 Ok(()) => opened.listeners.push(*listener),
                 // Only a host without IPv6 goes without this listener.
                 Err(error) if listener.is_optional && error.is_missing_family() => {
@@ -43,23 +46,31 @@ impl Opened {
         Ok(opened)
     }
 
-    fn open(&mut self, listener: &Listener, tls: Option<&Arc<rustls::ServerConfig>>) -> Result<(), SocketError> {
+    fn open(
+        &mut self,
+        listener: &Listener,
+        open: &[Listener],
+        tls: Option<&Arc<rustls::ServerConfig>>,
+    ) -> Result<(), SocketError> {
         let Listener { transport, address, .. } = *listener;
         // What shares an address and port with another listener, plain or encrypted, is told apart by its first byte.
         let is_same =
             |other: &&Listener| other.address == address && other.transport.is_stream() == transport.is_stream();
+        if open.iter().any(|other| is_same(&other)) {
+            return Ok(());
+        }
         if self.listeners.iter().find(is_same).is_none() {
-            self.bind(transport, address)?;
+            self.bind(transport, address, open)?;
         }
         for shard in &mut self.sockets {
-            for acceptor in shard.acceptors.iter_mut().filter(|acceptor| acceptor.listener.local() == address) {
+            for acceptor in shard.streams.iter_mut().filter(|acceptor| acceptor.listener.local() == address) {
                 match transport {
                     Transport::Tcp => acceptor.plain = true,
                     Transport::Tls => acceptor.tls = tls.cloned(),
                     Transport::Udp | Transport::Dtls => {}
                 }
             }
-            for listener in shard.listeners.iter_mut().filter(|listener| listener.socket.local() == address) {
+            for listener in shard.datagrams.iter_mut().filter(|listener| listener.socket.local() == address) {
                 match transport {
                     Transport::Udp => listener.plain = true,
                     Transport::Dtls => listener.dtls = true,
@@ -71,18 +82,32 @@ impl Opened {
     }
 
     /// Opens the sockets of all shards. Alone first: sharing a port with a stranger that shares it too would go unnoticed.
-    fn bind(&mut self, transport: Transport, address: SocketAddr) -> Result<(), SocketError> {
+    /// Where one of ours has the port, on every address or on one, only ours can.
+    ///
+    /// The order of the shards is the same for all: by it the kernel has the datagrams of a client reach the same shard, by
+    /// whichever of two sockets.
+    fn bind(&mut self, transport: Transport, address: SocketAddr, open: &[Listener]) -> Result<(), SocketError> {
+        let is_ours = open.iter().any(|other| {
+            other.address.port() == address.port()
+                && other.transport.is_stream() == transport.is_stream()
+                && other.address.is_ipv4() == address.is_ipv4()
+                && (other.address.ip().is_unspecified() || address.ip().is_unspecified())
+        });
         if transport.is_stream() {
-            StreamListener::listener(address, false)?;
+            if !is_ours {
+                StreamListener::listener(address, false)?;
+            }
             for shard in &mut self.sockets {
                 let listener = StreamListener::listener(address, true)?;
-                shard.acceptors.push(Acceptor { listener, plain: false, tls: None });
+                shard.streams.push(Acceptor { listener, plain: false, tls: None });
             }
         } else {
-            UdpSocket::listener(address, false)?;
+            if !is_ours {
+                UdpSocket::listener(address, false)?;
+            }
             for shard in &mut self.sockets {
                 let socket = UdpSocket::listener(address, true)?;
-                shard.listeners.push(DatagramListener { socket, plain: false, dtls: false });
+                shard.datagrams.push(DatagramListener { socket, plain: false, dtls: false });
             }
         }
         Ok(())
@@ -90,12 +115,17 @@ impl Opened {
 
     /// Where the kernel path looks at datagrams: it forwards those of plain UDP, and has limits for strangers of DTLS too.
     pub(crate) fn in_kernel(&self) -> Vec<SocketAddr> {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for listener in self.listeners.iter().filter(|listener| !listener.transport.is_stream()) {
-            if !addresses.contains(&listener.address) {
-                addresses.push(listener.address);
-            }
-        }
-        addresses
+        in_kernel(&self.listeners)
     }
+}
+
+/// The addresses of those that take datagrams, each once.
+pub(crate) fn in_kernel<'l>(listeners: impl IntoIterator<Item = &'l Listener>) -> Vec<SocketAddr> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for listener in listeners.into_iter().filter(|listener| !listener.transport.is_stream()) {
+        if !addresses.contains(&listener.address) {
+            addresses.push(listener.address);
+        }
+    }
+    addresses
 }

@@ -195,6 +195,22 @@ mod tests {
     }
 }
 
+/// What an operator wants to know of a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// The domain names it is for, in lower case.
+    pub names: Vec<String>,
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires: i64,
+}
+
+/// The details of the first certificate of a PEM file. `None` if there is none that can be read.
+pub fn details(chain: &[u8]) -> Option<Details> {
+    let certificate = X509::from_pem(chain).ok()?;
+    let since = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after()).ok()?;
+    Some(Details { names: Names::of(&certificate).0, expires: i64::from(since.days) * 86_400 + i64::from(since.secs) })
+}
+
 /// When a certificate is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Validity {

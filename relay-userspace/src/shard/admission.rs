@@ -48,6 +48,11 @@ impl Standing {
         self.is_new
     }
 
+    /// How long ago it came.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// Whether a whole message has come.
     pub(super) fn was_heard(&self) -> bool {
         self.last_message.is_some()
@@ -102,6 +107,11 @@ pub(super) struct Admission<K> {
 impl<K: Copy + Ord> Admission<K> {
     pub(super) fn new(limits: ConnectionLimits, sources: Sources) -> Self {
         Self { limits, admitted: 0, sources, new: BTreeSet::new(), deadlines: BTreeSet::new() }
+    }
+
+    /// Lets so many in from now on; who is there stays.
+    pub(super) fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.limits = limits;
     }
 
     /// Whether there is room for one more. `source`: whose it is, if that is known.

@@ -14,6 +14,8 @@ use hashbrown::HashMap;
 use super::admission::{Admission, ConnectionLimits, Sources, Standing};
 use super::connection::End;
 use super::connections::ConnectionCounts;
+use super::histogram::Histogram;
+use super::report::{Times, handshakes};
 
 /// How many handshakes may be begun in one batch. Each takes about a millisecond, for which everybody else waits; who is
 /// left out asks again a second later.
@@ -36,6 +38,13 @@ impl Arena {
     pub(super) fn new(is_needed: bool) -> Self {
         // Memory is used as far as datagrams reach.
         Self(vec![0; if is_needed { ARENA } else { 0 }].into())
+    }
+
+    /// Sees to it that there is room, should there be none yet.
+    pub(super) fn provide(&mut self, is_needed: bool) {
+        if is_needed && self.0.is_empty() {
+            *self = Self::new(true);
+        }
     }
 
     pub(super) fn start(&mut self) -> Plaintexts<'_> {
@@ -106,6 +115,7 @@ pub(super) struct Associations {
     displaced: Option<FiveTuple>,
     begun: u64,
     ended: [u64; End::ALL.len()],
+    handshakes: Histogram,
 }
 
 impl Associations {
@@ -120,12 +130,28 @@ impl Associations {
             displaced: None,
             begun: 0,
             ended: Default::default(),
+            handshakes: handshakes(),
         }
+    }
+
+    /// Begins associations in this way from now on; those that are there go on.
+    pub(super) fn set_context(&mut self, context: Option<ServerContext>) {
+        self.context = context;
+    }
+
+    /// Lets so many in from now on; who is there stays.
+    pub(super) fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.admission.set_limits(limits);
+    }
+
+    /// Whether there can be any.
+    pub(super) fn are_possible(&self) -> bool {
+        self.context.is_some()
     }
 
     /// Whether a datagram is looked at here.
     pub(super) fn concern(&self, datagram: &[u8]) -> bool {
-        self.context.is_some() && is_dtls(datagram)
+        self.are_possible() && is_dtls(datagram)
     }
 
     /// Whether a client has an association.
@@ -170,8 +196,12 @@ impl Associations {
             }
             return received;
         }
+        let was_established = association.session.is_established();
         // Each takes what is its own, and drops the rest.
         let _ = association.session.receive(datagram);
+        if !was_established && association.session.is_established() {
+            self.handshakes.record(association.standing.age().as_secs_f64());
+        }
         if let Some(successor) = &mut association.successor {
             let _ = successor.receive(datagram);
             if successor.is_closed() {
@@ -362,6 +392,16 @@ impl Associations {
         if self.give(client).is_some() {
             self.ended[end as usize] += 1;
         }
+    }
+
+    /// Whether the handshake is over.
+    pub(super) fn is_established(&self, client: &FiveTuple) -> bool {
+        self.by_client.get(client).is_some_and(|association| association.session.is_established())
+    }
+
+    /// Adds how long handshakes took.
+    pub(super) fn add_times(&self, times: &mut Times) {
+        times.dtls_handshake = self.handshakes.clone();
     }
 
     /// Adds what was counted to what was counted of connections.

@@ -63,6 +63,31 @@ impl End {
         Self::Finished,
     ];
 
+    /// What it means for whoever asks why a client cannot relay, and what to do; none where nothing has failed.
+    pub(super) fn explanation(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Client | Self::Finished => return None,
+            Self::NotTurn => {
+                "What came is neither STUN nor ChannelData, nor TLS where only that is spoken: compare the client's URI \
+                 (turn: or turns:, port, transport) with the listeners."
+            }
+            Self::Tls => {
+                "The handshake of TLS or DTLS failed: the client may not trust the certificate, or may speak no version or \
+                 cipher of the server's."
+            }
+            Self::ProxyHeader => {
+                "The load balancer did not begin with a header of the PROXY protocol, version 2: turn it on there, or take \
+                 the balancer out of proxy-protocol."
+            }
+            Self::Timeout => "Nothing whole came in time: the client has given up, or its network lost what it sent.",
+            Self::Stalled => "The client does not read what it has asked for.",
+            Self::TooMany => {
+                "There are too many connections without an allocation, of this address or of all: see max-connections, \
+                 max-new-connections and max-new-connections-per-source."
+            }
+        })
+    }
+
     /// The name in metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -133,13 +158,15 @@ pub(super) struct Connection {
     output: Output,
     /// Whether the client has said, in TLS, that nothing more comes.
     has_ended: bool,
+    /// What the client has said of TLS before it gave up.
+    alert: Option<&'static str>,
 }
 
 impl Connection {
     /// A connection that was just accepted. `proxied`: the other end is a load balancer, who says first for whom.
     pub(super) fn new(stream: Stream, five_tuple: FiveTuple, accepts: Accepts, proxied: bool) -> Self {
         let stage = if proxied { Stage::ProxyHeader(Vec::new()) } else { Stage::First };
-        Self { stream, five_tuple, stage, accepts, begun: Vec::new(), output: Output::default(), has_ended: false }
+        Self { stream, five_tuple, stage, accepts, begun: Vec::new(), output: Output::default(), has_ended: false, alert: None }
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -174,6 +201,11 @@ impl Connection {
     /// Whether something waits to be written.
     pub(super) fn is_blocked(&self) -> bool {
         !self.output.is_empty() || matches!(&self.stage, Stage::Tls(tls) if tls.wants_write())
+    }
+
+    /// What the client has said of TLS before it gave up (RFC 8446 section 6).
+    pub(super) fn alert(&self) -> Option<&'static str> {
+        self.alert
     }
 
     /// Whether nothing more comes behind what was received last.
@@ -221,7 +253,12 @@ impl Connection {
                 Ok(())
             }
             Stage::Tls(tls) => {
-                self.has_ended |= decrypt(tls, raw, plain)?;
+                let decrypted = decrypt(tls, raw, plain).map_err(|error| {
+                    tracing::trace!(%error, "TLS failed");
+                    self.alert = alert_in(&error);
+                    End::Tls
+                });
+                self.has_ended |= decrypted?;
                 Ok(())
             }
             Stage::ProxyHeader(before) => {
@@ -289,22 +326,24 @@ impl Connection {
 }
 
 /// Returns whether nothing more comes.
-fn decrypt(tls: &mut ServerConnection, mut raw: &[u8], plain: &mut Vec<u8>) -> Result<bool, End> {
+fn decrypt(tls: &mut ServerConnection, mut raw: &[u8], plain: &mut Vec<u8>) -> io::Result<bool> {
     let mut has_ended = false;
     while !raw.is_empty() && !has_ended {
-        tls.read_tls(&mut raw).map_err(|error| failed(&error))?;
-        let state = tls.process_new_packets().map_err(|error| failed(&error))?;
+        tls.read_tls(&mut raw)?;
+        let state = tls.process_new_packets().map_err(io::Error::other)?;
         has_ended = state.peer_has_closed();
         let start = plain.len();
         plain.resize(start + state.plaintext_bytes_to_read(), 0);
-        tls.reader().read_exact(&mut plain[start..]).map_err(|error| failed(&error))?;
+        tls.reader().read_exact(&mut plain[start..])?;
     }
     Ok(has_ended)
 }
 
-fn failed(error: &(dyn std::error::Error + 'static)) -> End {
-    tracing::trace!(error, "TLS failed");
-    End::Tls
+fn alert_in(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => alert.as_str(),
+        _ => None,
+    }
 }
 
 /// What a load balancer says (PROXY protocol, version 2): whose connection it is, if not its own, and how long it took to

@@ -10,7 +10,9 @@ use rustix::event::epoll;
 
 use super::admission::{Admission, ConnectionLimits, Sources, Standing, TooMany};
 use super::connection::{Connection, End, StreamBuffer};
+use super::histogram::Histogram;
 use super::output::Flushed;
+use super::report::{Times, handshakes};
 use super::socket::{Generation, Socket};
 
 /// How much of a message is waited for, of a client without an allocation: requests are shorter.
@@ -69,6 +71,7 @@ pub(super) struct Connections {
     unknown: u64,
     ended: [u64; End::ALL.len()],
     queue_full: u64,
+    handshakes: Histogram,
 }
 
 impl Connections {
@@ -84,7 +87,13 @@ impl Connections {
             unknown: 0,
             ended: Default::default(),
             queue_full: 0,
+            handshakes: handshakes(),
         }
+    }
+
+    /// Lets so many in from now on; who is there stays.
+    pub(super) fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.admission.set_limits(limits);
     }
 
     /// Whether there is room for a connection of this source, if that is known.
@@ -170,9 +179,14 @@ impl Connections {
         let Some(entry) = self.entry_mut(socket) else { return Ok(None) };
         let was_handshaking = entry.connection.is_handshaking();
         entry.connection.receive(buffer)?;
+        let is_done = was_handshaking && !entry.connection.is_handshaking();
+        let took = (is_done && entry.connection.five_tuple().transport == Transport::Tls).then(|| entry.standing.age());
         // The server's part of the handshake, or an alert.
         if was_handshaking && entry.connection.is_blocked() {
             self.mark_dirty(socket);
+        }
+        if let Some(took) = took {
+            self.handshakes.record(took.as_secs_f64());
         }
         self.identify(socket)
     }
@@ -340,6 +354,11 @@ impl Connections {
     /// Counts the end of a connection.
     pub(super) fn count_end(&mut self, end: End) {
         self.ended[end as usize] += 1;
+    }
+
+    /// Adds how long handshakes took.
+    pub(super) fn add_times(&self, times: &mut Times) {
+        times.tls_handshake = self.handshakes.clone();
     }
 
     /// What was counted.

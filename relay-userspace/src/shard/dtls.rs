@@ -136,6 +136,12 @@ impl State {
 
     /// Ends an association, and what was begun in it.
     pub(super) fn end_association(&mut self, client: &FiveTuple, end: End) {
+        if !self.server.has_allocation(client) {
+            let is_handshaking = !self.associations.is_established(client);
+            // A client that gives up its handshake says so by an alert, which closes the association.
+            let end = if is_handshaking && end == End::Client { End::Tls } else { end };
+            self.connection_failed(client, end, is_handshaking, None);
+        }
         self.associations.close(client);
         self.send_encrypted(client, IpFields::ORIGINATED);
         self.unvouch(client);

@@ -1,11 +1,13 @@
 //! What the engine asks for, done.
 
-use hairpin_proto::address::{FiveTuple, Transport};
-use hairpin_proto::turn::{Effect, Flow, Scope};
+use hairpin_proto::address::{FiveTuple, PeerAddr, Transport};
+use hairpin_proto::turn::{Effect, Flow, Refusal, Scope};
 
 use super::connection::End;
+use super::failures::{Excerpt, Failure};
 use super::socket::Socket;
 use super::state::{State, now};
+use crate::clock::unix_seconds;
 use crate::datapath;
 use crate::net::IpFields;
 
@@ -42,27 +44,22 @@ impl State {
                     let local = self.sockets.relayed(relay);
                     self.connect(connection, local, peer);
                 }
-                Effect::Moved { allocation, to, .. } => self.moved(allocation, to),
+                Effect::Moved { allocation, to, .. } => {
+                    self.register.moved(allocation, to);
+                    self.moved(allocation, to);
+                }
                 Effect::Left { allocation, five_tuple } => self.left(allocation, &five_tuple),
                 Effect::Join { connection, five_tuple } => self.join(connection, &five_tuple),
                 Effect::CloseConnection { connection } => self.close_connection(connection),
-                Effect::Allocated { allocation } => {
-                    tracing::debug!(allocation = self.kernel_index(allocation), "allocation made");
-                }
-                Effect::Freed { allocation } => {
-                    let index = self.kernel_index(allocation);
-                    if tracing::enabled!(tracing::Level::DEBUG) {
-                        let kernel = self.datapath.allocation_count(index);
-                        let (to_peer, to_client) = (kernel.to_peer.packets, kernel.to_client.packets);
-                        tracing::debug!(
-                            allocation = index,
-                            to_peer,
-                            to_client,
-                            "allocation freed; packets in the kernel"
-                        );
-                    }
-                    self.datapath.reset_allocation(index);
+                Effect::Allocated { allocation } => self.began(allocation),
+                Effect::Freed { allocation, reason } => {
+                    self.ended(allocation, reason);
+                    self.datapath.reset_allocation(self.kernel_index(allocation));
                     self.freed(allocation);
+                }
+                Effect::Refused(refusal) => {
+                    let failure = refused(&refusal);
+                    self.failures.add(failure);
                 }
             }
         }
@@ -88,5 +85,22 @@ impl State {
                 Scope::Channel { channel, peer } => datapath::Scope::Channel { channel, peer: peer.socket() },
             },
         }
+    }
+}
+
+/// What a refused request is remembered as.
+fn refused(refusal: &Refusal<'_>) -> Failure {
+    Failure {
+        client: refusal.five_tuple.client.socket(),
+        transport: refusal.five_tuple.transport,
+        action: refusal.method.label(),
+        code: Some(refusal.code.number()),
+        cause: refusal.cause.label(),
+        explanation: refusal.cause.explanation(),
+        detail: None,
+        username: refusal.username.map(Excerpt::of),
+        peer: refusal.peer.map(PeerAddr::socket),
+        at: unix_seconds(),
+        count: 1,
     }
 }

@@ -11,15 +11,21 @@
 
 mod admission;
 mod associations;
+mod changes;
 mod connection;
 mod connections;
 mod dtls;
 mod effects;
+mod failures;
+mod histogram;
+mod journal;
 mod lingering;
 mod listening;
 mod output;
 mod pairs;
 mod peers;
+mod questions;
+mod register;
 mod report;
 mod reservations;
 mod run;
@@ -35,35 +41,40 @@ use std::thread::{self, JoinHandle};
 
 use hairpin_dtls::ServerContext;
 use hairpin_proto::address::FiveTuple;
-use hairpin_proto::turn::{Server, Translation};
+use hairpin_proto::turn::{EndReason, Server, Translation};
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 pub use self::admission::ConnectionLimits;
 use self::admission::Sources;
 use self::associations::Associations;
+pub use self::changes::Change;
 use self::connection::Connection;
 pub use self::connection::End;
 pub use self::connections::ConnectionCounts;
 use self::connections::Connections;
+use self::failures::Failures;
+pub use self::failures::{Excerpt, Failure};
+pub use self::histogram::Histogram;
+pub use self::journal::{Events, JournalLevel, JournalOptions};
 use self::listening::Listening;
 use self::pairs::Pairs;
 use self::peers::Peers;
-pub use self::report::{Counters, LIMITS, Report};
+pub use self::questions::{InUse, ShardQuery};
+use self::register::Register;
+pub use self::report::{Counters, LIMITS, Report, Times};
 pub use self::reservations::Reservations;
 use self::run::Shard;
 use self::sockets::Sockets;
-pub use self::sockets::{Acceptor, DatagramListener};
+pub use self::sockets::{Acceptor, DatagramListener, Listeners};
 use self::state::State;
 use self::visitors::{Mailbox, Moving, PassedOn, Visitors};
 use crate::datapath;
 
 /// What a shard is made of.
 pub struct Parts {
-    /// Its sockets for clients' datagrams.
-    pub listeners: Vec<DatagramListener>,
-    /// Where its clients connect.
-    pub acceptors: Vec<Acceptor>,
+    /// Where its clients reach it.
+    pub listeners: Listeners,
     /// How many connections it has room for.
     pub connections: ConnectionLimits,
     /// Load balancers, whose connections say first for whom they are (PROXY protocol).
@@ -78,6 +89,10 @@ pub struct Parts {
     pub reservations: Reservations,
     /// Where kernel flows are installed.
     pub datapath: datapath::Handle,
+    /// What is logged of allocations.
+    pub journal: JournalOptions,
+    /// Where events go.
+    pub events: Events,
 }
 
 /// What shards know of each other.
@@ -88,7 +103,8 @@ struct Shared {
 }
 
 enum Command {
-    Report(oneshot::Sender<Report>),
+    /// Something to be looked at or done between packets.
+    Ask(Box<dyn FnOnce(&mut State) + Send>),
     /// A client's connection whose last message is for this shard.
     Adopt(Box<Connection>),
     /// A client's datagram that has reached another shard.
@@ -99,8 +115,6 @@ enum Command {
     Guest(FiveTuple, u32),
     /// The datagrams of this client are for no other shard, as of that one of those that were passed on, or of now.
     NoGuest(FiveTuple, Option<u64>),
-    /// From now on new clients are sent elsewhere, or are welcome again.
-    Drain(bool),
     Shutdown,
 }
 
@@ -110,10 +124,6 @@ pub struct ShardHandle {
     commands: mpsc::UnboundedSender<Command>,
     thread: JoinHandle<()>,
 }
-
-/// Asks a shard questions; for threads other than the one that owns its [`ShardHandle`].
-#[derive(Clone, Debug)]
-pub struct ShardQuery(mpsc::UnboundedSender<Command>);
 
 impl ShardHandle {
     /// Starts a thread for each shard.
@@ -137,10 +147,20 @@ impl ShardHandle {
         mailboxes: &[Mailbox],
         shared: Shared,
     ) -> io::Result<Self> {
-        let Parts { listeners, acceptors, connections, proxies, dtls, translation, server, reservations, datapath } =
-            parts;
-        let sockets = Sockets::new(listeners, acceptors, shared.listening, reservations, datapath.clone())?;
-        let has_associations = dtls.is_some();
+        let Parts {
+            listeners,
+            connections,
+            proxies,
+            dtls,
+            translation,
+            server,
+            reservations,
+            datapath,
+            journal,
+            events,
+        } = parts;
+        let mut sockets = Sockets::new(shared.listening, reservations, datapath.clone())?;
+        sockets.add_listeners(listeners)?;
         let state = State {
             server,
             associations: Associations::new(dtls, connections, shared.sources.clone()),
@@ -156,6 +176,12 @@ impl ShardHandle {
             sockets,
             datapath,
             counters: Counters::default(),
+            register: Register::default(),
+            failures: Failures::default(),
+            journal,
+            events,
+            times: Times::default(),
+            ended: [0; EndReason::COUNT],
             proxies,
             translation,
             resting: Vec::new(),
@@ -163,7 +189,7 @@ impl ShardHandle {
             index,
             others: mailboxes.to_vec(),
         };
-        let shard = Shard::new(state, has_associations);
+        let shard = Shard::new(state);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             if let Err(error) = runtime.block_on(shard.run(inbox)) {
@@ -189,24 +215,10 @@ impl ShardHandle {
         let _ = self.commands.send(Command::Shutdown);
     }
 
-    /// Sends new clients elsewhere, or lets them in again. Those that are there stay. Does not wait.
-    pub fn drain(&self, is_draining: bool) {
-        let _ = self.commands.send(Command::Drain(is_draining));
-    }
-
     /// Waits until its thread has ended.
     pub fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("a shard has panicked");
         }
-    }
-}
-
-impl ShardQuery {
-    /// What it has counted so far. `None` if it does not run (any more).
-    pub async fn report(&self) -> Option<Report> {
-        let (answer, report) = oneshot::channel();
-        self.0.send(Command::Report(answer)).ok()?;
-        report.await.ok()
     }
 }

@@ -78,7 +78,7 @@ pub(super) trait Ledger {
     /// Whether so many bytes are within the limits.
     fn admit(&mut self, allocation: AllocationId, direction: Direction, bytes: usize) -> bool;
     /// Counts bytes that were carried.
-    fn carried(&mut self, direction: Direction, bytes: usize);
+    fn carried(&mut self, allocation: AllocationId, direction: Direction, bytes: usize);
 }
 
 impl Pairs {
@@ -283,7 +283,7 @@ impl Pair {
             return;
         }
         self.active = Instant::now();
-        ledger.carried(direction(from), bytes.len());
+        ledger.carried(self.allocation, direction(from), bytes.len());
         if from == CLIENT {
             self.to_peer.push_all(bytes);
         } else {

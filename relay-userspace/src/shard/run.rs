@@ -32,13 +32,13 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    pub(super) fn new(state: State, has_associations: bool) -> Self {
+    pub(super) fn new(state: State) -> Self {
         Self {
+            arena: Arena::new(state.associations.are_possible()),
             state,
             ready: Vec::new(),
             receive: ReceiveBatch::new(),
             streams: StreamBuffer::new(),
-            arena: Arena::new(has_associations),
             send: SendBatch::new(),
         }
     }
@@ -82,16 +82,15 @@ impl Shard {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Report(answer) => {
-                // Whoever asked may have given up; then the answer is nobody's.
-                let _ = answer.send(self.state.report());
+            Command::Ask(question) => {
+                question(&mut self.state);
+                self.arena.provide(self.state.associations.are_possible());
             }
             Command::Adopt(connection) => self.adopt(*connection),
             Command::Datagram(datagram) => self.passed_on(&datagram),
             Command::AdoptAssociation(moving) => self.adopt_association(*moving),
             Command::Guest(client, shard) => self.state.welcome(client, shard),
             Command::NoGuest(client, as_of) => self.state.dismiss(&client, as_of),
-            Command::Drain(is_draining) => self.state.server.set_draining(is_draining),
             Command::Shutdown => {}
         }
     }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use hairpin_common::maps::PortRole;
-use hairpin_proto::address::{FiveTuple, RelayedAddr, ServerAddr};
+use hairpin_proto::address::{FiveTuple, RelayedAddr, ServerAddr, Transport};
 use hairpin_proto::stun::attribute::ReservationToken;
 use hairpin_proto::turn::{BindError, BindRequest, RelayId};
 use rustix::event::epoll;
@@ -53,14 +53,24 @@ pub struct Acceptor {
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
+/// The listeners of one shard.
+#[derive(Default)]
+pub struct Listeners {
+    /// For clients' datagrams.
+    pub datagrams: Vec<DatagramListener>,
+    /// For clients' connections.
+    pub streams: Vec<Acceptor>,
+}
+
 /// Listeners, relay sockets, and the epoll instance that watches them.
 ///
 /// Relay sockets come and go by the thousand; an epoll instance of their own gives all that are ready in one call, which
 /// lets one batch hold datagrams of many of them.
 pub(super) struct Sockets {
     poll: OwnedFd,
-    listeners: Vec<DatagramListener>,
-    acceptors: Vec<Acceptor>,
+    /// Each keeps its place as long as it is there.
+    listeners: Vec<Option<DatagramListener>>,
+    acceptors: Vec<Option<Acceptor>>,
     relays: Vec<RelaySocket>,
     open: usize,
     listening: Listening,
@@ -103,23 +113,53 @@ impl Bound {
 const EVENTS: usize = 64;
 
 impl Sockets {
+    /// Without any listener.
     pub(super) fn new(
-        mut listeners: Vec<DatagramListener>,
-        acceptors: Vec<Acceptor>,
         listening: Listening,
         reservations: Reservations,
         datapath: datapath::Handle,
     ) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // The most specific address first, as the kernel chooses too.
-        listeners.sort_by_key(|listener| listener.socket.local().ip().is_unspecified());
-        for (at, listener) in (0..).zip(&listeners) {
-            epoll::add(&poll, &listener.socket, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
+        let (listeners, acceptors, relays) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { poll, listeners, acceptors, relays, open: 0, listening, reservations, datapath })
+    }
+
+    /// Watches listeners.
+    pub(super) fn add_listeners(&mut self, opened: Listeners) -> io::Result<()> {
+        let Self { poll, listeners, acceptors, .. } = self;
+        for listener in opened.datagrams {
+            let at = vacant(listeners);
+            epoll::add(&*poll, &listener.socket, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
+            listeners[at as usize] = Some(listener);
         }
-        for (at, acceptor) in (0..).zip(&acceptors) {
-            epoll::add(&poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
+        for acceptor in opened.streams {
+            let at = vacant(acceptors);
+            epoll::add(&*poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
+            acceptors[at as usize] = Some(acceptor);
         }
-        Ok(Self { poll, listeners, acceptors, relays: Vec::new(), open: 0, listening, reservations, datapath })
+        Ok(())
+    }
+
+    /// Closes every listener that is not among these, and lets the others speak what these say.
+    pub(super) fn keep_listeners(&mut self, wanted: &[(Transport, SocketAddr)], tls: Option<&Arc<rustls::ServerConfig>>) {
+        let speaks = |transport, local| wanted.contains(&(transport, local));
+        for place in &mut self.listeners {
+            let Some(listener) = place else { continue };
+            let local = listener.socket.local();
+            (listener.plain, listener.dtls) = (speaks(Transport::Udp, local), speaks(Transport::Dtls, local));
+            if !listener.plain && !listener.dtls {
+                *place = None;
+            }
+        }
+        for place in &mut self.acceptors {
+            let Some(acceptor) = place else { continue };
+            let local = acceptor.listener.local();
+            acceptor.plain = speaks(Transport::Tcp, local);
+            acceptor.tls = tls.filter(|_| speaks(Transport::Tls, local)).cloned();
+            if !acceptor.plain && acceptor.tls.is_none() {
+                *place = None;
+            }
+        }
     }
 
     /// The descriptor that becomes readable when any socket is.
@@ -156,11 +196,19 @@ impl Sockets {
     /// The descriptor of a socket, unless it was closed.
     pub(super) fn fd(&self, socket: Socket) -> Option<BorrowedFd<'_>> {
         match socket {
-            Socket::Listener(at) => self.listeners.get(at as usize).map(|listener| listener.socket.as_fd()),
+            Socket::Listener(at) => self.listener(at).map(|listener| listener.socket.as_fd()),
             Socket::Relay(..) => self.relay(socket).map(UdpSocket::as_fd),
             // Streams are read and written by their owners.
             Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) | Socket::Joined(_) => None,
         }
+    }
+
+    fn listener(&self, at: u32) -> Option<&DatagramListener> {
+        self.listeners.get(at as usize)?.as_ref()
+    }
+
+    fn acceptor(&self, at: u32) -> Option<&Acceptor> {
+        self.acceptors.get(at as usize)?.as_ref()
     }
 
     /// The socket of a relayed address, unless it was closed.
@@ -191,7 +239,9 @@ impl Sockets {
 
     /// Takes a connection that waits at a listener: with the address at its other end, and what may be spoken.
     pub(super) fn accept(&self, at: u32) -> io::Result<(Stream, SocketAddr, Accepts)> {
-        let Acceptor { listener, plain, tls } = &self.acceptors[at as usize];
+        let Some(Acceptor { listener, plain, tls }) = self.acceptor(at) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
         let (stream, remote) = listener.accept()?;
         Ok((stream, remote, Accepts { plain: *plain, tls: tls.clone() }))
     }
@@ -199,7 +249,7 @@ impl Sockets {
     /// Leaves connections that wait at a listener where they are for a while, or goes on.
     pub(super) fn pause(&self, listener: Socket, is_paused: bool) {
         let socket = match listener {
-            Socket::Acceptor(at) => Some(self.acceptors[at as usize].listener.as_fd()),
+            Socket::Acceptor(at) => self.acceptor(at).map(|acceptor| acceptor.listener.as_fd()),
             relay => self.relay_listener(relay).map(StreamListener::as_fd),
         };
         let interest = if is_paused { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
@@ -216,29 +266,32 @@ impl Sockets {
     }
 
     /// The address at which a datagram reached a listener.
-    pub(super) fn server_address(&self, listener: u32, destination: Option<IpAddr>) -> ServerAddr {
-        let local = self.listeners[listener as usize].socket.local();
-        ServerAddr::new(SocketAddr::new(destination.unwrap_or(local.ip()), local.port()))
+    pub(super) fn server_address(&self, listener: u32, destination: Option<IpAddr>) -> Option<ServerAddr> {
+        let local = self.listener(listener)?.socket.local();
+        Some(ServerAddr::new(SocketAddr::new(destination.unwrap_or(local.ip()), local.port())))
     }
 
     /// Whether a datagram of a client may be what its first byte says.
     pub(super) fn takes(&self, listener: u32, datagram: &[u8]) -> bool {
-        let DatagramListener { plain, dtls, .. } = self.listeners[listener as usize];
-        if is_dtls(datagram) { dtls } else { plain }
+        self.listener(listener).is_some_and(|listener| if is_dtls(datagram) { listener.dtls } else { listener.plain })
     }
 
     /// The listener that serves a client.
     pub(super) fn listener_of(&self, five_tuple: &FiveTuple) -> Option<Socket> {
         let server = five_tuple.server.socket();
-        let serves = |local: SocketAddr| {
-            local.port() == server.port()
-                && local.is_ipv4() == server.is_ipv4()
-                && (local.ip() == server.ip() || local.ip().is_unspecified())
+        let find = |serves: &dyn Fn(SocketAddr) -> bool| {
+            let is_it = |listener: &Option<DatagramListener>| {
+                listener.as_ref().is_some_and(|listener| serves(listener.socket.local()))
+            };
+            self.listeners.iter().position(is_it)
         };
-        (0..)
-            .zip(&self.listeners)
-            .find(|(_, listener)| serves(listener.socket.local()))
-            .map(|(at, _)| Socket::Listener(at))
+        // The most specific address first, as the kernel chooses too.
+        let at = find(&|local| local == server).or_else(|| {
+            find(&|local| {
+                local.port() == server.port() && local.is_ipv4() == server.is_ipv4() && local.ip().is_unspecified()
+            })
+        })?;
+        Some(Socket::Listener(at as u32))
     }
 
     /// Whether a relayed address of TCP is there, on whichever shard.
@@ -254,8 +307,9 @@ impl Sockets {
     /// Sends a datagram to a client, at once.
     pub(super) fn send(&self, five_tuple: &FiveTuple, ip: IpFields, datagram: &[u8]) -> io::Result<()> {
         let Some(Socket::Listener(at)) = self.listener_of(five_tuple) else { return Ok(()) };
+        let Some(listener) = self.listener(at) else { return Ok(()) };
         let source = five_tuple.server.ip();
-        send_one(&self.listeners[at as usize].socket, Some(source), five_tuple.client.socket(), ip, datagram)
+        send_one(&listener.socket, Some(source), five_tuple.client.socket(), ip, datagram)
     }
 
     /// Opens the socket of a relayed address.
@@ -313,6 +367,27 @@ impl Sockets {
     pub(super) fn open(&self) -> usize {
         self.open
     }
+
+    /// How many of them each address has.
+    pub(super) fn open_by_address(&self) -> Vec<(IpAddr, usize)> {
+        let mut counts: Vec<(IpAddr, usize)> = Vec::new();
+        for ip in self.relays.iter().filter_map(|place| place.socket.as_ref()).map(|socket| socket.local().ip()) {
+            match counts.iter_mut().find(|(known, _)| *known == ip) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((ip, 1)),
+            }
+        }
+        counts
+    }
+}
+
+/// A place that nobody has.
+fn vacant<T>(places: &mut Vec<Option<T>>) -> u32 {
+    let at = places.iter().position(Option::is_none).unwrap_or_else(|| {
+        places.push(None);
+        places.len() - 1
+    });
+    at as u32
 }
 
 fn open(address: RelayedAddr) -> Result<UdpSocket, BindError> {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, Transport};
 use hairpin_proto::turn::{
-    AllocationId, ConnectionId, Discard, Disposition, Forward, IcmpError, Now, Server, Translation,
+    AllocationId, ConnectionId, Discard, Disposition, EndReason, Forward, IcmpError, Now, Server, Translation,
 };
 use ipnet::IpNet;
 
@@ -14,7 +14,10 @@ use super::connection::{End, StreamBuffer};
 use super::connections::Connections;
 use super::pairs::Pairs;
 use super::peers::Peers;
-use super::report::{Counters, Report};
+use super::failures::Failures;
+use super::journal::{Events, JournalOptions};
+use super::register::Register;
+use super::report::{Counters, Report, Times};
 use super::socket::Socket;
 use super::sockets::Sockets;
 use super::visitors::{Mailbox, Visitors};
@@ -41,6 +44,14 @@ pub(super) struct State {
     pub(super) joining: Option<ConnectionId>,
     pub(super) datapath: datapath::Handle,
     pub(super) counters: Counters,
+    pub(super) register: Register,
+    pub(super) failures: Failures,
+    pub(super) journal: JournalOptions,
+    pub(super) events: Events,
+    /// How long things took.
+    pub(super) times: Times,
+    /// How many allocations have ended, by reason.
+    pub(super) ended: [u64; EndReason::COUNT],
     /// Load balancers, whose connections say first for whom they are.
     pub(super) proxies: Vec<IpNet>,
     /// The engine knows peers as the world does, sockets know them as this host does.
@@ -69,7 +80,7 @@ impl State {
     ) {
         match datagram.socket {
             Socket::Listener(listener) => {
-                let server = self.sockets.server_address(listener, datagram.destination);
+                let Some(server) = self.sockets.server_address(listener, datagram.destination) else { return };
                 let client = FiveTuple::udp(ClientAddr::new(datagram.source), server);
                 if !self.sockets.takes(listener, datagram.payload) {
                     self.counters.discard(Discard::NotTurn);
@@ -141,10 +152,16 @@ impl State {
             // RFC 8656 section 15: what was no datagram before begins its way here.
             None => IpFields::ORIGINATED,
         };
-        if let Err(limit) = self.admit(forward) {
+        let (allocation, direction, payload) = match forward {
+            Forward::ToPeer { allocation, payload, .. } => (*allocation, Direction::ToPeer, payload),
+            Forward::ToClient { allocation, payload, .. } => (*allocation, Direction::ToClient, payload),
+        };
+        let index = self.kernel_index(allocation);
+        if let Err(limit) = self.datapath.admit(index, direction, payload.len(), self.batch_time) {
             self.counters.refuse(limit);
             return;
         }
+        self.register.count(allocation, direction, 1, payload.len());
         match forward {
             Forward::ToPeer { relay, peer, payload, dont_fragment, .. } => {
                 let Some(socket) = self.sockets.socket_of(*relay) else {
@@ -199,15 +216,6 @@ impl State {
             return Ok(());
         }
         self.datapath.admit_source(five_tuple.client.socket().ip(), self.batch_time)
-    }
-
-    /// Whether the limits let data pass that is to be sent on.
-    fn admit(&self, forward: &Forward<'_>) -> Result<(), Verdict> {
-        let (allocation, direction, payload) = match forward {
-            Forward::ToPeer { allocation, payload, .. } => (allocation, Direction::ToPeer, payload),
-            Forward::ToClient { allocation, payload, .. } => (allocation, Direction::ToClient, payload),
-        };
-        self.datapath.admit(self.kernel_index(*allocation), direction, payload.len(), self.batch_time)
     }
 
     fn push<'p>(&mut self, outgoing: &Outgoing<'_, 'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
@@ -303,6 +311,9 @@ impl State {
     pub(super) fn report(&self) -> Report {
         let mut connections = self.connections.counts();
         self.associations.add_to(&mut connections);
+        let mut times = self.times.clone();
+        self.connections.add_times(&mut times);
+        self.associations.add_times(&mut times);
         Report {
             counters: self.counters,
             allocations: self.server.allocations(),
@@ -311,6 +322,11 @@ impl State {
             connections,
             peers: self.peers.len() + self.pairs.len(),
             messages: self.server.message_counts().clone(),
+            refusals: *self.server.refusals(),
+            begun: self.register.begun(),
+            ended: self.ended,
+            times,
+            ports: self.sockets.open_by_address(),
         }
     }
 }

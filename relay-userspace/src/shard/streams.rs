@@ -11,8 +11,10 @@ use hairpin_proto::turn::{Disposition, Now};
 use super::Command;
 use super::connection::{Connection, End, StreamBuffer};
 use super::connections::Removed;
+use super::failures::Failure;
 use super::socket::Socket;
 use super::state::{State, now};
+use crate::clock::unix_seconds;
 use crate::net::Outbox;
 
 /// How many connections of one listener are accepted in a round.
@@ -39,6 +41,7 @@ impl State {
                     let proxied = self.proxies.iter().any(|net| net.contains(&five_tuple.client.ip()));
                     let source = (!proxied).then(|| five_tuple.client.ip());
                     if self.connections.may_come(source).is_err() {
+                        self.connection_failed(&five_tuple, End::TooMany, false, None);
                         continue;
                     }
                     self.make_room();
@@ -214,11 +217,41 @@ impl State {
         let five_tuple = connection.five_tuple();
         let FiveTuple { client, transport, .. } = five_tuple;
         tracing::debug!(%client, %transport, reason = end.label(), "a connection has ended");
+        // Who has an allocation has got what it wanted.
+        if !self.server.has_allocation(&five_tuple) {
+            self.connection_failed(&five_tuple, end, connection.is_handshaking(), connection.alert());
+        }
         connection.close();
         if is_registered {
             self.server.client_lost(now(), &five_tuple);
             self.carry_out();
         }
+    }
+}
+
+impl State {
+    /// Remembers that a client's connection, or association over DTLS, has come to nothing.
+    pub(super) fn connection_failed(
+        &mut self,
+        five_tuple: &FiveTuple,
+        end: End,
+        is_handshaking: bool,
+        detail: Option<&'static str>,
+    ) {
+        let Some(explanation) = end.explanation() else { return };
+        self.failures.add(Failure {
+            client: five_tuple.client.socket(),
+            transport: five_tuple.transport,
+            action: if is_handshaking { "handshake" } else { "connection" },
+            code: None,
+            cause: end.label(),
+            explanation,
+            detail,
+            username: None,
+            peer: None,
+            at: unix_seconds(),
+            count: 1,
+        });
     }
 }
 

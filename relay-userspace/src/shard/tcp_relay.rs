@@ -8,8 +8,9 @@ use hairpin_proto::address::{FiveTuple, PeerAddr};
 use hairpin_proto::turn::{AllocationId, ConnectError, ConnectionId, RelayId};
 
 use super::connection::StreamBuffer;
-use super::pairs::Ledger;
+use super::pairs::{Ledger, Pairs};
 use super::peers::Stage;
+use super::register::Register;
 use super::report::Counters;
 use super::socket::Socket;
 use super::sockets::Ready;
@@ -95,8 +96,7 @@ impl State {
         let (client, peer) = (client.map(|removed| removed.connection), self.peers.take(id));
         let allocation = self.server.allocation_of_connection(id);
         if let (Some(client), Some(peer), Some(allocation)) = (client, peer, allocation) {
-            let Self { pairs, datapath, counters, others, index, batch_time, .. } = self;
-            let mut books = Books { datapath, counters, shards: others.len() as u32, index: *index, time: *batch_time };
+            let (pairs, mut books) = self.pairs_and_books();
             if pairs.join(id, allocation, client, peer, behind, &mut books).is_ok() {
                 return;
             }
@@ -130,14 +130,18 @@ impl State {
                 self.carry_out();
             }
             None => {
-                let Self { pairs, datapath, counters, others, index, batch_time, .. } = self;
-                let mut books =
-                    Books { datapath, counters, shards: others.len() as u32, index: *index, time: *batch_time };
+                let (pairs, mut books) = self.pairs_and_books();
                 if pairs.ready(id, ready, buffer, &mut books) {
                     self.pair_ended(id);
                 }
             }
         }
+    }
+
+    fn pairs_and_books(&mut self) -> (&mut Pairs, Books<'_>) {
+        let Self { pairs, datapath, counters, register, others, index, batch_time, .. } = self;
+        let shards = others.len() as u32;
+        (pairs, Books { datapath, counters, register, shards, index: *index, time: *batch_time })
     }
 
     fn peer_ended(&mut self, id: ConnectionId) {
@@ -154,8 +158,7 @@ impl State {
     /// Does what is to be done for pairs although nothing arrives.
     pub(super) fn handle_pair_timeouts(&mut self, now: Instant, buffer: &mut StreamBuffer) {
         self.batch_time = crate::clock::monotonic_nanoseconds();
-        let Self { pairs, datapath, counters, others, index, batch_time, .. } = self;
-        let mut books = Books { datapath, counters, shards: others.len() as u32, index: *index, time: *batch_time };
+        let (pairs, mut books) = self.pairs_and_books();
         for id in pairs.pay(now, buffer, &mut books) {
             self.pair_ended(id);
         }
@@ -169,6 +172,7 @@ impl State {
 struct Books<'s> {
     datapath: &'s datapath::Handle,
     counters: &'s mut Counters,
+    register: &'s mut Register,
     shards: u32,
     index: u32,
     time: u64,
@@ -179,7 +183,8 @@ impl Ledger for Books<'_> {
         self.datapath.admit(id * self.shards + self.index, direction, bytes, self.time).is_ok()
     }
 
-    fn carried(&mut self, direction: Direction, bytes: usize) {
+    fn carried(&mut self, allocation: AllocationId, direction: Direction, bytes: usize) {
+        self.register.count(allocation, direction, 0, bytes);
         match direction {
             Direction::ToPeer => self.counters.stream_bytes_to_peer += bytes as u64,
             Direction::ToClient => self.counters.stream_bytes_to_client += bytes as u64,

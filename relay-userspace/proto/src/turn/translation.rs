@@ -70,6 +70,15 @@ impl Translation {
         Ok(Self { addresses: known })
     }
 
+    /// The same, and those of these addresses that can be told apart from all that it has.
+    #[must_use]
+    pub fn including(&self, more: &[RelayAddress]) -> Self {
+        more.iter().fold(self.clone(), |known, address| {
+            let all: Vec<_> = known.addresses.iter().copied().chain([*address]).collect();
+            Self::new(&all).unwrap_or(known)
+        })
+    }
+
     /// Where to send what is for this address: to the bound one of ours, if it is public; else there.
     #[must_use]
     pub fn inside(&self, address: SocketAddr) -> SocketAddr {

@@ -1,0 +1,341 @@
+//! A relay from its start to its end: built from a configuration, told to follow another one, drained, taken down.
+//!
+//! One thread owns it and does one thing after the other; whoever else wants something of it (`crate::control`) sends a
+//! request. What it knows and others may look at is in `published`.
+
+mod authority;
+mod certificates;
+mod difference;
+mod drain;
+pub(crate) mod published;
+mod reload;
+mod start;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use hairpin_proto::turn::{EndReason, Limits, RelayAddress, Settings, Translation};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use self::authority::{Authority, peer_policy};
+use self::certificates::Certificates;
+use self::drain::{Drain, Step};
+use self::published::{Published, Shared};
+use self::reload::Retired;
+use self::start::{Started, try_relay_addresses};
+use crate::announce::announce;
+use crate::capacity::Capacity;
+use crate::cli::settings::Source;
+use crate::config::{AdminAddr, AllocationLog, Config, Listener};
+use crate::control::{Control, Sources};
+use crate::datapath::Datapath;
+use crate::shard::{Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery};
+use crate::{admin, api, log};
+
+/// How often threads and whatever goes on are looked after.
+const WATCH: Duration = Duration::from_secs(1);
+/// How often files of certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(10);
+/// How many requests may wait.
+const REQUESTS: usize = 16;
+
+/// What others want of the relay.
+pub(crate) enum Request {
+    /// Read the configuration again.
+    Reload(api::ReloadRequest, oneshot::Sender<Result<api::Reloaded, Vec<String>>>),
+    /// Let nobody in any more.
+    Drain(api::DrainRequest, oneshot::Sender<()>),
+    /// Let everybody in again.
+    CancelDrain(oneshot::Sender<()>),
+}
+
+/// Runs the relay until SIGTERM or SIGINT, or until a drain is over that ends it. An error is for the operator: one line that
+/// says what to do.
+pub fn run(source: Source, config: Config, log: log::Handle) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // From here on a signal ends the relay in order, also while it starts.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut drain = signal(SignalKind::user_defined1())?;
+        let mut welcome = signal(SignalKind::user_defined2())?;
+        let (requests, mut requested) = mpsc::channel(REQUESTS);
+        let mut relay = open(source, config, log, requests).await?;
+        let mut watch = tokio::time::interval(WATCH);
+        let mut certificates = tokio::time::interval(CERTIFICATES);
+        let stopped = loop {
+            tokio::select! {
+                _ = terminate.recv() => if relay.shall_end().await { break Ok(()) },
+                _ = interrupt.recv() => if relay.shall_end().await { break Ok(()) },
+                _ = hangup.recv() => {
+                    // What came of it is in the log.
+                    let _ = relay.reload(api::ReloadRequest::default()).await;
+                }
+                _ = drain.recv() => relay.drain(api::DrainRequest::default()).await,
+                _ = welcome.recv() => relay.cancel_drain().await,
+                Some(request) = requested.recv() => relay.take(request).await,
+                _ = certificates.tick() => relay.follow_certificates().await,
+                _ = watch.tick() => {
+                    if relay.has_defect() {
+                        break Err(anyhow::anyhow!("a thread has stopped; see the log"));
+                    }
+                    relay.let_go().await;
+                    if relay.drain_step().await {
+                        break Ok(());
+                    }
+                }
+            }
+        };
+        relay.stop();
+        stopped
+    })
+}
+
+/// Starts a relay and its admin interface, and says so.
+async fn open(
+    source: Source,
+    config: Config,
+    log: log::Handle,
+    requests: mpsc::Sender<Request>,
+) -> anyhow::Result<Relay> {
+    let admin = admin::open(&config).await?;
+    let Started { relay, reservations, events, published } = Relay::start(source, config, log.clone())?;
+    let control = Control::new(Sources {
+        shards: relay.queries.clone(),
+        datapath: relay.datapath.handle(),
+        interfaces: relay.datapath.interfaces().clone(),
+        summary: relay.datapath.summary(),
+        reservations,
+        allocation_capacity: relay.capacity.allocations,
+        published,
+        requests,
+        events,
+        log,
+    });
+    admin.serve(control);
+    if let Some(warning) = &relay.capacity.warning {
+        tracing::warn!("{warning}");
+    }
+    announce(&relay.config, &relay.open, relay.datapath.summary(), relay.authority.generated());
+    Ok(relay)
+}
+
+/// A running relay.
+struct Relay {
+    source: Source,
+    log: log::Handle,
+    /// What is in force: the last good configuration, but for what needs a restart.
+    config: Arc<Config>,
+    configured: u64,
+    reloads: [u64; 2],
+    reload_problems: Vec<String>,
+    shards: Vec<ShardHandle>,
+    queries: Vec<ShardQuery>,
+    datapath: Datapath,
+    capacity: Capacity,
+    certificates: Certificates,
+    authority: Authority,
+    own_addresses: Vec<IpAddr>,
+    /// Listeners of the configuration.
+    open: Vec<Listener>,
+    retired: Retired,
+    keys: Keys,
+    drain: Option<Drain>,
+    published: Option<Shared>,
+}
+
+/// What is drawn at the start, and good as long as the relay runs.
+struct Keys {
+    nonce: [u8; 32],
+    mobility: [u8; 32],
+}
+
+impl Relay {
+    async fn take(&mut self, request: Request) {
+        // Whoever asked may have given up; it is done all the same.
+        match request {
+            Request::Reload(request, answer) => {
+                let result = self.reload(request).await;
+                let _ = answer.send(result);
+            }
+            Request::Drain(request, answer) => {
+                self.drain(request).await;
+                let _ = answer.send(());
+            }
+            Request::CancelDrain(answer) => {
+                self.cancel_drain().await;
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    /// Whether a thread has ended that should not have.
+    fn has_defect(&self) -> bool {
+        self.shards.iter().any(ShardHandle::has_stopped) || self.datapath.has_stopped()
+    }
+
+    /// A signal asks the relay to end. Returns whether it does so at once: the second signal is not made to wait.
+    async fn shall_end(&mut self) -> bool {
+        let timeout = self.config.drain_timeout;
+        if timeout.is_zero() || self.drain.is_some_and(|drain| drain.stop) {
+            return true;
+        }
+        self.drain(api::DrainRequest { timeout: Some(timeout.as_secs()), stop: true }).await;
+        self.drain_step().await
+    }
+
+    /// Sends new clients elsewhere.
+    async fn drain(&mut self, api::DrainRequest { timeout, stop }: api::DrainRequest) {
+        let drain = Drain::new(timeout.map(Duration::from_secs), stop, Instant::now());
+        self.drain = Some(drain);
+        let until = match timeout {
+            Some(seconds) => format!("those that are left after {seconds} s are closed"),
+            None => "those that are there stay".to_owned(),
+        };
+        let then = if stop { ", then the relay ends" } else { "" };
+        tracing::info!("draining: new clients get 300, or 508 without --alternate-server; {until}{then}");
+        self.set_draining(true).await;
+    }
+
+    /// Lets new clients in again.
+    async fn cancel_drain(&mut self) {
+        self.drain = None;
+        tracing::info!("not draining: new clients are welcome");
+        self.set_draining(false).await;
+    }
+
+    async fn set_draining(&self, is_draining: bool) {
+        for shard in &self.queries {
+            // One that has stopped takes the relay down with it.
+            let _ = shard.drain(is_draining).await;
+        }
+        self.publish();
+    }
+
+    /// Goes on with a drain. Returns whether the relay ends.
+    async fn drain_step(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        let mut allocations = 0;
+        for shard in &self.queries {
+            allocations += shard.report().await.map_or(0, |report| report.allocations);
+        }
+        match drain.step(allocations, Instant::now()) {
+            Step::Wait => false,
+            Step::Stop => true,
+            Step::Close => {
+                tracing::info!(allocations, "draining: the time is over, what is left is closed");
+                for shard in &self.queries {
+                    shard.close(EndReason::Drained, |_| true).await;
+                }
+                drain.stop
+            }
+        }
+    }
+
+    /// Lets everybody see how the relay is set up now.
+    fn publish(&self) -> Shared {
+        let listeners = self.open.iter().map(|listener| (*listener, true));
+        let retired = self.retired.listeners.iter().map(|listener| (*listener, false));
+        let published = Published {
+            config: Arc::clone(&self.config),
+            configured: self.configured,
+            reload_problems: self.reload_problems.clone(),
+            reloads: self.reloads,
+            listeners: listeners.chain(retired).collect(),
+            relay_addresses: self.relay_addresses().collect(),
+            certificates: self.certificates.status(),
+            drain: self.drain.map(|drain| (drain.deadline_unix(), drain.stop)),
+            allocations_per_user: self.capacity.allocations_per_user,
+            secret: self.authority.secret().map(str::to_owned),
+            warnings: self.capacity.warning.iter().cloned().collect(),
+        };
+        match &self.published {
+            Some(shared) => {
+                shared.store(Arc::new(published));
+                Arc::clone(shared)
+            }
+            None => Arc::new(ArcSwap::from_pointee(published)),
+        }
+    }
+
+    /// What relayed addresses are made of, and whether each takes new ones.
+    fn relay_addresses(&self) -> impl Iterator<Item = (RelayAddress, bool)> {
+        let configured = self.config.relay_addresses.iter().map(|address| (*address, true));
+        configured.chain(self.retired.relay_addresses.iter().map(|address| (*address, false)))
+    }
+
+    /// What engines are told.
+    fn settings(&self) -> Settings {
+        let config = &self.config;
+        let listeners: Vec<_> = self.open.iter().chain(&self.retired.listeners).copied().collect();
+        let relay_addresses: Vec<_> = self.relay_addresses().map(|(address, _)| address).collect();
+        Settings {
+            realm: config.realm.clone(),
+            credentials: self.authority.credentials(&config.realm),
+            peer_policy: peer_policy(config, &listeners, &relay_addresses, &self.own_addresses),
+            relay_addresses: config.relay_addresses.clone(),
+            translation: self.translation(),
+            alternates: config.alternates.clone(),
+            limits: Limits {
+                allocations: (self.capacity.allocations / config.shards) as usize,
+                allocations_per_user: self.capacity.allocations_per_user,
+                ..Limits::default()
+            },
+            tcp_relay: config.tcp_relay,
+            mobility: config.mobility.then_some(self.keys.mobility),
+            retired: self.retired.listening(),
+        }
+    }
+
+    /// How the world sees this host's addresses, those that are only still in use included.
+    fn translation(&self) -> Translation {
+        self.config.translation.including(&self.retired.relay_addresses)
+    }
+
+    /// How a shard shall be from now on.
+    fn change(&self, opened: Listeners) -> Change {
+        let listeners = self.open.iter().chain(&self.retired.listeners);
+        Change {
+            settings: self.settings(),
+            opened,
+            listeners: listeners.map(|listener| (listener.transport, listener.address)).collect(),
+            connections: self.connection_limits(),
+            proxies: self.config.proxies.clone(),
+            tls: self.certificates.tls.clone(),
+            dtls: self.certificates.dtls.clone(),
+            journal: self.journal(),
+        }
+    }
+
+    fn connection_limits(&self) -> ConnectionLimits {
+        let share = |of: usize| of.div_ceil(self.config.shards as usize);
+        ConnectionLimits {
+            all: share(self.capacity.connections),
+            new: share(self.config.connections.new as usize),
+            new_of_source: self.config.connections.new_of_source as usize,
+        }
+    }
+
+    fn journal(&self) -> JournalOptions {
+        JournalOptions {
+            level: match self.config.log_allocations {
+                AllocationLog::Off => None,
+                AllocationLog::Debug => Some(JournalLevel::Debug),
+                AllocationLog::Info => Some(JournalLevel::Info),
+            },
+            sample: self.config.log_sample,
+            client_addresses: self.config.log_client_addresses,
+        }
+    }
+
+    fn stop(self) {
+        tracing::info!("stopping");
+        self.shards.iter().for_each(ShardHandle::shut_down);
+        self.shards.into_iter().for_each(ShardHandle::join);
+        self.datapath.shutdown();
+    }
+}

@@ -1,0 +1,38 @@
+//! What the relay's own thread knows and everybody may look at.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::api;
+use crate::config::{Config, Listener};
+use hairpin_proto::turn::RelayAddress;
+
+/// Read at any time, exchanged as a whole.
+pub(crate) type Shared = Arc<ArcSwap<Published>>;
+
+/// How the relay is set up now.
+#[derive(Clone)]
+pub(crate) struct Published {
+    /// The configuration in force.
+    pub(crate) config: Arc<Config>,
+    /// When it was read, in seconds since the Unix epoch.
+    pub(crate) configured: u64,
+    /// Why the last reload changed nothing.
+    pub(crate) reload_problems: Vec<String>,
+    /// Reloads that were good, and those that were not.
+    pub(crate) reloads: [u64; 2],
+    /// Listeners that are open, and whether each takes new clients.
+    pub(crate) listeners: Vec<(Listener, bool)>,
+    /// What relayed addresses are made of, and whether each takes new ones.
+    pub(crate) relay_addresses: Vec<(RelayAddress, bool)>,
+    pub(crate) certificates: Vec<api::CertificateStatus>,
+    /// The drain that goes on: its deadline in seconds since the Unix epoch, and whether the relay ends with it.
+    pub(crate) drain: Option<(Option<u64>, bool)>,
+    /// How many allocations a user may have.
+    pub(crate) allocations_per_user: usize,
+    /// What credentials are minted with.
+    pub(crate) secret: Option<String>,
+    /// What the operator has to know since the start.
+    pub(crate) warnings: Vec<String>,
+}

@@ -1,0 +1,167 @@
+//! Building a relay from its configuration.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hairpin_proto::address::Transport;
+use hairpin_proto::turn::{Discovery, PortStripe, Quotas, Server, ServerConfig};
+use tokio::sync::broadcast;
+
+use super::authority::{Authority, own_addresses};
+use super::certificates::Certificates;
+use super::published::Shared;
+use super::reload::Retired;
+use super::{Keys, Relay};
+use crate::capacity::{Capacity, limits};
+use crate::clock::unix_seconds;
+use crate::config::{Config, DiscoverySockets};
+use crate::datapath::{self, Datapath, XdpMode};
+use crate::listeners::Opened;
+use crate::net::{SocketError, UdpSocket};
+use crate::random::{self, SystemRandomness};
+use crate::shard::{Events, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
+
+/// Events that a slow reader may be behind.
+const EVENTS: usize = 1024;
+
+/// What a relay that has started leaves to whoever asks it.
+pub(super) struct Started {
+    pub(super) relay: Relay,
+    pub(super) reservations: Reservations,
+    pub(super) events: Events,
+    pub(super) published: Shared,
+}
+
+impl Relay {
+    pub(super) fn start(source: crate::cli::settings::Source, config: Config, log: crate::log::Handle) -> anyhow::Result<Started> {
+        let capacity = Capacity::of(&config);
+        let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
+        let authority = Authority::new(&config)?;
+        let certificates = Certificates::read(&config)?;
+        certificates.complaints().for_each(|complaint| tracing::warn!("{complaint}"));
+        let opened = Opened::all(&config, certificates.tls.as_ref())?;
+        try_relay_addresses(&config)?;
+        let datapath = start_datapath(&config, &opened.in_kernel(), &capacity)?;
+        let reservations = Reservations::default();
+        let events = broadcast::Sender::new(EVENTS);
+        let mut relay = Self {
+            source,
+            log,
+            config: Arc::new(config),
+            configured: unix_seconds(),
+            reloads: [0; 2],
+            reload_problems: Vec::new(),
+            shards: Vec::new(),
+            queries: Vec::new(),
+            datapath,
+            capacity,
+            certificates,
+            authority,
+            own_addresses,
+            open: opened.listeners,
+            retired: Retired::default(),
+            keys: Keys { nonce: random::bytes()?, mobility: random::bytes()? },
+            drain: None,
+            published: None,
+        };
+        let parts = relay.parts(opened.sockets, &reservations, &events)?;
+        relay.shards = ShardHandle::spawn_all(parts)?;
+        relay.queries = relay.shards.iter().map(ShardHandle::query).collect::<Vec<ShardQuery>>();
+        let published = relay.publish();
+        Ok(Started { relay, reservations, events, published })
+    }
+
+    fn parts(&self, sockets: Vec<Listeners>, reservations: &Reservations, events: &Events) -> anyhow::Result<Vec<Parts>> {
+        let config = &self.config;
+        let quotas = Quotas::default();
+        let discovery = config.discovery.as_deref().map(discovery).transpose()?;
+        let parts = (0..config.shards).zip(sockets).map(|(index, listeners)| {
+            let server = Server::new(
+                ServerConfig {
+                    settings: self.settings(),
+                    software: Some(concat!("hairpin ", env!("CARGO_PKG_VERSION")).to_owned()),
+                    nonce_key: self.keys.nonce,
+                    nonce_lifetime: std::time::Duration::from_secs(3600),
+                    discovery: discovery.clone(),
+                    ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
+                    quotas: quotas.clone(),
+                    shard: index,
+                    shards: config.shards,
+                },
+                Box::new(SystemRandomness::default()),
+            );
+            Parts {
+                listeners,
+                connections: self.connection_limits(),
+                proxies: config.proxies.clone(),
+                dtls: self.certificates.dtls.clone(),
+                translation: self.translation(),
+                server,
+                reservations: reservations.clone(),
+                datapath: self.datapath.handle(),
+                journal: self.journal(),
+                events: events.clone(),
+            }
+        });
+        Ok(parts.collect())
+    }
+}
+
+/// Where probing clients are answered from. All links are taken for Ethernet's: no answer is longer than one of its frames.
+fn discovery(sockets: &[DiscoverySockets]) -> anyhow::Result<Discovery> {
+    let mut discovery = Discovery::new(1500);
+    for DiscoverySockets { addresses, ports } in sockets {
+        discovery.add_sockets(Transport::Udp, *addresses, *ports).context("--nat-discovery")?;
+    }
+    Ok(discovery)
+}
+
+/// A relay address that this host does not have would fail each request for it, one by one.
+pub(super) fn try_relay_addresses(config: &Config) -> anyhow::Result<()> {
+    for address in &config.relay_addresses {
+        // The lowest port too, since a low one takes a capability; that it is in use at the moment is no harm.
+        for port in [0, config.relay_ports.min] {
+            match UdpSocket::relay(SocketAddr::new(address.bind, port)) {
+                Ok(_) | Err(SocketError::InUse(_)) => {}
+                Err(error) => return Err(error).context(format!("--relay-address {}", address.bind)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity) -> anyhow::Result<Datapath> {
+    let options = datapath::Options {
+        mode: config.xdp,
+        interfaces: config.interfaces.clone(),
+        max_allocations: capacity.allocations,
+        records: capacity.records,
+        limits: limits(&config.rates),
+        // Who probes a NAT is told more than the program knows.
+        answer_binding: config.discovery.is_none(),
+        listeners: listeners.to_vec(),
+        relay_addresses: config.relay_addresses.clone(),
+    };
+    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && listeners.is_empty() {
+        return Ok(Datapath::none("no client comes by datagrams", &options)?);
+    }
+    let local = listeners.iter().all(|listener| listener.ip().is_loopback());
+    if config.xdp == XdpMode::Auto && config.interfaces.is_empty() && local {
+        // The interface of the default route would see none of its packets.
+        return Ok(Datapath::none("only this host can reach the relay", &options)?);
+    }
+    let datapath = Datapath::start(&options)?;
+    if datapath.handle().is_active() {
+        let megabytes = datapath.map_bytes().div_ceil(1 << 20);
+        let Capacity { allocations, records, .. } = &capacity;
+        tracing::info!("the kernel's maps take {megabytes} MiB, for {allocations} allocations and {records} records");
+        if *records < allocations.saturating_mul(2) {
+            tracing::warn!(
+                "--kernel-records {records} is less than two for each of {allocations} allocations: those that find no \
+                 room are relayed in userspace"
+            );
+        }
+    }
+    Ok(datapath)
+}

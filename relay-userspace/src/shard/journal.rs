@@ -1,0 +1,142 @@
+//! What is told of allocations as they begin and end: a line in the log each, and an event for whoever watches.
+
+use std::fmt;
+
+use hairpin_proto::turn::{AllocationId, EndReason};
+use tokio::sync::broadcast;
+use tracing::Level;
+
+use super::register::Entry;
+use super::state::{State, now};
+use crate::api;
+
+/// What is logged of allocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// How important a line is; none: there are none.
+    pub level: Option<JournalLevel>,
+    /// Of so many allocations, one is logged.
+    pub sample: u32,
+    /// Whether clients' addresses are.
+    pub client_addresses: bool,
+}
+
+/// How important a line about an allocation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalLevel {
+    /// For who looks for something.
+    Debug,
+    /// For everybody.
+    Info,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self { level: Some(JournalLevel::Info), sample: 1, client_addresses: false }
+    }
+}
+
+impl JournalOptions {
+    fn level_of(&self, entry: &Entry) -> Option<JournalLevel> {
+        let level = self.level.filter(|_| entry.serial.is_multiple_of(u64::from(self.sample.max(1))))?;
+        let is_enabled = match level {
+            JournalLevel::Debug => tracing::enabled!(Level::DEBUG),
+            JournalLevel::Info => tracing::enabled!(Level::INFO),
+        };
+        is_enabled.then_some(level)
+    }
+}
+
+/// Where events go.
+pub type Events = broadcast::Sender<api::Event>;
+
+/// One line at a level that is known only now: the macros want a constant.
+macro_rules! line {
+    ($level:expr, $($fields:tt)*) => {
+        match $level {
+            JournalLevel::Debug => tracing::debug!($($fields)*),
+            JournalLevel::Info => tracing::info!($($fields)*),
+        }
+    };
+}
+
+impl State {
+    /// An allocation was made.
+    pub(super) fn began(&mut self, id: AllocationId) {
+        let Some(info) = self.server.describe(id) else { return };
+        let waited = crate::clock::monotonic_nanoseconds().saturating_sub(self.batch_time);
+        self.times.setup.record(waited as f64 / 1e9);
+        let now = now();
+        let entry = self.register.begin(id, info, now.instant, now.unix);
+        if let Some(level) = self.journal.level_of(entry) {
+            let info = &entry.info;
+            line!(
+                level,
+                allocation = %name(self.index, entry.serial),
+                user = &*info.username,
+                transport = info.five_tuple.transport.label(),
+                relayed = %List(&relayed(entry)),
+                client = self.journal.client_addresses.then(|| tracing::field::display(info.five_tuple.client)),
+                "an allocation has begun"
+            );
+        }
+        if self.events.receiver_count() > 0
+            && let Some(allocation) = self.summary(id)
+        {
+            // Nobody may be left to hear of it.
+            let _ = self.events.send(api::Event::Began { allocation });
+        }
+    }
+
+    /// An allocation has ended. What the kernel has counted for it is still there.
+    pub(super) fn ended(&mut self, id: AllocationId, reason: EndReason) {
+        self.ended[reason as usize] += 1;
+        let data = self.totals(id);
+        let Some(entry) = self.register.end(id) else { return };
+        let lived = entry.began.elapsed();
+        self.times.lifetime.record(lived.as_secs_f64());
+        if let Some(level) = self.journal.level_of(&entry) {
+            let info = &entry.info;
+            line!(
+                level,
+                allocation = %name(self.index, entry.serial),
+                user = &*info.username,
+                transport = info.five_tuple.transport.label(),
+                client = self.journal.client_addresses.then(|| tracing::field::display(info.five_tuple.client)),
+                reason = reason.label(),
+                seconds = lived.as_secs(),
+                to_peer_packets = data.to_peer.packets,
+                to_peer_bytes = data.to_peer.bytes,
+                to_client_packets = data.to_client.packets,
+                to_client_bytes = data.to_client.bytes,
+                kernel_packets = data.in_kernel.packets,
+                "an allocation has ended"
+            );
+        }
+        if self.events.receiver_count() > 0 {
+            let allocation = self.describe(&entry, data, None);
+            let _ = self.events.send(api::Event::Ended { allocation, reason: reason.label().to_owned() });
+        }
+    }
+}
+
+/// How an allocation is named to the operator.
+pub(super) fn name(shard: u32, serial: u64) -> String {
+    format!("{shard}-{serial}")
+}
+
+/// The relayed addresses as peers know them.
+pub(super) fn relayed(entry: &Entry) -> Vec<std::net::SocketAddr> {
+    entry.info.relayed.iter().map(|relayed| relayed.public.socket()).collect()
+}
+
+struct List<'l>(&'l [std::net::SocketAddr]);
+
+impl fmt::Display for List<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, address) in self.0.iter().enumerate() {
+            write!(f, "{}{address}", if at > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
