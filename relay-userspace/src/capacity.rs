@@ -73,7 +73,9 @@ impl Capacity {
         Self {
             ports: ports(config),
             allocations: of_all_shards,
-            allocations_per_user: share_of_one_user(allocations),
+            allocations_per_user: config
+                .max_allocations_per_user
+                .map_or_else(|| share_of_one_user(allocations), |most| most as usize),
             records: config.kernel_records.unwrap_or(records_for(of_all_shards)),
             connections: 0,
             warning: None,
@@ -120,13 +122,15 @@ pub fn limits(rates: &Rates) -> Limits {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU64;
+    use std::time::Duration;
 
     use super::*;
     use hairpin_proto::address::Transport;
     use hairpin_proto::turn::Translation;
 
-    use crate::config::{AdminAddr, Authentication, Connections, Listener, Rate};
+    use crate::config::{AdminAddr, AdminSocket, AllocationLog, Authentication, Connections, Listener, Rate};
     use crate::datapath::XdpMode;
+    use crate::log::Format;
 
     const OFF: Rates = Rates {
         allocation_bits: Rate::Off,
@@ -139,6 +143,8 @@ mod tests {
     fn config(addresses: &[&str], relay_ports: PortRange, shards: u32) -> Config {
         let relay_addresses = addresses.iter().map(|address| address.parse().unwrap());
         Config {
+            config_file: None,
+            drain_timeout: Duration::ZERO,
             listeners: vec![Listener {
                 transport: Transport::Udp,
                 address: ([127, 0, 0, 1], 3478).into(),
@@ -162,8 +168,22 @@ mod tests {
             xdp: XdpMode::Off,
             interfaces: Vec::new(),
             admin: AdminAddr::Off,
+            admin_socket: AdminSocket::Off,
+            admin_tokens: Vec::new(),
+            credentials_tokens: Vec::new(),
+            credentials_origins: Vec::new(),
+            credentials_rate: Rate::Off,
+            credentials_ttl: Duration::from_secs(1),
+            log: "off".to_owned(),
+            log_format: Format::Auto,
+            log_allocations: AllocationLog::Off,
+            log_sample: 1,
+            log_client_addresses: false,
+            otlp: None,
+            otlp_sample: 1,
             shards,
             max_allocations: None,
+            max_allocations_per_user: None,
             kernel_records: None,
             rates: OFF,
         }

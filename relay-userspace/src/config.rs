@@ -6,17 +6,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AlternateServer, RelayAddress, Translation};
 use ipnet::IpNet;
 
 use crate::datapath::XdpMode;
+use crate::log::Format;
 use crate::tls::CertificateFiles;
 
-/// A checked configuration.
-#[derive(Debug)]
+/// A checked configuration. It holds secrets: nothing prints it whole.
+#[derive(Clone)]
 pub struct Config {
+    /// The file that it was read from, if there was one.
+    pub config_file: Option<PathBuf>,
+    /// How long clients that have an allocation may go on once the relay is told to end; zero: they may not.
+    pub drain_timeout: Duration,
     /// Where clients reach the server, and how.
     pub listeners: Vec<Listener>,
     /// What the server shows to clients over TLS and DTLS.
@@ -52,12 +58,40 @@ pub struct Config {
     pub xdp: XdpMode,
     /// Whose packets are forwarded in the kernel; none: those of the default routes, and those with an address of ours.
     pub interfaces: Vec<String>,
-    /// Where metrics and health are served.
+    /// Where metrics and health are served, and the rest of the admin interface to who has a token.
     pub admin: AdminAddr,
+    /// Where the admin interface is for this host.
+    pub admin_socket: AdminSocket,
+    /// Bearer tokens that open the whole admin interface.
+    pub admin_tokens: Vec<String>,
+    /// Bearer tokens that may mint credentials only.
+    pub credentials_tokens: Vec<String>,
+    /// Web sites whose pages may mint credentials; `*` for any.
+    pub credentials_origins: Vec<String>,
+    /// How many credentials may be minted.
+    pub credentials_rate: Rate,
+    /// How long a minted credential is valid, at most and unless less is asked for.
+    pub credentials_ttl: Duration,
+    /// What is logged: a filter that [`crate::log`] understands.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: Format,
+    /// Whether and how loudly allocations are logged.
+    pub log_allocations: AllocationLog,
+    /// Of how many allocations one is logged.
+    pub log_sample: u32,
+    /// Whether lines about allocations say the clients' addresses.
+    pub log_client_addresses: bool,
+    /// Where traces of requests are sent.
+    pub otlp: Option<String>,
+    /// Of how many requests one is traced.
+    pub otlp_sample: u32,
     /// Number of shards.
     pub shards: u32,
     /// How many allocations there may be at once; none: as many as have a relay port, up to a default.
     pub max_allocations: Option<u32>,
+    /// How many of them one user may have; none: three quarters.
+    pub max_allocations_per_user: Option<u32>,
     /// How many records the kernel has room for; none: by the number of allocations.
     pub kernel_records: Option<u32>,
     /// How much may be relayed and asked for in a time.
@@ -98,7 +132,7 @@ pub struct Connections {
 }
 
 /// Who may relay.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// What the operator said.
     Given {
@@ -209,6 +243,40 @@ pub enum AdminAddr {
     Off,
     /// Where the admin interface listens.
     At(SocketAddr),
+}
+
+/// The Unix socket of the admin interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminSocket {
+    /// There is none.
+    Off,
+    /// Nobody has said where: one that cannot be had is a notice, no error.
+    Default(PathBuf),
+    /// Where the operator wants it.
+    At(PathBuf),
+}
+
+impl AdminSocket {
+    /// Where the socket is unless the operator says otherwise. Off where the environment names no place for it.
+    pub fn default_place() -> Self {
+        if rustix::process::geteuid().is_root() {
+            return Self::Default(PathBuf::from("/run/hairpin/admin.sock"));
+        }
+        let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+        folder.map_or(Self::Off, |folder| Self::Default(folder.join("hairpin/admin.sock")))
+    }
+}
+
+/// The level of the two lines about an allocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum AllocationLog {
+    /// They are not logged
+    Off,
+    /// With the details
+    Debug,
+    /// With what an operator reads
+    #[default]
+    Info,
 }
 
 #[cfg(test)]

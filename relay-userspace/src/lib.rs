@@ -22,6 +22,7 @@ pub mod datapath;
 pub mod file_limit;
 mod listeners;
 pub mod load;
+pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod random;

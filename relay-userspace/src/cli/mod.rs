@@ -2,8 +2,7 @@
 
 mod credentials;
 mod listeners;
-mod log;
-pub mod serve;
+mod serve;
 mod value;
 
 pub(crate) use value::number;

@@ -4,12 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AlternateServer, Encryption, RelayAddress};
 use ipnet::IpNet;
 
 use crate::config::{AdminAddr, Listener, PortRange, Rate, User};
+use crate::log;
 
 /// The longest realm, in bytes. RFC 8489 section 14.9 can carry 763, but the realm is in each challenge (401), which
 /// anybody gets for a small request with a source address of somebody else.
@@ -19,6 +22,16 @@ const MAX_REALM: usize = 127;
 const BIT_RATES: RangeInclusive<u64> = 1_000..=1_000_000_000_000;
 /// The same in datagrams.
 const PACKET_RATES: RangeInclusive<u64> = 1..=1_000_000_000;
+
+/// The longest time that makes sense; more could not be added to what a clock says.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
+
+/// What can be turned off by `off`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum OrOff<T> {
+    Off,
+    On(T),
+}
 
 /// `--relay-address IP[=PUBLIC-IP]`.
 pub(super) fn relay_address(text: &str) -> Result<RelayAddress, String> {
@@ -151,6 +164,69 @@ pub(super) fn secret(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
+/// `--admin-token TOKEN`, `--credentials-token TOKEN`: what a header of HTTP can carry.
+pub(super) fn token(text: &str) -> Result<String, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("letters, digits and signs of ASCII without blanks are allowed".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// `--admin-socket PATH|off`.
+#[expect(clippy::unnecessary_wraps, reason = "clap asks for a Result")]
+pub(super) fn admin_socket(text: &str) -> Result<OrOff<PathBuf>, String> {
+    Ok(if text == "off" { OrOff::Off } else { OrOff::On(PathBuf::from(text)) })
+}
+
+/// `--credentials-origin ORIGIN|*`: what a browser says in the header `Origin` (RFC 6454 section 7).
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_host = |rest: &str| {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() && !byte.is_ascii_uppercase() || b".-:[]".contains(&byte);
+        !rest.is_empty() && rest.bytes().all(fits)
+    };
+    if text != "*" && !rest.is_some_and(is_host) {
+        return Err("https://HOST, with :PORT if it is another than usual, is needed, or `*`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// `--otlp URL|off`.
+pub(super) fn otlp_endpoint(text: &str) -> Result<OrOff<String>, String> {
+    if text == "off" {
+        return Ok(OrOff::Off);
+    }
+    let has_host =
+        |uri: axum::http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+    if text.parse().is_ok_and(has_host) {
+        return Ok(OrOff::On(text.to_owned()));
+    }
+    Err("a URL is needed, such as http://127.0.0.1:4318, or `off`".to_owned())
+}
+
+/// `--log FILTER`.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    log::check(text).map(|()| text.to_owned())
+}
+
+/// `--drain-timeout DURATION`.
+pub(super) fn drain_timeout(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::ZERO)
+}
+
+/// `--credentials-ttl DURATION`, `--ttl DURATION`.
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_secs(1))
+}
+
+fn duration(text: &str, least: Duration) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if (least..=MAX_DURATION).contains(&duration) => Ok(duration),
+        Ok(_) => Err(format!("{}s to 365d are allowed", least.as_secs())),
+        Err(error) => Err(format!("{error}; write it like 30m, 1h or 7d")),
+    }
+}
+
 /// `--allow-peer CIDR`, `--deny-peer CIDR`; an address alone is a network of one host.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let single = |text: &str| text.parse::<IpAddr>().ok().map(IpNet::from);
@@ -172,6 +248,11 @@ pub(super) fn bit_rate(text: &str) -> Result<Rate, String> {
 pub(super) fn packet_rate(text: &str) -> Result<Rate, String> {
     let allowed = "1 to 1G datagrams a second are allowed, such as 200 or 50k, and `off`";
     rate(text, PACKET_RATES).ok_or_else(|| allowed.to_owned())
+}
+
+/// `--credentials-rate N|off`.
+pub(super) fn mintings(text: &str) -> Result<Rate, String> {
+    rate(text, PACKET_RATES).ok_or_else(|| "1 to 1G a second are allowed, such as 20 or 1k, and `off`".to_owned())
 }
 
 fn rate(text: &str, allowed: RangeInclusive<u64>) -> Option<Rate> {
@@ -339,6 +420,35 @@ mod tests {
             assert!(bit_rate(bad).is_err(), "{bad}");
         }
         assert!(packet_rate("1001M").is_err());
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!((ttl("7d"), drain_timeout("0s")), (Ok(Duration::from_secs(7 * 86_400)), Ok(Duration::ZERO)));
+        for bad in ["", "1", "0s", "500ms", "-1h", "1 fortnight", "366d", "10000000000y"] {
+            assert!(ttl(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_origins_and_endpoints() {
+        assert_eq!(token("a-Z_0.~+/="), Ok("a-Z_0.~+/=".to_owned()));
+        for bad in ["", "a b", "\u{fc}", "a\n"] {
+            assert!(token(bad).is_err(), "{bad}");
+        }
+        for good in ["*", "https://app.example.org", "http://localhost:8080", "https://[2001:db8::1]"] {
+            assert_eq!(origin(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "app.example.org", "https://", "https://a/", "https://a/b", "ftp://a", "https://A", "**"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+        assert_eq!(otlp_endpoint("off"), Ok(OrOff::Off));
+        for good in ["http://127.0.0.1:4318", "http://collector/v1/traces"] {
+            assert_eq!(otlp_endpoint(good), Ok(OrOff::On(good.to_owned())));
+        }
+        for bad in ["", "127.0.0.1:4318", "https://collector", "http://", "/v1/traces"] {
+            assert!(otlp_endpoint(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -136,7 +136,8 @@ impl Server {
     fn hairpin(binary: &Path, certificate: &Certificate) -> Result<Self> {
         let (address, secure) = (free_address()?, free_address()?);
         let mut command = Command::new(binary);
-        command.args(["serve", "--xdp", "off", "--admin", "off", "--user", "u:p", "--allow-peer", "127.0.0.0/8"]);
+        command.args(["serve", "--xdp", "off", "--admin", "off", "--admin-socket", "off"]);
+        command.args(["--user", "u:p", "--allow-peer", "127.0.0.0/8"]);
         for (transport, address) in [("udp", address), ("tcp", address), ("tls", secure)] {
             command.args(["--listen", &format!("{transport}:{address}")]);
         }
