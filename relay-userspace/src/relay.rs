@@ -138,7 +138,11 @@ impl Relay {
                 datapath: datapath.handle(),
                 interfaces: datapath.interfaces().clone(),
                 reservations,
-                port_capacity: capacity.ports,
+                ports: config
+                    .relay_addresses
+                    .iter()
+                    .map(|address| (address.bind, config.relay_ports.count()))
+                    .collect(),
                 allocation_capacity: capacity.allocations,
             };
             tokio::spawn(admin::serve(listener, sources));

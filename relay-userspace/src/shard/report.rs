@@ -1,10 +1,14 @@
 //! What a shard has counted. Kept by its thread alone and copied when somebody asks: no packet touches a shared counter.
 
+use std::net::IpAddr;
+
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::Verdict;
+use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{Discard, MessageCounts};
 
 use super::connections::ConnectionCounts;
+use super::histogram::{HANDSHAKE_SECONDS, Histogram, LIFETIME_SECONDS, SETUP_SECONDS};
 use super::socket::Socket;
 
 /// What limits of rate refuse.
@@ -68,6 +72,27 @@ impl Counters {
     }
 }
 
+/// How long things took.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// From the arrival of an Allocate request to its success.
+    pub setup: Histogram,
+    /// The life of an allocation that has ended.
+    pub lifetime: Histogram,
+    /// A handshake that succeeded, by transport: TLS and DTLS have one.
+    pub handshakes: [Histogram; Transport::ALL.len()],
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            setup: Histogram::new(SETUP_SECONDS),
+            lifetime: Histogram::new(LIFETIME_SECONDS),
+            handshakes: Transport::ALL.map(|_| Histogram::new(HANDSHAKE_SECONDS)),
+        }
+    }
+}
+
 /// What a shard has counted, and what it holds.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -75,8 +100,18 @@ pub struct Report {
     pub counters: Counters,
     /// Live allocations.
     pub allocations: usize,
+    /// The same, by what their clients speak.
+    pub allocations_by_transport: [usize; Transport::ALL.len()],
+    /// Allocations that were made.
+    pub allocated: u64,
+    /// How long things took.
+    pub times: Times,
+    /// Handshakes that failed, by transport.
+    pub handshake_failures: [u64; Transport::ALL.len()],
     /// Open sockets of relayed addresses.
     pub relays: usize,
+    /// The same, by this host's address.
+    pub ports_in_use: Vec<(IpAddr, usize)>,
     /// Whether new clients are sent elsewhere.
     pub is_draining: bool,
     /// Connections of clients.

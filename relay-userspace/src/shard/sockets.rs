@@ -1,5 +1,6 @@
 //! The sockets of one shard, and waiting for all of them at once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
@@ -62,7 +63,8 @@ pub(super) struct Sockets {
     listeners: Vec<DatagramListener>,
     acceptors: Vec<Acceptor>,
     relays: Vec<RelaySocket>,
-    open: usize,
+    /// How many are open, by address; an address that has had one stays.
+    open: BTreeMap<IpAddr, usize>,
     listening: Listening,
     reservations: Reservations,
     datapath: datapath::Handle,
@@ -119,7 +121,16 @@ impl Sockets {
         for (at, acceptor) in (0..).zip(&acceptors) {
             epoll::add(&poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
         }
-        Ok(Self { poll, listeners, acceptors, relays: Vec::new(), open: 0, listening, reservations, datapath })
+        Ok(Self {
+            poll,
+            listeners,
+            acceptors,
+            relays: Vec::new(),
+            open: BTreeMap::new(),
+            listening,
+            reservations,
+            datapath,
+        })
     }
 
     /// The descriptor that becomes readable when any socket is.
@@ -288,7 +299,7 @@ impl Sockets {
         if let Some(listener) = self.relay_listener(Socket::Relay(relay, self.relays[at].generation)) {
             self.listening.add(listener.local());
         }
-        self.open += 1;
+        *self.open.entry(local.ip()).or_default() += 1;
         self.datapath.claim_port(local.port(), PortRole::Relayed);
         Ok(local)
     }
@@ -296,7 +307,7 @@ impl Sockets {
     /// Closes the socket of a relayed address.
     pub(super) fn close(&mut self, RelayId(id): RelayId) {
         if let Some(socket) = self.relays.get_mut(id as usize).and_then(|place| place.socket.take()) {
-            self.open -= 1;
+            *self.open.entry(socket.local().ip()).or_default() -= 1;
             if let Bound::Tcp(listener) = &socket {
                 self.listening.remove(listener.local());
             }
@@ -311,7 +322,12 @@ impl Sockets {
 
     /// How many relay sockets are open.
     pub(super) fn open(&self) -> usize {
-        self.open
+        self.open.values().sum()
+    }
+
+    /// How many relay sockets are open at each address.
+    pub(super) fn open_by_address(&self) -> Vec<(IpAddr, usize)> {
+        self.open.iter().map(|(address, open)| (*address, *open)).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use super::connection::{End, StreamBuffer};
 use super::connections::Connections;
 use super::pairs::Pairs;
 use super::peers::Peers;
-use super::report::{Counters, Report};
+use super::report::{Counters, Report, Times};
 use super::socket::Socket;
 use super::sockets::Sockets;
 use super::visitors::{Mailbox, Visitors};
@@ -306,7 +306,12 @@ impl State {
         Report {
             counters: self.counters,
             allocations: self.server.allocations(),
+            allocations_by_transport: self.server.allocations_by_transport(),
+            allocated: 0,
+            times: Times::default(),
+            handshake_failures: Default::default(),
             relays: self.sockets.open(),
+            ports_in_use: self.sockets.open_by_address(),
             is_draining: self.server.is_draining(),
             connections,
             peers: self.peers.len() + self.pairs.len(),
