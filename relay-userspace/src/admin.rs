@@ -1,6 +1,6 @@
 //! The admin listener: metrics and health over HTTP.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +13,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock::unix_seconds;
 use crate::datapath;
-use crate::metrics::{Exporter, Snapshot};
+use crate::metrics::{Configuration, Exporter, Ports, Process, Snapshot};
 use crate::shard::{Report, Reservations, ShardQuery};
 
 /// How long a shard may take to answer before it counts as stuck.
@@ -30,8 +31,8 @@ pub struct Sources {
     pub interfaces: datapath::Interfaces,
     /// The reserved sockets.
     pub reservations: Reservations,
-    /// How many relay ports there are.
-    pub port_capacity: usize,
+    /// The relay addresses, with the ports of each.
+    pub ports: Vec<(IpAddr, usize)>,
     /// How many allocations there may be at once.
     pub allocation_capacity: u32,
 }
@@ -39,6 +40,8 @@ pub struct Sources {
 struct Admin {
     sources: Sources,
     exporter: Exporter,
+    /// When the relay began.
+    started: u64,
     /// The last report of each shard: a sum without one that is stuck would look like a restart to Prometheus.
     last: Mutex<Vec<Option<Report>>>,
 }
@@ -59,7 +62,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
 /// Serves `/metrics`, `/healthz` and `/readyz` until the task is dropped.
 pub async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<()> {
     let last = Mutex::new(vec![None; sources.shards.len()]);
-    let admin = Arc::new(Admin { sources, exporter: Exporter::new(), last });
+    let admin = Arc::new(Admin { sources, exporter: Exporter::default(), started: unix_seconds(), last });
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -70,20 +73,42 @@ pub async fn serve(listener: TcpListener, sources: Sources) -> std::io::Result<(
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let reports = admin.reports().await;
+    let lag = reports.iter().map(|report| report.as_ref().map_or(PATIENCE, |(_, took)| *took)).collect();
+    let reports: Vec<_> = reports.into_iter().map(|report| report.map(|(report, _)| report)).collect();
     let shards_up = reports.iter().flatten().count();
     let sources = &admin.sources;
+    let shards = admin.with_last(reports);
+    let ports = ports(sources, &shards);
     let snapshot = Snapshot {
-        shards: admin.with_last(reports),
+        shards,
         shards_all: sources.shards.len(),
         shards_up,
+        lag,
         kernel: sources.datapath.counters(),
         interfaces: sources.interfaces.status(),
-        reserved: sources.reservations.len(),
-        port_capacity: sources.port_capacity,
+        ports,
         allocation_capacity: sources.allocation_capacity,
+        started: admin.started,
+        configuration: Configuration { read: admin.started, ..Configuration::default() },
+        process: Process::now(),
+        ..Snapshot::default()
     };
     let text = admin.exporter.render(&snapshot);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The ports of each relay address: those of allocations, and those that are reserved.
+fn ports(sources: &Sources, shards: &[Report]) -> Vec<Ports> {
+    let reserved = sources.reservations.addresses();
+    let in_use = |address: IpAddr| {
+        let bound = shards.iter().flat_map(|shard| &shard.ports_in_use).filter(|(at, _)| *at == address);
+        let reserved = reserved.iter().filter(|at| at.ip() == address).count();
+        bound.map(|(_, ports)| ports).sum::<usize>() + reserved
+    };
+    let ports = sources.ports.iter();
+    ports
+        .map(|(address, capacity)| Ports { address: *address, in_use: in_use(*address), capacity: *capacity })
+        .collect()
 }
 
 /// Ready means that every shard answers, and takes new clients.
@@ -92,7 +117,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let silent = reports.iter().filter(|report| report.is_none()).count();
     let text = if silent > 0 {
         format!("{silent} of {} shards do not answer\n", admin.sources.shards.len())
-    } else if reports.iter().flatten().any(|report| report.is_draining) {
+    } else if reports.iter().flatten().any(|(report, _)| report.is_draining) {
         "draining: no new clients\n".to_owned()
     } else {
         return "ready\n".into_response();
@@ -101,11 +126,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 impl Admin {
-    /// A report of every shard that answers in time, by its place.
-    async fn reports(&self) -> Vec<Option<Report>> {
+    /// A report of every shard that answers in time, by its place, and how long that took.
+    async fn reports(&self) -> Vec<Option<(Report, Duration)>> {
+        let asked = Instant::now();
         let questions = self.sources.shards.iter().map(|shard| {
             let shard = shard.clone();
-            async move { shard.report().await }
+            async move { shard.report().await.map(|report| (report, asked.elapsed())) }
         });
         answers(questions, PATIENCE).await
     }

@@ -401,7 +401,7 @@ impl Associations {
 
     /// Adds how long handshakes took.
     pub(super) fn add_times(&self, times: &mut Times) {
-        times.dtls_handshake = self.handshakes.clone();
+        times.handshakes[Transport::Dtls as usize] = self.handshakes.clone();
     }
 
     /// Adds what was counted to what was counted of connections.

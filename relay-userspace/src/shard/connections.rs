@@ -358,7 +358,7 @@ impl Connections {
 
     /// Adds how long handshakes took.
     pub(super) fn add_times(&self, times: &mut Times) {
-        times.tls_handshake = self.handshakes.clone();
+        times.handshakes[Transport::Tls as usize] = self.handshakes.clone();
     }
 
     /// What was counted.

@@ -40,7 +40,7 @@ use std::io;
 use std::thread::{self, JoinHandle};
 
 use hairpin_dtls::ServerContext;
-use hairpin_proto::address::FiveTuple;
+use hairpin_proto::address::{FiveTuple, Transport};
 use hairpin_proto::turn::{EndReason, Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -181,6 +181,7 @@ impl ShardHandle {
             journal,
             events,
             times: Times::default(),
+            handshake_failures: [0; Transport::ALL.len()],
             ended: [0; EndReason::COUNT],
             proxies,
             translation,

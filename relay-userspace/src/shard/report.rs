@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::Verdict;
+use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{Cause, Discard, EndReason, MessageCounts};
 
 use super::connections::ConnectionCounts;
-use super::histogram::Histogram;
+use super::histogram::{HANDSHAKE_SECONDS, Histogram, LIFETIME_SECONDS, SETUP_SECONDS};
 use super::socket::Socket;
 
 /// What limits of rate refuse.
@@ -71,6 +72,32 @@ impl Counters {
     }
 }
 
+/// How long things took.
+#[derive(Clone, Debug)]
+pub struct Times {
+    /// From the arrival of an Allocate request to its success.
+    pub setup: Histogram,
+    /// The life of an allocation that has ended.
+    pub lifetime: Histogram,
+    /// A handshake that succeeded, by transport: TLS and DTLS have one.
+    pub handshakes: [Histogram; Transport::ALL.len()],
+}
+
+/// Handshakes that took no time so far.
+pub(super) fn handshakes() -> Histogram {
+    Histogram::new(HANDSHAKE_SECONDS)
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            setup: Histogram::new(SETUP_SECONDS),
+            lifetime: Histogram::new(LIFETIME_SECONDS),
+            handshakes: Transport::ALL.map(|_| handshakes()),
+        }
+    }
+}
+
 /// What a shard has counted, and what it holds.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -78,8 +105,18 @@ pub struct Report {
     pub counters: Counters,
     /// Live allocations.
     pub allocations: usize,
+    /// The same, by what their clients speak.
+    pub allocations_by_transport: [usize; Transport::ALL.len()],
+    /// Allocations that were made.
+    pub allocated: u64,
+    /// How long things took.
+    pub times: Times,
+    /// Handshakes that failed, by transport.
+    pub handshake_failures: [u64; Transport::ALL.len()],
     /// Open sockets of relayed addresses.
     pub relays: usize,
+    /// The same, by this host's address.
+    pub ports_in_use: Vec<(IpAddr, usize)>,
     /// Whether new clients are sent elsewhere.
     pub is_draining: bool,
     /// Connections of clients.
@@ -90,45 +127,6 @@ pub struct Report {
     pub messages: MessageCounts,
     /// Requests that were refused, by cause.
     pub refusals: [u64; Cause::COUNT],
-    /// Allocations that have begun.
-    pub begun: u64,
     /// Allocations that have ended, by reason.
     pub ended: [u64; EndReason::COUNT],
-    /// How long things took.
-    pub times: Times,
-    /// Open sockets of relayed addresses, by this host's address.
-    pub ports: Vec<(IpAddr, usize)>,
-}
-
-/// How long things took, in seconds.
-#[derive(Clone, Debug)]
-pub struct Times {
-    /// From an Allocate request's arrival to its success response.
-    pub setup: Histogram,
-    /// From an allocation's beginning to its end.
-    pub lifetime: Histogram,
-    /// Handshakes of TLS that were finished.
-    pub tls_handshake: Histogram,
-    /// The same of DTLS.
-    pub dtls_handshake: Histogram,
-}
-
-const SETUP: &[f64] = &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
-const LIFETIME: &[f64] = &[1.0, 10.0, 60.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
-const HANDSHAKE: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-impl Default for Times {
-    fn default() -> Self {
-        Self {
-            setup: Histogram::new(SETUP),
-            lifetime: Histogram::new(LIFETIME),
-            tls_handshake: handshakes(),
-            dtls_handshake: handshakes(),
-        }
-    }
-}
-
-/// Handshakes that took no time so far.
-pub(super) fn handshakes() -> Histogram {
-    Histogram::new(HANDSHAKE)
 }

@@ -3,6 +3,7 @@
 //! The token may come back on another five-tuple, and so to another shard: the sockets are shared by all of them. Locked
 //! once for an Allocate request that reserves or redeems, never for a packet.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hairpin_proto::stun::attribute::ReservationToken;
@@ -26,6 +27,11 @@ impl Reservations {
     /// How many sockets are kept.
     pub fn len(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Where each of them is bound.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.lock().values().map(UdpSocket::local).collect()
     }
 
     /// Whether none is kept.

@@ -1,5 +1,6 @@
 //! The sockets of one shard, and waiting for all of them at once.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
@@ -72,7 +73,8 @@ pub(super) struct Sockets {
     listeners: Vec<Option<DatagramListener>>,
     acceptors: Vec<Option<Acceptor>>,
     relays: Vec<RelaySocket>,
-    open: usize,
+    /// How many are open, by address; an address that has had one stays.
+    open: BTreeMap<IpAddr, usize>,
     listening: Listening,
     reservations: Reservations,
     datapath: datapath::Handle,
@@ -121,7 +123,7 @@ impl Sockets {
     ) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (listeners, acceptors, relays) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { poll, listeners, acceptors, relays, open: 0, listening, reservations, datapath })
+        Ok(Self { poll, listeners, acceptors, relays, open: BTreeMap::new(), listening, reservations, datapath })
     }
 
     /// Watches listeners.
@@ -342,7 +344,7 @@ impl Sockets {
         if let Some(listener) = self.relay_listener(Socket::Relay(relay, self.relays[at].generation)) {
             self.listening.add(listener.local());
         }
-        self.open += 1;
+        *self.open.entry(local.ip()).or_default() += 1;
         self.datapath.claim_port(local.port(), PortRole::Relayed);
         Ok(local)
     }
@@ -350,7 +352,7 @@ impl Sockets {
     /// Closes the socket of a relayed address.
     pub(super) fn close(&mut self, RelayId(id): RelayId) {
         if let Some(socket) = self.relays.get_mut(id as usize).and_then(|place| place.socket.take()) {
-            self.open -= 1;
+            *self.open.entry(socket.local().ip()).or_default() -= 1;
             if let Bound::Tcp(listener) = &socket {
                 self.listening.remove(listener.local());
             }
@@ -365,19 +367,12 @@ impl Sockets {
 
     /// How many relay sockets are open.
     pub(super) fn open(&self) -> usize {
-        self.open
+        self.open.values().sum()
     }
 
-    /// How many of them each address has.
+    /// How many relay sockets are open at each address.
     pub(super) fn open_by_address(&self) -> Vec<(IpAddr, usize)> {
-        let mut counts: Vec<(IpAddr, usize)> = Vec::new();
-        for ip in self.relays.iter().filter_map(|place| place.socket.as_ref()).map(|socket| socket.local().ip()) {
-            match counts.iter_mut().find(|(known, _)| *known == ip) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((ip, 1)),
-            }
-        }
-        counts
+        self.open.iter().map(|(address, open)| (*address, *open)).collect()
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) events: Events,
     /// How long things took.
     pub(super) times: Times,
+    /// Handshakes that have failed, by transport.
+    pub(super) handshake_failures: [u64; Transport::ALL.len()],
     /// How many allocations have ended, by reason.
     pub(super) ended: [u64; EndReason::COUNT],
     /// Load balancers, whose connections say first for whom they are.
@@ -317,16 +319,18 @@ impl State {
         Report {
             counters: self.counters,
             allocations: self.server.allocations(),
+            allocations_by_transport: self.server.allocations_by_transport(),
+            allocated: self.register.begun(),
+            times,
+            handshake_failures: self.handshake_failures,
             relays: self.sockets.open(),
+            ports_in_use: self.sockets.open_by_address(),
             is_draining: self.server.is_draining(),
             connections,
             peers: self.peers.len() + self.pairs.len(),
             messages: self.server.message_counts().clone(),
             refusals: *self.server.refusals(),
-            begun: self.register.begun(),
             ended: self.ended,
-            times,
-            ports: self.sockets.open_by_address(),
         }
     }
 }

@@ -239,6 +239,7 @@ impl State {
         detail: Option<&'static str>,
     ) {
         let Some(explanation) = end.explanation() else { return };
+        self.handshake_failures[five_tuple.transport as usize] += u64::from(is_handshaking);
         self.failures.add(Failure {
             client: five_tuple.client.socket(),
             transport: five_tuple.transport,

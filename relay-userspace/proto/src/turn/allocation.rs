@@ -13,7 +13,7 @@ use super::flow::Installed;
 use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
 use super::slab::Slab;
-use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr};
+use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr, Transport};
 
 /// A channel number in the range that is accepted (see [`CHANNEL_MAX`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -230,15 +230,27 @@ pub(super) struct Allocations {
     by_client: HashMap<FiveTuple, AllocationId>,
     by_id: Slab<Allocation>,
     relays: Slab<RelayOwner>,
+    /// How many there are, by the transport of their clients.
+    by_transport: [usize; Transport::ALL.len()],
 }
 
 impl Allocations {
     pub(super) fn new() -> Self {
-        Self { by_client: HashMap::new(), by_id: Slab::new(), relays: Slab::new() }
+        Self { by_client: HashMap::new(), by_id: Slab::new(), relays: Slab::new(), by_transport: Default::default() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    pub(super) fn by_transport(&self) -> [usize; Transport::ALL.len()] {
+        self.by_transport
+    }
+
+    /// A client has gone on to another transport, perhaps.
+    pub(super) fn count_move(&mut self, from: Transport, to: Transport) {
+        self.by_transport[from as usize] -= 1;
+        self.by_transport[to as usize] += 1;
     }
 
     pub(super) fn ids(&self) -> Vec<AllocationId> {
@@ -249,11 +261,13 @@ impl Allocations {
         let five_tuple = allocation.five_tuple;
         let id = AllocationId(self.by_id.insert(allocation));
         self.by_client.insert(five_tuple, id);
+        self.by_transport[five_tuple.transport as usize] += 1;
         id
     }
 
     pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
         let Some(allocation) = self.by_id.remove(id) else { return };
+        self.by_transport[allocation.five_tuple.transport as usize] -= 1;
         self.remove_client(&allocation.five_tuple, AllocationId(id));
         if let Presence::Moving(to) = allocation.presence {
             self.remove_client(&to, AllocationId(id));

@@ -272,6 +272,11 @@ impl Server {
         self.allocations.len()
     }
 
+    /// The same, by what their clients speak.
+    pub fn allocations_by_transport(&self) -> [usize; Transport::ALL.len()] {
+        self.allocations.by_transport()
+    }
+
     /// Requests and responses so far.
     pub fn message_counts(&self) -> &MessageCounts {
         &self.counts

@@ -1,0 +1,233 @@
+//! Which number of a snapshot is which sample.
+
+use std::collections::BTreeMap;
+
+use hairpin_common::maps::Count;
+use hairpin_common::verdict::{Action, Verdict};
+use hairpin_proto::address::Transport;
+use hairpin_proto::turn::Discard;
+
+use super::exposition::Page;
+use super::family::Family;
+use super::snapshot::{Configuration, Credentials, Snapshot};
+use crate::shard::{ConnectionCounts, End, Histogram, LIMITS, Report};
+
+/// How Binding requests that the program has answered are told.
+const BINDING: &str = "binding";
+const SUCCESS: u16 = 200;
+/// Transports whose clients have connections, or associations.
+const CONNECTED: [Transport; 3] = [Transport::Tcp, Transport::Tls, Transport::Dtls];
+/// Transports that begin with a handshake.
+const ENCRYPTED: [Transport; 2] = [Transport::Tls, Transport::Dtls];
+
+/// Puts everything on a page but where XDP is attached, which takes memory of earlier scrapes.
+pub(super) fn record(page: &mut Page, snapshot: &Snapshot) {
+    health(page, snapshot);
+    allocations(page, snapshot);
+    requests(page, snapshot);
+    traffic(page, snapshot);
+    kernel(page, snapshot);
+    connections(page, &snapshot.shards);
+    process(page, snapshot);
+}
+
+fn health(page: &mut Page, snapshot: &Snapshot) {
+    page.put(Family::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1);
+    page.put(Family::StartTime, &[], snapshot.started);
+    let Configuration { read, has_failed, reloads, failures } = snapshot.configuration;
+    page.put(Family::LastReloadSuccessful, &[], u8::from(!has_failed));
+    page.put(Family::LastReloadSuccess, &[], read);
+    page.put(Family::Reloads, &["success"], reloads);
+    page.put(Family::Reloads, &["failure"], failures);
+    page.put(Family::Shards, &[], snapshot.shards_all);
+    page.put(Family::ShardsUp, &[], snapshot.shards_up);
+    for (shard, lag) in snapshot.lag.iter().enumerate() {
+        page.put(Family::ShardLag, &[&shard.to_string()], lag.as_secs_f64());
+    }
+    let is_draining = snapshot.shards.iter().any(|shard| shard.is_draining);
+    page.put(Family::Draining, &[], u8::from(is_draining));
+    page.put(Family::DrainDeadline, &[], snapshot.drain_deadline.unwrap_or(0));
+    for certificate in &snapshot.certificates {
+        page.put(Family::CertificateExpiry, &[&certificate.file], certificate.expires);
+    }
+    page.put(Family::LogLinesDropped, &[], snapshot.log_lines_dropped);
+}
+
+fn allocations(page: &mut Page, snapshot: &Snapshot) {
+    let shards = &snapshot.shards;
+    for transport in Transport::ALL {
+        let live: usize = shards.iter().map(|shard| shard.allocations_by_transport[transport as usize]).sum();
+        page.put(Family::Allocations, &[transport.label()], live);
+    }
+    page.put(Family::AllocationsCapacity, &[], snapshot.allocation_capacity);
+    page.put(Family::AllocationsBegun, &[], total(shards, |shard| shard.allocated));
+    for (reason, ended) in &snapshot.ended {
+        page.put(Family::AllocationsEnded, &[reason], ended);
+    }
+    histogram(page, Family::AllocationSetup, &[], shards, |shard| &shard.times.setup);
+    histogram(page, Family::AllocationLifetime, &[], shards, |shard| &shard.times.lifetime);
+    for ports in &snapshot.ports {
+        let address = ports.address.to_string();
+        page.put(Family::RelayPortsInUse, &[&address], ports.in_use);
+        page.put(Family::RelayPortsCapacity, &[&address], ports.capacity);
+    }
+}
+
+fn requests(page: &mut Page, snapshot: &Snapshot) {
+    for (cause, refused) in &snapshot.refusals {
+        page.put(Family::Refusals, &[cause], refused);
+    }
+    for (method, requests) in sum(snapshot.shards.iter().flat_map(|shard| shard.messages.requests())) {
+        requested(page, "userspace", method, requests);
+    }
+    for ((method, code), responses) in sum(snapshot.shards.iter().flat_map(|shard| shard.messages.responses())) {
+        responded(page, "userspace", method, code, responses);
+    }
+    let answered = snapshot.kernel.verdicts[Verdict::Binding as usize].packets;
+    requested(page, "kernel", BINDING, answered);
+    responded(page, "kernel", BINDING, SUCCESS, answered);
+    let Credentials { minted, refused } = &snapshot.credentials;
+    page.put(Family::CredentialsMinted, &[], minted);
+    for (reason, refused) in refused {
+        page.put(Family::CredentialsRefused, &[reason], refused);
+    }
+}
+
+fn traffic(page: &mut Page, snapshot: &Snapshot) {
+    let shards = &snapshot.shards;
+    let userspace = |count: fn(&Report) -> Count| shards.iter().map(count).fold(Count::default(), add);
+    relayed(page, "userspace", "to_peer", userspace(|shard| shard.counters.to_peer));
+    relayed(page, "userspace", "to_client", userspace(|shard| shard.counters.to_client));
+    for reason in Discard::ALL {
+        dropped(page, "userspace", reason.label(), total(shards, |shard| shard.counters.discarded[*reason as usize]));
+    }
+    for limit in LIMITS {
+        dropped(page, "userspace", limit.label(), total(shards, |shard| shard.counters.refused[limit as usize]));
+    }
+    dropped(page, "userspace", "hop_limit", total(shards, |shard| shard.counters.hop_limit));
+    dropped(page, "userspace", "send_failed", total(shards, |shard| shard.counters.send_failed));
+    dropped(page, "userspace", "queue_full", total(shards, |shard| shard.connections.queue_full));
+    for (direction, bytes) in [
+        ("to_peer", total(shards, |shard| shard.counters.stream_bytes_to_peer)),
+        ("to_client", total(shards, |shard| shard.counters.stream_bytes_to_client)),
+    ] {
+        page.put(Family::TcpRelayedBytes, &[direction], bytes);
+    }
+}
+
+fn kernel(page: &mut Page, snapshot: &Snapshot) {
+    let kernel = &snapshot.kernel;
+    let between_relays = kernel.verdicts[Verdict::RelayToRelay as usize];
+    for verdict in Verdict::ALL {
+        let count = kernel.verdicts[*verdict as usize];
+        match verdict.action() {
+            // It is a response, and counted with them.
+            Action::Transmit if *verdict == Verdict::Binding => {}
+            Action::Transmit if *verdict == Verdict::RelayToRelay => {
+                page.put(Family::RelayToRelay, &[], count.packets);
+            }
+            // What goes from client to client goes to a peer, and to a client.
+            Action::Transmit => relayed(page, "kernel", verdict.label(), add(count, between_relays)),
+            Action::Drop => dropped(page, "kernel", verdict.label(), count.packets),
+            Action::Pass => page.put(Family::XdpPassed, &[verdict.label()], count.packets),
+        }
+    }
+    page.put(Family::Flows, &[], kernel.flows);
+    page.put(Family::FlowInsertFailures, &[], kernel.insert_failures);
+    page.put(Family::KernelRecords, &[], kernel.records.used);
+    page.put(Family::KernelRecordsCapacity, &[], kernel.records.capacity);
+    page.put(Family::KernelNextHops, &[], kernel.next_hops.used);
+    page.put(Family::KernelNextHopsCapacity, &[], kernel.next_hops.capacity);
+}
+
+fn connections(page: &mut Page, shards: &[Report]) {
+    let of_all = |count: fn(&ConnectionCounts) -> u64| total(shards, |shard| count(&shard.connections));
+    for transport in CONNECTED {
+        let (at, labels) = (transport as usize, [transport.label()]);
+        page.put(Family::Connections, &labels, total(shards, |shard| shard.connections.open[at]));
+        page.put(Family::ConnectionsBegun, &labels, total(shards, |shard| shard.connections.begun[at]));
+    }
+    page.put(Family::ConnectionsBegun, &["unknown"], of_all(|counts| counts.unknown));
+    page.put(Family::NewConnections, &[], of_all(|counts| counts.new));
+    for end in End::ALL {
+        let ended = total(shards, |shard| shard.connections.ended[end as usize]);
+        page.put(Family::ConnectionsEnded, &[end.label()], ended);
+    }
+    page.put(Family::PeerConnections, &[], shards.iter().map(|shard| shard.peers).sum::<usize>());
+    for transport in ENCRYPTED {
+        let (at, labels) = (transport as usize, [transport.label()]);
+        histogram(page, Family::HandshakeSeconds, &labels, shards, |shard| &shard.times.handshakes[at]);
+        page.put(Family::HandshakeFailures, &labels, total(shards, |shard| shard.handshake_failures[at]));
+    }
+}
+
+fn process(page: &mut Page, snapshot: &Snapshot) {
+    let process = &snapshot.process;
+    if let Some(seconds) = process.cpu_seconds {
+        page.put(Family::ProcessCpu, &[], seconds);
+    }
+    if let Some(seconds) = process.started {
+        page.put(Family::ProcessStart, &[], seconds);
+    }
+    for (family, value) in [
+        (Family::ProcessResident, process.resident_bytes),
+        (Family::ProcessVirtual, process.virtual_bytes),
+        (Family::ProcessOpenFiles, process.open_files),
+        (Family::ProcessMaxFiles, process.max_files),
+    ] {
+        if let Some(value) = value {
+            page.put(family, &[], value);
+        }
+    }
+}
+
+fn requested(page: &mut Page, path: &str, method: &str, requests: u64) {
+    page.put(Family::StunRequests, &[path, method], requests);
+}
+
+fn responded(page: &mut Page, path: &str, method: &str, code: u16, responses: u64) {
+    page.put(Family::StunResponses, &[path, method, &code.to_string()], responses);
+}
+
+fn relayed(page: &mut Page, path: &str, direction: &str, count: Count) {
+    page.put(Family::RelayedPackets, &[path, direction], count.packets);
+    page.put(Family::RelayedBytes, &[path, direction], count.bytes);
+}
+
+fn dropped(page: &mut Page, path: &str, reason: &str, packets: u64) {
+    page.put(Family::Dropped, &[path, reason], packets);
+}
+
+/// What all shards have counted together. Before the first one has answered there is none, and not an empty one.
+fn histogram<'s>(
+    page: &mut Page,
+    family: Family,
+    labels: &[&str],
+    shards: &'s [Report],
+    of: impl Fn(&'s Report) -> &'s Histogram,
+) {
+    let all = shards.iter().map(of).cloned().reduce(|mut all, one| {
+        all.add(&one);
+        all
+    });
+    if let Some(all) = all {
+        page.put_histogram(family, labels, &all);
+    }
+}
+
+fn total(shards: &[Report], count: impl Fn(&Report) -> u64) -> u64 {
+    shards.iter().map(count).sum()
+}
+
+fn add(a: Count, b: Count) -> Count {
+    Count { packets: a.packets + b.packets, bytes: a.bytes + b.bytes }
+}
+
+/// Sums what several shards have under the same key.
+fn sum<K: Ord>(counts: impl Iterator<Item = (K, u64)>) -> BTreeMap<K, u64> {
+    let mut sums = BTreeMap::new();
+    for (key, count) in counts {
+        *sums.entry(key).or_default() += count;
+    }
+    sums
+}
