@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{Credentials, Discovery, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig};
+use hairpin_proto::turn::{
+    Credentials, Discovery, Limits, PeerPolicy, PortStripe, Quotas, Server, ServerConfig, Settings,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
@@ -90,27 +92,30 @@ impl Relay {
         for (index, Sockets { listeners, acceptors }) in (0..config.shards).zip(opened.sockets) {
             let server = Server::new(
                 ServerConfig {
-                    realm: config.realm.clone(),
+                    settings: Settings {
+                        realm: config.realm.clone(),
+                        credentials: authority.credentials(&config.realm),
+                        peer_policy: policy.clone(),
+                        relay_addresses: config.relay_addresses.clone(),
+                        translation: config.translation.clone(),
+                        alternates: config.alternates.clone(),
+                        limits: Limits {
+                            allocations: (capacity.allocations / config.shards) as usize,
+                            allocations_per_user: capacity.allocations_per_user,
+                            ..Limits::default()
+                        },
+                        tcp_relay: config.tcp_relay,
+                        mobility,
+                        retired: Vec::new(),
+                    },
                     software: Some(concat!("hairpin ", env!("CARGO_PKG_VERSION")).to_owned()),
-                    credentials: authority.credentials(&config.realm),
                     nonce_key,
                     nonce_lifetime: Duration::from_secs(3600),
-                    peer_policy: policy.clone(),
-                    relay_addresses: config.relay_addresses.clone(),
-                    translation: config.translation.clone(),
                     discovery: discovery.clone(),
-                    alternates: config.alternates.clone(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),
-                    limits: Limits {
-                        allocations: (capacity.allocations / config.shards) as usize,
-                        allocations_per_user: capacity.allocations_per_user,
-                        ..Limits::default()
-                    },
                     quotas: quotas.clone(),
                     shard: index,
                     shards: config.shards,
-                    tcp_relay: config.tcp_relay,
-                    mobility,
                 },
                 Box::new(SystemRandomness::default()),
             );

@@ -46,10 +46,11 @@ impl State {
                 Effect::Left { allocation, five_tuple } => self.left(allocation, &five_tuple),
                 Effect::Join { connection, five_tuple } => self.join(connection, &five_tuple),
                 Effect::CloseConnection { connection } => self.close_connection(connection),
+                Effect::Refused(_) => {}
                 Effect::Allocated { allocation } => {
                     tracing::debug!(allocation = self.kernel_index(allocation), "allocation made");
                 }
-                Effect::Freed { allocation } => {
+                Effect::Freed { allocation, .. } => {
                     let index = self.kernel_index(allocation);
                     if tracing::enabled!(tracing::Level::DEBUG) {
                         let kernel = self.datapath.allocation_count(index);
