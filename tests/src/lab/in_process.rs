@@ -14,7 +14,8 @@ use hairpin::random::SystemRandomness;
 use hairpin::shard::{ConnectionLimits, DatagramListener, Parts, Report, Reservations, ShardHandle, ShardQuery};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
-    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Translation,
+    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Settings,
+    Translation,
 };
 
 use super::Namespace;
@@ -55,24 +56,28 @@ impl InProcess {
             .unwrap_or_else(|error| panic!("{error}"));
             let mut credentials = Credentials::new(REALM);
             credentials.add_user(USER, PASSWORD);
-            let config = ServerConfig {
+            let settings = Settings {
                 realm: REALM.to_owned(),
-                software: None,
                 credentials,
-                nonce_key: [7; 32],
-                nonce_lifetime: Duration::from_secs(3600),
                 peer_policy: PeerPolicy::default(),
                 relay_addresses: addresses.map(RelayAddress::from).to_vec(),
                 translation: Translation::default(),
-                discovery: None,
                 alternates: Vec::new(),
-                ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
+                tcp_relay: false,
+                mobility: None,
+                retired: Vec::new(),
+            };
+            let config = ServerConfig {
+                settings,
+                software: None,
+                nonce_key: [7; 32],
+                nonce_lifetime: Duration::from_secs(3600),
+                discovery: None,
+                ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),
                 quotas: Quotas::default(),
                 shard: 0,
                 shards: 1,
-                tcp_relay: false,
-                mobility: None,
             };
             let open = |address| {
                 let socket = UdpSocket::listener(address, false).unwrap_or_else(|error| panic!("{error}"));

@@ -3,16 +3,18 @@
 //! A request that may be granted waits until the driver has bound its sockets. Until then it has no allocation, and
 //! nothing but its place in the table of pending requests, which only an authenticated client can take.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, FAMILIES, PeerTransport, Relay, RelayOwner};
 use super::attributes::Unknown;
+use super::cause::Cause;
 use super::config::Limits;
 use super::effect::{BindError, BindRequest, Effect, RelayId};
 use super::flow::{Base, Installed};
 use super::port_pool::{Parity, next_port};
 use super::quota::Lease;
+use super::refusal::Denied;
 use super::request::{ReplyTo, Request};
 use super::server::{Outcome, Server};
 use super::timer::Timer;
@@ -55,7 +57,7 @@ pub(super) struct PendingAllocate {
 enum Slot {
     Waiting { relay: RelayId, wanted: Wanted, attempts: u8 },
     Bound { relay: RelayId, address: RelayedAddr },
-    Failed { family: AddressFamily, code: ErrorCode },
+    Failed { family: AddressFamily, cause: Cause },
 }
 
 /// Where a relayed transport address comes from.
@@ -74,27 +76,28 @@ enum Asked {
 }
 
 impl Server {
-    pub(super) fn allocate(&mut self, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+    pub(super) fn allocate(&mut self, request: &Request<'_>) -> Result<Outcome, Denied> {
         let five_tuple = request.reply.five_tuple;
         if let Some(pending) = self.pending.get(&five_tuple) {
             let same = pending.reply.id == request.reply.id && pending.reply.digest == request.reply.digest;
-            return if same { Ok(Outcome::Later) } else { Err(ErrorCode::ALLOCATION_MISMATCH) };
+            return if same { Ok(Outcome::Later) } else { Err(Cause::AllocationExists.into()) };
         }
         if self.allocations.of_client(&five_tuple).is_some() {
-            return Err(ErrorCode::ALLOCATION_MISMATCH);
+            return Err(Cause::AllocationExists.into());
         }
         if is_tunneled(five_tuple.client.ip()) {
-            return Err(ErrorCode::FORBIDDEN);
+            return Err(Cause::TunneledClient.into());
         }
         let wants_ticket = self.wants_ticket(request)?;
         let (peers, asked) = self.what_is_asked(request)?;
         let lifetime = request.optional::<Lifetime>()?;
         let redeems = matches!(asked, Asked::Reserved(_));
         let is_full = self.allocations.len() + self.pending.len() >= self.limits.allocations;
-        if is_full || self.redirect.is_draining() && !redeems {
-            return Err(self.no_room(&request.reply.five_tuple, redeems));
+        let turned_away = self.turns_away(&five_tuple).filter(|_| !redeems);
+        if let Some(cause) = turned_away.or(is_full.then_some(Cause::RelayFull)) {
+            return Err(self.no_room(&five_tuple, redeems, cause));
         }
-        let (lease, token) = self.count(request.account, asked).ok_or(ErrorCode::ALLOCATION_QUOTA_REACHED)?;
+        let (lease, token) = self.count(request.account, asked).ok_or(Cause::UserQuota)?;
 
         let slots = match asked {
             Asked::Reserved(token) => vec![self.bind_reserved(&request.reply, token)],
@@ -124,19 +127,20 @@ impl Server {
     }
 
     /// RFC 8656 section 7.2, steps 3 to 9, in this order.
-    fn what_is_asked(&self, request: &Request<'_>) -> Result<(PeerTransport, Asked), ErrorCode> {
+    fn what_is_asked(&self, request: &Request<'_>) -> Result<(PeerTransport, Asked), Cause> {
         let peers = match request.required()? {
             RequestedTransport(UDP) => PeerTransport::Udp,
             RequestedTransport(TCP) if self.tcp_relay => PeerTransport::Tcp,
-            RequestedTransport(_) => return Err(ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL),
+            RequestedTransport(TCP) => return Err(Cause::TcpRelayOff),
+            RequestedTransport(_) => return Err(Cause::UnsupportedTransport),
         };
-        if peers == PeerTransport::Tcp && !may_have_tcp(request) {
-            return Err(ErrorCode::BAD_REQUEST);
+        if peers == PeerTransport::Tcp {
+            may_have_tcp(request)?;
         }
         Ok((peers, self.which_addresses(request)?))
     }
 
-    fn which_addresses(&self, request: &Request<'_>) -> Result<Asked, ErrorCode> {
+    fn which_addresses(&self, request: &Request<'_>) -> Result<Asked, Cause> {
         // Served at every Send indication that asks for it, so there is nothing to promise.
         let _: Option<DontFragment> = request.optional()?;
         let even_port = request.optional::<EvenPort>()?;
@@ -149,28 +153,28 @@ impl Server {
         };
         if let Some(token) = request.optional::<ReservationToken>()? {
             let alone = even_port.is_none() && requested.is_none() && additional.is_none();
-            return if alone { Ok(Asked::Reserved(token)) } else { Err(ErrorCode::BAD_REQUEST) };
+            return if alone { Ok(Asked::Reserved(token)) } else { Err(Cause::ConflictingAttributes) };
         }
         if requested.is_some() && additional.is_some() {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Cause::ConflictingAttributes);
         }
         let family = match requested {
             Some(RequestedAddressFamily(Ok(family))) => family,
-            Some(RequestedAddressFamily(Err(_))) => return Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED),
+            Some(RequestedAddressFamily(Err(_))) => return Err(Cause::FamilyNotServed),
             None => AddressFamily::V4,
         };
-        if !self.serves(family) {
-            return Err(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED);
+        if !self.relay_addresses.serves(family) {
+            return Err(Cause::FamilyNotServed);
         }
         let parity = match even_port {
-            Some(EvenPort { reserve_next: true }) if additional.is_some() => return Err(ErrorCode::BAD_REQUEST),
+            Some(EvenPort { reserve_next: true }) if additional.is_some() => return Err(Cause::ConflictingAttributes),
             Some(EvenPort { reserve_next: true }) => Parity::Pair,
             Some(EvenPort { reserve_next: false }) => Parity::Even,
             None => Parity::Any,
         };
         match additional {
             Some(AdditionalAddressFamily(Ok(AddressFamily::V6))) => Ok(Asked::Dual(parity)),
-            Some(_) => Err(ErrorCode::BAD_REQUEST),
+            Some(_) => Err(Cause::ConflictingAttributes),
             None => Ok(Asked::Single(family, parity)),
         }
     }
@@ -189,10 +193,6 @@ impl Server {
         }
     }
 
-    fn serves(&self, family: AddressFamily) -> bool {
-        self.relay_addresses.iter().any(|address| AddressFamily::of(address.bind) == family)
-    }
-
     fn bind_reserved(&mut self, reply: &ReplyTo, token: ReservationToken) -> Slot {
         let relay = self.allocations.add_relay(RelayOwner::Pending(reply.five_tuple));
         self.outbox.push(Effect::Bind { relay, request: BindRequest::Reserved(token) });
@@ -207,12 +207,12 @@ impl Server {
         peers: PeerTransport,
         token: Option<ReservationToken>,
     ) -> Slot {
-        if !self.serves(family) {
-            return Slot::Failed { family, code: ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED };
+        if !self.relay_addresses.serves(family) {
+            return Slot::Failed { family, cause: Cause::FamilyNotServed };
         }
         let reached = reply.five_tuple.server.ip();
         let Some(address) = self.ports.pick(family, reached, parity, &mut self.random) else {
-            return Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
+            return Slot::Failed { family, cause: Cause::NoPort };
         };
         let relay = self.allocations.add_relay(RelayOwner::Pending(reply.five_tuple));
         self.outbox.push(Effect::Bind { relay, request: bind_request(address, peers, token) });
@@ -250,7 +250,7 @@ impl Server {
                 && bound == relay
             {
                 let family = AddressFamily::of(address.ip());
-                *slot = Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
+                *slot = Slot::Failed { family, cause: Cause::NoSocket };
                 self.ports.release(address);
                 self.allocations.remove_relay(relay);
                 self.outbox.push(Effect::Close { relay });
@@ -286,7 +286,8 @@ impl Server {
                 let another = retry.then(|| self.ports.pick(family, reached, parity, &mut self.random)).flatten();
                 let Some(address) = another else {
                     self.allocations.remove_relay(relay);
-                    return Slot::Failed { family, code: ErrorCode::INSUFFICIENT_CAPACITY };
+                    let cause = if error == BindError::InUse { Cause::NoPort } else { Cause::NoSocket };
+                    return Slot::Failed { family, cause };
                 };
                 self.outbox.push(Effect::Bind { relay, request: bind_request(address, peers, token) });
                 Slot::Waiting { relay, wanted: Wanted::Port { address, parity, peers }, attempts: attempts + 1 }
@@ -294,7 +295,7 @@ impl Server {
             (Wanted::Reserved(_), Err(_)) => {
                 self.allocations.remove_relay(relay);
                 // The family of a reservation that does not exist is nobody's; only the code is told.
-                Slot::Failed { family: AddressFamily::V4, code: ErrorCode::INSUFFICIENT_CAPACITY }
+                Slot::Failed { family: AddressFamily::V4, cause: Cause::NoReservation }
             }
         }
     }
@@ -307,7 +308,7 @@ impl Server {
         };
         let Some((_, first)) = pending.slots.iter().find_map(bound) else {
             self.abandon_token(pending.token);
-            return self.fail(&pending.reply, self.failure(&pending), Unknown::default());
+            return self.fail(&pending.reply, &pending.username, self.failure(&pending), Unknown::default());
         };
         let PendingAllocate { reply, username, peers, wants_ticket, lifetime, lease, token, slots, .. } = pending;
 
@@ -315,7 +316,8 @@ impl Server {
         let mut allocation = Allocation::new(reply.five_tuple, username, peers, lease);
         allocation.ticket = wants_ticket.then(|| self.first_ticket());
         for (id, address) in slots.iter().filter_map(bound) {
-            let relay = Relay { id, address, expires, installed: Installed::default() };
+            let public = self.relay_addresses.public(address);
+            let relay = Relay { id, address, public, expires, installed: Installed::default() };
             allocation.set_relay(AddressFamily::of(address.ip()), relay);
             self.timers.set(expires, Timer::Relay(id));
         }
@@ -337,8 +339,11 @@ impl Server {
             self.timers.set(expires, Timer::Reservation(token));
         }
 
-        let relayed: Vec<XorRelayedAddress> =
-            slots.iter().filter_map(bound).map(|(_, address)| XorRelayedAddress(self.public(address))).collect();
+        let relayed: Vec<XorRelayedAddress> = slots
+            .iter()
+            .filter_map(bound)
+            .map(|(_, address)| XorRelayedAddress(self.relay_addresses.public(address)))
+            .collect();
         let ticket = self.ticket_of(allocation);
         let ticket = ticket.as_ref().map(|ticket| MobilityTicket(ticket.as_bytes()));
         let mapped = XorMappedAddress(reply.five_tuple.client.socket());
@@ -348,24 +353,20 @@ impl Server {
                 response.with(&Lifetime(lifetime.as_secs() as u32)).with_option(token.as_ref()).with(&mapped);
             let response = response.with_option(ticket.as_ref());
             slots.iter().fold(response, |response, slot| match *slot {
-                Slot::Failed { family, code } => response.with(&AddressErrorCode { family, code }),
+                Slot::Failed { family, cause } => response.with(&AddressErrorCode { family, code: cause.code() }),
                 Slot::Waiting { .. } | Slot::Bound { .. } => response,
             })
         });
     }
 
     /// What a request is answered that no socket could be had for.
-    fn failure(&self, pending: &PendingAllocate) -> ErrorCode {
+    fn failure(&self, pending: &PendingAllocate) -> Denied {
         match pending.failure() {
-            ErrorCode::INSUFFICIENT_CAPACITY => self.no_room(&pending.reply.five_tuple, pending.redeems),
-            code => code,
+            cause if cause.code() == ErrorCode::INSUFFICIENT_CAPACITY => {
+                self.no_room(&pending.reply.five_tuple, pending.redeems, cause)
+            }
+            cause => cause.into(),
         }
-    }
-
-    /// The address as the world sees it.
-    fn public(&self, address: RelayedAddr) -> SocketAddr {
-        let known = self.relay_addresses.iter().find(|known| known.bind == address.ip());
-        SocketAddr::new(known.map_or(address.ip(), |known| known.public), address.port())
     }
 
     /// Gives up a request that still waits: its client is lost, or the server is shut down.
@@ -431,21 +432,26 @@ impl PendingAllocate {
     }
 
     /// Why no socket could be had.
-    fn failure(&self) -> ErrorCode {
+    fn failure(&self) -> Cause {
         let failed = self.slots.iter().find_map(|slot| match slot {
-            Slot::Failed { code, .. } => Some(*code),
+            Slot::Failed { cause, .. } => Some(*cause),
             Slot::Waiting { .. } | Slot::Bound { .. } => None,
         });
-        failed.unwrap_or(ErrorCode::INSUFFICIENT_CAPACITY)
+        failed.unwrap_or(Cause::NoSocket)
     }
 }
 
 /// What a relayed address of TCP asks of a request besides (RFC 6062 section 5.1): that the client speaks TCP or TLS,
 /// and nothing that is about datagrams.
-fn may_have_tcp(request: &Request<'_>) -> bool {
+fn may_have_tcp(request: &Request<'_>) -> Result<(), Cause> {
     let about_datagrams = [DontFragment::TYPE, EvenPort::TYPE, ReservationToken::TYPE];
-    request.reply.five_tuple.transport.is_stream()
-        && about_datagrams.iter().all(|kind| request.message.find(*kind).is_none())
+    if !request.reply.five_tuple.transport.is_stream() {
+        return Err(Cause::TransportMismatch);
+    }
+    if about_datagrams.iter().any(|kind| request.message.find(*kind).is_some()) {
+        return Err(Cause::ConflictingAttributes);
+    }
+    Ok(())
 }
 
 fn bind_request(address: RelayedAddr, peers: PeerTransport, token: Option<ReservationToken>) -> BindRequest {

@@ -1,7 +1,7 @@
 //! Allocations and what belongs to them: relayed transport addresses, permissions, channels (RFC 8656 section 3.2).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
@@ -31,10 +31,21 @@ impl ChannelNumber {
 
 /// What relayed transport addresses speak with peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PeerTransport {
+pub enum PeerTransport {
+    /// Datagrams.
     Udp,
-    /// RFC 6062.
+    /// Connections (RFC 6062).
     Tcp,
+}
+
+impl PeerTransport {
+    /// The name in logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// What a client has on the server. It has at least one relayed transport address, and ends with the last.
@@ -55,7 +66,7 @@ pub(super) struct Allocation {
     channels_by_peer: BTreeMap<PeerAddr, ChannelNumber>,
     /// Of a TCP allocation: one at most for each peer (RFC 6062 section 3).
     pub(super) connections: BTreeMap<PeerAddr, ConnectionId>,
-    _lease: Lease,
+    pub(super) lease: Lease,
 }
 
 /// A relayed transport address. The two of a dual allocation are refreshed and deleted each on its own (RFC 8656
@@ -64,6 +75,8 @@ pub(super) struct Allocation {
 pub(super) struct Relay {
     pub(super) id: RelayId,
     pub(super) address: RelayedAddr,
+    /// As the world sees it, and as the client was told.
+    pub(super) public: SocketAddr,
     pub(super) expires: Instant,
     pub(super) installed: Installed,
 }
@@ -86,6 +99,13 @@ pub(super) struct Channel {
     pub(super) installed: Installed,
 }
 
+impl Channel {
+    /// Whether the binding has not ended yet, as far as the timers know.
+    pub(super) fn is_bound(&self) -> bool {
+        self.timer == self.expires
+    }
+}
+
 impl Allocation {
     pub(super) fn new(five_tuple: FiveTuple, username: Box<str>, peers: PeerTransport, lease: Lease) -> Self {
         Self {
@@ -99,7 +119,7 @@ impl Allocation {
             channels: HashMap::new(),
             channels_by_peer: BTreeMap::new(),
             connections: BTreeMap::new(),
-            _lease: lease,
+            lease,
         }
     }
 
@@ -119,6 +139,11 @@ impl Allocation {
         self.relays[index(family)].take()
     }
 
+    /// All of its relayed transport addresses.
+    pub(super) fn relays(&self) -> impl Iterator<Item = &Relay> {
+        self.relays.iter().flatten()
+    }
+
     /// The families that there is a relayed transport address of.
     pub(super) fn families(&self) -> impl Iterator<Item = AddressFamily> + use<> {
         let present = self.relays.map(|relay| relay.is_some());
@@ -131,7 +156,7 @@ impl Allocation {
     }
 
     pub(super) fn is_live(&self, now: Instant) -> bool {
-        self.relays.iter().flatten().any(|relay| now < relay.expires)
+        self.relays().any(|relay| now < relay.expires)
     }
 
     pub(super) fn permits(&self, peer: IpAddr, now: Instant) -> bool {
@@ -255,6 +280,10 @@ impl Allocations {
 
     pub(super) fn ids(&self) -> Vec<AllocationId> {
         self.by_id.names().map(AllocationId).collect()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Allocation> {
+        self.by_id.names().filter_map(|name| self.by_id.find(name))
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {

@@ -1,5 +1,6 @@
 //! Who sends a request (RFC 8489 section 9.2.4).
 
+use super::cause::Cause;
 use super::credentials::{Credentials, Verified};
 use super::effect::Now;
 use super::nonce::{NonceText, Nonces};
@@ -22,13 +23,43 @@ pub(super) struct Authenticated<'m> {
     pub(super) credential: Verified<'m>,
 }
 
-/// Why a request was not let in.
+/// Why a request was not let in. All but the first may be tried (again), with the realm and this nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Rejection {
     /// It has some of what it must have, but not all.
     Incomplete,
-    /// The client may try (again) with this realm and nonce.
-    Challenge(ErrorCode, NonceText),
+    /// It has no credentials.
+    Anonymous(NonceText),
+    /// Its credentials are wrong. The client is not told why.
+    Wrong(Cause, NonceText),
+    /// Its credentials are right, and its nonce is not.
+    Stale(NonceText),
+}
+
+impl Rejection {
+    pub(super) fn code(&self) -> ErrorCode {
+        match self {
+            Self::Incomplete => ErrorCode::BAD_REQUEST,
+            Self::Anonymous(_) | Self::Wrong(..) => ErrorCode::UNAUTHENTICATED,
+            Self::Stale(_) => ErrorCode::STALE_NONCE,
+        }
+    }
+
+    /// Why the request is refused, unless it is only asked to come again.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Incomplete => Some(Cause::IncompleteCredentials),
+            Self::Wrong(cause, _) => Some(*cause),
+            Self::Anonymous(_) | Self::Stale(_) => None,
+        }
+    }
+
+    pub(super) fn nonce(&self) -> Option<&NonceText> {
+        match self {
+            Self::Incomplete => None,
+            Self::Anonymous(nonce) | Self::Wrong(_, nonce) | Self::Stale(nonce) => Some(nonce),
+        }
+    }
 }
 
 impl Authenticator {
@@ -42,26 +73,45 @@ impl Authenticator {
         client: ClientAddr,
         message: &Message<'m>,
         established: Option<&str>,
-    ) -> Result<Authenticated<'m>, Refusal> {
-        let challenge = |code| Refusal::Challenge(code, self.nonces.issue(now.unix, client));
+    ) -> Result<Authenticated<'m>, Rejection> {
+        let fresh = || self.nonces.issue(now.unix, client);
         if !message.has_integrity() {
-            return Err(challenge(ErrorCode::UNAUTHENTICATED));
+            return Err(Rejection::Anonymous(fresh()));
         }
         let Username(username) = required(message)?;
         let Realm(realm) = required(message)?;
         let Nonce(nonce) = required(message)?;
         let credential = self
-            .credentials
-            .verify(message, username, now.unix, established == Some(username))
-            .filter(|_| realm == self.realm)
-            .ok_or_else(|| challenge(ErrorCode::UNAUTHENTICATED))?;
+            .verify(message, username, realm, now.unix, established == Some(username))
+            .map_err(|cause| Rejection::Wrong(cause, fresh()))?;
         if !self.nonces.is_valid(nonce, now.unix, client) {
-            return Err(challenge(ErrorCode::STALE_NONCE));
+            return Err(Rejection::Stale(fresh()));
         }
         Ok(Authenticated { username, credential })
     }
+
+    /// Whether who has sent this message, and was let in with it before, would be let in still. Neither the nonce counts
+    /// nor the time.
+    pub(super) fn still_knows(&self, message: &Message<'_>) -> bool {
+        let (Ok(Username(username)), Ok(Realm(realm))) = (required(message), required(message)) else { return false };
+        self.verify(message, username, realm, 0, true).is_ok()
+    }
+
+    fn verify<'m>(
+        &self,
+        message: &Message<'_>,
+        username: &'m str,
+        realm: &str,
+        unix: u64,
+        established: bool,
+    ) -> Result<Verified<'m>, Cause> {
+        // In any case, so that the time which it takes tells nothing more. A key is made for a realm: with another one,
+        // nothing can be said about the password.
+        let verified = self.credentials.verify(message, username, unix, established);
+        if realm == self.realm { verified } else { Err(Cause::WrongRealm) }
+    }
 }
 
-fn required<'m, A: Attribute<'m>>(message: &Message<'m>) -> Result<A, Refusal> {
-    message.attribute().ok().flatten().ok_or(Refusal::Incomplete)
+fn required<'m, A: Attribute<'m>>(message: &Message<'m>) -> Result<A, Rejection> {
+    message.attribute().ok().flatten().ok_or(Rejection::Incomplete)
 }

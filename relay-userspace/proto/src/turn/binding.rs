@@ -1,24 +1,26 @@
 //! Binding (RFC 8489 section 12, RFC 5780 section 6.1): for everybody, and therefore as short as can be.
 
 use super::attributes::Unknown;
+use super::cause::Cause;
 use super::discovery::Probe;
+use super::refusal::Refusal;
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::attribute::{MappedAddress, OtherAddress, ResponseOrigin, UnknownAttributes, XorMappedAddress};
-use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method};
+use crate::stun::{Class, Message, MessageBuilder, Method};
 
 impl Server {
     pub(super) fn binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>) {
         let understood = self.discovery.as_ref().map_or(&[][..], |discovery| discovery.understood(&five_tuple));
         let unknown = Unknown::beyond(message, understood);
         let probe = match &self.discovery {
-            _ if !unknown.is_empty() => Err(ErrorCode::UNKNOWN_ATTRIBUTE),
+            _ if !unknown.is_empty() => Err(Cause::UnknownAttribute),
             Some(discovery) => discovery.probe(five_tuple, message).map(Some),
             None => Ok(None),
         };
         match probe {
             Ok(probe) => self.tell_address(five_tuple, message, probe),
-            Err(code) => self.refuse_binding(five_tuple, message, code, unknown),
+            Err(cause) => self.refuse_binding(five_tuple, message, cause, unknown),
         }
     }
 
@@ -42,13 +44,14 @@ impl Server {
     }
 
     /// An error goes the way that the request has come, wherever its answer should have gone.
-    fn refuse_binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>, code: ErrorCode, unknown: Unknown) {
+    fn refuse_binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>, cause: Cause, unknown: Unknown) {
+        let (method, code) = (Method::BINDING, cause.code());
         self.outbox.respond(five_tuple, |buffer| {
             let unknown = (!unknown.is_empty()).then(|| UnknownAttributes(unknown.types()));
-            MessageBuilder::error(buffer, Method::BINDING, message.transaction_id(), code)
+            MessageBuilder::error(buffer, method, message.transaction_id(), code)
                 .with_option(unknown.as_ref())
                 .finish(message.has_fingerprint());
         });
-        self.counts.count_error(Method::BINDING, code);
+        self.refused(Refusal { five_tuple, method, code, cause, username: None, peer: None });
     }
 }

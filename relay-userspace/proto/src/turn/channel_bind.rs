@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::allocation::{ChannelNumber, PeerTransport};
+use super::cause::Cause;
 use super::effect::Now;
+use super::refusal::Denied;
 use super::request::Request;
 use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, PeerAddr};
-use crate::stun::ErrorCode;
 use crate::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
 
 /// How long after its end a binding still keeps its channel and its peer from being bound to others.
@@ -18,30 +19,36 @@ use crate::stun::attribute::{ChannelNumberAttribute, XorPeerAddress};
 pub(super) const CHANNEL_COOLDOWN: Duration = Duration::from_secs(300);
 
 impl Server {
-    pub(super) fn channel_bind(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+    pub(super) fn channel_bind(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Denied> {
         let id = self.allocation_of(request)?;
         let ChannelNumberAttribute(number) = request.required()?;
-        let number = ChannelNumber::new(number).ok_or(ErrorCode::BAD_REQUEST)?;
+        let number = ChannelNumber::new(number).ok_or(Cause::InvalidChannel)?;
         let XorPeerAddress(peer) = request.required()?;
         let peer = PeerAddr::new(peer);
         // There is nothing to send to at port 0.
         if peer.port() == 0 {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Denied::at(Cause::PeerPortZero, peer));
         }
-        let Some(allocation) = self.allocations.find(id) else { return Err(ErrorCode::ALLOCATION_MISMATCH) };
+        let Some(allocation) = self.allocations.find(id) else { return Err(Cause::NoAllocation.into()) };
         // Where the data has connections of its own, there is nothing to number (RFC 6062 section 3).
-        if allocation.peers == PeerTransport::Tcp || !allocation.may_bind(number, peer) {
-            return Err(ErrorCode::BAD_REQUEST);
+        if allocation.peers == PeerTransport::Tcp {
+            return Err(Cause::TransportMismatch.into());
+        }
+        if !allocation.may_bind(number, peer) {
+            return Err(Denied::at(Cause::ChannelInUse, peer));
         }
         if allocation.relay(AddressFamily::of(peer.ip())).is_none() {
-            return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
+            return Err(Denied::at(Cause::FamilyMismatch, peer));
         }
         if !self.policy.permits(peer) {
-            return Err(ErrorCode::FORBIDDEN);
+            return Err(Denied::at(Cause::ForbiddenPeer, peer));
         }
         let is_new = !allocation.channels.contains_key(&number);
-        if is_new && allocation.channels.len() >= self.limits.channels || !self.has_room_for(allocation, &[peer.ip()]) {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+        if is_new && allocation.channels.len() >= self.limits.channels {
+            return Err(Denied::at(Cause::ChannelsFull, peer));
+        }
+        if !self.has_room_for(allocation, &[peer.ip()]) {
+            return Err(Denied::at(Cause::PermissionsFull, peer));
         }
 
         let expires = now.instant + self.limits.channel_lifetime;

@@ -3,7 +3,9 @@
 
 use hairpin_common::wire::{MAGIC_COOKIE, STUN_LEN};
 
+use super::cause::Cause;
 use super::effect::{Discard, Disposition};
+use super::refusal::Refusal;
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder};
@@ -33,7 +35,8 @@ impl Server {
             buffer[start..][COOKIE].copy_from_slice(&header[COOKIE]);
         });
         self.counts.count_request(method);
-        self.counts.count_error(method, ErrorCode::SERVER_ERROR);
+        let (code, cause) = (ErrorCode::SERVER_ERROR, Cause::ClassicStun);
+        self.refused(Refusal { five_tuple, method, code, cause, username: None, peer: None });
         Disposition::Control
     }
 }

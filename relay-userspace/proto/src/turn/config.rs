@@ -1,6 +1,6 @@
 //! What a server is made of.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::credentials::Credentials;
@@ -10,46 +10,56 @@ use super::port_pool::PortStripe;
 use super::quota::Quotas;
 use super::redirect::AlternateServer;
 use super::translation::Translation;
+use crate::address::Transport;
 
-/// Everything a [`Server`](super::Server) is told once.
+/// Everything a [`Server`](super::Server) is told in the beginning.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// The realm of the long-term credentials, at most 763 bytes; the one that `credentials` were made for.
-    pub realm: String,
+    /// What may be told anew later.
+    pub settings: Settings,
     /// What SOFTWARE says in authenticated responses, at most 763 bytes.
     pub software: Option<String>,
-    /// Who may relay.
-    pub credentials: Credentials,
     /// What nonces are made with: the same for all shards, since a client may come to another one.
     pub nonce_key: [u8; 32],
     /// How long a nonce is valid; RFC 8656 section 5 asks for at most one hour.
     pub nonce_lifetime: Duration,
-    /// Which peers may be reached.
-    pub peer_policy: PeerPolicy,
-    /// What relayed transport addresses are made of. The families that are served are those found here.
-    pub relay_addresses: Vec<RelayAddress>,
-    /// How the world sees the addresses that clients reach the server at: those of listeners behind a 1:1 NAT.
-    pub translation: Translation,
     /// NAT behaviour discovery (RFC 5780); without it, what its clients ask for is unknown.
     pub discovery: Option<Discovery>,
-    /// Where to send clients that find no room here (RFC 8489 section 10). May hold this server too, so that many servers
-    /// can share one list.
-    pub alternates: Vec<AlternateServer>,
     /// This shard's ports.
     pub ports: PortStripe,
-    /// How much there may be of everything.
-    pub limits: Limits,
     /// Counts each user's allocations over all shards.
     pub quotas: Quotas,
     /// Which shard this is, from 0. It is part of the names that clients may bring to another shard.
     pub shard: u32,
     /// How many shards there are.
     pub shards: u32,
+}
+
+/// What a [`Server`](super::Server) may be told anew while it runs: see [`Server::reconfigure`](super::Server::reconfigure).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The realm of the long-term credentials, at most 763 bytes; the one that `credentials` were made for.
+    pub realm: String,
+    /// Who may relay.
+    pub credentials: Credentials,
+    /// Which peers may be reached.
+    pub peer_policy: PeerPolicy,
+    /// What relayed transport addresses are made of. The families that are served are those found here.
+    pub relay_addresses: Vec<RelayAddress>,
+    /// How the world sees the addresses that clients reach the server at: those of listeners behind a 1:1 NAT.
+    pub translation: Translation,
+    /// Where to send clients that find no room here (RFC 8489 section 10). May hold this server too, so that many servers
+    /// can share one list.
+    pub alternates: Vec<AlternateServer>,
+    /// How much there may be of everything.
+    pub limits: Limits,
     /// Whether relayed addresses of TCP may be allocated (RFC 6062).
     pub tcp_relay: bool,
     /// What mobility tickets are sealed with (RFC 8016): the same for all shards, since a client may come to another
-    /// one. Without a key no client may move.
+    /// one. Without a key no client gets a ticket; with another key, those that were given out are worth nothing.
     pub mobility: Option<[u8; 32]>,
+    /// Listeners that take no new allocations any more. An unspecified address means every one of its family.
+    pub retired: Vec<(Transport, SocketAddr)>,
 }
 
 /// An address that relayed transport addresses are made of.

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use super::allocation::PeerTransport;
 use super::attributes::Unknown;
+use super::cause::Cause;
 use super::effect::{AllocationId, ConnectError, ConnectionId, Effect, Now, RelayId};
 use super::mobility::Presence;
+use super::refusal::Denied;
 use super::request::{ReplyTo, Request};
 use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, PeerAddr};
 use crate::stun::attribute::XorPeerAddress;
-use crate::stun::{Class, ErrorCode, MessageBuilder, Method};
+use crate::stun::{Class, MessageBuilder, Method};
 
 /// How long a peer may take to answer (RFC 6062 section 5.2: at least 30 seconds).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +28,7 @@ const BIND_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) allocation: AllocationId,
-    peer: PeerAddr,
+    pub(super) peer: PeerAddr,
     stage: Stage,
     /// The deadline of the stage, while it is set.
     deadline: Option<Instant>,
@@ -52,28 +54,31 @@ impl ConnectionId {
 impl Server {
     /// Connect (RFC 6062 section 5.2). A permission is neither needed nor given: those are for who connects from
     /// outside (section 5.3), and the policy on peers is asked here.
-    pub(super) fn connect(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+    pub(super) fn connect(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Denied> {
         let id = self.allocation_of(request)?;
-        let Some(allocation) = self.allocations.find(id) else { return Err(ErrorCode::ALLOCATION_MISMATCH) };
+        let Some(allocation) = self.allocations.find(id) else { return Err(Cause::NoAllocation.into()) };
         let XorPeerAddress(peer) = request.required()?;
         let peer = PeerAddr::new(peer);
         // There is nothing to connect to at port 0, and nothing to connect from at a relayed address of UDP.
-        if peer.port() == 0 || allocation.peers != PeerTransport::Tcp {
-            return Err(ErrorCode::BAD_REQUEST);
+        if peer.port() == 0 {
+            return Err(Denied::at(Cause::PeerPortZero, peer));
+        }
+        if allocation.peers != PeerTransport::Tcp {
+            return Err(Cause::TransportMismatch.into());
         }
         let Some(relay) = allocation.relay(AddressFamily::of(peer.ip())).map(|relay| relay.id) else {
-            return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
+            return Err(Denied::at(Cause::FamilyMismatch, peer));
         };
         if allocation.connections.contains_key(&peer) {
-            return Err(ErrorCode::CONNECTION_ALREADY_EXISTS);
+            return Err(Denied::at(Cause::ConnectionExists, peer));
         }
         if !self.policy.permits(peer) {
-            return Err(ErrorCode::FORBIDDEN);
+            return Err(Denied::at(Cause::ForbiddenPeer, peer));
         }
         // As for permissions and channels (RFC 8656 sections 10.2 and 12.2), whose number is limited in the same way;
         // 486 is about the number of allocations.
         if allocation.connections.len() >= self.limits.connections {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+            return Err(Denied::at(Cause::ConnectionsFull, peer));
         }
         let stage = Stage::Opening(Box::new(request.reply.clone()));
         let connection = self.add_connection(id, peer, stage, now.instant + CONNECT_TIMEOUT);
@@ -96,15 +101,15 @@ impl Server {
         if !matches!(connection.stage, Stage::Opening(_)) {
             return;
         }
-        if result.is_err() {
-            self.forget_connection(id);
+        if let Err(error) = result {
+            self.forget_connection(id, cause_of(error));
             return;
         }
         let allocation = connection.allocation;
         let Stage::Opening(reply) = std::mem::replace(&mut connection.stage, Stage::Pending) else { return };
         // Who has asked over a connection that is lost never learns of this one's name.
         if !self.allocations.has_client(allocation, &reply.five_tuple) {
-            return self.end_connection(id);
+            return self.end_connection(id, Cause::ConnectAbandoned);
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let deadline = now + BIND_TIMEOUT;
@@ -140,21 +145,23 @@ impl Server {
     }
 
     /// ConnectionBind (RFC 6062 section 5.4).
-    pub(super) fn connection_bind(&mut self, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+    pub(super) fn connection_bind(&mut self, request: &Request<'_>) -> Result<Outcome, Cause> {
         let five_tuple = request.reply.five_tuple;
         let id = request.required::<ConnectionId>()?;
         // A control connection cannot become a data connection: the client comes from another address (section 4.3).
-        let is_free = !self.allocations.is_client(&five_tuple) && !self.pending.contains_key(&five_tuple);
-        if !five_tuple.transport.is_stream() || !is_free {
-            return Err(ErrorCode::BAD_REQUEST);
+        if !five_tuple.transport.is_stream() {
+            return Err(Cause::TransportMismatch);
+        }
+        if self.allocations.is_client(&five_tuple) || self.pending.contains_key(&five_tuple) {
+            return Err(Cause::ControlConnection);
         }
         let Some(connection) = self.connections.get_mut(&id).filter(|found| matches!(found.stage, Stage::Pending))
         else {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Cause::UnknownConnection);
         };
-        let allocation = self.allocations.find(connection.allocation).ok_or(ErrorCode::BAD_REQUEST)?;
+        let allocation = self.allocations.find(connection.allocation).ok_or(Cause::UnknownConnection)?;
         if *allocation.username != *request.username {
-            return Err(ErrorCode::WRONG_CREDENTIALS);
+            return Err(Cause::WrongUser);
         }
         connection.stage = Stage::Active;
         if let Some(deadline) = connection.deadline.take() {
@@ -168,7 +175,7 @@ impl Server {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.deadline = None;
         }
-        self.end_connection(id);
+        self.end_connection(id, Cause::ConnectTimeout);
     }
 
     /// Ends all connections of a relayed transport address (RFC 6062 section 5.5).
@@ -177,30 +184,29 @@ impl Server {
         let of_family = allocation.connections.iter().filter(|(peer, _)| AddressFamily::of(peer.ip()) == family);
         let connections: Vec<_> = of_family.map(|(_, connection)| *connection).collect();
         for connection in connections {
-            self.end_connection(connection);
+            self.end_connection(connection, Cause::ConnectAbandoned);
         }
     }
 
     /// Forgets a connection that the driver is to close.
-    fn end_connection(&mut self, id: ConnectionId) {
+    pub(super) fn end_connection(&mut self, id: ConnectionId, cause: Cause) {
         self.outbox.push(Effect::CloseConnection { connection: id });
-        self.forget_connection(id);
+        self.forget_connection(id, cause);
     }
 
-    /// Forgets a connection that is no more. A Connect request that waits for it has failed.
-    pub(super) fn forget_connection(&mut self, id: ConnectionId) {
+    /// Forgets a connection that is no more. A Connect request that waits for it has failed, for this cause.
+    pub(super) fn forget_connection(&mut self, id: ConnectionId, cause: Cause) {
         let Some(connection) = self.connections.remove(&id) else { return };
         if let Some(deadline) = connection.deadline {
             self.timers.cancel(deadline, Timer::Connection(id));
         }
-        if let Some(allocation) = self.allocations.find_mut(connection.allocation) {
-            allocation.connections.remove(&connection.peer);
-        }
+        let Some(allocation) = self.allocations.find_mut(connection.allocation) else { return };
+        allocation.connections.remove(&connection.peer);
+        let Stage::Opening(reply) = connection.stage else { return };
+        let username = allocation.username.clone();
         // Nobody is told who has gone meanwhile.
-        if let Stage::Opening(reply) = connection.stage
-            && self.allocations.has_client(connection.allocation, &reply.five_tuple)
-        {
-            self.fail(&reply, ErrorCode::CONNECTION_TIMEOUT_OR_FAILURE, Unknown::default());
+        if self.allocations.has_client(connection.allocation, &reply.five_tuple) {
+            self.fail(&reply, &username, Denied::at(cause, connection.peer), Unknown::default());
         }
     }
 
@@ -229,5 +235,13 @@ impl Server {
                 return id;
             }
         }
+    }
+}
+
+fn cause_of(error: ConnectError) -> Cause {
+    match error {
+        ConnectError::Failed => Cause::ConnectFailed,
+        ConnectError::InUse => Cause::ConnectInUse,
+        ConnectError::Unavailable => Cause::ConnectUnavailable,
     }
 }

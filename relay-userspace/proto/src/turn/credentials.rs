@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hashbrown::HashMap;
 
+use super::cause::Cause;
 use crate::stun::{LongTermKey, Message, hmac_sha1};
 
 /// Between expiry and name in the username of a credential that expires.
@@ -55,7 +56,7 @@ impl Credentials {
     pub fn mint(secret: &str, name: &str, expires_unix: u64) -> (String, String) {
         let username =
             if name.is_empty() { expires_unix.to_string() } else { format!("{expires_unix}{SEPARATOR}{name}") };
-        let password = password_of(secret, &username);
+        let password = Password::of(secret, &username).as_str().to_owned();
         (username, password)
     }
 
@@ -64,33 +65,55 @@ impl Credentials {
     /// `established` says that this very username has made the allocation that the message is about. Then its expiry
     /// is not asked for: it limits who may start to relay, and a call that has begun is not cut off, because its
     /// client has no way to get another username into it.
+    ///
+    /// That a credential has expired is only said of one that was right.
     pub(super) fn verify<'m>(
         &self,
         message: &Message<'_>,
         username: &'m str,
         unix: u64,
         established: bool,
-    ) -> Option<Verified<'m>> {
+    ) -> Result<Verified<'m>, Cause> {
         if let Some(key) = self.users.get(username) {
-            return message.verify_integrity(key).then(|| Verified { key: key.clone(), account: username });
+            let verified = message.verify_integrity(key).then(|| Verified { key: key.clone(), account: username });
+            return verified.ok_or(Cause::WrongPassword);
         }
-        let (expiry, account) = username.split_once(SEPARATOR).unwrap_or((username, username));
-        if !expiry.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let expires: u64 = expiry.parse().ok()?;
-        if unix >= expires && !established {
-            return None;
-        }
-        self.secrets.iter().find_map(|secret| {
-            let key = LongTermKey::derive(username, &self.realm, &password_of(secret, username));
-            message.verify_integrity(&key).then_some(Verified { key, account })
-        })
+        let (expires, account) =
+            expiry_and_name(username).filter(|_| !self.secrets.is_empty()).ok_or(Cause::UnknownUser)?;
+        let key = self.secrets.iter().find_map(|secret| {
+            let key = LongTermKey::derive(username, &self.realm, Password::of(secret, username).as_str());
+            message.verify_integrity(&key).then_some(key)
+        });
+        let key = key.ok_or(Cause::WrongSecret)?;
+        if unix >= expires && !established { Err(Cause::ExpiredCredential) } else { Ok(Verified { key, account }) }
     }
 }
 
-fn password_of(secret: &str, username: &str) -> String {
-    STANDARD.encode(hmac_sha1(secret.as_bytes(), username.as_bytes()))
+/// What the username of a credential that expires says.
+fn expiry_and_name(username: &str) -> Option<(u64, &str)> {
+    let (expiry, name) = username.split_once(SEPARATOR).unwrap_or((username, username));
+    // A sign is none of a number's.
+    let is_number = expiry.bytes().all(|byte| byte.is_ascii_digit());
+    Some((expiry.parse().ok().filter(|_| is_number)?, name))
+}
+
+/// The password of a credential that expires. It is made for everybody who asks, so it takes no memory.
+struct Password([u8; Self::LEN]);
+
+impl Password {
+    /// 20 bytes in base64.
+    const LEN: usize = 28;
+
+    fn of(secret: &str, username: &str) -> Self {
+        let mut text = [0; Self::LEN];
+        let written = STANDARD.encode_slice(hmac_sha1(secret.as_bytes(), username.as_bytes()), &mut text);
+        debug_assert_eq!(written, Ok(Self::LEN));
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("base64 is ASCII")
+    }
 }
 
 impl fmt::Debug for Credentials {

@@ -6,9 +6,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::cause::Cause;
 use crate::address::{AddressFamily, ClientAddr, FiveTuple, ServerAddr, Transport};
 use crate::stun::attribute::{Attribute, ChangeRequest, Padding, ResponsePort};
-use crate::stun::{ErrorCode, Message, padded};
+use crate::stun::{Message, padded};
 
 /// The longest PADDING in a response: with all that is around it, a UDP datagram over IPv4 holds it (RFC 5780 section 7.6).
 const MAX_PADDING: usize = 65_000;
@@ -121,7 +122,7 @@ impl Discovery {
     }
 
     /// What becomes of a request that has no attribute but those which are understood (RFC 5780 section 6.1).
-    pub(super) fn probe(&self, five_tuple: FiveTuple, message: &Message<'_>) -> Result<Probe, ErrorCode> {
+    pub(super) fn probe(&self, five_tuple: FiveTuple, message: &Message<'_>) -> Result<Probe, Cause> {
         let alternate = self.alternate(&five_tuple);
         let other = alternate.map(|at| at.changed(ChangeRequest { ip: true, port: true }));
         let is_plain = five_tuple.transport == Transport::Udp;
@@ -133,11 +134,11 @@ impl Discovery {
         let port: Option<ResponsePort> = optional(message)?;
         // A long answer to somebody who need not have asked is what an attacker would like (RFC 5780 section 10).
         if padding.is_some() && port.is_some() {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Cause::ConflictingAttributes);
         }
         let client = match port {
             // Nothing can be sent there.
-            Some(ResponsePort(0)) => return Err(ErrorCode::BAD_REQUEST),
+            Some(ResponsePort(0)) => return Err(Cause::MalformedAttribute),
             Some(ResponsePort(port)) => ClientAddr::new(SocketAddr::new(five_tuple.client.ip(), port)),
             None => five_tuple.client,
         };
@@ -186,6 +187,6 @@ impl Place<'_> {
     }
 }
 
-fn optional<'m, A: Attribute<'m>>(message: &Message<'m>) -> Result<Option<A>, ErrorCode> {
-    message.attribute().map_err(|_| ErrorCode::BAD_REQUEST)
+fn optional<'m, A: Attribute<'m>>(message: &Message<'m>) -> Result<Option<A>, Cause> {
+    message.attribute().map_err(|_| Cause::MalformedAttribute)
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hairpin_common::wire::STUN_LEN;
 
+use super::refusal::Refusal;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
 pub use crate::stun::attribute::ConnectionId;
 use crate::stun::attribute::ReservationToken;
@@ -282,7 +283,59 @@ pub enum Effect<'s> {
     Freed {
         /// Its name.
         allocation: AllocationId,
+        /// Why the last of its relayed addresses has ended.
+        reason: EndReason,
     },
+    /// A request was refused. Comes right behind the response that says so to its client.
+    Refused(Refusal<'s>),
+}
+
+/// Why an allocation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndReason {
+    /// Its client has not refreshed it in time.
+    Expired,
+    /// Its client has ended it, by a Refresh request with lifetime 0.
+    Refreshed,
+    /// The connection of its client has ended.
+    ClientLost,
+    /// The socket of its relayed address is lost.
+    SocketLost,
+    /// The operator has closed it.
+    Closed,
+    /// It was still there at the end of the time that draining was given.
+    Drained,
+    /// The server has ended.
+    Shutdown,
+}
+
+impl EndReason {
+    /// Every reason, in the order of `as usize`.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Expired,
+        Self::Refreshed,
+        Self::ClientLost,
+        Self::SocketLost,
+        Self::Closed,
+        Self::Drained,
+        Self::Shutdown,
+    ];
+
+    /// How many reasons there are.
+    pub const COUNT: usize = 7;
+
+    /// The name in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Refreshed => "refreshed",
+            Self::ClientLost => "client_lost",
+            Self::SocketLost => "socket_lost",
+            Self::Closed => "closed",
+            Self::Drained => "drained",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// Which socket the driver shall bind.

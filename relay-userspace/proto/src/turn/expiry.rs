@@ -1,11 +1,11 @@
-//! The end of things: by time, by request, by the loss of a socket, by shutdown.
+//! The end of things: by time, by request, by the loss of a socket, by order of the operator, by shutdown.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use super::allocation::{Allocation, ChannelNumber, RelayOwner};
 use super::channel_bind::CHANNEL_COOLDOWN;
-use super::effect::{AllocationId, Effect};
+use super::effect::{AllocationId, Effect, EndReason};
 use super::flow::Base;
 use super::server::Server;
 use super::timer::Timer;
@@ -19,7 +19,7 @@ impl Server {
             match timer {
                 Timer::Relay(relay) => {
                     if let Some(RelayOwner::Allocation(id, family)) = self.allocations.owner_of(relay) {
-                        self.remove_relay(id, family);
+                        self.remove_relay(id, family, EndReason::Expired);
                     }
                 }
                 Timer::Permission(id, peer) => {
@@ -65,24 +65,24 @@ impl Server {
     }
 
     /// Ends all that a client has.
-    pub(super) fn end_allocation(&mut self, id: AllocationId) {
+    pub(super) fn end_allocation(&mut self, id: AllocationId, reason: EndReason) {
         let families: Vec<_> = self.allocations.find(id).into_iter().flat_map(Allocation::families).collect();
         for family in families {
-            self.end_relay(id, family);
+            self.end_relay(id, family, reason);
         }
     }
 
     /// Ends a relayed transport address before its time.
-    pub(super) fn end_relay(&mut self, id: AllocationId, family: AddressFamily) {
+    pub(super) fn end_relay(&mut self, id: AllocationId, family: AddressFamily, reason: EndReason) {
         if let Some(relay) = self.allocations.find(id).and_then(|allocation| allocation.relay(family)) {
             self.timers.cancel(relay.expires, Timer::Relay(relay.id));
-            self.remove_relay(id, family);
+            self.remove_relay(id, family, reason);
         }
     }
 
     /// Removes a relayed transport address whose timer is no longer set, with all permissions, channels and
     /// connections of its family; and with the last one the allocation.
-    fn remove_relay(&mut self, id: AllocationId, family: AddressFamily) {
+    fn remove_relay(&mut self, id: AllocationId, family: AddressFamily, reason: EndReason) {
         self.end_connections(id, family);
         let Some(allocation) = self.allocations.find_mut(id) else { return };
         allocation.end_flows(id, family, &mut self.outbox);
@@ -103,7 +103,7 @@ impl Server {
         self.outbox.push(Effect::Close { relay: relay.id });
         if was_last {
             self.allocations.remove(id);
-            self.outbox.push(Effect::Freed { allocation: id });
+            self.outbox.push(Effect::Freed { allocation: id, reason });
         }
     }
 
@@ -114,7 +114,7 @@ impl Server {
             self.abandon(&pending);
         }
         for id in self.allocations.ids() {
-            self.end_allocation(id);
+            self.end_allocation(id, EndReason::Shutdown);
         }
         let reservations: Vec<_> = self.reservations.keys().copied().collect();
         for token in reservations {

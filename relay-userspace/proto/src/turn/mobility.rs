@@ -7,13 +7,14 @@
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, PeerTransport};
-use super::effect::{AllocationId, Effect, Now};
+use super::cause::Cause;
+use super::effect::{AllocationId, Effect, EndReason, Now};
 use super::request::Request;
 use super::server::Server;
 use super::ticket::{SealedTicket, Ticket};
 use crate::address::FiveTuple;
+use crate::stun::Message;
 use crate::stun::attribute::MobilityTicket;
-use crate::stun::{ErrorCode, Message};
 
 /// How long the ticket before the last is still taken from a client that has not got the answer with the last one
 /// (RFC 8016 section 3.2.2: at least 30 seconds).
@@ -52,13 +53,13 @@ impl Allocation {
 
 impl Server {
     /// Whether the client asks for a ticket (RFC 8016 section 3.1.2).
-    pub(super) fn wants_ticket(&self, request: &Request<'_>) -> Result<bool, ErrorCode> {
+    pub(super) fn wants_ticket(&self, request: &Request<'_>) -> Result<bool, Cause> {
         match request.optional()? {
             None => Ok(false),
             // A server that knows mobility and does not allow it says so, rather than leaving the client without one.
-            Some(MobilityTicket([])) if self.tickets.is_none() => Err(ErrorCode::MOBILITY_FORBIDDEN),
+            Some(MobilityTicket([])) if !self.gives_tickets => Err(Cause::MobilityOff),
             Some(MobilityTicket([])) => Ok(true),
-            Some(MobilityTicket(_)) => Err(ErrorCode::BAD_REQUEST),
+            Some(MobilityTicket(_)) => Err(Cause::InvalidTicket),
         }
     }
 
@@ -86,32 +87,32 @@ impl Server {
     }
 
     /// Decides about a Refresh request with a ticket: the allocation that it is about, and whether that moves.
-    pub(super) fn claim(&self, now: Now, request: &Request<'_>) -> Result<(AllocationId, bool), ErrorCode> {
+    pub(super) fn claim(&self, now: Now, request: &Request<'_>) -> Result<(AllocationId, bool), Cause> {
         if self.tickets.is_none() {
-            return Err(ErrorCode::MOBILITY_FORBIDDEN);
+            return Err(Cause::MobilityOff);
         }
         let five_tuple = request.reply.five_tuple;
-        let ticket = self.ticket_in(&request.message).ok_or(ErrorCode::BAD_REQUEST)?;
-        let allocation = self.of_ticket(&ticket).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
-        let TicketState { generation, used, .. } = allocation.ticket.ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
+        let ticket = self.ticket_in(&request.message).ok_or(Cause::InvalidTicket)?;
+        let allocation = self.of_ticket(&ticket).ok_or(Cause::NoAllocation)?;
+        let TicketState { generation, used, .. } = allocation.ticket.ok_or(Cause::NoAllocation)?;
         let is_here = allocation.newest() == Some(five_tuple);
         let is_new = ticket.generation == generation;
         // The client has moved here and asks again, since it has not got its answer.
         let is_again =
             ticket.generation.wrapping_add(1) == generation && used.is_some_and(|used| now.instant < used + OLD_TICKET);
         if !(is_new && !is_here || is_again && is_here) {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Cause::InvalidTicket);
         }
         if *allocation.username != *request.username {
-            return Err(ErrorCode::WRONG_CREDENTIALS);
+            return Err(Cause::WrongUser);
         }
         // Connections to peers need a client that can make connections (RFC 6062 section 5.1).
         if allocation.peers == PeerTransport::Tcp && !five_tuple.transport.is_stream() {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Cause::TransportMismatch);
         }
         let is_of_another = self.allocations.of_client(&five_tuple).is_some_and(|(id, _)| id != ticket.allocation);
         if is_of_another || self.pending.contains_key(&five_tuple) {
-            return Err(ErrorCode::ALLOCATION_MISMATCH);
+            return Err(Cause::AllocationExists);
         }
         Ok((ticket.allocation, is_new))
     }
@@ -168,7 +169,7 @@ impl Server {
         // First, so that nothing is sent there any more.
         self.allocations.remove_client(five_tuple, id);
         if ticket.is_none() {
-            return self.end_allocation(id);
+            return self.end_allocation(id, EndReason::ClientLost);
         }
         self.outbox.push(Effect::Left { allocation: id, five_tuple: *five_tuple });
         match presence {

@@ -12,11 +12,13 @@ mod allocation;
 mod attributes;
 mod authentication;
 mod binding;
+mod cause;
 mod channel_bind;
 mod classic;
 mod config;
 mod connection;
 mod credentials;
+mod describe;
 mod discovery;
 mod effect;
 mod expiry;
@@ -31,8 +33,11 @@ mod permission;
 mod port_pool;
 mod quota;
 mod random;
+mod reconfigure;
 mod redirect;
 mod refresh;
+mod refusal;
+mod relay_addresses;
 mod relaying;
 mod request;
 mod retransmission;
@@ -42,12 +47,15 @@ mod ticket;
 mod timer;
 mod translation;
 
-pub use config::{Limits, RelayAddress, ServerConfig};
+pub use allocation::PeerTransport;
+pub use cause::Cause;
+pub use config::{Limits, RelayAddress, ServerConfig, Settings};
 pub use credentials::Credentials;
+pub use describe::{AllocationInfo, ChannelInfo, PermissionInfo, RelayInfo};
 pub use discovery::{Discovery, DiscoveryError};
 pub use effect::{
-    AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Discard, Disposition, Effect, Flow, Forward,
-    FrameHeader, IcmpError, Now, RelayId, Scope,
+    AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Discard, Disposition, Effect, EndReason, Flow,
+    Forward, FrameHeader, IcmpError, Now, RelayId, Scope,
 };
 pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;
@@ -55,5 +63,6 @@ pub use port_pool::PortStripe;
 pub use quota::Quotas;
 pub use random::Random;
 pub use redirect::{AlternateError, AlternateServer, Encryption};
+pub use refusal::Refusal;
 pub use server::Server;
 pub use translation::{Translation, TranslationError};

@@ -1,24 +1,34 @@
 //! Effects on their way to the driver.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::effect::Effect;
+use super::refusal::Refusal;
 use crate::address::FiveTuple;
 
-/// A queue of effects. Messages are written one behind the other into one buffer, which is used again as soon as the
-/// queue was drained: answering a stranger takes no memory.
+/// A queue of effects. Messages, and the usernames of those who are refused, are written one behind the other into one
+/// buffer, which is used again as soon as the queue was drained: answering a stranger takes no memory.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     queue: VecDeque<Queued>,
-    messages: Vec<u8>,
+    buffer: Vec<u8>,
     /// Since when effects wait that the driver does not know of.
     hurry: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Queued {
-    Respond { five_tuple: FiveTuple, start: usize, end: usize },
+    Respond {
+        five_tuple: FiveTuple,
+        message: Range<usize>,
+    },
+    /// The username stands apart.
+    Refused {
+        refusal: Refusal<'static>,
+        username: Option<Range<usize>>,
+    },
     Other(Effect<'static>),
 }
 
@@ -30,14 +40,24 @@ impl Outbox {
 
     /// Queues the message that `write` appends to the buffer. Returns its bytes.
     pub(super) fn respond(&mut self, five_tuple: FiveTuple, write: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
+        let message = self.write(write);
+        self.queue.push_back(Queued::Respond { five_tuple, message: message.clone() });
+        &self.buffer[message]
+    }
+
+    /// Queues a refusal: right behind its response.
+    pub(super) fn refuse(&mut self, refusal: Refusal<'_>) {
+        let username = refusal.username.map(|name| self.write(|buffer| buffer.extend_from_slice(name.as_bytes())));
+        self.queue.push_back(Queued::Refused { refusal: refusal.anonymous(), username });
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
         if self.queue.is_empty() {
-            self.messages.clear();
+            self.buffer.clear();
         }
-        let start = self.messages.len();
-        write(&mut self.messages);
-        let end = self.messages.len();
-        self.queue.push_back(Queued::Respond { five_tuple, start, end });
-        &self.messages[start..]
+        let start = self.buffer.len();
+        write(&mut self.buffer);
+        start..self.buffer.len()
     }
 
     /// Has the driver come for effects that it would not ask for: those of data, which is forwarded without looking
@@ -57,8 +77,10 @@ impl Outbox {
             return None;
         };
         Some(match next {
-            Queued::Respond { five_tuple, start, end } => {
-                Effect::Respond { five_tuple, message: &self.messages[start..end] }
+            Queued::Respond { five_tuple, message } => Effect::Respond { five_tuple, message: &self.buffer[message] },
+            Queued::Refused { refusal, username } => {
+                let text = |range| std::str::from_utf8(&self.buffer[range]).expect("a username was written");
+                Effect::Refused(Refusal { username: username.map(text), ..refusal })
             }
             Queued::Other(effect) => effect,
         })
@@ -96,6 +118,6 @@ mod tests {
             outbox.respond(five_tuple(), |buffer| buffer.extend_from_slice(b"response"));
             while outbox.pop().is_some() {}
         }
-        assert_eq!(outbox.messages.len(), 16);
+        assert_eq!(outbox.buffer.len(), 16);
     }
 }

@@ -4,40 +4,42 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::allocation::Allocation;
+use super::cause::Cause;
 use super::effect::{AllocationId, Now};
 use super::flow::Base;
+use super::refusal::Denied;
 use super::request::Request;
 use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, PeerAddr};
-use crate::stun::ErrorCode;
 use crate::stun::attribute::XorPeerAddress;
 
 impl Server {
     /// Gives permissions to all peers of the request, or to none.
-    pub(super) fn create_permission(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+    pub(super) fn create_permission(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Denied> {
         let id = self.allocation_of(request)?;
-        let Some(allocation) = self.allocations.find(id) else { return Err(ErrorCode::ALLOCATION_MISMATCH) };
+        let Some(allocation) = self.allocations.find(id) else { return Err(Cause::NoAllocation.into()) };
         let mut peers = Vec::new();
         for peer in request.message.each::<XorPeerAddress>() {
-            let XorPeerAddress(peer) = peer.map_err(|_| ErrorCode::BAD_REQUEST)?;
+            let XorPeerAddress(peer) = peer.map_err(|_| Cause::MalformedAttribute)?;
+            let peer = PeerAddr::new(peer);
             // The port may be anything (RFC 8656 section 10.2).
-            let ip = PeerAddr::new(peer).ip();
+            let ip = peer.ip();
             if allocation.relay(AddressFamily::of(ip)).is_none() {
-                return Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH);
+                return Err(Denied::at(Cause::FamilyMismatch, peer));
             }
             if !self.policy.permits_address(ip) {
-                return Err(ErrorCode::FORBIDDEN);
+                return Err(Denied::at(Cause::ForbiddenPeer, peer));
             }
             peers.push(ip);
         }
         if peers.is_empty() {
-            return Err(ErrorCode::BAD_REQUEST);
+            return Err(Cause::MissingAttribute.into());
         }
         peers.sort_unstable();
         peers.dedup();
         if !self.has_room_for(allocation, &peers) {
-            return Err(ErrorCode::INSUFFICIENT_CAPACITY);
+            return Err(Cause::PermissionsFull.into());
         }
         for peer in peers {
             self.permit(now.instant, id, peer);

@@ -109,6 +109,11 @@ impl PortPool {
         candidates.into_iter().find_map(|ports| ports.pick(stripe, parity, random))
     }
 
+    /// How many ports are in use of each address.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (IpAddr, usize)> {
+        self.addresses.iter().map(|ports| (ports.ip, ports.in_use()))
+    }
+
     /// Notes an address as free.
     pub(super) fn release(&mut self, address: RelayedAddr) {
         if let Some(ports) = self.addresses.iter_mut().find(|ports| ports.ip == address.ip()) {
@@ -143,6 +148,10 @@ impl Ports {
 
     fn is_used(&self, port: u16) -> bool {
         self.used[usize::from(port / 64)] & (1 << (port % 64)) != 0
+    }
+
+    fn in_use(&self) -> usize {
+        self.used.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     fn mark(&mut self, port: u16, used: bool) {

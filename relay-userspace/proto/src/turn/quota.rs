@@ -100,6 +100,13 @@ impl Counts {
     }
 }
 
+impl Lease {
+    /// Whom it counts for.
+    pub(super) fn account(&self) -> &str {
+        &self.account
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         self.quotas.lock().give_back(&self.account);

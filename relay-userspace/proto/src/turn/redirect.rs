@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use super::allocation::index;
+use super::cause::Cause;
 use super::random::RandomPool;
+use super::refusal::Denied;
 use super::server::Server;
 use super::translation::Translation;
 use crate::address::{AddressFamily, FiveTuple, ServerAddr, Transport};
-use crate::stun::ErrorCode;
 use crate::stun::attribute::{AlternateDomain, AlternateServerAttribute};
 
 /// The longest ALTERNATE-DOMAIN (RFC 8489 section 14.16).
@@ -105,6 +106,11 @@ impl Redirect {
         Self { alternates, next, draining: false }
     }
 
+    /// Takes other servers from now on. Whose turn it is stays as it was.
+    pub(super) fn set_alternates(&mut self, alternates: Vec<AlternateServer>) {
+        self.alternates = alternates;
+    }
+
     pub(super) fn set_draining(&mut self, draining: bool) {
         self.draining = draining;
     }
@@ -164,13 +170,30 @@ impl Server {
     /// What a client is told that gets no allocation for want of room: 300 if there is another server for it, else 508.
     ///
     /// A port that was reserved is nowhere else: who redeems its token is not sent away (RFC 8656 section 7.2, step 5).
-    pub(super) fn no_room(&self, five_tuple: &FiveTuple, redeems: bool) -> ErrorCode {
+    pub(super) fn no_room(&self, five_tuple: &FiveTuple, redeems: bool, cause: Cause) -> Denied {
         let (family, _) = families(five_tuple);
         match self.redirect.find(family, five_tuple, &self.translation) {
-            Some(_) if !redeems => ErrorCode::TRY_ALTERNATE,
-            _ => ErrorCode::INSUFFICIENT_CAPACITY,
+            Some(_) if !redeems => Denied::elsewhere(cause),
+            _ => cause.into(),
         }
     }
+
+    /// Why this client gets no new allocation, whatever room there is.
+    pub(super) fn turns_away(&self, five_tuple: &FiveTuple) -> Option<Cause> {
+        if self.redirect.is_draining() {
+            return Some(Cause::Draining);
+        }
+        let (transport, server) = (five_tuple.transport, five_tuple.server.socket());
+        self.retired.iter().any(|retired| is_at(*retired, transport, server)).then_some(Cause::ListenerRetired)
+    }
+}
+
+/// Whether a client that has reached the server there has come by this listener. An unspecified address means every one
+/// of its family.
+pub(super) fn is_at(listener: (Transport, SocketAddr), transport: Transport, reached: SocketAddr) -> bool {
+    let (of, at) = (listener.0, ServerAddr::new(listener.1).socket());
+    let same_address = at.ip() == reached.ip() || at.ip().is_unspecified() && at.is_ipv4() == reached.is_ipv4();
+    of == transport && at.port() == reached.port() && same_address
 }
 
 /// The family that a client has come by, and the other one.

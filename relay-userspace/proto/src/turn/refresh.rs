@@ -1,17 +1,17 @@
 //! Refresh (RFC 8656 section 8).
 
 use super::allocate::granted;
-use super::effect::{AllocationId, Now};
+use super::cause::Cause;
+use super::effect::{AllocationId, EndReason, Now};
 use super::flow::Base;
 use super::request::Request;
 use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::AddressFamily;
-use crate::stun::ErrorCode;
 use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, RequestedAddressFamily};
 
 impl Server {
-    pub(super) fn refresh(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, ErrorCode> {
+    pub(super) fn refresh(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Cause> {
         let shows_ticket = request.message.find(MobilityTicket::TYPE).is_some();
         let (id, moves) = if shows_ticket { self.claim(now, request)? } else { (self.allocation_of(request)?, false) };
         let requested = request.optional::<Lifetime>()?;
@@ -21,7 +21,7 @@ impl Server {
         }
         let granted = if requested == Some(Lifetime(0)) {
             for family in families {
-                self.end_relay(id, family);
+                self.end_relay(id, family, EndReason::Refreshed);
             }
             Lifetime(0)
         } else {
@@ -54,14 +54,14 @@ impl Server {
 
     /// The families that a request is about: all that the allocation has, or the one that REQUESTED-ADDRESS-FAMILY
     /// names (RFC 8656 sections 8.1 and 8.2).
-    fn families_of(&self, id: AllocationId, request: &Request<'_>) -> Result<Vec<AddressFamily>, ErrorCode> {
+    fn families_of(&self, id: AllocationId, request: &Request<'_>) -> Result<Vec<AddressFamily>, Cause> {
         let requested = request.optional::<RequestedAddressFamily>()?;
-        let allocation = self.allocations.find(id).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
+        let allocation = self.allocations.find(id).ok_or(Cause::NoAllocation)?;
         let present: Vec<_> = allocation.families().collect();
         match requested {
             None => Ok(present),
             Some(RequestedAddressFamily(Ok(family))) if present.contains(&family) => Ok(vec![family]),
-            Some(_) => Err(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH),
+            Some(_) => Err(Cause::FamilyMismatch),
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use super::attributes::Unknown;
+use super::cause::Cause;
 use super::effect::AllocationId;
-use super::redirect::Alternatives;
 use super::server::Server;
 use crate::address::FiveTuple;
-use crate::stun::attribute::{Attribute, Software, UnknownAttributes};
-use crate::stun::{Class, ErrorCode, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use crate::stun::attribute::{Attribute, Software};
+use crate::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 /// A request of a known user.
 #[derive(Debug)]
@@ -34,13 +33,13 @@ pub(super) struct ReplyTo {
 
 impl<'m> Request<'m> {
     /// An attribute that may be missing; 400 if its value makes no sense.
-    pub(super) fn optional<A: Attribute<'m>>(&self) -> Result<Option<A>, ErrorCode> {
-        self.message.attribute().map_err(|_| ErrorCode::BAD_REQUEST)
+    pub(super) fn optional<A: Attribute<'m>>(&self) -> Result<Option<A>, Cause> {
+        self.message.attribute().map_err(|_| Cause::MalformedAttribute)
     }
 
     /// An attribute that must be there; 400 if it is not, or makes no sense.
-    pub(super) fn required<A: Attribute<'m>>(&self) -> Result<A, ErrorCode> {
-        self.optional()?.ok_or(ErrorCode::BAD_REQUEST)
+    pub(super) fn required<A: Attribute<'m>>(&self) -> Result<A, Cause> {
+        self.optional()?.ok_or(Cause::MissingAttribute)
     }
 }
 
@@ -49,10 +48,9 @@ impl Server {
     ///
     /// The whole username counts. A client that has got a fresh credential for a user keeps the one that it has
     /// allocated with, as RFC 8656 section 5 demands and as other servers expect.
-    pub(super) fn allocation_of(&self, request: &Request<'_>) -> Result<AllocationId, ErrorCode> {
-        let (id, allocation) =
-            self.allocations.of_client(&request.reply.five_tuple).ok_or(ErrorCode::ALLOCATION_MISMATCH)?;
-        if *allocation.username == *request.username { Ok(id) } else { Err(ErrorCode::WRONG_CREDENTIALS) }
+    pub(super) fn allocation_of(&self, request: &Request<'_>) -> Result<AllocationId, Cause> {
+        let (id, allocation) = self.allocations.of_client(&request.reply.five_tuple).ok_or(Cause::NoAllocation)?;
+        if *allocation.username == *request.username { Ok(id) } else { Err(Cause::WrongUser) }
     }
 
     /// Answers a request that was carried out, and remembers the answer.
@@ -74,26 +72,5 @@ impl Server {
             self.retransmissions.keep(now, reply.five_tuple, reply.id, reply.digest, response);
         }
         self.counts.count_success(reply.method);
-    }
-
-    /// Answers a request that was not carried out.
-    pub(super) fn fail(&mut self, reply: &ReplyTo, code: ErrorCode, unknown: Unknown) {
-        let software = self.software.as_deref().map(Software);
-        let alternatives = match code {
-            ErrorCode::TRY_ALTERNATE => self.redirect.pick(&reply.five_tuple, &self.translation),
-            _ => Alternatives::default(),
-        };
-        self.outbox.respond(reply.five_tuple, |buffer| {
-            let unknown = (!unknown.is_empty()).then(|| UnknownAttributes(unknown.types()));
-            MessageBuilder::error(buffer, reply.method, reply.id, code)
-                .with_option(unknown.as_ref())
-                .with_option(alternatives.first.as_ref())
-                .with_option(alternatives.second.as_ref())
-                .with_option(alternatives.domain.as_ref())
-                .with_option(software.as_ref())
-                .with_integrity(&reply.key)
-                .finish(reply.fingerprint);
-        });
-        self.counts.count_error(reply.method, code);
     }
 }

@@ -1,6 +1,7 @@
 //! The way in: what the driver calls, and what each kind of message is handed to.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use hairpin_common::wire::Datagram;
@@ -9,12 +10,14 @@ use hashbrown::HashMap;
 use super::allocate::{PendingAllocate, Reservation};
 use super::allocation::{Allocations, RelayOwner};
 use super::attributes::Unknown;
-use super::authentication::{Authenticated, Authenticator, Refusal};
-use super::config::{Limits, RelayAddress, ServerConfig};
+use super::authentication::{Authenticated, Authenticator};
+use super::cause::Cause;
+use super::config::{Limits, ServerConfig};
 use super::connection::Connection;
 use super::discovery::Discovery;
 use super::effect::{
-    AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, IcmpError, Now, RelayId,
+    AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, EndReason, IcmpError, Now,
+    RelayId,
 };
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
@@ -24,6 +27,8 @@ use super::port_pool::PortPool;
 use super::quota::Quotas;
 use super::random::{Random, RandomPool};
 use super::redirect::Redirect;
+use super::refusal::Denied;
+use super::relay_addresses::RelayAddresses;
 use super::relaying::disposition;
 use super::request::{ReplyTo, Request};
 use super::retransmission::Retransmissions;
@@ -31,8 +36,8 @@ use super::ticket::{SealedTicket, Tickets};
 use super::timer::Timers;
 use super::translation::Translation;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr, Transport};
-use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, Nonce, Realm, ReservationToken};
-use crate::stun::{Class, ErrorCode, Message, MessageBuilder, Method, ParseError};
+use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, ReservationToken};
+use crate::stun::{Class, Message, Method, ParseError};
 
 /// A TURN server (RFC 8489, RFC 8656), or one shard of it.
 ///
@@ -58,10 +63,12 @@ pub struct Server {
     pub(super) authenticator: Authenticator,
     pub(super) software: Option<String>,
     pub(super) limits: Limits,
-    pub(super) relay_addresses: Vec<RelayAddress>,
+    pub(super) relay_addresses: RelayAddresses,
     pub(super) translation: Translation,
     pub(super) discovery: Option<Discovery>,
     pub(super) redirect: Redirect,
+    /// Listeners that take no new allocations.
+    pub(super) retired: Vec<(Transport, SocketAddr)>,
     pub(super) policy: PeerPolicy,
     pub(super) quotas: Quotas,
     pub(super) ports: PortPool,
@@ -71,13 +78,20 @@ pub struct Server {
     pub(super) connections: HashMap<ConnectionId, Connection>,
     pub(super) shard: u32,
     pub(super) shards: u32,
+    /// Whether relayed addresses of TCP may be allocated.
     pub(super) tcp_relay: bool,
+    /// Whether there are or were any, so that their clients are understood.
+    pub(super) knows_tcp: bool,
+    /// Whether new allocations get tickets.
+    pub(super) gives_tickets: bool,
+    /// Reads those that were given, and makes the next of each.
     pub(super) tickets: Option<Tickets>,
     pub(super) retransmissions: Retransmissions,
     pub(super) timers: Timers,
     pub(super) outbox: Outbox,
     pub(super) random: RandomPool,
     pub(super) counts: MessageCounts,
+    pub(super) refusals: [u64; Cause::COUNT],
     /// Where headers of Data indications are written.
     pub(super) frame: Vec<u8>,
 }
@@ -104,20 +118,22 @@ impl Server {
     pub fn new(config: ServerConfig, random: Box<dyn Random + Send>) -> Self {
         assert!(config.shard < config.shards, "shard {} of {}", config.shard, config.shards);
         let mut random = RandomPool::new(random);
+        let settings = config.settings;
         Self {
             authenticator: Authenticator {
-                realm: config.realm,
-                credentials: config.credentials,
+                realm: settings.realm,
+                credentials: settings.credentials,
                 nonces: Nonces::new(&config.nonce_key, config.nonce_lifetime),
             },
             software: config.software,
-            limits: config.limits,
-            ports: PortPool::new(config.ports, &config.relay_addresses),
-            relay_addresses: config.relay_addresses,
-            translation: config.translation,
+            limits: settings.limits,
+            ports: PortPool::new(config.ports, &settings.relay_addresses),
+            relay_addresses: RelayAddresses::new(settings.relay_addresses),
+            translation: settings.translation,
             discovery: config.discovery,
-            redirect: Redirect::new(config.alternates, &mut random),
-            policy: config.peer_policy,
+            redirect: Redirect::new(settings.alternates, &mut random),
+            retired: settings.retired,
+            policy: settings.peer_policy,
             quotas: config.quotas,
             allocations: Allocations::new(),
             pending: HashMap::new(),
@@ -125,13 +141,16 @@ impl Server {
             connections: HashMap::new(),
             shard: config.shard,
             shards: config.shards,
-            tcp_relay: config.tcp_relay,
-            tickets: config.mobility.as_ref().map(Tickets::new),
+            tcp_relay: settings.tcp_relay,
+            knows_tcp: settings.tcp_relay,
+            gives_tickets: settings.mobility.is_some(),
+            tickets: settings.mobility.as_ref().map(Tickets::new),
             retransmissions: Retransmissions::default(),
             timers: Timers::default(),
             outbox: Outbox::default(),
             random,
             counts: MessageCounts::default(),
+            refusals: [0; Cause::COUNT],
             frame: Vec::new(),
         }
     }
@@ -183,7 +202,7 @@ impl Server {
     /// allocation.
     pub fn relay_failed(&mut self, now: Now, relay: RelayId) {
         match self.allocations.owner_of(relay) {
-            Some(RelayOwner::Allocation(id, family)) => self.end_relay(id, family),
+            Some(RelayOwner::Allocation(id, family)) => self.end_relay(id, family, EndReason::SocketLost),
             Some(RelayOwner::Pending(five_tuple)) => {
                 self.pending_lost(five_tuple, relay);
                 self.relay_bound(now, relay, Err(BindError::Unavailable));
@@ -206,7 +225,7 @@ impl Server {
     /// Learns that a connection to a peer has ended, and the client's connection that was joined to it: either side has
     /// closed it, and the driver has closed the other.
     pub fn connection_closed(&mut self, _now: Now, connection: ConnectionId) {
-        self.forget_connection(connection);
+        self.forget_connection(connection, Cause::ConnectFailed);
     }
 
     /// Learns that a client's connection (TCP, TLS or DTLS) is no more: what was begun over it ends, except for the
@@ -243,6 +262,11 @@ impl Server {
     /// Whether no new allocation is made.
     pub fn is_draining(&self) -> bool {
         self.redirect.is_draining()
+    }
+
+    /// Ends an allocation, if there is one of this name. Its client is not told: its next request finds no allocation.
+    pub fn close_allocation(&mut self, _now: Now, allocation: AllocationId, reason: EndReason) {
+        self.end_allocation(allocation, reason);
     }
 
     /// Frees every allocation and every reservation. The effects say what is to be closed.
@@ -303,7 +327,7 @@ impl Server {
                     Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
                         self.request(now, five_tuple, message, datagram);
                     }
-                    Method::CONNECT | Method::CONNECTION_BIND if self.tcp_relay => {
+                    Method::CONNECT | Method::CONNECTION_BIND if self.knows_tcp => {
                         self.request(now, five_tuple, message, datagram);
                     }
                     _ => return Disposition::Discard(Discard::Unexpected),
@@ -319,8 +343,11 @@ impl Server {
         // So that no request meets what is over already.
         self.expire(now.instant);
         let (method, id) = (message.method(), message.transaction_id());
-        // The very same bytes have been authenticated before, and their nonce may have aged since.
-        if let Some(response) = self.retransmissions.find(now.instant, five_tuple, id, datagram) {
+        // The very same bytes have been authenticated before, and their nonce may have aged since. But who is not known
+        // any more gets no answer that is for users.
+        if let Some(response) = self.retransmissions.find(now.instant, five_tuple, id, datagram)
+            && self.authenticator.still_knows(message)
+        {
             self.outbox.respond(five_tuple, |buffer| buffer.extend_from_slice(response));
             self.counts.count_success(method);
             return;
@@ -329,7 +356,7 @@ impl Server {
         let authenticated = self.authenticator.authenticate(now, five_tuple.client, message, established);
         let Authenticated { username, credential } = match authenticated {
             Ok(authenticated) => authenticated,
-            Err(refusal) => return self.refuse(five_tuple, message, refusal),
+            Err(rejection) => return self.reject(five_tuple, message, rejection),
         };
         let request = Request {
             message: *message,
@@ -348,14 +375,14 @@ impl Server {
         let outcome = if unknown.is_empty() {
             match method {
                 Method::ALLOCATE => self.allocate(&request),
-                Method::REFRESH => self.refresh(now, &request),
+                Method::REFRESH => self.refresh(now, &request).map_err(Denied::from),
                 Method::CREATE_PERMISSION => self.create_permission(now, &request),
                 Method::CONNECT => self.connect(now, &request),
-                Method::CONNECTION_BIND => self.connection_bind(&request),
+                Method::CONNECTION_BIND => self.connection_bind(&request).map_err(Denied::from),
                 _ => self.channel_bind(now, &request),
             }
         } else {
-            Err(ErrorCode::UNKNOWN_ATTRIBUTE)
+            Err(Cause::UnknownAttribute.into())
         };
         match outcome {
             Ok(Outcome::Done) => self.succeed(now.instant, &request.reply, |response| response),
@@ -370,7 +397,7 @@ impl Server {
                 self.outbox.push(Effect::Join { connection, five_tuple });
             }
             Ok(Outcome::Later) => {}
-            Err(code) => self.fail(&request.reply, code, unknown),
+            Err(denied) => self.fail(&request.reply, username, denied, unknown),
         }
     }
 
@@ -381,7 +408,7 @@ impl Server {
             return None;
         }
         match message.method() {
-            Method::CONNECTION_BIND if self.tcp_relay && five_tuple.transport.is_stream() => {
+            Method::CONNECTION_BIND if self.knows_tcp && five_tuple.transport.is_stream() => {
                 let connection: ConnectionId = message.attribute().ok()??;
                 Some(connection.shard(self.shards)).filter(|shard| *shard != self.shard)
             }
@@ -407,23 +434,6 @@ impl Server {
             _ => self.allocations.of_client(five_tuple)?.1,
         };
         Some(&*allocation.username)
-    }
-
-    /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short.
-    fn refuse(&mut self, five_tuple: FiveTuple, message: &Message<'_>, refusal: Refusal) {
-        let realm = self.authenticator.realm.as_str();
-        let (code, challenge) = match &refusal {
-            Refusal::Incomplete => (ErrorCode::BAD_REQUEST, None),
-            Refusal::Challenge(code, nonce) => (*code, Some((Realm(realm), Nonce(nonce.as_str())))),
-        };
-        let (realm, nonce) = challenge.unzip();
-        self.outbox.respond(five_tuple, |buffer| {
-            MessageBuilder::error(buffer, message.method(), message.transaction_id(), code)
-                .with_option(realm.as_ref())
-                .with_option(nonce.as_ref())
-                .finish(message.has_fingerprint());
-        });
-        self.counts.count_error(message.method(), code);
     }
 }
 
