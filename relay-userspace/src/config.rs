@@ -211,6 +211,17 @@ pub enum AdminAddr {
     At(SocketAddr),
 }
 
+/// Where the admin interface listens on this host alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminSocket {
+    /// Nowhere.
+    Off,
+    /// Where it is found unless something else is said; without it the relay runs all the same.
+    Default(PathBuf),
+    /// Where the operator wants it.
+    At(PathBuf),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

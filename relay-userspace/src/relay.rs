@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
 use crate::capacity::{Capacity, limits};
-use crate::config::{AdminAddr, Authentication, Config, DiscoverySockets, Listener, User};
+use crate::config::{AdminSocket, Authentication, Config, DiscoverySockets, Listener, Rate, User};
+use crate::control::{Control, Sources};
 use crate::datapath::{self, Datapath, XdpMode};
 use crate::listeners::{Opened, Sockets};
 use crate::net::{SocketError, UdpSocket};
@@ -72,10 +74,9 @@ impl Relay {
         let dtls = config.listeners.iter().any(is_dtls).then(|| tls::dtls_context(&certificates)).transpose()?;
         let opened = Opened::all(&config, tls.as_ref())?;
         try_relay_addresses(&config)?;
-        let admin = match config.admin {
-            AdminAddr::At(address) => Some(admin::bind(address).await?),
-            AdminAddr::Off => None,
-        };
+        let options = AdminOptions::from_environment();
+        let admin = admin::Listeners::bind(config.admin, &options.socket).await?;
+        let gate = Arc::new(admin::Gate::new(&options.access)?);
 
         let datapath = start_datapath(&config, &opened.in_kernel(), &capacity)?;
 
@@ -132,17 +133,15 @@ impl Relay {
         }
         let shards = ShardHandle::spawn_all(parts)?;
 
-        if let Some(listener) = admin {
-            let sources = admin::Sources {
-                shards: shards.iter().map(ShardHandle::query).collect(),
-                datapath: datapath.handle(),
-                interfaces: datapath.interfaces().clone(),
-                reservations,
-                port_capacity: capacity.ports,
-                allocation_capacity: capacity.allocations,
-            };
-            tokio::spawn(admin::serve(listener, sources));
-        }
+        let control = Control::new(Sources {
+            shards: shards.iter().map(ShardHandle::query).collect(),
+            datapath: datapath.handle(),
+            interfaces: datapath.interfaces().clone(),
+            reservations,
+            port_capacity: capacity.ports,
+            allocation_capacity: capacity.allocations,
+        });
+        tokio::spawn(admin::serve(admin, gate, control));
         if let Some(warning) = capacity.warning {
             tracing::warn!("{warning}");
         }
@@ -176,6 +175,34 @@ impl Relay {
         self.shards.iter().for_each(ShardHandle::shut_down);
         self.shards.into_iter().for_each(ShardHandle::join);
         self.datapath.shutdown();
+    }
+}
+
+/// What the command line does not say yet.
+struct AdminOptions {
+    socket: AdminSocket,
+    access: admin::Access,
+}
+
+impl AdminOptions {
+    fn from_environment() -> Self {
+        let list = |name| {
+            let value = std::env::var(name).unwrap_or_default();
+            value.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let socket = match std::env::var_os("HAIRPIN_ADMIN_SOCKET") {
+            Some(path) if path == "off" => AdminSocket::Off,
+            Some(path) => AdminSocket::At(path.into()),
+            None => admin::default_socket().map_or(AdminSocket::Off, AdminSocket::Default),
+        };
+        let rate = std::env::var("HAIRPIN_CREDENTIALS_RATE").ok().and_then(|rate| rate.parse().ok());
+        let access = admin::Access {
+            admin_tokens: list("HAIRPIN_ADMIN_TOKEN"),
+            credentials_tokens: list("HAIRPIN_CREDENTIALS_TOKEN"),
+            origins: list("HAIRPIN_CREDENTIALS_ORIGIN"),
+            rate: rate.map_or(Rate::Off, Rate::PerSecond),
+        };
+        Self { socket, access }
     }
 }
 
