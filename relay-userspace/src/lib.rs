@@ -7,9 +7,9 @@
 //! 3. the engine of `hairpin-proto` decides, and its effects come back through the shard, to sockets and [`datapath`].
 //!
 //! Around it: [`cli`] reads the command line into a [`config`], [`relay`] builds the parts from it and takes them down
-//! again, [`capacity`] says how much of everything there may be, [`announce`] says what was started, [`admin`] and
-//! [`metrics`] show what happens, in the words of [`api`], [`state`] keeps what must survive a restart, [`load`] measures any
-//! TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
+//! again, [`capacity`] says how much of everything there may be, [`announce`] says what was started, [`admin`] serves
+//! [`control`] and [`metrics`] to operators, in the words of [`api`], about the allocations of a [`selection`], [`state`]
+//! keeps what must survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
 
 pub mod admin;
 pub mod announce;
@@ -18,6 +18,7 @@ pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod datapath;
 pub mod file_limit;
 mod listeners;
@@ -27,6 +28,7 @@ pub mod metrics;
 pub mod net;
 pub mod random;
 pub mod relay;
+pub mod selection;
 pub mod shard;
 pub mod state;
 pub mod tls;

@@ -1,0 +1,61 @@
+//! Where the admin interface listens.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::net::TcpListener;
+
+use super::socket::{AdminListener, SocketError};
+use crate::config::{AdminAddr, AdminSocket};
+
+/// Where the admin interface listens.
+#[derive(Debug)]
+pub struct Listeners {
+    pub(super) tcp: Option<TcpListener>,
+    pub(super) unix: Option<AdminListener>,
+}
+
+/// Why the admin interface cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct AdminError(Reason);
+
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error("--admin {0}: {1}; choose another address, or `off`")]
+    Tcp(SocketAddr, io::Error),
+    #[error("--admin-socket {0}: {1}")]
+    Unix(PathBuf, SocketError),
+}
+
+impl Listeners {
+    /// Opens them. A default socket that cannot be had is left out, and the log says so.
+    pub async fn bind(tcp: AdminAddr, socket: &AdminSocket) -> Result<Self, AdminError> {
+        let tcp = match tcp {
+            AdminAddr::Off => None,
+            AdminAddr::At(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|error| AdminError(Reason::Tcp(address, error)))?)
+            }
+        };
+        let unix = match socket {
+            AdminSocket::Off => None,
+            AdminSocket::At(path) => {
+                let bound = AdminListener::bind(path);
+                Some(bound.map_err(|error| AdminError(Reason::Unix(path.clone(), error)))?)
+            }
+            AdminSocket::Default(path) => match AdminListener::bind(path) {
+                Ok(listener) => Some(listener),
+                Err(error) => {
+                    let path = path.display();
+                    tracing::info!(
+                        "no admin socket at {path}: {error}; `hairpin status` and the like need --admin-socket"
+                    );
+                    None
+                }
+            },
+        };
+        Ok(Self { tcp, unix })
+    }
+}

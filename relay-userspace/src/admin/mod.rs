@@ -1,0 +1,78 @@
+//! The admin interface: HTTP and JSON for operators and their programs, metrics and health for machines.
+//!
+//! One router serves two listeners. On the Unix socket everything is allowed, since whoever reaches it owns the relay's
+//! files anyway; over TCP, metrics and health are open, and the rest takes a bearer token ([`Access`]). What it says and
+//! takes has types in [`api`](crate::api), and is described by a document of OpenAPI ([`document`]).
+//!
+//! It owns no state of the relay: everything is asked of [`Control`]. It never keeps or logs a token, and nothing that a
+//! stranger sends makes it wait for longer, or keep more, than the limits in `connections` and `read` say.
+
+mod access;
+mod allocations;
+mod connections;
+mod cors;
+mod credentials;
+mod drain;
+mod events;
+mod failures;
+mod health;
+mod listen;
+mod log_level;
+mod openapi;
+mod problem;
+mod read;
+mod reload;
+mod router;
+mod socket;
+mod stall;
+mod status;
+mod users;
+
+use std::sync::Arc;
+
+pub use access::{Access, Gate};
+pub use listen::{AdminError, Listeners};
+pub use openapi::document;
+pub use socket::{default_socket, system_socket};
+
+use crate::control::Control;
+use crate::metrics::Exporter;
+
+/// By which listener a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Via {
+    /// Only this host's owner of the socket, and root.
+    Unix,
+    /// Anybody.
+    Tcp,
+}
+
+/// What every request is answered from.
+#[derive(Clone)]
+struct Admin {
+    control: Control,
+    gate: Arc<Gate>,
+    exporter: Arc<Exporter>,
+    via: Via,
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listeners: Listeners, gate: Arc<Gate>, control: Control) {
+    let exporter = Arc::new(Exporter::new());
+    let router = |via| {
+        let (control, gate, exporter) = (control.clone(), Arc::clone(&gate), Arc::clone(&exporter));
+        router::router(Admin { control, gate, exporter, via })
+    };
+    let Listeners { tcp, unix } = listeners;
+    let by_tcp = async {
+        if let Some(listener) = tcp {
+            connections::serve(listener, router(Via::Tcp)).await;
+        }
+    };
+    let by_unix = async {
+        if let Some(listener) = unix {
+            connections::serve(listener, router(Via::Unix)).await;
+        }
+    };
+    tokio::join!(by_tcp, by_unix);
+}

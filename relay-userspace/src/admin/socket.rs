@@ -1,0 +1,186 @@
+//! The Unix socket: for its owner only, in place of one that a dead process has left, gone at the end.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+
+use axum::serve::Listener;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{UnixListener, UnixStream, unix};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 64;
+
+/// Where the socket of a relay is that runs as root, or as a service of the system.
+pub fn system_socket() -> &'static Path {
+    Path::new("/run/hairpin/admin.sock")
+}
+
+/// Where the socket is unless `--admin-socket` says otherwise, for the relay and for who asks it. `None` if the
+/// environment does not tell.
+pub fn default_socket() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(system_socket().to_owned());
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    Some(runtime?.join("hairpin/admin.sock"))
+}
+
+/// A Unix socket that listens. Dropping it removes its file.
+#[derive(Debug)]
+pub(super) struct AdminListener {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of the file.
+    file: (u64, u64),
+}
+
+/// Why there can be no socket at a path.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SocketError {
+    #[error("another process answers there; stop it, or choose another path")]
+    Alive,
+    #[error("there is something that is not a socket; remove it, or choose another path")]
+    NotASocket,
+    #[error("{0}; choose another path, or `off`")]
+    Io(#[from] io::Error),
+}
+
+impl AdminListener {
+    /// Listens at a path.
+    pub(super) fn bind(path: &Path) -> Result<Self, SocketError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+        }
+        remove_dead(path)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
+        // Nobody can connect before it listens, so nobody has connected while others were allowed to.
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        socket.listen(BACKLOG)?;
+        let listener = UnixListener::from_std(net::UnixListener::from(socket))?;
+        Ok(Self { listener, path: path.to_owned(), file: identity(path)? })
+    }
+}
+
+impl Drop for AdminListener {
+    fn drop(&mut self) {
+        // Somebody may have removed it, and another relay may have made its own.
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Listener for AdminListener {
+    type Io = UnixStream;
+    type Addr = unix::SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, unix::SocketAddr) {
+        Listener::accept(&mut self.listener).await
+    }
+
+    fn local_addr(&self) -> io::Result<unix::SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Removes the socket of a process that has ended without doing so.
+fn remove_dead(path: &Path) -> Result<(), SocketError> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => {}
+        Ok(_) => return Err(SocketError::NotASocket),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    // Without waiting: one whose queue is full answers late, but is alive.
+    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Err(SocketError::Alive),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(SocketError::Alive),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("hairpin-socket-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn it_is_for_its_owner_in_a_folder_for_all_and_goes_with_the_relay() {
+        let folder = Folder::new("modes");
+        let path = folder.0.join("a/b/admin.sock");
+        let listener = AdminListener::bind(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o755);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn one_of_a_dead_process_is_replaced_and_one_of_a_living_is_not() {
+        let folder = Folder::new("dead");
+        fs::create_dir_all(&folder.0).unwrap();
+        let path = folder.0.join("admin.sock");
+        // The library leaves the file where it is, as a process does that is killed.
+        drop(net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let first = AdminListener::bind(&path).unwrap();
+        assert!(matches!(AdminListener::bind(&path), Err(SocketError::Alive)));
+        assert!(path.exists(), "the living one is left alone");
+        drop(first);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_never_removed() {
+        let folder = Folder::new("file");
+        fs::create_dir_all(&folder.0).unwrap();
+        let path = folder.0.join("admin.sock");
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(AdminListener::bind(&path), Err(SocketError::NotASocket)));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(matches!(AdminListener::bind(&path), Err(SocketError::NotASocket)));
+    }
+
+    #[tokio::test]
+    async fn the_socket_of_a_successor_stays() {
+        let folder = Folder::new("successor");
+        let path = folder.0.join("admin.sock");
+        let first = AdminListener::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = AdminListener::bind(&path).unwrap();
+        drop(first);
+        assert!(path.exists());
+        drop(second);
+        assert!(!path.exists());
+    }
+}
