@@ -43,6 +43,11 @@ pub fn announce(config: &Config, listeners: &[Listener], datapath: impl std::fmt
     }
 }
 
+/// The URIs by which clients reach the server (RFC 7065).
+pub(crate) fn uris(listeners: &[Listener], relay_addresses: &[RelayAddress]) -> Vec<String> {
+    servers(listeners, relay_addresses).iter().map(|(transport, server)| uri(*transport, *server)).collect()
+}
+
 fn invitation(servers: &[(Transport, SocketAddr)], secret: &str) -> String {
     let (username, password) = Credentials::mint(secret, "hairpin", unix_seconds() + VALIDITY.as_secs());
     let mut lines =

@@ -4,6 +4,7 @@
 //! as the world knows them. Fields are only ever added.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -157,6 +158,21 @@ pub struct Amount {
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.to_peer += other.to_peer;
+        self.to_client += other.to_client;
+        self.in_kernel += other.in_kernel;
+    }
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
 }
 
 /// How often something was the reason.

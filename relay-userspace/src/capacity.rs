@@ -64,6 +64,13 @@ impl Capacity {
         Self { warning: needed.warning(limit), connections, ..capacity }
     }
 
+    /// Follows a new configuration. The kernel's maps were made for as many allocations as there may be since the start.
+    pub fn follow(&mut self, config: &Config) {
+        let new = Self::of(config);
+        let allocations_per_user = new.allocations_per_user.min(self.allocations as usize);
+        *self = Self { allocations: self.allocations, records: self.records, allocations_per_user, ..new };
+    }
+
     /// For so many sockets of relayed addresses. Files that are left over keep metrics reachable when all are taken.
     fn with_room(config: &Config, wanted: usize, sockets: usize) -> Self {
         let has_family = |v4| config.relay_addresses.iter().any(|address| address.bind.is_ipv4() == v4);

@@ -1,7 +1,6 @@
 //! What the admin interface drives: the relay, as one thing that can be asked and told. It knows who has the answer.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use crate::admin::Gate;
 use crate::clock::unix_seconds;
 use crate::metrics::{self, Labelled, Snapshot};
 use crate::relay::Request;
@@ -43,6 +43,8 @@ pub(crate) struct Sources {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: Events,
     pub(crate) log: log::Handle,
+    /// Counts credentials.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// The relay, for whoever administers it. Copies are of the same relay.
@@ -54,30 +56,13 @@ struct Inner {
     started: u64,
     /// The last report of each shard: a sum without one that is stuck would look like a restart to Prometheus.
     last: Mutex<Vec<Option<Report>>>,
-    minted: AtomicU64,
-    /// Requests for credentials that were refused, in the order of [`REFUSED`].
-    refused: [AtomicU64; REFUSED.len()],
 }
-
-/// Why credentials are not minted. Each is a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotMinted {
-    /// The token is missing or wrong.
-    Unauthorized,
-    /// There were too many requests.
-    RateLimited,
-    /// What was asked for cannot be had.
-    BadRequest,
-}
-
-const REFUSED: [&str; 3] = ["unauthorized", "rate_limited", "bad_request"];
 
 impl Control {
     /// Of a relay.
     pub(crate) fn new(sources: Sources) -> Self {
         let last = Mutex::new(vec![None; sources.shards.len()]);
-        let (minted, refused) = Default::default();
-        Self(Arc::new(Inner { sources, started: unix_seconds(), last, minted, refused }))
+        Self(Arc::new(Inner { sources, started: unix_seconds(), last }))
     }
 
     /// How the relay is.
@@ -245,13 +230,7 @@ impl Control {
         let (username, credential) = Credentials::mint(secret, name, expires);
         let open: Vec<_> = published.listeners.iter().filter(|(_, takes_new)| *takes_new).map(|(listener, _)| *listener).collect();
         let urls = announce::uris(&open, &config.relay_addresses);
-        self.0.minted.fetch_add(1, Relaxed);
         Ok(api::Credentials { ice_servers: vec![api::IceServer { urls, username, credential }], ttl, expires })
-    }
-
-    /// Counts a request for credentials that was refused.
-    pub fn not_minted(&self, why: NotMinted) {
-        self.0.refused[why as usize].fetch_add(1, Relaxed);
     }
 
     /// What a scrape shows.
@@ -261,7 +240,7 @@ impl Control {
         let shards_up = answers.iter().flatten().count();
         let reports = self.with_last(answers.into_iter().map(|answer| answer.map(|(report, _)| report)).collect());
         let published = self.published();
-        let Inner { sources, started, minted, refused, .. } = &*self.0;
+        let Inner { sources, started, .. } = &*self.0;
         let port = |(address, _, ports): (hairpin_proto::turn::RelayAddress, bool, api::Share)| metrics::Ports {
             address: address.bind,
             in_use: ports.used as usize,
@@ -294,8 +273,8 @@ impl Control {
             drain_deadline: published.drain.and_then(|(deadline, _)| deadline),
             certificates: published.certificates.iter().map(certificate).collect(),
             credentials: metrics::Credentials {
-                minted: minted.load(Relaxed),
-                refused: REFUSED.into_iter().zip(refused.iter().map(|count| count.load(Relaxed))).collect(),
+                minted: sources.gate.minted(),
+                refused: vec![("rate_limited", sources.gate.refused())],
             },
             log_lines_dropped: 0,
             process: metrics::Process::now(),

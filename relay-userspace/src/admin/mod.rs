@@ -58,7 +58,7 @@ struct Admin {
 
 /// Serves until the task is dropped.
 pub async fn serve(listeners: Listeners, gate: Arc<Gate>, control: Control) {
-    let exporter = Arc::new(Exporter::new());
+    let exporter = Arc::<Exporter>::default();
     let router = |via| {
         let (control, gate, exporter) = (control.clone(), Arc::clone(&gate), Arc::clone(&exporter));
         router::router(Admin { control, gate, exporter, via })

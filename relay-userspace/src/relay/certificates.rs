@@ -96,7 +96,7 @@ fn stamps(files: &[CertificateFiles]) -> Vec<Stamp> {
 }
 
 /// What an operator should do about a certificate that ends soon.
-pub(super) fn warning(certificate: &api::CertificateStatus) -> Option<String> {
+pub(crate) fn warning(certificate: &api::CertificateStatus) -> Option<String> {
     /// As long as a certificate of Let's Encrypt is overdue for renewal when this is said.
     const SOON: u64 = 14;
     let now = unix_seconds();

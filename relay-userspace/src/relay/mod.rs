@@ -22,14 +22,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::authority::{Authority, peer_policy};
 use self::certificates::Certificates;
+pub(crate) use self::certificates::warning as certificate_warning;
 use self::drain::{Drain, Step};
 use self::published::{Published, Shared};
 use self::reload::Retired;
-use self::start::{Started, try_relay_addresses};
+use self::start::Started;
 use crate::announce::announce;
 use crate::capacity::Capacity;
 use crate::cli::settings::Source;
-use crate::config::{AdminAddr, AllocationLog, Config, Listener};
+use crate::config::{AllocationLog, Config, Listener};
 use crate::control::{Control, Sources};
 use crate::datapath::Datapath;
 use crate::shard::{Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery};
@@ -102,8 +103,10 @@ async fn open(
     log: log::Handle,
     requests: mpsc::Sender<Request>,
 ) -> anyhow::Result<Relay> {
-    let admin = admin::open(&config).await?;
-    let Started { relay, reservations, events, published } = Relay::start(source, config, log.clone())?;
+    let listeners = admin::Listeners::bind(config.admin, &config.admin_socket).await?;
+    let gate = Arc::new(admin::Gate::new(&access(&config))?);
+    let started = Relay::start(source, config, log.clone(), Arc::clone(&gate))?;
+    let Started { relay, reservations, events, published } = started;
     let control = Control::new(Sources {
         shards: relay.queries.clone(),
         datapath: relay.datapath.handle(),
@@ -115,8 +118,9 @@ async fn open(
         requests,
         events,
         log,
+        gate: Arc::clone(&gate),
     });
-    admin.serve(control);
+    tokio::spawn(admin::serve(listeners, gate, control));
     if let Some(warning) = &relay.capacity.warning {
         tracing::warn!("{warning}");
     }
@@ -124,10 +128,21 @@ async fn open(
     Ok(relay)
 }
 
+/// Who may use the admin interface.
+fn access(config: &Config) -> admin::Access {
+    admin::Access {
+        admin_tokens: config.admin_tokens.clone(),
+        credentials_tokens: config.credentials_tokens.clone(),
+        origins: config.credentials_origins.clone(),
+        rate: config.credentials_rate,
+    }
+}
+
 /// A running relay.
 struct Relay {
     source: Source,
     log: log::Handle,
+    gate: Arc<admin::Gate>,
     /// What is in force: the last good configuration, but for what needs a restart.
     config: Arc<Config>,
     configured: u64,

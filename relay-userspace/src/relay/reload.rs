@@ -12,7 +12,8 @@ use hairpin_proto::turn::{EndReason, RelayAddress};
 use super::authority::{Authority, own_addresses};
 use super::certificates::Certificates;
 use super::difference::{self, Difference};
-use super::{Relay, try_relay_addresses};
+use super::start::try_relay_addresses;
+use super::{Relay, access};
 use crate::api;
 use crate::capacity::limits;
 use crate::clock::unix_seconds;
@@ -81,6 +82,7 @@ impl Relay {
         self.own_addresses = own_addresses;
         self.certificates = certificates;
         self.capacity.follow(&self.config);
+        self.gate.change(&access(&self.config));
         self.retire(&before, &opened.listeners);
         self.open = opened.listeners;
         let in_kernel = self.tell_kernel();

@@ -13,7 +13,9 @@ use super::certificates::Certificates;
 use super::published::Shared;
 use super::reload::Retired;
 use super::{Keys, Relay};
+use crate::admin::Gate;
 use crate::capacity::{Capacity, limits};
+use crate::cli::settings::Source;
 use crate::clock::unix_seconds;
 use crate::config::{Config, DiscoverySockets};
 use crate::datapath::{self, Datapath, XdpMode};
@@ -21,6 +23,7 @@ use crate::listeners::Opened;
 use crate::net::{SocketError, UdpSocket};
 use crate::random::{self, SystemRandomness};
 use crate::shard::{Events, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
+use crate::log;
 
 /// Events that a slow reader may be behind.
 const EVENTS: usize = 1024;
@@ -34,7 +37,7 @@ pub(super) struct Started {
 }
 
 impl Relay {
-    pub(super) fn start(source: crate::cli::settings::Source, config: Config, log: crate::log::Handle) -> anyhow::Result<Started> {
+    pub(super) fn start(source: Source, config: Config, log: log::Handle, gate: Arc<Gate>) -> anyhow::Result<Started> {
         let capacity = Capacity::of(&config);
         let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
         let authority = Authority::new(&config)?;
@@ -48,6 +51,7 @@ impl Relay {
         let mut relay = Self {
             source,
             log,
+            gate,
             config: Arc::new(config),
             configured: unix_seconds(),
             reloads: [0; 2],
@@ -69,6 +73,7 @@ impl Relay {
         relay.shards = ShardHandle::spawn_all(parts)?;
         relay.queries = relay.shards.iter().map(ShardHandle::query).collect::<Vec<ShardQuery>>();
         let published = relay.publish();
+        relay.published = Some(Arc::clone(&published));
         Ok(Started { relay, reservations, events, published })
     }
 
@@ -98,6 +103,7 @@ impl Relay {
                 dtls: self.certificates.dtls.clone(),
                 translation: self.translation(),
                 server,
+                realm: config.realm.as_str().into(),
                 reservations: reservations.clone(),
                 datapath: self.datapath.handle(),
                 journal: self.journal(),

@@ -1,6 +1,8 @@
 //! What is told of allocations as they begin and end: a line in the log each, and an event for whoever watches.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hairpin_proto::turn::{AllocationId, EndReason};
 use tokio::sync::broadcast;
@@ -67,7 +69,7 @@ impl State {
         let waited = crate::clock::monotonic_nanoseconds().saturating_sub(self.batch_time);
         self.times.setup.record(waited as f64 / 1e9);
         let now = now();
-        let entry = self.register.begin(id, info, now.instant, now.unix);
+        let entry = self.register.begin(id, info, Arc::clone(&self.realm), now);
         if let Some(level) = self.journal.level_of(entry) {
             let info = &entry.info;
             line!(
@@ -126,11 +128,11 @@ pub(super) fn name(shard: u32, serial: u64) -> String {
 }
 
 /// The relayed addresses as peers know them.
-pub(super) fn relayed(entry: &Entry) -> Vec<std::net::SocketAddr> {
-    entry.info.relayed.iter().map(|relayed| relayed.public.socket()).collect()
+pub(super) fn relayed(entry: &Entry) -> Vec<SocketAddr> {
+    entry.info.relayed.iter().map(|relayed| relayed.public).collect()
 }
 
-struct List<'l>(&'l [std::net::SocketAddr]);
+struct List<'l>(&'l [SocketAddr]);
 
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

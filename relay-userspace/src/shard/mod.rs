@@ -37,6 +37,7 @@ mod tcp_relay;
 mod visitors;
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use hairpin_dtls::ServerContext;
@@ -85,6 +86,8 @@ pub struct Parts {
     pub translation: Translation,
     /// Its engine.
     pub server: Server,
+    /// The engine's realm.
+    pub realm: Arc<str>,
     /// The reserved sockets of all shards.
     pub reservations: Reservations,
     /// Where kernel flows are installed.
@@ -154,6 +157,7 @@ impl ShardHandle {
             dtls,
             translation,
             server,
+            realm,
             reservations,
             datapath,
             journal,
@@ -177,6 +181,7 @@ impl ShardHandle {
             datapath,
             counters: Counters::default(),
             register: Register::default(),
+            realm,
             failures: Failures::default(),
             journal,
             events,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{AllocationId, AllocationInfo, EndReason};
+use hairpin_proto::turn::{AllocationId, AllocationInfo, EndReason, PeerTransport, PermissionInfo};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Command;
@@ -137,12 +137,12 @@ impl State {
     fn detail(&self, id: AllocationId) -> Option<api::AllocationDetail> {
         let allocation = self.summary(id)?;
         let info = self.server.describe(id)?;
-        let permission = |(peer, expires): &(IpAddr, Instant)| api::Permission { peer: *peer, expires: unix(*expires) };
+        let permission = |info: &PermissionInfo| api::Permission { peer: info.peer, expires: unix(info.ends) };
         let permission_list = info.permissions.iter().map(permission).collect();
         let channels = info.channels.iter().map(|channel| api::Channel {
             number: format!("{:#06x}", channel.number),
             peer: channel.peer.socket(),
-            expires: unix(channel.expires),
+            expires: unix(channel.ends),
         });
         Some(api::AllocationDetail { allocation, permission_list, channel_list: channels.collect() })
     }
@@ -156,16 +156,20 @@ impl State {
     ) -> api::Allocation {
         let first = &entry.info;
         let count = |list: fn(&AllocationInfo) -> usize| info.map_or(0, list) as u64;
-        let ends = info.unwrap_or(first).relayed.iter().map(|relayed| unix(relayed.expires));
+        let ends = info.unwrap_or(first).relayed.iter().map(|relayed| unix(relayed.ends));
         api::Allocation {
             id: name(self.index, entry.serial),
             username: first.username.clone(),
             user: first.account.clone(),
-            realm: first.realm.clone(),
+            realm: entry.realm.to_string(),
             transport: first.five_tuple.transport.label().to_owned(),
             client: first.five_tuple.client.socket(),
             server: first.five_tuple.server.socket(),
-            peer_transport: if first.is_tcp { "tcp" } else { "udp" }.to_owned(),
+            peer_transport: match first.peers {
+                PeerTransport::Udp => "udp",
+                PeerTransport::Tcp => "tcp",
+            }
+            .to_owned(),
             relayed: relayed(entry),
             began: entry.began_unix,
             expires: ends.max().unwrap_or(entry.began_unix),

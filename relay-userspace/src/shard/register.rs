@@ -1,11 +1,12 @@
 //! What a shard knows of its allocations beside what the engine does: their names for the operator, when they began, and what
 //! userspace has relayed for them.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hairpin_common::maps::Count;
 use hairpin_proto::address::FiveTuple;
-use hairpin_proto::turn::{AllocationId, AllocationInfo};
+use hairpin_proto::turn::{AllocationId, AllocationInfo, Now};
 use hashbrown::HashMap;
 
 use crate::datapath::Direction;
@@ -18,6 +19,8 @@ pub(super) struct Entry {
     pub(super) began: Instant,
     /// The same in seconds since the Unix epoch.
     pub(super) began_unix: u64,
+    /// The realm at that time.
+    pub(super) realm: Arc<str>,
     /// As it was when it was made; the client may have moved since.
     pub(super) info: AllocationInfo,
     relayed: Relayed,
@@ -41,7 +44,7 @@ pub(super) struct Register {
 
 impl Register {
     /// Takes in an allocation.
-    pub(super) fn begin(&mut self, id: AllocationId, info: AllocationInfo, now: Instant, unix: u64) -> &Entry {
+    pub(super) fn begin(&mut self, id: AllocationId, info: AllocationInfo, realm: Arc<str>, now: Now) -> &Entry {
         let serial = self.begun;
         self.begun += 1;
         let at = id.0 as usize;
@@ -49,7 +52,8 @@ impl Register {
             self.entries.resize_with(at + 1, || None);
         }
         self.by_serial.insert(serial, id);
-        let entry = Entry { serial, began: now, began_unix: unix, info, relayed: Relayed::default() };
+        let relayed = Relayed::default();
+        let entry = Entry { serial, began: now.instant, began_unix: now.unix, realm, info, relayed };
         self.entries[at].insert(Box::new(entry))
     }
 

@@ -1,5 +1,6 @@
 //! What a shard works on, and the way of a datagram or message through it: engine, limits, sockets.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
@@ -45,6 +46,8 @@ pub(super) struct State {
     pub(super) datapath: datapath::Handle,
     pub(super) counters: Counters,
     pub(super) register: Register,
+    /// The realm of new allocations.
+    pub(super) realm: Arc<str>,
     pub(super) failures: Failures,
     pub(super) journal: JournalOptions,
     pub(super) events: Events,
