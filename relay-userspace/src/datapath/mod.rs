@@ -47,7 +47,7 @@ use hairpin_proto::turn::RelayAddress;
 
 use self::attach::Attachments;
 use self::counters::CounterMaps;
-pub use self::counters::Counters;
+pub use self::counters::{Counters, Share};
 use self::drivers::Drivers;
 pub use self::flow::{Direction, Flow, Scope};
 pub use self::handle::Handle;

@@ -203,6 +203,7 @@ impl Writer {
                     self.maps.state().settle(index, change);
                     self.hide(Hidden::Allocation(index), false);
                 }
+                Command::SetListeners(_) | Command::SetRelayAddresses(_) => {}
                 Command::PathChanged => self.note_changed(Changed { routes: true, ..Changed::default() }),
                 Command::Flush(answer) => {
                     self.publish();
