@@ -1,6 +1,7 @@
 //! The command line.
 
 mod credentials;
+pub mod settings;
 mod listeners;
 mod serve;
 mod value;

@@ -16,6 +16,7 @@ use super::start::try_relay_addresses;
 use super::{Relay, access};
 use crate::api;
 use crate::capacity::limits;
+use crate::cli::settings::{Loaded, Problem};
 use crate::clock::unix_seconds;
 use crate::config::{Config, Listener};
 use crate::listeners::{Opened, in_kernel};
@@ -61,7 +62,8 @@ impl Relay {
     }
 
     async fn follow(&mut self, request: api::ReloadRequest) -> Result<api::Reloaded, Vec<String>> {
-        let mut config = self.source.load().map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let said = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let Loaded { mut config, warnings, .. } = self.source.load().map_err(said)?;
         let Difference { followed, needs_restart } = difference::follow(&self.config, &mut config);
 
         let one = |error: anyhow::Error| vec![format!("{error:#}")];
@@ -74,8 +76,8 @@ impl Relay {
         self.log.set_level(&config.log).map_err(|error| vec![error])?;
         // From here on nothing fails.
 
-        for complaint in certificates.complaints() {
-            tracing::warn!("{complaint}");
+        for warning in warnings.into_iter().chain(certificates.complaints()) {
+            tracing::warn!("{warning}");
         }
         let before = std::mem::replace(&mut self.config, Arc::new(config));
         self.authority = authority;
