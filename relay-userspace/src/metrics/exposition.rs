@@ -1,9 +1,15 @@
 //! Prometheus' text format, version 0.0.4: each family's HELP and TYPE, then all its samples.
 //!
-//! A page is made anew for each scrape, so that what is gone (a certificate, a relay address) shows no more; and what the shards
-//! have counted is written as it is, histograms included.
+//! The exporter's library says how a line looks. Its registry is not used: a page is made anew for each scrape, so that what is
+//! gone (a certificate, a relay address) shows no more, and what the shards have counted is written as it is, histograms
+//! included, which the registry takes by single observations only.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
+
+use indexmap::IndexMap;
+use metrics::{Key, Label};
+use metrics_exporter_prometheus::LabelSet;
+use metrics_exporter_prometheus::formatting::{write_help_line, write_metric_line, write_type_line};
 
 use super::family::{Family, Kind};
 use crate::shard::Histogram;
@@ -21,7 +27,7 @@ impl Page {
 
     /// Adds a sample. `labels` are the values of [`Family::labels`], in their order.
     pub(super) fn put(&mut self, family: Family, labels: &[&str], value: impl Display) {
-        self.line(family, "", labels, None, value);
+        self.line(family, None, labels, None, value);
     }
 
     /// Adds a histogram.
@@ -29,10 +35,10 @@ impl Page {
         debug_assert_eq!(family.kind(), Kind::Histogram);
         for (end, count) in histogram.cumulative() {
             let end = if end.is_infinite() { "+Inf".to_owned() } else { end.to_string() };
-            self.line(family, "_bucket", labels, Some(&end), count);
+            self.line(family, Some("_bucket"), labels, Some(&end), count);
         }
-        self.line(family, "_sum", labels, None, histogram.sum());
-        self.line(family, "_count", labels, None, histogram.count());
+        self.line(family, Some("_sum"), labels, None, histogram.sum());
+        self.line(family, Some("_count"), labels, None, histogram.count());
     }
 
     /// The whole page. A family without a sample is left out.
@@ -40,28 +46,29 @@ impl Page {
         let mut text = String::new();
         for (family, samples) in Family::ALL.iter().zip(&self.samples).filter(|(_, samples)| !samples.is_empty()) {
             let name = family.name();
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "# HELP {name} {}", escape(family.help(), false));
-            let _ = writeln!(text, "# TYPE {name} {}", family.kind().label());
+            write_help_line(&mut text, name, None, None, family.help());
+            write_type_line(&mut text, name, None, None, family.kind().label());
             text.push_str(samples);
         }
         text
     }
 
-    fn line(&mut self, family: Family, suffix: &str, values: &[&str], bucket: Option<&str>, value: impl Display) {
+    fn line(
+        &mut self,
+        family: Family,
+        suffix: Option<&'static str>,
+        values: &[&str],
+        bucket: Option<&str>,
+        value: impl Display,
+    ) {
         debug_assert_eq!(family.labels().len(), values.len(), "{}", family.name());
-        let line = &mut self.samples[family as usize];
-        let pairs = family.labels().iter().copied().zip(values.iter().copied()).chain(bucket.map(|end| ("le", end)));
-        let labels: Vec<_> = pairs.map(|(label, value)| format!("{label}=\"{}\"", escape(value, true))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(line, "{}{suffix}{labels} {value}", family.name());
+        let pairs = family.labels().iter().zip(values);
+        let labels: Vec<_> = pairs.map(|(label, value)| Label::new(*label, (*value).to_owned())).collect();
+        let labels = LabelSet::from_key_and_global(&Key::from_parts(family.name(), labels), &IndexMap::new());
+        let bucket = bucket.map(|end| ("le", end));
+        let lines = &mut self.samples[family as usize];
+        write_metric_line(lines, family.name(), suffix, &labels, bucket, value, None);
     }
-}
-
-/// A text as it stands in a line: of labels, which are in quotes, those too.
-fn escape(text: &str, is_quoted: bool) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('\n', "\\n");
-    if is_quoted { escaped.replace('"', "\\\"") } else { escaped }
 }
 
 #[cfg(test)]
