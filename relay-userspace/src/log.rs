@@ -67,6 +67,3 @@ mod tests {
         }
     }
 }
-#[derive(Clone, Debug)]
-pub struct Handle;
-impl Handle { pub fn level(&self) -> String { String::new() } pub fn set_level(&self, _l: &str) -> Result<(), String> { Ok(()) } }

@@ -1,7 +1,6 @@
 //! The command line.
 
 mod credentials;
-pub mod settings;
 mod listeners;
 mod serve;
 mod value;

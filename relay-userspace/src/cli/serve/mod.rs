@@ -25,7 +25,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     if let Err(message) = log::start(&config.log, config.log_format) {
         return usage_error(&message);
     }
-    match relay::run(crate::cli::settings::Source, config, crate::log::Handle) {
+    match relay::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             super::complain(&format!("{error:#}"));
