@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::announce::announce;
 use crate::capacity::{Capacity, limits};
+use crate::cli::settings::Source;
 use crate::config::{AdminAddr, Authentication, Config, DiscoverySockets, Listener, User};
 use crate::datapath::{self, Datapath, XdpMode};
 use crate::listeners::{Opened, Sockets};
@@ -18,13 +19,14 @@ use crate::net::{SocketError, UdpSocket};
 use crate::random::SystemRandomness;
 use crate::shard::{ConnectionLimits, Parts, Reservations, ShardHandle};
 use crate::tls::{self, Certificate};
-use crate::{admin, random, state};
+use crate::{admin, log, random, state};
 
 /// How often the threads are looked after.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// Runs the relay until SIGTERM or SIGINT. An error is for the operator: one line that says what to do.
-pub fn run(config: Config) -> anyhow::Result<()> {
+/// Runs the relay until SIGTERM or SIGINT. Where its configuration has come from, and how its log can be changed, are for
+/// those who change them while it runs. An error is for the operator: one line that says what to do.
+pub fn run(config: Config, _source: Source, _log: log::Handle) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // From here on a signal ends the relay in order, also while it starts.
