@@ -1,8 +1,9 @@
 //! The command line.
 
+mod configuration;
 mod credentials;
-mod listeners;
 mod serve;
+pub mod settings;
 mod value;
 
 pub(crate) use value::number;
@@ -27,11 +28,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the relay.
-    Serve(Box<serve::Args>),
+    Serve(settings::Flags),
     /// Measure a TURN server: real allocations, paced traffic, loss and latency.
     Load(Box<load::Args>),
     /// Reflect datagrams to where they came from: a peer for `load --mode echo --peer`.
     EchoPeer(load::EchoPeerArgs),
+    /// Show the options of the relay: an example file, a reference, or what holds.
+    Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
 }
@@ -43,9 +46,10 @@ pub fn run() -> ExitCode {
         Err(error) => return explain(&error),
     };
     match cli.command {
-        Command::Serve(args) => serve::run(*args),
+        Command::Serve(flags) => serve::run(flags),
         Command::Load(args) => load::run(&args),
         Command::EchoPeer(args) => load::run_echo_peer(&args),
+        Command::Config(args) => configuration::run(args),
         Command::Credentials(args) => credentials::run(&args),
     }
 }
@@ -60,6 +64,18 @@ pub fn usage_error(message: &str) -> ExitCode {
 pub(crate) fn complain(message: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "hairpin: {message}");
+}
+
+/// Ends with all that is wrong with the settings, one line each.
+pub(crate) fn complain_of_all(problems: &[settings::Problem]) -> ExitCode {
+    problems.iter().for_each(|problem| complain(&problem.to_string()));
+    ExitCode::from(USAGE)
+}
+
+/// Text on standard output; a reader that has gone is nobody's problem.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn explain(error: &clap::Error) -> ExitCode {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hairpin_proto::turn::{AlternateServer, RelayAddress};
 use ipnet::IpNet;
 
-use super::super::value::{
+use crate::cli::value::{
     AlternateAddress, OrOff, admin_address, admin_socket, alternate_server, bit_rate, drain_timeout, interface,
     listener, log_filter, mintings, nat_discovery, network, origin, otlp_endpoint, packet_rate, port_range, realm,
     relay_address, secret, token, ttl, user,
@@ -24,7 +24,7 @@ const MAX_ALLOCATIONS: i64 = 1_000_000;
 /// 4 GiB.
 const MAX_KERNEL_RECORDS: i64 = 1 << 24;
 
-/// Run the relay.
+/// All of them, by what they are about.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
@@ -138,7 +138,7 @@ pub(super) struct Users {
     pub(super) realm: String,
 
     /// A user that may always relay; may be repeated
-    #[arg(long, value_name = "NAME:PASSWORD", env = "HAIRPIN_USER", hide_env_values = true, value_parser = user)]
+    #[arg(long, value_name = "NAME:PASSWORD", hide_env_values = true, value_parser = user)]
     pub(super) user: Vec<User>,
 
     /// File with such users, one a line
@@ -147,7 +147,7 @@ pub(super) struct Users {
 
     /// Secret shared with whoever mints credentials that expire; may be repeated, all are valid [default: with no user
     /// either, a random one is made at the first start and kept in the state directory]
-    #[arg(long, value_name = "SECRET", env = "HAIRPIN_AUTH_SECRET", hide_env_values = true, value_parser = secret)]
+    #[arg(long, value_name = "SECRET", hide_env_values = true, value_parser = secret)]
     pub(super) auth_secret: Vec<String>,
 
     /// File with such secrets, one a line
@@ -242,7 +242,7 @@ pub(super) struct Admin {
 
     /// Unix socket of the admin interface, or off [default: /run/hairpin/admin.sock for root, else
     /// $XDG_RUNTIME_DIR/hairpin/admin.sock]
-    #[arg(long, value_name = "PATH|off", env = "HAIRPIN_ADMIN_SOCKET", value_parser = admin_socket)]
+    #[arg(long, value_name = "PATH|off", value_parser = admin_socket)]
     pub(super) admin_socket: Option<OrOff<PathBuf>>,
 
     /// Bearer token that opens the whole admin interface over HTTP; may be repeated, all are valid
@@ -282,7 +282,7 @@ pub(super) struct Credentials {
 #[command(next_help_heading = "Log")]
 pub(super) struct Log {
     /// What is logged: a level (off, error, warn, info, debug, trace), or filters such as info,hairpin::shard=debug
-    #[arg(long, value_name = "FILTER", env = "HAIRPIN_LOG", default_value = "info", value_parser = log_filter)]
+    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = log_filter)]
     pub(super) log: String,
 
     /// How: auto is journal where standard error is journald's, else text

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{RelayAddress, Translation};
 
-use super::value::AlternateAddress;
+use super::contradiction::Contradiction;
+use crate::cli::value::AlternateAddress;
 use crate::config::{DiscoverySockets, Listener, PortRange};
 use crate::tls::CertificateFiles;
 
@@ -26,31 +27,37 @@ pub(super) fn default() -> Vec<Listener> {
 }
 
 /// Whether listeners can be there together, and beside the ports of relayed addresses.
-pub(super) fn check(listeners: &[Listener], ports: PortRange) -> Result<(), String> {
+pub(super) fn check(listeners: &[Listener], ports: PortRange, problems: &mut Vec<Contradiction>) {
     for (at, listener) in listeners.iter().enumerate() {
         let Listener { transport, address, .. } = *listener;
         if listeners[..at].iter().any(|other| other.transport == transport && other.address == address) {
-            return Err(format!("--listen {transport}:{address} is given twice"));
+            problems.push(Contradiction::of_value("listen", at).say(format!(" {transport}:{address} is given twice")));
         }
         let any = SocketAddr::new(
             if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
             address.port(),
         );
-        let is_part = |other: &&Listener| {
+        let is_part = |other: &Listener| {
             other.address == any && other.transport.is_stream() == transport.is_stream() && address != any
         };
-        if let Some(other) = listeners.iter().find(is_part) {
-            return Err(format!(
-                "--listen {transport}:{address} is already part of --listen {}:{any}",
-                other.transport
-            ));
+        if let Some(whole) = listeners.iter().position(is_part) {
+            problems.push(
+                Contradiction::of_value("listen", at)
+                    .say(format!(" {transport}:{address} is already part of "))
+                    .and_value("listen", whole)
+                    .say(format!(" {}:{any}", listeners[whole].transport)),
+            );
         }
         let port = address.port();
-        if ports.range().contains(&port) {
-            return Err(format!("--relay-ports {ports} contains port {port} of --listen"));
+        let is_first = listeners[..at].iter().all(|other| other.address.port() != port);
+        if is_first && ports.range().contains(&port) {
+            problems.push(
+                Contradiction::of("relay-ports")
+                    .say(format!(" {ports} contains port {port} of "))
+                    .and_value("listen", at),
+            );
         }
     }
-    Ok(())
 }
 
 /// Certificates with their keys: as many of each, and only where they are of use.
@@ -58,28 +65,27 @@ pub(super) fn certificates(
     listeners: &[Listener],
     certificates: Vec<PathBuf>,
     keys: Vec<PathBuf>,
-) -> Result<Vec<CertificateFiles>, String> {
-    let encrypted = listeners.iter().find(|listener| matches!(listener.transport, Transport::Tls | Transport::Dtls));
+    problems: &mut Vec<Contradiction>,
+) -> Vec<CertificateFiles> {
+    let is_encrypted = |listener: &Listener| matches!(listener.transport, Transport::Tls | Transport::Dtls);
+    let encrypted = listeners.iter().position(is_encrypted);
+    let both = || Contradiction::of("certificate").say(" and ").and("private-key");
     if certificates.len() != keys.len() {
-        return Err(format!(
-            "--certificate and --private-key belong together, in the same order: there are {} of the one and {} of the other",
+        problems.push(both().say(format!(
+            " belong together, in the same order: there are {} of the one and {} of the other",
             certificates.len(),
             keys.len()
-        ));
+        )));
+    } else if let Some(at) = encrypted.filter(|_| certificates.is_empty()) {
+        let Listener { transport, address, .. } = listeners[at];
+        problems.push(both().say(" are needed for ").and_value("listen", at).say(format!(" {transport}:{address}")));
+    } else if encrypted.is_none() && !certificates.is_empty() {
+        problems.push(
+            Contradiction::of("certificate").say(" needs a ").and("listen").say(" tls:ADDR:PORT or dtls:ADDR:PORT"),
+        );
     }
-    match encrypted {
-        Some(Listener { transport, address, .. }) if certificates.is_empty() => {
-            Err(format!("--certificate and --private-key are needed for --listen {transport}:{address}"))
-        }
-        None if !certificates.is_empty() => {
-            Err("--certificate needs a --listen tls:ADDR:PORT or dtls:ADDR:PORT".to_owned())
-        }
-        _ => Ok(certificates
-            .into_iter()
-            .zip(keys)
-            .map(|(certificate, private_key)| CertificateFiles { certificate, private_key })
-            .collect()),
-    }
+    let pairs = certificates.into_iter().zip(keys);
+    pairs.map(|(certificate, private_key)| CertificateFiles { certificate, private_key }).collect()
 }
 
 /// The sockets for NAT behaviour discovery (RFC 5780), of which those that are missing are added to the listeners. None
@@ -88,20 +94,28 @@ pub(super) fn discovery(
     alternates: &[AlternateAddress],
     listeners: &mut Vec<Listener>,
     relay_addresses: &[RelayAddress],
-    ports: PortRange,
-) -> Result<Option<Vec<DiscoverySockets>>, String> {
+    problems: &mut Vec<Contradiction>,
+) -> Option<Vec<DiscoverySockets>> {
     let mut sockets = Vec::new();
     for (at, alternate) in alternates.iter().enumerate() {
         let ip = alternate.ip;
         if alternates[..at].iter().any(|other| other.ip.is_ipv4() == ip.is_ipv4()) {
-            return Err(format!(
-                "--nat-discovery {ip} is the second address of its IP version: one of each is allowed"
-            ));
+            let sentence = Contradiction::of_value("nat-discovery", at);
+            problems
+                .push(sentence.say(format!(" {ip} is the second address of its IP version: one of each is allowed")));
+            continue;
         }
-        let (primary, port) = primary(alternate, listeners, relay_addresses)?;
-        let second = match alternate.port.or(port.checked_add(1)) {
-            Some(second) if second != port => second,
-            _ => return Err(format!("--nat-discovery {ip} needs another port than {port}, such as {ip}:3479")),
+        let (primary, port) = match primary(alternate, at, listeners, relay_addresses) {
+            Ok(primary) => primary,
+            Err(problem) => {
+                problems.push(problem);
+                continue;
+            }
+        };
+        let Some(second) = alternate.port.or(port.checked_add(1)).filter(|second| *second != port) else {
+            let sentence = Contradiction::of_value("nat-discovery", at).because_of("listen");
+            problems.push(sentence.say(format!(" {ip} needs another port than {port}, such as {ip}:3479")));
+            continue;
         };
         let addresses = if primary == ip { vec![primary] } else { vec![primary, ip] };
         for address in addresses.iter().flat_map(|ip| [port, second].map(|port| SocketAddr::new(*ip, port))) {
@@ -128,21 +142,24 @@ pub(super) fn discovery(
             sockets.push(DiscoverySockets { addresses: [primary, ip], ports: [port, second] });
         }
     }
-    check(listeners, ports)?;
-    Ok((!alternates.is_empty()).then_some(sockets))
+    (!alternates.is_empty()).then_some(sockets)
 }
 
 /// The address and port that an alternate address is the second of.
 fn primary(
     alternate: &AlternateAddress,
+    at: usize,
     listeners: &[Listener],
     relay_addresses: &[RelayAddress],
-) -> Result<(IpAddr, u16), String> {
+) -> Result<(IpAddr, u16), Contradiction> {
     let ip = alternate.ip;
     let of_family =
         |listener: &&Listener| listener.transport == Transport::Udp && listener.address.is_ipv4() == ip.is_ipv4();
     let Some(listener) = listeners.iter().find(of_family) else {
-        return Err(format!("--nat-discovery {ip} needs a --listen udp:ADDR:PORT of the same IP version"));
+        return Err(Contradiction::of_value("nat-discovery", at)
+            .say(format!(" {ip} needs a "))
+            .and("listen")
+            .say(" udp:ADDR:PORT of the same IP version"));
     };
     let address = listener.address.ip();
     if !address.is_unspecified() {
@@ -150,11 +167,11 @@ fn primary(
     }
     let other = |relay: &&RelayAddress| relay.bind.is_ipv4() == ip.is_ipv4() && relay.bind != ip;
     let Some(relay) = relay_addresses.iter().find(other) else {
-        return Err(format!(
-            "--nat-discovery {ip}: the first address, which {ip} is the second to, is not known; name it by --listen \
-             udp:ADDR:{}",
-            listener.address.port()
-        ));
+        return Err(Contradiction::of_value("nat-discovery", at)
+            .say(format!(" {ip}: the first address, which {ip} is the second to, is not known; name it by "))
+            .and("listen")
+            .say(format!(" udp:ADDR:{}", listener.address.port()))
+            .because_of("relay-address"));
     };
     Ok((relay.bind, listener.address.port()))
 }
@@ -164,7 +181,8 @@ pub(super) fn translation(
     listeners: &[Listener],
     relay_addresses: &[RelayAddress],
     alternates: &[AlternateAddress],
-) -> Result<Translation, String> {
+    problems: &mut Vec<Contradiction>,
+) -> Translation {
     let of_listeners = listeners
         .iter()
         .filter(|listener| !listener.address.ip().is_unspecified() && listener.address != listener.public)
@@ -174,14 +192,23 @@ pub(super) fn translation(
         .filter(|alternate| alternate.ip != alternate.public)
         .map(|alternate| RelayAddress { bind: alternate.ip, public: alternate.public });
     let all: Vec<_> = relay_addresses.iter().copied().chain(of_listeners).chain(of_alternates).collect();
-    Translation::new(&all).map_err(|error| {
-        format!("--relay-address, --listen and --nat-discovery must say the same of what is outside: {error}")
+    Translation::new(&all).unwrap_or_else(|error| {
+        problems.push(
+            Contradiction::of("relay-address")
+                .say(", ")
+                .and("listen")
+                .say(" and ")
+                .and("nat-discovery")
+                .say(format!(" must say the same of what is outside: {error}")),
+        );
+        Translation::default()
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::value::{listener, nat_discovery};
+    use crate::cli::value::{listener, nat_discovery};
+
     use super::*;
 
     #[test]
@@ -189,7 +216,9 @@ mod tests {
         let added = |given: &[&str]| {
             let mut listeners: Vec<_> = given.iter().map(|text| listener(text).unwrap()).collect();
             let alternates = [nat_discovery("192.0.2.2").unwrap()];
-            let sockets = discovery(&alternates, &mut listeners, &[], PortRange::DYNAMIC).unwrap();
+            let mut problems = Vec::new();
+            let sockets = discovery(&alternates, &mut listeners, &[], &mut problems);
+            assert_eq!(problems, []);
             let addresses = [[192, 0, 2, 1], [192, 0, 2, 2]].map(IpAddr::from);
             assert_eq!(sockets, Some(vec![DiscoverySockets { addresses, ports: [3478, 3479] }]));
             listeners[given.len()..].iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>()
