@@ -12,7 +12,7 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
     BindRequest, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe, Quotas,
-    Random, RelayAddress, RelayId, Server, ServerConfig, Translation,
+    Random, RelayAddress, RelayId, Server, ServerConfig, Settings, Translation,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -74,24 +74,28 @@ fn server() -> Server {
     let mut credentials = Credentials::new("realm");
     credentials.add_user("alice", "sesame");
     let relay = address("192.0.2.1:0").ip();
-    let config = ServerConfig {
+    let settings = Settings {
         realm: "realm".to_owned(),
-        software: Some("test".to_owned()),
         credentials,
-        nonce_key: [1; 32],
-        nonce_lifetime: Duration::from_secs(3600),
         peer_policy: PeerPolicy::default(),
         relay_addresses: vec![RelayAddress { bind: relay, public: relay }],
         translation: Translation::default(),
-        discovery: None,
         alternates: Vec::new(),
-        ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
+        tcp_relay: false,
+        mobility: None,
+        retired: Vec::new(),
+    };
+    let config = ServerConfig {
+        settings,
+        software: Some("test".to_owned()),
+        nonce_key: [1; 32],
+        nonce_lifetime: Duration::from_secs(3600),
+        discovery: None,
+        ports: PortStripe::new(49_152..=65_535, 0, 1),
         quotas: Quotas::default(),
         shard: 0,
         shards: 1,
-        tcp_relay: false,
-        mobility: None,
     };
     Server::new(config, Box::new(Fixed(0)))
 }

@@ -105,7 +105,7 @@ fn peer(port: u16) -> String {
 impl World {
     fn new() -> Self {
         let mut config = mobile_config();
-        config.limits.connections = CONNECTIONS;
+        config.settings.limits.connections = CONNECTIONS;
         config.nonce_lifetime = Duration::from_secs(1 << 30);
         Self { relay: Relay::new(config), owned: vec![None; CLIENTS], since: HashMap::new(), ports: 1 }
     }

@@ -172,9 +172,9 @@ impl World {
     pub(crate) fn new() -> Self {
         let mut config = config();
         config.ports = PortStripe::new(PORTS, 0, 1);
-        config.limits.allocations_per_user = QUOTA;
-        config.limits.permissions = 3;
-        config.limits.channels = 2;
+        config.settings.limits.allocations_per_user = QUOTA;
+        config.settings.limits.permissions = 3;
+        config.settings.limits.channels = 2;
         // The test is longer than a nonce's life.
         config.nonce_lifetime = Duration::from_secs(1 << 30);
         Self {
