@@ -89,6 +89,8 @@ pub(crate) struct Relay {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) flows: BTreeMap<Place, (Flow, Instant)>,
     pub(crate) allocations: BTreeSet<AllocationId>,
+    /// Why those that were there have ended.
+    pub(crate) ended: Vec<EndReason>,
     /// Ports that somebody else has bound.
     pub(crate) taken: BTreeSet<u16>,
     /// No socket can be bound at all to these addresses.
@@ -212,6 +214,7 @@ impl Relay {
             connections: BTreeMap::new(),
             flows: BTreeMap::new(),
             allocations: BTreeSet::new(),
+            ended: Vec::new(),
             taken: BTreeSet::new(),
             broken: BTreeSet::new(),
             binds: true,
@@ -327,7 +330,8 @@ impl Relay {
             Event::Allocated(allocation) => {
                 assert!(self.allocations.insert(*allocation), "{allocation:?} is in use");
             }
-            Event::Freed(allocation, _) => {
+            Event::Freed(allocation, reason) => {
+                self.ended.push(*reason);
                 assert!(self.allocations.remove(allocation), "{allocation:?} is freed twice");
                 let left = self.flows.values().find(|(flow, _)| flow.allocation == *allocation);
                 assert_eq!(left, None, "a flow outlives its allocation");
