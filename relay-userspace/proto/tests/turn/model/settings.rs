@@ -1,6 +1,7 @@
 //! Other settings: what they take from the clients, and what holds from then on.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use hairpin_proto::address::{AddressFamily, RelayedAddr, Transport};
 use hairpin_proto::turn::{Credentials, EndReason, RelayAddress, Settings};
@@ -127,10 +128,14 @@ impl World {
                     rights.families.get(&AddressFamily::of(told.ip())).is_some_and(|end| now < *end)
                 })
             ));
-            for permission in info.permissions.iter().filter(|permission| now < permission.ends) {
+            // What ends with its relayed address is there until a timer fires.
+            let lives = |peer: IpAddr, end: Instant| {
+                now < end && rights.families.get(&AddressFamily::of(peer)).is_some_and(|end| now < *end)
+            };
+            for permission in info.permissions.iter().filter(|permission| lives(permission.peer, permission.ends)) {
                 assert_eq!(rights.permissions.get(&permission.peer), Some(&permission.ends));
             }
-            for channel in info.channels.iter().filter(|channel| now < channel.ends) {
+            for channel in info.channels.iter().filter(|channel| lives(channel.peer.ip(), channel.ends)) {
                 let bound = rights.channels.get(&channel.number).map(|(peer, end)| (socket(PEERS[*peer]), *end));
                 assert_eq!(bound, Some((channel.peer.socket(), channel.ends)));
             }
