@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr};
 use hairpin_proto::stun::attribute::{
-    ChannelNumberAttribute, Data, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
+    ChangeRequest, ChannelNumberAttribute, Data, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    BindRequest, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe, Quotas,
-    Random, RelayAddress, RelayId, Server, ServerConfig, Translation,
+    BindRequest, Cause, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe,
+    Quotas, Random, RelayAddress, RelayId, Server, ServerConfig, Settings, Translation,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -64,6 +64,7 @@ impl Random for Fixed {
 
 const PEER: &str = "8.8.8.8:53";
 const STRANGER: &str = "8.8.4.4:53";
+const NOON: u64 = 1_700_000_000;
 const ID: TransactionId = TransactionId([1; 12]);
 
 fn address(text: &str) -> SocketAddr {
@@ -73,25 +74,30 @@ fn address(text: &str) -> SocketAddr {
 fn server() -> Server {
     let mut credentials = Credentials::new("realm");
     credentials.add_user("alice", "sesame");
+    credentials.add_secret("north");
     let relay = address("192.0.2.1:0").ip();
-    let config = ServerConfig {
+    let settings = Settings {
         realm: "realm".to_owned(),
-        software: Some("test".to_owned()),
         credentials,
-        nonce_key: [1; 32],
-        nonce_lifetime: Duration::from_secs(3600),
         peer_policy: PeerPolicy::default(),
         relay_addresses: vec![RelayAddress { bind: relay, public: relay }],
         translation: Translation::default(),
-        discovery: None,
         alternates: Vec::new(),
-        ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
+        tcp_relay: false,
+        mobility: None,
+        retired: Vec::new(),
+    };
+    let config = ServerConfig {
+        settings,
+        software: Some("test".to_owned()),
+        nonce_key: [1; 32],
+        nonce_lifetime: Duration::from_secs(3600),
+        discovery: None,
+        ports: PortStripe::new(49_152..=65_535, 0, 1),
         quotas: Quotas::default(),
         shard: 0,
         shards: 1,
-        tcp_relay: false,
-        mobility: None,
     };
     Server::new(config, Box::new(Fixed(0)))
 }
@@ -124,26 +130,51 @@ fn challenge() -> Vec<u8> {
     datagram
 }
 
+/// An Allocate request with credentials of whatever kind.
+fn forged(username: Option<&str>, realm: &str, password: &str) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    MessageBuilder::new(&mut datagram, Class::Request, Method::ALLOCATE, ID)
+        .with(&RequestedTransport(17))
+        .with_option(username.map(Username).as_ref())
+        .with(&Realm(realm))
+        .with(&Nonce("nonsense"))
+        .with_integrity(&LongTermKey::derive(username.unwrap_or_default(), realm, password))
+        .finish(true);
+    datagram
+}
+
 #[test]
 fn strangers_cost_no_memory() {
-    let now = Now { instant: Instant::now(), unix: 1_700_000_000 };
+    let now = Now { instant: Instant::now(), unix: NOON };
     let mut server = server();
-    let (mut binding, mut forged) = (Vec::new(), Vec::new());
+    let (mut binding, mut unknown) = (Vec::new(), Vec::new());
     MessageBuilder::new(&mut binding, Class::Request, Method::BINDING, ID).finish(true);
-    MessageBuilder::new(&mut forged, Class::Request, Method::ALLOCATE, ID)
-        .with(&RequestedTransport(17))
-        .with(&Username("alice"))
-        .with(&Realm("realm"))
-        .with(&Nonce("nonsense"))
-        .with_integrity(&LongTermKey::derive("alice", "realm", "guess"))
-        .finish(true);
-    for (what, datagram) in [("Binding", binding), ("Allocate", challenge()), ("a wrong password", forged)] {
+    let change = ChangeRequest::default();
+    MessageBuilder::new(&mut unknown, Class::Request, Method::BINDING, ID).with(&change).finish(true);
+    let (minted, late) = (Credentials::mint("guess", "bob", NOON + 1), Credentials::mint("north", "bob", NOON));
+    for (what, datagram, refusals) in [
+        ("Binding", binding, None),
+        ("Binding that cannot be understood", unknown, Some(Cause::UnknownAttribute)),
+        ("Allocate", challenge(), None),
+        ("no username", forged(None, "realm", "guess"), Some(Cause::IncompleteCredentials)),
+        ("an unknown user", forged(Some("mallory"), "realm", "guess"), Some(Cause::UnknownUser)),
+        ("a wrong password", forged(Some("alice"), "realm", "guess"), Some(Cause::WrongPassword)),
+        ("a wrong realm", forged(Some("alice"), "other", "sesame"), Some(Cause::WrongRealm)),
+        ("a wrong secret", forged(Some(&minted.0), "realm", &minted.1), Some(Cause::WrongSecret)),
+        ("a credential that has expired", forged(Some(&late.0), "realm", &late.1), Some(Cause::ExpiredCredential)),
+    ] {
         let mut port = 0;
         let calls = allocations(|| {
             port += 1;
             let client = ClientAddr::new(SocketAddr::new([203, 0, 113, 9].into(), port));
             let five_tuple = FiveTuple { client, ..five_tuple() };
             assert_eq!(server.client_datagram(now, five_tuple, &datagram), Disposition::Control);
+            assert!(matches!(server.poll_effect(), Some(Effect::Respond { .. })), "{what}");
+            let refused = server.poll_effect().map(|effect| match effect {
+                Effect::Refused(refusal) => refusal.cause,
+                other => panic!("{what}: {other:?}"),
+            });
+            assert_eq!(refused, refusals, "{what}");
             drain(&mut server);
         });
         assert_eq!(calls, 0, "{what}");
@@ -153,7 +184,7 @@ fn strangers_cost_no_memory() {
 
 #[test]
 fn relayed_and_dropped_data_costs_no_memory() {
-    let now = Now { instant: Instant::now(), unix: 1_700_000_000 };
+    let now = Now { instant: Instant::now(), unix: NOON };
     let mut server = server();
     let key = LongTermKey::derive("alice", "realm", "sesame");
     let challenge = request(&mut server, now, &challenge());

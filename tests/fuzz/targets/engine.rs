@@ -15,7 +15,7 @@ mod model;
 use arbitrary::{Result, Unstructured};
 use hairpin_proto::turn::BindError;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use model::{CHANNELS, CLIENTS, PEERS, PORTS, Step, USERS, World};
+use model::{ADDRESSES, CHANNELS, CLIENTS, Change, PEERS, PORTS, RULE_COUNT, Step, USERS, World};
 
 /// More than this says nothing new, and is slow.
 const STEPS: usize = 128;
@@ -32,7 +32,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
 });
 
 /// The kinds of steps that there are.
-const KINDS: u8 = 18;
+const KINDS: u8 = 20;
 
 fn step(input: &mut Unstructured<'_>) -> Result<Step> {
     if input.is_empty() {
@@ -95,7 +95,19 @@ fn step(input: &mut Unstructured<'_>) -> Result<Step> {
         14 => Step::LoseSocket { at: socket(input)? },
         15 => Step::LoseClient { client: client(input)? },
         16 => Step::Time { seconds: seconds(input)?, timers: input.arbitrary()? },
-        _ => Step::ShutDown,
+        17 => Step::ShutDown,
+        18 => Step::Reconfigure(change(input)?),
+        _ => Step::Close { client: client(input)?, drained: input.arbitrary()? },
+    })
+}
+
+fn change(input: &mut Unstructured<'_>) -> Result<Change> {
+    Ok(Change {
+        rules: input.arbitrary::<[bool; RULE_COUNT]>()?,
+        addresses: input.arbitrary::<[bool; ADDRESSES]>()?,
+        users: input.arbitrary::<[bool; USERS]>()?,
+        retired: input.arbitrary()?,
+        low: input.arbitrary()?,
     })
 }
 

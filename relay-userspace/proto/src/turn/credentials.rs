@@ -144,7 +144,7 @@ mod tests {
         bytes
     }
 
-    fn account(credentials: &Credentials, username: &str, password: &str, unix: u64) -> Option<String> {
+    fn account(credentials: &Credentials, username: &str, password: &str, unix: u64) -> Result<String, Cause> {
         let bytes = signed(username, password);
         let message = Message::parse(&bytes).unwrap();
         credentials.verify(&message, username, unix, false).map(|verified| verified.account.to_owned())
@@ -163,9 +163,9 @@ mod tests {
     fn a_user_needs_its_password() {
         let mut credentials = Credentials::new("realm");
         credentials.add_user("alice", "sesame");
-        assert_eq!(account(&credentials, "alice", "sesame", NOON).as_deref(), Some("alice"));
-        assert_eq!(account(&credentials, "alice", "Sesame", NOON), None);
-        assert_eq!(account(&credentials, "bob", "sesame", NOON), None);
+        assert_eq!(account(&credentials, "alice", "sesame", NOON).as_deref(), Ok("alice"));
+        assert_eq!(account(&credentials, "alice", "Sesame", NOON), Err(Cause::WrongPassword));
+        assert_eq!(account(&credentials, "bob", "sesame", NOON), Err(Cause::UnknownUser));
     }
 
     #[test]
@@ -175,13 +175,17 @@ mod tests {
         credentials.add_secret("new");
         for secret in ["old", "new"] {
             let (username, password) = Credentials::mint(secret, "alice", NOON);
-            assert_eq!(account(&credentials, &username, &password, NOON - 1).as_deref(), Some("alice"), "{secret}");
-            assert_eq!(account(&credentials, &username, &password, NOON), None, "{secret}: expired");
+            assert_eq!(account(&credentials, &username, &password, NOON - 1).as_deref(), Ok("alice"), "{secret}");
+            let late = account(&credentials, &username, &password, NOON);
+            assert_eq!(late, Err(Cause::ExpiredCredential), "{secret}");
         }
         let (username, password) = Credentials::mint("other", "alice", NOON);
-        assert_eq!(account(&credentials, &username, &password, NOON - 1), None);
+        for unix in [NOON - 1, NOON] {
+            let refused = account(&credentials, &username, &password, unix);
+            assert_eq!(refused, Err(Cause::WrongSecret), "what is wrong is not called late");
+        }
         let (username, password) = Credentials::mint("old", "", NOON);
-        assert_eq!(account(&credentials, &username, &password, NOON - 1).as_deref(), Some(username.as_str()));
+        assert_eq!(account(&credentials, &username, &password, NOON - 1).as_deref(), Ok(username.as_str()));
     }
 
     #[test]
@@ -191,8 +195,8 @@ mod tests {
         let (username, password) = Credentials::mint("north", "alice", NOON);
         let bytes = signed(&username, &password);
         let message = Message::parse(&bytes).unwrap();
-        assert!(credentials.verify(&message, &username, NOON + 1, false).is_none());
-        assert!(credentials.verify(&message, &username, NOON + 1, true).is_some());
+        assert!(credentials.verify(&message, &username, NOON + 1, false).is_err());
+        assert!(credentials.verify(&message, &username, NOON + 1, true).is_ok());
     }
 
     #[test]
@@ -200,9 +204,13 @@ mod tests {
         let mut credentials = Credentials::new("realm");
         credentials.add_secret("north");
         for username in ["", ":", ":alice", "+1900000000:alice", "alice", "99999999999999999999999:alice", "1.9e9"] {
-            let password = password_of("north", username);
-            assert_eq!(account(&credentials, username, &password, NOON), None, "{username}");
+            let password = Password::of("north", username);
+            let refused = account(&credentials, username, password.as_str(), NOON);
+            assert_eq!(refused, Err(Cause::UnknownUser), "{username}");
         }
+        let (username, password) = Credentials::mint("north", "alice", NOON);
+        let without = Credentials::new("realm");
+        assert_eq!(account(&without, &username, &password, NOON - 1), Err(Cause::UnknownUser), "there is no secret");
     }
 
     #[test]

@@ -22,11 +22,7 @@ impl Server {
                         self.remove_relay(id, family, EndReason::Expired);
                     }
                 }
-                Timer::Permission(id, peer) => {
-                    let Some(allocation) = self.allocations.find_mut(id) else { continue };
-                    allocation.update_flows(id, Base::Permission(peer), now, &mut self.outbox);
-                    allocation.revoke(peer);
-                }
+                Timer::Permission(id, peer) => self.permission_expired(now, id, peer),
                 Timer::Channel(id, number) => self.channel_expired(now, id, number),
                 Timer::Reservation(token) => self.reservation_expired(token),
                 Timer::Connection(connection) => self.connection_expired(connection),
@@ -35,7 +31,15 @@ impl Server {
         self.retransmissions.forget_old(now);
     }
 
-    fn channel_expired(&mut self, now: Instant, id: AllocationId, number: ChannelNumber) {
+    /// Removes a permission whose end has come, and whose timer is no longer set.
+    pub(super) fn permission_expired(&mut self, now: Instant, id: AllocationId, peer: IpAddr) {
+        let Some(allocation) = self.allocations.find_mut(id) else { return };
+        allocation.update_flows(id, Base::Permission(peer), now, &mut self.outbox);
+        allocation.revoke(peer);
+    }
+
+    /// Ends a channel whose end has come, and whose timer is no longer set; then forgets it.
+    pub(super) fn channel_expired(&mut self, now: Instant, id: AllocationId, number: ChannelNumber) {
         let Some(allocation) = self.allocations.find_mut(id) else { return };
         let Some(peer) = allocation.channels.get(&number).map(|channel| channel.peer) else { return };
         allocation.update_flows(id, Base::Permission(peer.ip()), now, &mut self.outbox);

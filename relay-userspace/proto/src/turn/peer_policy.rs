@@ -55,7 +55,7 @@ const FORBIDDEN: [&str; 30] = [
 /// rule for this one address.
 ///
 /// An IPv6 address that carries an IPv4 address (mapped, compatible, NAT64, 6to4) is allowed if both are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerPolicy {
     /// In the order in which they are asked.
     rules: Vec<Rule>,
@@ -63,7 +63,7 @@ pub struct PeerPolicy {
     relay_ports: RangeInclusive<u16>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rule {
     net: IpNet,
     by_operator: bool,

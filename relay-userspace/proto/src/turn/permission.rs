@@ -47,10 +47,11 @@ impl Server {
         Ok(Outcome::Done)
     }
 
-    /// Whether permissions for all of these peers, each named once, fit.
+    /// Whether permissions for all of these peers, each named once, fit. Those that are there may be given again, also when
+    /// the limit has been lowered.
     pub(super) fn has_room_for(&self, allocation: &Allocation, peers: &[IpAddr]) -> bool {
         let new = peers.iter().filter(|peer| !allocation.permissions.contains_key(*peer)).count();
-        allocation.permissions.len() + new <= self.limits.permissions
+        new == 0 || allocation.permissions.len() + new <= self.limits.permissions
     }
 
     /// Installs or refreshes a permission, and with it the flows that rest on it.

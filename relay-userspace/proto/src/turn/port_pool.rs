@@ -73,6 +73,8 @@ pub(super) struct PortPool {
 #[derive(Debug)]
 struct Ports {
     ip: IpAddr,
+    /// Whether there may be more: else the address is only kept for those that are in use.
+    open: bool,
     /// One bit for each port.
     used: Box<[u64; 1024]>,
 }
@@ -82,8 +84,26 @@ const GUESSES: usize = 16;
 
 impl PortPool {
     pub(super) fn new(stripe: PortStripe, addresses: &[RelayAddress]) -> Self {
-        let addresses = addresses.iter().map(|address| Ports { ip: address.bind, used: Box::new([0; 1024]) }).collect();
-        Self { stripe, addresses }
+        let mut pool = Self { stripe, addresses: Vec::new() };
+        pool.set_addresses(addresses);
+        pool
+    }
+
+    /// Picks ports of these addresses from now on. What is in use of others stays noted, since they may come back.
+    pub(super) fn set_addresses(&mut self, addresses: &[RelayAddress]) {
+        for ports in &mut self.addresses {
+            ports.open = addresses.iter().any(|address| address.bind == ports.ip);
+        }
+        for RelayAddress { bind, .. } in addresses {
+            if self.addresses.iter().all(|ports| ports.ip != *bind) {
+                self.addresses.push(Ports { ip: *bind, open: true, used: Box::new([0; 1024]) });
+            }
+        }
+        self.forget_unused();
+    }
+
+    fn forget_unused(&mut self) {
+        self.addresses.retain(|ports| ports.open || ports.in_use() > 0);
     }
 
     /// Picks a port and notes it (and the next one, for a pair) as used.
@@ -103,8 +123,11 @@ impl PortPool {
         }
         let start = random.below(addresses.len());
         let (before, after) = addresses.split_at_mut(start);
-        let mut candidates: Vec<&mut Ports> =
-            after.iter_mut().chain(before).filter(|ports| AddressFamily::of(ports.ip) == family).collect();
+        let mut candidates: Vec<&mut Ports> = after
+            .iter_mut()
+            .chain(before)
+            .filter(|ports| ports.open && AddressFamily::of(ports.ip) == family)
+            .collect();
         candidates.sort_by_key(|ports| ports.ip != reached);
         candidates.into_iter().find_map(|ports| ports.pick(stripe, parity, random))
     }
@@ -118,6 +141,9 @@ impl PortPool {
     pub(super) fn release(&mut self, address: RelayedAddr) {
         if let Some(ports) = self.addresses.iter_mut().find(|ports| ports.ip == address.ip()) {
             ports.mark(address.port(), false);
+            if !ports.open {
+                self.forget_unused();
+            }
         }
     }
 }
@@ -223,6 +249,34 @@ mod tests {
         let ports = drain(&mut pool(49_152..=65_535, 0, 1), Parity::Any);
         assert_eq!(ports.len(), 16_384);
         assert!(!ports[..16].is_sorted(), "{:?}", &ports[..16]);
+    }
+
+    #[test]
+    fn an_address_that_comes_back_has_the_same_ports_in_use() {
+        let [here, there]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+        let mut pool = pool(1000..=1003, 0, 1);
+        let mut random = counting();
+        let mut pick = |pool: &mut PortPool| pool.pick(AddressFamily::V4, here, Parity::Any, &mut random);
+        let held = pick(&mut pool).unwrap();
+        pool.set_addresses(&[there.into()]);
+        assert_eq!(pool.in_use().collect::<Vec<_>>(), [(here, 1), (there, 0)]);
+        let others: Vec<_> = std::iter::from_fn(|| pick(&mut pool)).map(RelayedAddr::ip).collect();
+        assert_eq!(others, [there; 4], "the address that is gone gives none");
+        pool.set_addresses(&[here.into()]);
+        let rest: BTreeSet<_> = std::iter::from_fn(|| pick(&mut pool)).collect();
+        assert!(rest.len() == 3 && !rest.contains(&held), "{rest:?}");
+
+        pool.set_addresses(&[]);
+        for address in rest {
+            pool.release(address);
+        }
+        assert_eq!(pool.in_use().collect::<Vec<_>>(), [(here, 1), (there, 4)]);
+        pool.release(held);
+        assert_eq!(
+            pool.in_use().collect::<Vec<_>>(),
+            [(there, 4)],
+            "an address that is gone is forgotten with its last"
+        );
     }
 
     #[test]

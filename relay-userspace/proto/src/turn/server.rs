@@ -80,7 +80,7 @@ pub struct Server {
     pub(super) shards: u32,
     /// Whether relayed addresses of TCP may be allocated.
     pub(super) tcp_relay: bool,
-    /// Whether there are or were any, so that their clients are understood.
+    /// Whether they may be or might once, so that clients which have one are understood.
     pub(super) knows_tcp: bool,
     /// Whether new allocations get tickets.
     pub(super) gives_tickets: bool,

@@ -146,7 +146,7 @@ fn either_family_is_relayed_from_whichever_the_client_uses() {
 #[test]
 fn a_family_that_is_not_served_is_refused_also_when_it_is_the_default() {
     let mut v6_only = config();
-    v6_only.relay_addresses.remove(0);
+    v6_only.settings.relay_addresses.remove(0);
     let mut relay = Relay::new(v6_only);
     let mut client = Client::alice(AT);
     relay.request(&mut client, Method::ALLOCATE, |request| request.with(&UDP)).expect_error(&client, 440);
@@ -289,7 +289,7 @@ fn a_token_that_nobody_has_given_is_refused() {
 #[test]
 fn a_user_has_no_more_allocations_than_its_quota() {
     let mut config = config();
-    config.limits.allocations_per_user = 2;
+    config.settings.limits.allocations_per_user = 2;
     let mut relay = Relay::new(config);
     let mut clients: Vec<Client> = (1..=3).map(|port| Client::alice(&format!("203.0.113.7:{port}"))).collect();
     relay.allocate(&mut clients[0]);
@@ -308,7 +308,7 @@ fn a_user_has_no_more_allocations_than_its_quota() {
 #[test]
 fn a_pair_fits_into_a_quota_of_two() {
     let mut config = config();
-    config.limits.allocations_per_user = 2;
+    config.settings.limits.allocations_per_user = 2;
     let mut relay = Relay::new(config);
     let mut rtp = Client::alice(AT);
     let token = relay.request(&mut rtp, Method::ALLOCATE, |request| request.with(&UDP).with(&PAIR)).token().unwrap();
@@ -321,7 +321,7 @@ fn a_pair_fits_into_a_quota_of_two() {
 #[test]
 fn a_server_has_no_more_allocations_than_its_limit() {
     let mut config = config();
-    config.limits.allocations = 1;
+    config.settings.limits.allocations = 1;
     let mut relay = Relay::new(config);
     relay.allocate(&mut Client::alice(AT));
     let mut second = Client::alice("203.0.113.7:41001");
@@ -332,7 +332,7 @@ fn a_server_has_no_more_allocations_than_its_limit() {
 #[test]
 fn an_allocation_that_waits_for_its_socket_counts_towards_the_limit() {
     let mut config = config();
-    config.limits.allocations = 1;
+    config.settings.limits.allocations = 1;
     let mut relay = Relay::new(config);
     relay.binds = false;
     let mut first = Client::alice(AT);
@@ -371,7 +371,7 @@ fn an_allocation_ends_with_its_lifetime() {
     let id = relay.allocate(&mut client);
     assert_eq!(relay.pass(599), []);
     let events = relay.pass(1);
-    let [Event::Remove(_), Event::Close(closed), Event::Freed(_)] = events[..] else { panic!("{events:?}") };
+    let [Event::Remove(_), Event::Close(closed), Event::Freed(..)] = events[..] else { panic!("{events:?}") };
     assert_eq!(closed, id);
     client.nonce.clear();
     relay.refresh(&mut client, 600).expect_error(&client, 437);

@@ -122,7 +122,7 @@ fn a_channel_is_refused_as_a_permission_would_be() {
 #[test]
 fn channels_are_limited() {
     let mut config = config();
-    config.limits.channels = 2;
+    config.settings.limits.channels = 2;
     let mut relay = Relay::new(config);
     let mut client = Client::alice(AT);
     relay.allocate(&mut client);

@@ -9,7 +9,7 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    AlternateServer, Discard, Discovery, DiscoveryError, Disposition, Effect, RelayAddress, Translation,
+    AlternateServer, Discard, Discovery, DiscoveryError, Disposition, RelayAddress, Translation,
 };
 
 use crate::harness::{Client, Relay, UDP, config, dropped, socket};
@@ -42,7 +42,7 @@ fn relay_with(add: impl FnOnce(&mut Discovery)) -> Relay {
     let mut discovery = Discovery::new(ETHERNET);
     add(&mut discovery);
     config.discovery = Some(discovery);
-    config.translation =
+    config.settings.translation =
         Translation::new(&[FIRST, SECOND].map(|[bind, public]| RelayAddress { bind: ip(bind), public: ip(public) }))
             .unwrap();
     Relay::new(config)
@@ -106,9 +106,11 @@ impl Reply {
 fn ask_over(relay: &mut Relay, transport: Transport, client: &str, server: SocketAddr, datagram: &[u8]) -> Reply {
     let five_tuple = FiveTuple { client: ClientAddr::new(socket(client)), server: ServerAddr::new(server), transport };
     assert_eq!(relay.server.client_datagram(relay.now, five_tuple, datagram), Disposition::Control);
-    let Some(Effect::Respond { five_tuple, message }) = relay.server.poll_effect() else { panic!("no answer") };
-    let reply = Reply { five_tuple, bytes: message.to_vec() };
-    assert_eq!(relay.server.poll_effect(), None);
+    let before = relay.responses.len();
+    assert_eq!(relay.drain().len(), 1);
+    assert_eq!(relay.responses.len(), before + 1);
+    let five_tuple = relay.answered.expect("it went somewhere");
+    let reply = Reply { five_tuple, bytes: relay.responses.pop().expect("there is an answer") };
     assert_eq!(relay.server.poll_timeout(), None, "nothing is remembered of a stranger");
     assert_eq!(reply.message().transaction_id(), ID);
     reply
@@ -330,7 +332,7 @@ fn a_fingerprint_is_answered_with_one_behind_the_padding() {
 fn no_alternate_server_is_named_to_who_probes() {
     let mut config = config();
     config.discovery = Some(Discovery::new(ETHERNET));
-    config.alternates = vec![AlternateServer::new(socket("198.51.100.99:3478")).unwrap()];
+    config.settings.alternates = vec![AlternateServer::new(socket("198.51.100.99:3478")).unwrap()];
     let mut relay = Relay::new(config);
     relay.server.set_draining(true);
     let reply = ask(&mut relay, at(FIRST[0], 3478), &request(|request| request));

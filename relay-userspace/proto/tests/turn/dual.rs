@@ -96,7 +96,7 @@ fn half_of_it_is_better_than_nothing() {
 #[test]
 fn a_server_without_ipv6_says_so_and_allocates_ipv4() {
     let mut config = config();
-    config.relay_addresses.truncate(1);
+    config.settings.relay_addresses.truncate(1);
     let mut relay = Relay::new(config);
     let mut client = Client::alice(AT);
     let answer = allocate_dual(&mut relay, &mut client);
@@ -144,7 +144,7 @@ fn deleting_one_family_leaves_the_other_untouched() {
     relay.request(&mut client, Method::REFRESH, |request| request.with(&V6)).expect_error(&client, 443);
 
     let answer = relay.request(&mut client, Method::REFRESH, |request| request.with(&Lifetime(0)).with(&V4));
-    assert!(matches!(answer.events[..], [Event::Remove(_), .., Event::Close(_), Event::Freed(_)]), "{answer:?}");
+    assert!(matches!(answer.events[..], [Event::Remove(_), .., Event::Close(_), Event::Freed(..)]), "{answer:?}");
     assert!(relay.flows.is_empty());
     relay.refresh(&mut client, 600).expect_error(&client, 437);
     relay.shut_down();

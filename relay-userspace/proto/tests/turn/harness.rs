@@ -11,9 +11,9 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Credentials, Discard, Disposition, Effect, Flow,
-    Forward, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, RelayAddress, RelayId, Scope, Server, ServerConfig,
-    Translation,
+    AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Credentials, Discard, Disposition, Effect,
+    EndReason, Flow, Forward, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, Refusal, RelayAddress, RelayId,
+    Scope, Server, ServerConfig, Settings, Translation,
 };
 
 pub(crate) const REALM: &str = "example.org";
@@ -35,12 +35,30 @@ pub(crate) enum Event {
     Install(Flow, Instant),
     Remove(Flow),
     Allocated(AllocationId),
-    Freed(AllocationId),
+    Freed(AllocationId, EndReason),
     Connect(ConnectionId, RelayId, PeerAddr),
     Join(ConnectionId, FiveTuple),
     CloseConnection(ConnectionId),
     Moved(AllocationId, FiveTuple, FiveTuple),
     Left(AllocationId, FiveTuple),
+}
+
+/// A refusal that outlives the next input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) five_tuple: FiveTuple,
+    pub(crate) method: Method,
+    pub(crate) code: u16,
+    pub(crate) cause: Cause,
+    pub(crate) username: Option<String>,
+    pub(crate) peer: Option<PeerAddr>,
+}
+
+impl From<Refusal<'_>> for Refused {
+    fn from(refusal: Refusal<'_>) -> Self {
+        let Refusal { five_tuple, method, code, cause, username, peer } = refusal;
+        Self { five_tuple, method, code: code.number(), cause, username: username.map(str::to_owned), peer }
+    }
 }
 
 /// What the driver knows of a connection to a peer.
@@ -71,6 +89,8 @@ pub(crate) struct Relay {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) flows: BTreeMap<Place, (Flow, Instant)>,
     pub(crate) allocations: BTreeSet<AllocationId>,
+    /// Why those that were there have ended.
+    pub(crate) ended: Vec<EndReason>,
     /// Ports that somebody else has bound.
     pub(crate) taken: BTreeSet<u16>,
     /// No socket can be bound at all to these addresses.
@@ -83,6 +103,8 @@ pub(crate) struct Relay {
     pub(crate) responses: Vec<Vec<u8>>,
     /// Where it went.
     pub(crate) answered: Option<FiveTuple>,
+    /// Every request that was refused, and why.
+    pub(crate) refusals: Vec<Refused>,
     transaction: u64,
 }
 
@@ -142,25 +164,36 @@ pub(crate) fn config() -> ServerConfig {
     peer_policy.allow("2001:db8::/32".parse().unwrap());
     peer_policy.add_own_address(RELAY_V6.parse().unwrap());
     peer_policy.set_relay(&relay_addresses, 49_152..=65_535);
-    ServerConfig {
+    let settings = Settings {
         realm: REALM.to_owned(),
-        software: Some("hairpin test".to_owned()),
         credentials,
-        nonce_key: [9; 32],
-        nonce_lifetime: Duration::from_secs(3600),
         peer_policy,
         relay_addresses,
         translation: Translation::default(),
-        discovery: None,
         alternates: Vec::new(),
-        ports: PortStripe::new(49_152..=65_535, 0, 1),
         limits: Limits::default(),
+        tcp_relay: false,
+        mobility: None,
+        retired: Vec::new(),
+    };
+    ServerConfig {
+        settings,
+        software: Some("hairpin test".to_owned()),
+        nonce_key: [9; 32],
+        nonce_lifetime: Duration::from_secs(3600),
+        discovery: None,
+        ports: PortStripe::new(49_152..=65_535, 0, 1),
         quotas: Quotas::default(),
         shard: 0,
         shards: 1,
-        tcp_relay: false,
-        mobility: None,
     }
+}
+
+/// The settings of [`config`], with some difference.
+pub(crate) fn config_with(change: impl FnOnce(&mut Settings)) -> ServerConfig {
+    let mut config = config();
+    change(&mut config.settings);
+    config
 }
 
 impl Default for Relay {
@@ -181,12 +214,14 @@ impl Relay {
             connections: BTreeMap::new(),
             flows: BTreeMap::new(),
             allocations: BTreeSet::new(),
+            ended: Vec::new(),
             taken: BTreeSet::new(),
             broken: BTreeSet::new(),
             binds: true,
             waiting: Vec::new(),
             responses: Vec::new(),
             answered: None,
+            refusals: Vec::new(),
             transaction: 0,
         }
     }
@@ -217,9 +252,12 @@ impl Relay {
     /// Takes all effects, as a driver would, and checks that they make sense to it.
     pub(crate) fn drain(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
+        let mut error = None;
         while let Some(effect) = self.server.poll_effect() {
+            check_refusal(error.take(), Some(&effect));
             let event = match effect {
                 Effect::Respond { five_tuple, message } => {
+                    error = error_in(message);
                     self.responses.push(message.to_vec());
                     self.answered = Some(five_tuple);
                     Event::Response(five_tuple.client)
@@ -230,7 +268,11 @@ impl Relay {
                 Effect::InstallFlow { flow, expires } => Event::Install(flow, expires),
                 Effect::RemoveFlow { flow } => Event::Remove(flow),
                 Effect::Allocated { allocation } => Event::Allocated(allocation),
-                Effect::Freed { allocation } => Event::Freed(allocation),
+                Effect::Freed { allocation, reason } => Event::Freed(allocation, reason),
+                Effect::Refused(refusal) => {
+                    self.refusals.push(Refused::from(refusal));
+                    continue;
+                }
                 Effect::Connect { connection, relay, peer } => Event::Connect(connection, relay, peer),
                 Effect::Join { connection, five_tuple } => Event::Join(connection, five_tuple),
                 Effect::CloseConnection { connection } => Event::CloseConnection(connection),
@@ -240,6 +282,7 @@ impl Relay {
             self.carry_out(&event);
             events.push(event);
         }
+        check_refusal(error, None);
         events
     }
 
@@ -287,7 +330,8 @@ impl Relay {
             Event::Allocated(allocation) => {
                 assert!(self.allocations.insert(*allocation), "{allocation:?} is in use");
             }
-            Event::Freed(allocation) => {
+            Event::Freed(allocation, reason) => {
+                self.ended.push(*reason);
                 assert!(self.allocations.remove(allocation), "{allocation:?} is freed twice");
                 let left = self.flows.values().find(|(flow, _)| flow.allocation == *allocation);
                 assert_eq!(left, None, "a flow outlives its allocation");
@@ -394,7 +438,14 @@ impl Relay {
     pub(crate) fn control(&mut self, client: &Client, datagram: &[u8]) -> Vec<Event> {
         let disposition = self.server.client_datagram(self.now, client.five_tuple, datagram);
         assert_eq!(disposition, Disposition::Control, "{datagram:02x?}");
-        self.drain()
+        let (refused, answered) = (self.refusals.len(), self.responses.len());
+        let events = self.drain();
+        // A challenge looks the same, whether it is the first or the answer to wrong credentials.
+        let challenged = self.responses[answered..].iter().any(|response| error_in(response) == Some(401));
+        let wrong = self.refusals[refused..].iter().any(|refused| refused.code == 401);
+        let has_credentials = Message::parse(datagram).is_ok_and(|request| request.has_integrity());
+        assert_eq!(wrong, challenged && has_credentials, "wrong credentials are refused, none are not");
+        events
     }
 
     /// What becomes of a client's datagram.
@@ -519,7 +570,28 @@ impl Relay {
         assert_eq!((self.server.allocations(), self.server.allocations_by_transport()), (0, [0; 4]));
         assert_eq!(self.server.poll_timeout(), None, "a timer is left");
         assert_eq!(self.quotas.in_use(), 0, "a quota is not given back");
+        assert!(self.server.ports_in_use().iter().all(|(_, ports)| *ports == 0), "a port is not given back");
+        let refused = Cause::ALL.map(|cause| self.refusals.iter().filter(|refused| refused.cause == cause).count());
+        assert_eq!(self.server.refusals().map(|count| count as usize), refused);
     }
+}
+
+/// The code of an error response.
+fn error_in(message: &[u8]) -> Option<u16> {
+    let Ok(message) = Message::parse(message) else { return Some(500) };
+    let code: ErrorCodeAttribute<'_> = message.attribute().unwrap().filter(|_| message.class() == Class::Error)?;
+    Some(code.code.number())
+}
+
+/// Behind each error response comes its refusal, unless it only asks for credentials or for a fresh nonce.
+fn check_refusal(error: Option<u16>, next: Option<&Effect<'_>>) {
+    match (error, next) {
+        (Some(code), Some(Effect::Refused(refusal))) => assert_eq!(refusal.code.number(), code),
+        (None, Some(Effect::Refused(refusal))) => panic!("there was no response: {refusal:?}"),
+        (Some(code), _) => assert!([401, 438].contains(&code), "nobody is told why it is {code}"),
+        (None, _) => {}
+    }
+    assert!(!matches!(next, Some(Effect::Refused(refusal)) if refusal.code.number() == 438), "{next:?}");
 }
 
 /// Somebody who knows a password.

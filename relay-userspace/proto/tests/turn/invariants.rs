@@ -4,10 +4,26 @@ use hairpin_proto::turn::{BindError, Disposition};
 use proptest::prelude::*;
 
 use crate::harness::{Client, Relay};
-use crate::model::{CHANNELS, CLIENTS, PEERS, PORTS, Step, USERS, World};
+use crate::model::{ADDRESSES, CHANNELS, CLIENTS, Change, PEERS, PORTS, RULE_COUNT, Step, USERS, World};
 
 fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![12 => request(), 8 => other_input(), 4 => time()]
+    prop_oneof![12 => request(), 8 => other_input(), 4 => time(), 3 => operator()]
+}
+
+/// Mostly one difference, or none.
+fn operator() -> impl Strategy<Value = Step> {
+    let mostly = |there: bool| proptest::bool::weighted(if there { 0.8 } else { 0.2 });
+    let rules = proptest::array::uniform::<_, RULE_COUNT>(mostly(false));
+    let addresses =
+        (mostly(true), mostly(false), mostly(true)).prop_map(|(v4, new, v6)| [v4, new, v6] as [bool; ADDRESSES]);
+    let users = (mostly(true), mostly(true)).prop_map(|(alice, bob)| [alice, bob] as [bool; USERS]);
+    let change = (rules, addresses, users, mostly(false), mostly(false))
+        .prop_map(|(rules, addresses, users, retired, low)| Change { rules, addresses, users, retired, low });
+    prop_oneof![
+        4 => change.prop_map(Step::Reconfigure),
+        2 => Just(Step::Reconfigure(Change::default())),
+        2 => (0..CLIENTS, any::<bool>()).prop_map(|(client, drained)| Step::Close { client, drained }),
+    ]
 }
 
 fn request() -> impl Strategy<Value = Step> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr, Transport};
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{ConnectionId, MobilityTicket, XorPeerAddress};
-use hairpin_proto::turn::{ConnectError, Discard, Disposition, Forward, RelayId};
+use hairpin_proto::turn::{ConnectError, Discard, Disposition, EndReason, Forward, RelayId, Settings};
 use proptest::prelude::*;
 
 use crate::harness::{Client, Event, Relay, SERVER, Stage, TCP, UDP, channel_data, dropped, socket};
@@ -34,6 +34,17 @@ enum Step {
     Join { at: usize },
     Close { at: usize },
     Time { seconds: u64 },
+    Reconfigure { rules: Rules },
+    Revoke { client: usize },
+}
+
+/// What the settings say.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// Whether the peers are forbidden.
+    denied: bool,
+    tcp: bool,
+    mobile: bool,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -54,6 +65,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..3_usize).prop_map(|at| Step::Join { at }),
         1 => (0..3_usize).prop_map(|at| Step::Close { at }),
         3 => prop_oneof![1..20_u64, 100..400_u64].prop_map(|seconds| Step::Time { seconds }),
+        2 => (proptest::bool::weighted(0.3), proptest::bool::weighted(0.7), proptest::bool::weighted(0.7)).prop_map(
+            |(denied, tcp, mobile)| Step::Reconfigure { rules: Rules { denied, tcp, mobile } }
+        ),
+        1 => (0..CLIENTS).prop_map(|client| Step::Revoke { client }),
     ]
 }
 
@@ -87,6 +102,8 @@ struct World {
     /// When each connection has come to its stage.
     since: HashMap<ConnectionId, (Stage, Instant)>,
     ports: u16,
+    settings: Settings,
+    rules: Rules,
 }
 
 fn five_tuple(place: usize, transport: Transport) -> FiveTuple {
@@ -105,9 +122,16 @@ fn peer(port: u16) -> String {
 impl World {
     fn new() -> Self {
         let mut config = mobile_config();
-        config.limits.connections = CONNECTIONS;
+        config.settings.limits.connections = CONNECTIONS;
         config.nonce_lifetime = Duration::from_secs(1 << 30);
-        Self { relay: Relay::new(config), owned: vec![None; CLIENTS], since: HashMap::new(), ports: 1 }
+        Self {
+            settings: config.settings.clone(),
+            rules: Rules { denied: false, tcp: true, mobile: true },
+            relay: Relay::new(config),
+            owned: vec![None; CLIENTS],
+            since: HashMap::new(),
+            ports: 1,
+        }
     }
 
     fn take(&mut self, step: &Step) {
@@ -119,7 +143,11 @@ impl World {
             Step::Permit { client } => {
                 if let Some(at) = self.owned[client].as_ref().and_then(|owned| owned.at) {
                     let mut alice = alice(at);
-                    self.relay.permit(&mut alice, &[&peer(0)]).expect_success(&alice);
+                    let answer = self.relay.permit(&mut alice, &[&peer(0)]);
+                    if self.rules.denied {
+                        return answer.expect_error(&alice, 403);
+                    }
+                    answer.expect_success(&alice);
                     let end = self.relay.at(300);
                     self.owned[client].iter_mut().for_each(|owned| owned.permitted = Some(end));
                 }
@@ -156,7 +184,37 @@ impl World {
             Step::Time { seconds } => {
                 self.relay.pass(seconds);
             }
+            Step::Reconfigure { rules } => self.reconfigure(rules),
+            Step::Revoke { client } => self.revoke(client),
         }
+    }
+
+    /// All peers have one address: when it is forbidden, nothing is left of any.
+    fn reconfigure(&mut self, rules: Rules) {
+        let mut settings = self.settings.clone();
+        if rules.denied {
+            settings.peer_policy.deny("8.8.8.8/32".parse().unwrap());
+            self.owned.iter_mut().flatten().for_each(|owned| owned.permitted = None);
+        }
+        settings.tcp_relay = rules.tcp;
+        settings.mobility = settings.mobility.filter(|_| rules.mobile);
+        self.rules = rules;
+        self.relay.server.reconfigure(self.relay.now, settings);
+        self.relay.drain();
+        assert!(!rules.denied || self.relay.connections.is_empty(), "a connection to a forbidden peer is left");
+    }
+
+    fn revoke(&mut self, client: usize) {
+        let Some(owned) = self.owned[client].take() else { return };
+        let relayed = self.relay.sockets[&owned.relay];
+        let ids = self.relay.server.allocation_ids().into_iter();
+        let mut described = ids.map(|id| (id, self.relay.server.describe(id).expect("what has a name is there")));
+        let (id, info) = described.find(|(_, info)| info.relayed[0].bound == relayed).expect("it is there");
+        assert_eq!(Some(info.five_tuple).filter(|_| info.is_present), owned.at);
+        drop(described);
+        self.relay.server.close_allocation(self.relay.now, id, EndReason::Closed);
+        self.relay.drain();
+        assert_eq!(self.relay.ended.last(), Some(&EndReason::Closed));
     }
 
     fn connection(&self, at: usize, wanted: impl Fn(Stage) -> bool) -> Option<ConnectionId> {
@@ -172,10 +230,12 @@ impl World {
         if self.owned[client].is_some() {
             return;
         }
-        let expected = match (self.is_taken(&at), tcp && !at.transport.is_stream()) {
-            (true, _) => 437,
-            (_, true) => 400,
-            _ => 200,
+        let expected = match () {
+            () if self.is_taken(&at) => 437,
+            () if mobile && !self.rules.mobile => 405,
+            () if tcp && !self.rules.tcp => 442,
+            () if tcp && !at.transport.is_stream() => 400,
+            () => 200,
         };
         let ticket = mobile.then_some(MobilityTicket(&[]));
         let answer = self.relay.request(&mut alice(at), Method::ALLOCATE, |request| {
@@ -246,6 +306,9 @@ impl World {
         let of_client = || self.relay.connections.values().filter(|connection| connection.relay == owned.relay);
         if of_client().any(|connection| connection.peer == PeerAddr::new(socket(&peer(port)))) {
             return Err(446);
+        }
+        if self.rules.denied {
+            return Err(403);
         }
         if of_client().count() < CONNECTIONS { Ok(()) } else { Err(508) }
     }

@@ -7,7 +7,7 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::turn::{Credentials, Disposition, RelayId, ServerConfig};
 
-use crate::harness::{Answer, Client, Event, Relay, SECRET, TCP, UDP, channel_data, config, delivered};
+use crate::harness::{Answer, Client, Event, Relay, SECRET, TCP, UDP, channel_data, config_with, delivered};
 
 pub(crate) const AT: &str = "203.0.113.7:41000";
 pub(crate) const ELSEWHERE: &str = "198.51.100.77:52000";
@@ -15,7 +15,7 @@ pub(crate) const PEER: &str = "8.8.8.8:53";
 const KEY: [u8; 32] = [5; 32];
 
 pub(crate) fn mobile_config() -> ServerConfig {
-    ServerConfig { mobility: Some(KEY), tcp_relay: true, ..config() }
+    config_with(|settings| (settings.mobility, settings.tcp_relay) = (Some(KEY), true))
 }
 
 impl Relay {
@@ -123,7 +123,7 @@ fn a_ticket_that_nobody_has_made_is_refused() {
     for bytes in [&[][..], b"ticket", &ticket[1..], &touched] {
         relay.show(&mut moved, bytes).expect_error(&moved, 400);
     }
-    let mut other = Relay::new(ServerConfig { mobility: Some([6; 32]), ..config() });
+    let mut other = Relay::new(config_with(|settings| settings.mobility = Some([6; 32])));
     let (_, foreign) = other.allocate_mobile(&mut Client::alice(AT));
     relay.show(&mut moved, &foreign).expect_error(&moved, 400);
     relay.shut_down();

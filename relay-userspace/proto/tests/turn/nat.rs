@@ -41,7 +41,7 @@ fn hairpin(relay: &mut Relay, translation: &Translation, from: &Client, datagram
 #[test]
 fn clients_reach_each_other_through_their_public_addresses() {
     let mut relay = Relay::default();
-    let translation = Translation::new(&config().relay_addresses).unwrap();
+    let translation = Translation::new(&config().settings.relay_addresses).unwrap();
     let (mut alice, mut bob) = (Client::alice("203.0.113.7:41000"), Client::new("203.0.113.8:41000", "bob", "hunter2"));
     let (alice_id, alices) = allocate(&mut relay, &mut alice);
     let (_, bobs) = allocate(&mut relay, &mut bob);
@@ -67,7 +67,7 @@ fn clients_reach_each_other_through_their_public_addresses() {
 fn what_is_bound_to_is_no_peer() {
     let mut config = config();
     // Its network may be, the relay itself is not.
-    config.peer_policy.allow("192.0.2.0/24".parse().unwrap());
+    config.settings.peer_policy.allow("192.0.2.0/24".parse().unwrap());
     let mut relay = Relay::new(config);
     let (mut alice, mut bob) = (Client::alice("203.0.113.7:41000"), Client::alice("203.0.113.8:41000"));
     relay.allocate(&mut alice);

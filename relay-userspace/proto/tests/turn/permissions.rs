@@ -145,7 +145,7 @@ fn the_family_is_asked_for_before_the_policy() {
 #[test]
 fn permissions_are_limited_and_a_refused_request_gives_none() {
     let mut config = config();
-    config.limits.permissions = 2;
+    config.settings.limits.permissions = 2;
     let mut relay = Relay::new(config);
     let mut client = Client::alice(AT);
     let id = relay.allocate(&mut client);

@@ -13,7 +13,9 @@ use hairpin_proto::turn::{
     AlternateError, AlternateServer, Disposition, Encryption, PortStripe, RelayAddress, ServerConfig, Translation,
 };
 
-use crate::harness::{Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config, send_indication, socket};
+use crate::harness::{
+    Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config_with, send_indication, socket,
+};
 
 const AT: &str = "203.0.113.7:41000";
 const AT_V6: &str = "[2001:db8::7]:41000";
@@ -27,7 +29,7 @@ fn server(address: &str) -> AlternateServer {
 }
 
 fn with_servers(alternates: Vec<AlternateServer>) -> ServerConfig {
-    ServerConfig { alternates, ..config() }
+    config_with(|settings| settings.alternates = alternates)
 }
 
 fn draining(alternates: Vec<AlternateServer>) -> Relay {
@@ -158,7 +160,7 @@ fn nobody_is_sent_away_who_has_not_authenticated() {
 #[test]
 fn a_full_server_sends_clients_to_another() {
     let mut config = with_servers(vec![server(ONE)]);
-    config.limits.allocations = 1;
+    config.settings.limits.allocations = 1;
     let mut relay = Relay::new(config);
     let mut first = Client::alice(AT);
     relay.allocate(&mut first);
@@ -219,7 +221,7 @@ fn half_of_a_dual_allocation_is_better_than_another_server() {
 #[test]
 fn a_quota_is_no_reason_to_send_a_client_away() {
     let mut config = with_servers(vec![server(ONE)]);
-    config.limits.allocations_per_user = 1;
+    config.settings.limits.allocations_per_user = 1;
     let mut relay = Relay::new(config);
     relay.allocate(&mut Client::alice(AT));
     let mut second = Client::alice("203.0.113.7:41001");
@@ -232,7 +234,7 @@ fn a_quota_is_no_reason_to_send_a_client_away() {
 #[test]
 fn other_errors_of_a_client_and_other_wants_of_room_stay_what_they_are() {
     let mut config = with_servers(vec![server(ONE)]);
-    config.limits.permissions = 1;
+    config.settings.limits.permissions = 1;
     let mut relay = Relay::new(config);
     let mut client = Client::alice(AT);
     relay.allocate(&mut client);
@@ -290,7 +292,7 @@ fn the_first_turn_is_drawn_by_lot() {
 fn nobody_is_sent_to_where_it_comes_from() {
     let mut config = with_servers(vec![server(SERVER), server("198.51.100.15:3478"), server(ONE), server(TWO)]);
     let nat = RelayAddress { bind: "192.0.2.15".parse().unwrap(), public: "198.51.100.15".parse().unwrap() };
-    config.translation = Translation::new(&[nat]).unwrap();
+    config.settings.translation = Translation::new(&[nat]).unwrap();
     let mut relay = Relay::new(config);
     relay.server.set_draining(true);
     let mut client = Client::alice(AT);
@@ -383,7 +385,7 @@ fn a_reserved_port_is_redeemed_where_it_is() {
     relay.shut_down();
 
     let mut config = with_servers(vec![server(ONE)]);
-    config.limits.allocations = 0;
+    config.settings.limits.allocations = 0;
     let mut full = Relay::new(config);
     let answer = full.request(&mut other, Method::ALLOCATE, |request| request.with(&UDP).with(&unknown));
     answer.expect_error(&other, 508);

@@ -3,7 +3,7 @@
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{Lifetime, RequestedAddressFamily};
-use hairpin_proto::turn::Scope;
+use hairpin_proto::turn::{EndReason, Scope};
 
 use crate::harness::{Client, Event, Relay, UDP, channel, permission};
 
@@ -34,13 +34,13 @@ fn a_lifetime_of_zero_frees_everything_at_once() {
     let answer = relay.refresh(&mut client, 0);
     answer.expect_success(&client);
     assert_eq!(answer.lifetime(), 0);
-    let [Event::Remove(first), .., Event::Remove(last), Event::Close(closed), Event::Freed(allocation)] =
+    let [Event::Remove(first), .., Event::Remove(last), Event::Close(closed), Event::Freed(allocation, reason)] =
         answer.events[..]
     else {
         panic!("{answer:?}");
     };
     assert_eq!((first.scope, last.scope), (channel(0x4000, "8.8.8.8:53"), Scope::Relay));
-    assert_eq!((last.allocation, closed), (allocation, id));
+    assert_eq!((last.allocation, closed, reason), (allocation, id, EndReason::Refreshed));
     assert_eq!((answer.events.len(), relay.flows.len()), (6, 0), "a channel, two permissions, a relayed address");
     assert_eq!(relay.server.poll_timeout(), None);
     assert_eq!(relay.quotas.in_use(), 0);

@@ -156,7 +156,7 @@ fn an_allocation_ends_when_its_socket_is_lost() {
     relay.bind_channel(&mut client, 0x4000, "8.8.8.8:53").expect_success(&client);
     relay.server.relay_failed(relay.now, id);
     let events = relay.drain();
-    let [Event::Remove(_), Event::Remove(_), Event::Remove(last), Event::Close(closed), Event::Freed(_)] = events[..]
+    let [Event::Remove(_), Event::Remove(_), Event::Remove(last), Event::Close(closed), Event::Freed(..)] = events[..]
     else {
         panic!("{events:?}");
     };
@@ -227,7 +227,7 @@ fn ports_and_names_of_what_has_ended_are_used_again() {
 #[test]
 fn names_are_below_the_limit_and_are_used_again() {
     let mut config = config();
-    config.limits.allocations = 3;
+    config.settings.limits.allocations = 3;
     let mut relay = Relay::new(config);
     for round in 0..4 {
         let mut clients: Vec<Client> =

@@ -7,14 +7,16 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{ConnectError, Credentials, Discard, Disposition, Random, RelayId, Server, ServerConfig};
 
-use crate::harness::{Answer, Client, Event, Relay, SECRET, Seeded, Stage, TCP, UDP, config, dropped, socket};
+use crate::harness::{
+    Answer, Client, Event, Relay, SECRET, Seeded, Stage, TCP, UDP, config, config_with, dropped, socket,
+};
 
 const AT: &str = "203.0.113.7:41000";
 const DATA_AT: &str = "203.0.113.7:41001";
 const PEER: &str = "8.8.8.8:443";
 
 pub(crate) fn tcp_config() -> ServerConfig {
-    ServerConfig { tcp_relay: true, ..config() }
+    config_with(|settings| settings.tcp_relay = true)
 }
 
 /// A relay with an allocation of TCP.
@@ -438,7 +440,7 @@ fn a_connection_that_nobody_waits_for_is_closed() {
 #[test]
 fn the_number_of_connections_is_limited() {
     let mut config = tcp_config();
-    config.limits.connections = 2;
+    config.settings.limits.connections = 2;
     let mut relay = Relay::new(config);
     let mut client = Client::alice(AT).over(Transport::Tcp);
     let answer = relay.request(&mut client, Method::ALLOCATE, |request| request.with(&TCP));

@@ -7,6 +7,7 @@
 mod datagrams;
 mod probe;
 mod rights;
+mod settings;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,10 +18,11 @@ use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, ChannelNumberAttribute, EvenPort, Lifetime, RequestedAddressFamily, ReservationToken,
     XorPeerAddress,
 };
-use hairpin_proto::turn::{BindError, PortStripe};
+use hairpin_proto::turn::{BindError, EndReason, PortStripe, Settings};
 
 use crate::harness::{Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config, socket};
 use rights::Rights;
+pub(crate) use settings::{ADDRESSES, Change, RULE_COUNT};
 
 pub(crate) const PEERS: [&str; 7] = [
     "8.8.8.8:53",
@@ -146,11 +148,19 @@ pub(crate) enum Step {
     },
     /// Nothing may be left; and the next client begins anew.
     ShutDown,
+    /// The settings are others.
+    Reconfigure(Change),
+    /// An operator closes what a client has.
+    Close {
+        client: usize,
+        drained: bool,
+    },
 }
 
 /// A request that succeeded.
 struct Granted {
     at: Instant,
+    user: usize,
     datagram: Vec<u8>,
     answer: Vec<u8>,
 }
@@ -166,18 +176,23 @@ pub(crate) struct World {
     token: Option<ReservationToken>,
     /// The relayed addresses that each client was told last.
     told: Vec<Vec<SocketAddr>>,
+    /// The settings of the beginning, and how they differ now.
+    settings: Settings,
+    change: Change,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let mut config = config();
         config.ports = PortStripe::new(PORTS, 0, 1);
-        config.limits.allocations_per_user = QUOTA;
-        config.limits.permissions = 3;
-        config.limits.channels = 2;
+        config.settings.limits.allocations_per_user = QUOTA;
+        config.settings.limits.permissions = 3;
+        config.settings.limits.channels = 2;
         // The test is longer than a nonce's life.
         config.nonce_lifetime = Duration::from_secs(1 << 30);
         Self {
+            settings: config.settings.clone(),
+            change: Change::default(),
             relay: Relay::new(config),
             clients: FIVE_TUPLES.map(clients_at).to_vec(),
             rights: (0..CLIENTS).map(|_| Rights::default()).collect(),
@@ -209,7 +224,7 @@ impl World {
                 let additional = additional.then_some(AdditionalAddressFamily(Ok(AddressFamily::V6)));
                 let even = even.map(|reserve_next| EvenPort { reserve_next });
                 let lifetime = lifetime.map(Lifetime);
-                let datagram = self.relay.signed(&mut self.clients[client][user], Method::ALLOCATE, |request| {
+                let request = self.relay.signed(&mut self.clients[client][user], Method::ALLOCATE, |request| {
                     request
                         .with(&UDP)
                         .with_option(family.as_ref())
@@ -217,7 +232,14 @@ impl World {
                         .with_option(even.as_ref())
                         .with_option(lifetime.as_ref())
                 });
-                self.allocate(client, user, datagram, later);
+                self.allocate(client, user, request.clone(), later);
+                if let Some(granted) = self.last[client].as_ref().filter(|granted| granted.at == self.relay.now.instant)
+                    && granted.datagram == request
+                {
+                    assert!(!self.is_retired(client), "its listener is retired");
+                    let mut told = self.told[client].iter();
+                    assert!(told.all(|told| self.change.has_address(told.ip())), "a relay address that is gone");
+                }
             }
             Step::Redeem { client, user, later } => {
                 let token = self.token.unwrap_or(ReservationToken([0; 8]));
@@ -262,6 +284,10 @@ impl World {
             }
             Step::Time { seconds, timers: false } => self.relay.sleep(seconds),
             Step::ShutDown => self.shut_down(),
+            Step::Reconfigure(change) => self.reconfigure(change),
+            Step::Close { client, drained } => {
+                self.close(client, if drained { EndReason::Drained } else { EndReason::Closed });
+            }
         }
     }
 
@@ -306,7 +332,12 @@ impl World {
         let bytes = self.relay.responses.pop().expect("there was a response");
         assert_eq!(self.relay.answered, Some(self.clients[client][user].five_tuple));
         let answer = Answer { bytes, events: Vec::new() };
-        assert!(answer.message().verify_integrity(&self.clients[client][user].key), "{answer:?}");
+        let signed = answer.message().verify_integrity(&self.clients[client][user].key);
+        if answer.code() == 401 {
+            assert!(!self.change.users[user], "this user may relay");
+            return;
+        }
+        assert!(signed, "{answer:?}");
         let occupied = self.rights[client].lives(self.relay.now.instant) || self.begun[client].is_some();
         match answer.code() {
             200 => assert!(!occupied, "there is an allocation already"),
@@ -322,7 +353,7 @@ impl World {
             self.token = answer.token().or(self.token);
             self.told[client] = answer.relayed();
         }
-        self.keep(client, datagram, &answer);
+        self.keep(client, user, datagram, &answer);
     }
 
     fn refresh(&mut self, client: usize, user: usize, lifetime: Option<u32>, family: Option<AddressFamily>) {
@@ -355,7 +386,7 @@ impl World {
             peers.iter().fold(request, |request, peer| request.with(&XorPeerAddress(socket(PEERS[*peer]))))
         });
         if self.answer(client, user, datagram).code() == 200 {
-            assert!(peers.iter().all(|peer| PEERS[*peer] != FORBIDDEN));
+            assert!(!peers.iter().any(|peer| self.change.forbids(*peer)));
             let end = self.relay.at(300);
             let ips = peers.iter().map(|peer| (socket(PEERS[*peer]).ip(), end));
             self.rights[client].permissions.extend(ips);
@@ -368,7 +399,7 @@ impl World {
             request.with(&number).with(&XorPeerAddress(socket(PEERS[peer])))
         });
         if self.answer(client, user, datagram).code() == 200 {
-            assert!(PEERS[peer] != FORBIDDEN && channel >= 0x4000);
+            assert!(!self.change.forbids(peer) && channel >= 0x4000);
             let (permitted, bound) = (self.relay.at(300), self.relay.at(600));
             let rights = &mut self.rights[client];
             rights.permissions.insert(socket(PEERS[peer]).ip(), permitted);
@@ -386,7 +417,11 @@ impl World {
         if let Some(last) = recent {
             let before = self.relay.flows.clone();
             let answer = self.relay.answer(&self.clients[client][0], &last.datagram);
-            assert_eq!(answer.bytes, last.answer);
+            if self.change.users[last.user] {
+                assert_eq!(answer.bytes, last.answer);
+            } else {
+                assert_eq!(answer.code(), 401, "a user that is removed gets no answer");
+            }
             assert!(self.relay.flows.iter().all(|flow| before.get(flow.0) == Some(flow.1)), "a flow was installed");
         }
     }
@@ -411,6 +446,10 @@ impl World {
     fn answer(&mut self, client: usize, user: usize, datagram: Vec<u8>) -> Answer {
         let answer = self.relay.answer(&self.clients[client][user], &datagram);
         assert_eq!(self.relay.answered, Some(self.clients[client][user].five_tuple));
+        if !self.change.users[user] {
+            assert_eq!(answer.code(), 401, "this user is removed");
+            return answer;
+        }
         assert!(answer.message().verify_integrity(&self.clients[client][user].key), "{answer:?}");
         let rights = &self.rights[client];
         let expected = match rights.lives(self.relay.now.instant) {
@@ -422,12 +461,12 @@ impl World {
             Some(code) => assert_eq!(answer.code(), code),
             None => assert!(![401, 437, 438, 441].contains(&answer.code()), "{answer:?}"),
         }
-        self.keep(client, datagram, &answer);
+        self.keep(client, user, datagram, &answer);
         answer
     }
 
-    fn keep(&mut self, client: usize, datagram: Vec<u8>, answer: &Answer) {
-        let granted = Granted { at: self.relay.now.instant, datagram, answer: answer.bytes.clone() };
+    fn keep(&mut self, client: usize, user: usize, datagram: Vec<u8>, answer: &Answer) {
+        let granted = Granted { at: self.relay.now.instant, user, datagram, answer: answer.bytes.clone() };
         self.last[client] = (answer.code() == 200).then_some(granted);
     }
 
@@ -442,10 +481,9 @@ impl World {
 
     /// Whose a relayed address is, by what the clients were told.
     fn owner_of(&self, address: RelayedAddr) -> Option<usize> {
-        let family = AddressFamily::of(address.ip());
-        let same = |told: &SocketAddr| told.port() == address.port() && AddressFamily::of(told.ip()) == family;
+        let (family, public) = (AddressFamily::of(address.ip()), settings::public(address));
         (0..CLIENTS)
-            .find(|client| self.rights[*client].families.contains_key(&family) && self.told[*client].iter().any(same))
+            .find(|client| self.rights[*client].families.contains_key(&family) && self.told[*client].contains(&public))
     }
 }
 

@@ -7,6 +7,7 @@ use hairpin_proto::address::{AddressFamily, PeerAddr, RelayedAddr, Transport};
 use hairpin_proto::turn::{Disposition, Forward, Scope};
 
 use super::datagrams::check_frame;
+use super::settings::public;
 use super::{CHANNELS, CLIENTS, PEERS, QUOTA, USERS, World};
 use crate::harness::{channel_data, framed, send_indication, socket};
 
@@ -19,6 +20,7 @@ impl World {
             self.probe_flows(client, now);
         }
         self.probe_peers(now);
+        self.probe_descriptions();
         self.probe_quotas();
     }
 
@@ -109,7 +111,7 @@ impl World {
     /// The socket behind the relayed address that a client was told.
     pub(super) fn relayed(&self, client: usize, family: AddressFamily) -> RelayedAddr {
         let told = self.told[client].iter().find(|told| AddressFamily::of(told.ip()) == family).expect("it was told");
-        let bound = |address: &&RelayedAddr| AddressFamily::of(address.ip()) == family && address.port() == told.port();
+        let bound = |address: &&RelayedAddr| public(**address) == *told;
         *self.relay.sockets.values().find(bound).expect("a socket is open")
     }
 }

@@ -44,6 +44,13 @@ impl Rights {
         bound.filter(|peer| self.permits(*peer, now))
     }
 
+    /// Ends what the client may do with peers that are forbidden.
+    pub(super) fn lose(&mut self, forbidden: impl Fn(usize) -> bool) {
+        let lost = |ip: IpAddr| (0..PEERS.len()).any(|peer| forbidden(peer) && socket(PEERS[peer]).ip() == ip);
+        self.permissions.retain(|ip, _| !lost(*ip));
+        self.channels.retain(|_, (peer, _)| !forbidden(*peer));
+    }
+
     pub(super) fn forget(&mut self, family: AddressFamily) {
         self.families.remove(&family);
         self.permissions.retain(|ip, _| AddressFamily::of(*ip) != family);
