@@ -3,7 +3,10 @@
 //! All addresses, ports and channel numbers are big-endian byte arrays as they stand in the packet. No type has padding.
 //! The program is embedded in the daemon that loads it, so both are always of one version.
 
-use crate::{checksum::Sum, limit::Meter};
+use crate::{
+    checksum::Sum,
+    limit::{Meter, PackedLimit},
+};
 
 /// Name of the array of [`Bucket`](crate::slot::Bucket)s.
 pub const FLOWS: &str = "FLOWS";
@@ -290,7 +293,7 @@ pub struct Pace {
     pub bytes: Meter,
 }
 
-/// What all allocations share.
+/// What all allocations share, in two cache lines: what packets change, and what only the daemon does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct RelayState {
@@ -301,6 +304,28 @@ pub struct RelayState {
     /// How many allocations are not in the kernel, for lack of room. As long as there is one, the program takes nobody for
     /// a stranger.
     pub hidden: u64,
+    /// Always zero: fills the line.
+    pub zero: [u64; 5],
+    /// The limits, which the daemon may exchange at any time, one by one.
+    pub limits: PackedLimits,
+}
+
+/// Limits of rate, each a word of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct PackedLimits {
+    /// Datagrams of one allocation, in each direction.
+    pub allocation_packets: PackedLimit,
+    /// Bytes of application data of one allocation, in each direction.
+    pub allocation_bytes: PackedLimit,
+    /// Bytes of application data of all allocations, in both directions.
+    pub relay_bytes: PackedLimit,
+    /// Datagrams to listeners of one source without an allocation.
+    pub source_packets: PackedLimit,
+    /// Datagrams to listeners of all sources without an allocation that go up to the daemon.
+    pub control_packets: PackedLimit,
+    /// Always zero: fills the line.
+    pub zero: [u64; 3],
 }
 
 /// Where a packet comes in.
@@ -332,24 +357,21 @@ const _: () = {
     assert!(size_of::<Link>() == 8 && size_of::<LinkAddress>() == 8);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<AllocationCount>() == 32);
-    assert!(size_of::<AllocationState>() == 64 && size_of::<RelayState>() == 64);
+    assert!(size_of::<AllocationState>() == 64 && size_of::<RelayState>() == 128);
+    assert!(core::mem::offset_of!(RelayState, limits) == 64);
 };
 
 #[cfg(feature = "pod")]
 #[allow(unsafe_code, reason = "the map ABI: plain bytes without padding or invalid values, sizes asserted above")]
 mod pod {
     use super::{AllocationCount, AllocationState, Count, Link, LinkAddress, NextHop, RelayAddress, RelayState};
-    use crate::{
-        limit::{Limit, Meter},
-        slot::Bucket,
-    };
+    use crate::{limit::Meter, slot::Bucket};
 
     unsafe impl aya::Pod for Bucket {}
     unsafe impl aya::Pod for AllocationCount {}
     unsafe impl aya::Pod for AllocationState {}
     unsafe impl aya::Pod for RelayState {}
     unsafe impl aya::Pod for Meter {}
-    unsafe impl aya::Pod for Limit {}
     unsafe impl aya::Pod for Link {}
     unsafe impl aya::Pod for LinkAddress {}
     unsafe impl aya::Pod for NextHop {}

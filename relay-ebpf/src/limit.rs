@@ -1,13 +1,14 @@
 //! Limits: what is asked before a packet is sent, or goes up to the daemon without an allocation to vouch for it.
 //!
-//! A limit that is off costs nothing: the loader's constants are known to the verifier, which removes the question.
+//! The daemon may exchange each limit at any time, by one store: a word is read once for each question. All of them are in
+//! one line that nothing else is in, so limits that are off cost a packet no more than a look at it.
 
 use core::arch::asm;
 
 use hairpin_common::{
     hash::scale,
-    limit::{Limit, Meter},
-    maps::{AllocationState, Pace, SOURCE_METERS, VOUCHED},
+    limit::{Meter, PackedLimit},
+    maps::{AllocationState, Pace, PackedLimits, SOURCE_METERS, VOUCHED},
     verdict::Verdict,
 };
 
@@ -16,10 +17,7 @@ use crate::{
     frame::Context,
     key::Key,
     lookup::lookup,
-    maps::{
-        ALLOCATION_BYTES, ALLOCATION_PACKETS, ALLOCATION_STATES, CONTROL_PACKETS, RELAY_BYTES, RELAY_STATE,
-        SOURCE_PACKETS, SOURCES, hash_source,
-    },
+    maps::{ALLOCATION_STATES, RELAY_STATE, SOURCES, hash_source},
     route::is_at_listener,
     transit::{NOBODY, Transit},
 };
@@ -27,23 +25,45 @@ use crate::{
 /// How often to try to move a meter that other CPUs move, too.
 const ATTEMPTS: usize = 2;
 
+/// A limit as it is at this moment.
+#[inline(always)]
+fn limit(which: impl Fn(*const PackedLimits) -> *const PackedLimit) -> PackedLimit {
+    RELAY_STATE.get_ptr(0).map_or(PackedLimit::NONE, |state| {
+        // SAFETY: a word of the entry, which the daemon may change at any time.
+        unsafe { which(&raw const (*state).limits).read_volatile() }
+    })
+}
+
 /// Whether the data may be sent, by all limits it counts for.
 #[inline(always)]
 pub(crate) fn admit(transit: &Transit) -> Result<(), Verdict> {
-    let limits = [&ALLOCATION_PACKETS, &ALLOCATION_BYTES, &RELAY_BYTES];
-    if limits.iter().any(|limit| limit.load().is_set()) { admit_data(transit) } else { Ok(()) }
+    let Some(state) = RELAY_STATE.get_ptr(0) else { return Ok(()) };
+    // SAFETY: a field of the entry.
+    let limits = unsafe { &raw const (*state).limits };
+    // SAFETY: words of it, which the daemon may change at any time.
+    let set = unsafe {
+        (&raw const (*limits).allocation_packets).read_volatile().0
+            | (&raw const (*limits).allocation_bytes).read_volatile().0
+            | (&raw const (*limits).relay_bytes).read_volatile().0
+    };
+    if set == 0 { Ok(()) } else { admit_data(transit) }
 }
 
 #[inline(never)]
 fn admit_data(transit: &Transit) -> Result<(), Verdict> {
-    let (packets, bytes) = (ALLOCATION_PACKETS.load(), ALLOCATION_BYTES.load());
+    // SAFETY: a word of the limits, as for all of these.
+    let packets = limit(|limits| unsafe { &raw const (*limits).allocation_packets });
+    // SAFETY: as above.
+    let bytes = limit(|limits| unsafe { &raw const (*limits).allocation_bytes });
     if packets.is_set() || bytes.is_set() {
+        let limits = [packets, bytes];
         // SAFETY: fields of an entry.
-        admit_one(transit.to_peer, transit.length, |state| unsafe { &raw mut (*state).to_peer })?;
+        admit_one(limits, transit.to_peer, transit.length, |state| unsafe { &raw mut (*state).to_peer })?;
         // SAFETY: as above.
-        admit_one(transit.to_client, transit.length, |state| unsafe { &raw mut (*state).to_client })?;
+        admit_one(limits, transit.to_client, transit.length, |state| unsafe { &raw mut (*state).to_client })?;
     }
-    let bytes = RELAY_BYTES.load();
+    // SAFETY: as above.
+    let bytes = limit(|limits| unsafe { &raw const (*limits).relay_bytes });
     if bytes.is_set()
         && let Some(state) = RELAY_STATE.get_ptr_mut(0)
         // SAFETY: a field of the entry.
@@ -55,13 +75,17 @@ fn admit_data(transit: &Transit) -> Result<(), Verdict> {
 }
 
 #[inline(always)]
-fn admit_one(allocation: u64, length: u16, pace: impl Fn(*mut AllocationState) -> *mut Pace) -> Result<(), Verdict> {
+fn admit_one(
+    [packets, bytes]: [PackedLimit; 2],
+    allocation: u64,
+    length: u16,
+    pace: impl Fn(*mut AllocationState) -> *mut Pace,
+) -> Result<(), Verdict> {
     if allocation == NOBODY {
         return Ok(());
     }
     let Some(state) = ALLOCATION_STATES.get_ptr_mut(allocation as u32) else { return Ok(()) };
     let pace = pace(state);
-    let (packets, bytes) = (ALLOCATION_PACKETS.load(), ALLOCATION_BYTES.load());
     // SAFETY: fields of an entry.
     if packets.is_set() && !pass(unsafe { &raw mut (*pace).packets }, packets, 1) {
         return Err(Verdict::AllocationPacketRate);
@@ -77,20 +101,20 @@ fn admit_one(allocation: u64, length: u16, pace: impl Fn(*mut AllocationState) -
 /// nowhere, when nobody vouches for it and there are too many.
 #[inline(never)]
 pub(crate) fn admit_unknown(context: Context, transit: &mut Transit, verdict: Verdict) -> Verdict {
-    if !SOURCE_PACKETS.load().is_set() && !CONTROL_PACKETS.load().is_set() {
+    let (of_source, of_all) = (source_packets(), control_packets());
+    if !of_source.is_set() && !of_all.is_set() {
         return verdict;
     }
     if is_at_listener(context, transit).is_err() || !is_of_a_stranger(transit) {
         return verdict;
     }
-    if !admit_source(&transit.key) {
+    if !admit_source(&transit.key, of_source) {
         return Verdict::SourceRate;
     }
-    let packets = CONTROL_PACKETS.load();
-    if packets.is_set()
+    if of_all.is_set()
         && let Some(state) = RELAY_STATE.get_ptr_mut(0)
         // SAFETY: a field of the entry.
-        && !pass(unsafe { &raw mut (*state).control }, packets, 1)
+        && !pass(unsafe { &raw mut (*state).control }, of_all, 1)
     {
         return Verdict::ControlRate;
     }
@@ -100,10 +124,23 @@ pub(crate) fn admit_unknown(context: Context, transit: &mut Transit, verdict: Ve
 /// Whether what may be a Binding request to a listener may be answered, by the limit of its source.
 #[inline(always)]
 pub(crate) fn admit_binding(transit: &mut Transit) -> Result<(), Verdict> {
-    if SOURCE_PACKETS.load().is_set() && is_of_a_stranger(transit) && !admit_source(&transit.key) {
+    let of_source = source_packets();
+    if of_source.is_set() && is_of_a_stranger(transit) && !admit_source(&transit.key, of_source) {
         return Err(Verdict::SourceRate);
     }
     Ok(())
+}
+
+#[inline(always)]
+fn source_packets() -> PackedLimit {
+    // SAFETY: a word of the limits.
+    limit(|limits| unsafe { &raw const (*limits).source_packets })
+}
+
+#[inline(always)]
+fn control_packets() -> PackedLimit {
+    // SAFETY: a word of the limits.
+    limit(|limits| unsafe { &raw const (*limits).control_packets })
 }
 
 /// Whether a datagram to a listener is of an address that has no allocation there, and that the daemon has not vouched for
@@ -127,8 +164,7 @@ fn is_of_a_stranger(transit: &mut Transit) -> bool {
 
 /// Whether the source of a datagram keeps to its limit: an IPv4 address, or 64 bits of an IPv6 address.
 #[inline(always)]
-fn admit_source(key: &Key) -> bool {
-    let packets = SOURCE_PACKETS.load();
+fn admit_source(key: &Key, packets: PackedLimit) -> bool {
     if !packets.is_set() {
         return true;
     }
@@ -139,8 +175,8 @@ fn admit_source(key: &Key) -> bool {
 
 /// Moves a meter by so many units, if the limit lets them pass.
 #[inline(never)]
-fn pass(meter: *mut Meter, Limit { cost, burst }: Limit, units: u64) -> bool {
-    let limit = Limit { cost, burst };
+fn pass(meter: *mut Meter, limit: PackedLimit, units: u64) -> bool {
+    let limit = limit.unpack();
     let now = clock::now();
     for _ in 0..ATTEMPTS {
         // SAFETY: the meter is in a map.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use hairpin_common::{
     hash::{FlowHash, Seed},
-    limit::{Limit, Meter},
+    limit::Meter,
     maps::{
         AllocationCount, AllocationState, Count, LINK_CAPACITY, Link, LinkAddress, NEXT_HOP_CAPACITY, NextHop,
         PortSlot, RELAY_ADDRESS_CAPACITY, RelayAddress, RelayState, SOURCE_METERS,
@@ -84,26 +84,6 @@ pub(crate) static SOURCES: Array<Meter> = Array::with_max_entries(SOURCE_METERS,
 /// What all allocations share.
 #[map]
 pub(crate) static RELAY_STATE: Array<RelayState> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// Datagrams of one allocation, each direction; set by the loader, like all limits.
-#[unsafe(no_mangle)]
-pub(crate) static ALLOCATION_PACKETS: Global<Limit> = Global::new(Limit::NONE);
-
-/// Bytes of application data of one allocation, each direction.
-#[unsafe(no_mangle)]
-pub(crate) static ALLOCATION_BYTES: Global<Limit> = Global::new(Limit::NONE);
-
-/// Bytes of application data of all allocations, both directions.
-#[unsafe(no_mangle)]
-pub(crate) static RELAY_BYTES: Global<Limit> = Global::new(Limit::NONE);
-
-/// Datagrams to listeners of one source without an allocation.
-#[unsafe(no_mangle)]
-pub(crate) static SOURCE_PACKETS: Global<Limit> = Global::new(Limit::NONE);
-
-/// Datagrams to listeners of all sources without an allocation that go up to the daemon.
-#[unsafe(no_mangle)]
-pub(crate) static CONTROL_PACKETS: Global<Limit> = Global::new(Limit::NONE);
 
 /// Whether Binding requests are answered here, or 0; set by the loader.
 #[unsafe(no_mangle)]

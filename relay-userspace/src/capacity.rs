@@ -4,7 +4,7 @@ use hairpin_common::limit::Limit;
 use hairpin_proto::turn::RelayAddress;
 
 use crate::config::{Config, PortRange, Rates};
-use crate::datapath::program::Limits;
+use crate::datapath::Limits;
 use crate::file_limit;
 
 /// Allocations unless the operator says otherwise: as many as there are dynamic ports.

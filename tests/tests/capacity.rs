@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::MapInfo;
 use hairpin::capacity::records_for;
-use hairpin::datapath::program::{Capacities, Limits, Program};
+use hairpin::datapath::Limits;
+use hairpin::datapath::program::{Capacities, Program};
 use hairpin::datapath::{Datapath, Flow, Handle, Options, Scope, XdpMode};
 use hairpin_tests::lab::topology::RELAY_LINK;
 use hairpin_tests::lab::{Lab, Relay};
@@ -26,7 +27,7 @@ fn the_kernel_charges_what_the_relay_says_its_maps_take() {
     for allocations in [1_000, 16_384, ALLOCATIONS] {
         let capacities = Capacities { records: records_for(allocations), allocations };
         let start = Instant::now();
-        let program = Program::load(capacities, Limits::default(), true).expect("BPF and the right to use it");
+        let program = Program::load(capacities, true).expect("BPF and the right to use it");
         let (loading, said, charged) = (start.elapsed(), program.map_bytes(), charged(&program));
         println!("{allocations} allocations: {said} bytes said, {charged} charged, loaded in {loading:?}");
         // The kernel's own bookkeeping, and whole pages.

@@ -1,12 +1,11 @@
 //! Loading and attaching the XDP program: what works, and what an operator is told where it does not.
 
-use hairpin::datapath::program::{AttachMode, Capacities, Limits, Program, ProgramError};
+use hairpin::datapath::program::{AttachMode, Capacities, Program, ProgramError};
 use hairpin_tests::program::bench::Bench;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 fn load() -> Program {
-    Program::load(Capacities { records: 1, allocations: 1 }, Limits::default(), true)
-        .expect("BPF and the right to use it")
+    Program::load(Capacities { records: 1, allocations: 1 }, true).expect("BPF and the right to use it")
 }
 
 /// Runs a test in a network namespace of its own, which has nothing but loopback and ends with its thread.

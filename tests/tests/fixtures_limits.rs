@@ -3,10 +3,10 @@
 use std::thread;
 
 use anyhow::Result;
-use hairpin::datapath::program::Limits;
+use hairpin::datapath::Limits;
 use hairpin_common::{
     limit::{Limit, Meter},
-    maps::{AllocationState, Pace, RelayState, Rewrite, VOUCHED},
+    maps::{AllocationState, Pace, Rewrite, VOUCHED},
     verdict::Verdict,
 };
 use hairpin_tests::program::{
@@ -60,7 +60,7 @@ fn reset(fixture: &mut Fixture) -> Result<()> {
     for allocation in &fixture.setup.allocations {
         fixture.bench.complete(allocation)?;
     }
-    fixture.bench.set_relay_state(RelayState::default())
+    fixture.bench.change_relay_state(|state| (state.bytes, state.control) = (Meter(0), Meter(0)))
 }
 
 /// Sends a path's packet until it meets the verdict; how many came through.
@@ -357,12 +357,12 @@ fn nobody_is_a_stranger_while_the_kernel_does_not_know_all_allocations() -> Resu
         let client = family.address(96, 9, 4000);
         let unknown = Frame::new(client, family.listener(), stun::channel_data(0x4000, DATA)).bytes();
         let request = Frame::new(client, family.listener(), stun::binding_request(ID, false));
-        fixture.bench.set_relay_state(RelayState { hidden: 1, ..RelayState::default() })?;
+        fixture.bench.change_relay_state(|state| state.hidden = 1)?;
         for _ in 0..5 {
             fixture.bench.expect_refused("of somebody who may have an allocation", &unknown, Verdict::NoFlow)?;
             fixture.sent("a request of the same", &request)?;
         }
-        fixture.bench.set_relay_state(RelayState::default())?;
+        fixture.bench.change_relay_state(|state| state.hidden = 0)?;
         fixture.bench.expect_refused("the first", &unknown, Verdict::NoFlow)?;
         fixture.bench.expect_refused("one too many", &unknown, Verdict::SourceRate)?;
     }

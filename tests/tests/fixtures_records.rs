@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use hairpin::datapath::program::{Capacities, Limits};
+use hairpin::datapath::Limits;
+use hairpin::datapath::program::Capacities;
 use hairpin_common::{
     maps::{Count, FlowKey, PortRole, Rewrite, tick},
     slot::Slot,

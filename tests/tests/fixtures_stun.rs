@@ -2,7 +2,7 @@
 //! plain form, and leaves all else to userspace, untouched.
 
 use anyhow::Result;
-use hairpin::datapath::program::Limits;
+use hairpin::datapath::Limits;
 use hairpin_common::verdict::Verdict;
 use hairpin_tests::program::{
     bench::Bench,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{Array, DevMapHash, HashMap, Map, MapData, MapInfo, PerCpuArray, PerCpuValues};
 use aya::programs::loaded_programs;
 use aya::util::nr_cpus;
-use hairpin::datapath::program::Limits;
+use hairpin::datapath::Limits;
 use hairpin::datapath::{Cause, Datapath, Options, XdpMode};
 use hairpin_common::maps::{Count, DEVICES, FLOWS, LINKS, Link, LinkAddress, VERDICTS};
 use hairpin_common::slot::Bucket;

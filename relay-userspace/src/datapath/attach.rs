@@ -56,6 +56,7 @@ pub(super) struct Attachments<A: Attach> {
 struct Interface<T> {
     status: InterfaceStatus,
     attached: Option<Attached<T>>,
+    was_attached: bool,
     /// Index and MTU of the device that refused last: it is not asked again at each event.
     refused: Option<(u32, u32)>,
 }
@@ -111,6 +112,15 @@ impl<A: Attach> Attachments<A> {
         self.interfaces.iter().any(|interface| interface.attached.is_some())
     }
 
+    /// Has the program attached to these interfaces too, with the next [`Attachments::follow`].
+    pub(super) fn add(&mut self, names: Vec<String>) {
+        for name in names {
+            if !self.interfaces.iter().any(|interface| interface.status.interface == name) {
+                self.interfaces.push(Interface::new(name));
+            }
+        }
+    }
+
     /// When to call [`Attachments::follow`] although no device changed.
     pub(super) fn due(&self) -> Option<Instant> {
         self.retry
@@ -143,6 +153,7 @@ impl<A: Attach> Attachments<A> {
                 let _ = interface.attach(&mut self.program, self.mode, link);
                 interface.log_attempt(&before);
             }
+            interface.was_attached |= interface.attached.is_some();
             is_changed |= interface.status != before;
         }
         if is_changed {
@@ -184,6 +195,7 @@ impl<T> Interface<T> {
         let mut interface = Self {
             status: InterfaceStatus { interface: name, mode: AttachedMode::None, reason: None },
             attached: None,
+            was_attached: false,
             refused: None,
         };
         interface.detached(Cause::Gone, "there is no such interface");
@@ -259,7 +271,8 @@ impl<T> Interface<T> {
     fn log_attempt(&self, before: &InterfaceStatus) {
         let cause = |status: &InterfaceStatus| status.reason.as_ref().map(|reason| reason.cause);
         if self.attached.is_some() {
-            tracing::info!("XDP: {} again", self.status);
+            let again = if self.was_attached { " again" } else { "" };
+            tracing::info!("XDP: {}{again}", self.status);
         } else if before.mode != AttachedMode::None || cause(before) != cause(&self.status) {
             tracing::warn!("XDP: {}", self.status);
         }

@@ -1,9 +1,26 @@
 //! Which interfaces the program is for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use hairpin_proto::turn::RelayAddress;
 
 use super::StartError;
 use super::next_hop::rib::{Link, LinkKind, LocalAddress, Medium};
+
+/// What tells the interfaces, where none were named.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Served {
+    pub(super) listeners: Vec<SocketAddr>,
+    pub(super) relay_addresses: Vec<RelayAddress>,
+}
+
+impl Served {
+    /// The addresses at which packets of clients and peers arrive, as far as they were named.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let listening = self.listeners.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+        listening.chain(self.relay_addresses.iter().map(|address| address.bind)).collect()
+    }
+}
 
 /// The interfaces that were named. Or else those that packets of the relay come in by: those of the default routes, and
 /// the Ethernet devices with an address that clients or peers send to (`served`). For a VLAN device it is the device

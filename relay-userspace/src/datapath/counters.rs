@@ -51,17 +51,46 @@ pub(super) struct CounterMaps {
     allocations: AllocationCounts,
     insert_failures: AtomicU64,
     flows: AtomicU64,
+    records: AtomicShare,
+    next_hops: AtomicShare,
+}
+
+/// A [`Share`], of which each number is true on its own.
+#[derive(Debug, Default)]
+struct AtomicShare {
+    used: AtomicU64,
+    capacity: AtomicU64,
+}
+
+impl AtomicShare {
+    fn load(&self) -> Share {
+        Share { used: self.used.load(Relaxed), capacity: self.capacity.load(Relaxed) }
+    }
+
+    fn store(&self, Share { used, capacity }: Share) {
+        self.used.store(used, Relaxed);
+        self.capacity.store(capacity, Relaxed);
+    }
 }
 
 impl CounterMaps {
     pub(super) fn new(verdicts: PerCpuArray<MapData, Count>, allocations: AllocationCounts) -> Self {
-        Self { verdicts, allocations, insert_failures: AtomicU64::new(0), flows: AtomicU64::new(0) }
+        Self {
+            verdicts,
+            allocations,
+            insert_failures: AtomicU64::new(0),
+            flows: AtomicU64::new(0),
+            records: AtomicShare::default(),
+            next_hops: AtomicShare::default(),
+        }
     }
 
     pub(super) fn read(&self) -> Counters {
         let mut counters = Counters {
             flows: self.flows.load(Relaxed),
             insert_failures: self.insert_failures.load(Relaxed),
+            records: self.records.load(),
+            next_hops: self.next_hops.load(),
             ..Counters::default()
         };
         for (index, count) in (0..).zip(&mut counters.verdicts) {
@@ -89,6 +118,11 @@ impl CounterMaps {
 
     pub(super) fn set_flows(&self, flows: usize) {
         self.flows.store(flows as u64, Relaxed);
+    }
+
+    pub(super) fn set_shares(&self, records: Share, next_hops: Share) {
+        self.records.store(records);
+        self.next_hops.store(next_hops);
     }
 }
 

@@ -15,6 +15,7 @@ use hairpin_common::maps::{FlowKey, Rewrite};
 use hairpin_common::slot::{BUCKET_SLOTS, Slot, buckets_for, expires_of, first_line, generation_word};
 use hairpin_common::tags::{MOST_ALIKE, Tags};
 
+use super::counters::Share;
 use super::shared_memory::SharedMemory;
 
 /// There is no room for another record.
@@ -83,6 +84,11 @@ impl FlowMap {
     /// Number of records.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// How much of the room is taken.
+    pub(super) fn share(&self) -> Share {
+        Share { used: self.len as u64, capacity: self.capacity as u64 }
     }
 
     /// Whether there is none.

@@ -14,7 +14,7 @@ use rustix::event::EventfdFlags;
 
 use super::counters::{CounterMaps, Counters};
 use super::flow::{Direction, Flow};
-use super::program::Limits;
+use super::limits::Limits;
 use super::shared_state::SharedState;
 
 /// Most commands that may wait before installs are refused.
@@ -30,13 +30,13 @@ const MAX_QUEUE: usize = 65_536;
 #[derive(Clone, Debug, Default)]
 pub struct Handle {
     shared: Option<Arc<Shared>>,
-    /// None where it would be of no use: without the program and without limits.
+    /// None of a handle of nothing.
     state: Option<Arc<SharedState>>,
 }
 
 impl Handle {
-    pub(super) fn new(shared: Option<Arc<Shared>>, state: Option<Arc<SharedState>>) -> Self {
-        Self { shared, state }
+    pub(super) fn new(shared: Option<Arc<Shared>>, state: Arc<SharedState>) -> Self {
+        Self { shared, state: Some(state) }
     }
 
     /// Whether the kernel forwards at all. Where it doesn't, a caller can spare itself the work of describing flows.
@@ -125,10 +125,13 @@ impl Handle {
         self.state.as_ref().map_or(Ok(()), |state| state.admit_source(source, now))
     }
 
-    /// Exchanges all limits of rate, for both paths and at once: when this returns, the next datagram is judged by the new
-    /// ones, whether the program is there or not. No datagram is lost over it.
+    /// Exchanges the limits of rate, for both paths: when this returns, the next datagram is judged by the new ones,
+    /// whether the program is there or not. Who has used up a burst gets no other one by it, and nobody has to wait for
+    /// longer than the new limits ask. To be called by one thread at a time.
     pub fn set_limits(&self, limits: Limits) {
-        let _ = (self, limits);
+        if let Some(state) = &self.state {
+            state.set_limits(limits);
+        }
     }
 
     /// Exchanges the addresses where clients reach the server; an unspecified one is every local one. Allocations go on
@@ -286,6 +289,8 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use hairpin_common::limit::Limit;
+
     use super::super::flow::tests::flow4;
     use super::*;
 
@@ -301,6 +306,8 @@ mod tests {
         assert_eq!(handle.counters(), Counters::default());
         assert_eq!(handle.allocation_count(0), AllocationCount::default());
         handle.reset_allocation(0);
+        handle.set_limits(Limits { relay_bytes: Limit::per_second(1, 0), ..Limits::default() });
+        assert!(!handle.set_listeners(vec![flow4().server]) && !handle.set_relay_addresses(Vec::new()));
         assert_eq!(handle.admit(0, Direction::ToPeer, 1000, 0), Ok(()));
         assert_eq!(handle.admit_source(flow4().client.ip(), 0), Ok(()));
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use aya::maps::{Array, DevMapHash, HashMap, MapData, MapError};
-use hairpin_common::maps::{FlowKey, Link, LinkAddress, NextHop, Rewrite};
+use hairpin_common::maps::{FlowKey, Link, LinkAddress, NextHop, RelayAddress, Rewrite};
 
+use super::counters::Share;
 use super::flow_map::{FlowMap, MapFull};
 use super::maps::WriteMaps;
 use super::port_roles::EntryChange;
@@ -15,6 +16,7 @@ pub(super) struct KernelMaps {
     pub(super) flows: FlowMap,
     pub(super) port_roles: Array<MapData, u64>,
     pub(super) next_hops: Array<MapData, NextHop>,
+    pub(super) relay_addresses: Array<MapData, RelayAddress>,
     pub(super) links: HashMap<MapData, Link, LinkAddress>,
     pub(super) devices: DevMapHash<MapData>,
     pub(super) state: Arc<SharedState>,
@@ -42,6 +44,12 @@ impl WriteMaps for KernelMaps {
         }
     }
 
+    fn set_relay_address(&mut self, index: u8, address: &RelayAddress) {
+        if let Err(error) = self.relay_addresses.set(u32::from(index), address, 0) {
+            tracing::error!(index, %error, "a relay address could not be written to the kernel");
+        }
+    }
+
     fn set_link(&mut self, link: Link, address: Option<LinkAddress>) {
         let changed = match address {
             Some(address) => self.links.insert(link, address, 0),
@@ -61,6 +69,10 @@ impl WriteMaps for KernelMaps {
         } else if let Err(error) = self.devices.insert(interface, interface, None, 0) {
             tracing::warn!(interface, %error, "no packets can be redirected to an interface: they stay in userspace");
         }
+    }
+
+    fn records(&self) -> Share {
+        self.flows.share()
     }
 
     fn state(&self) -> &SharedState {

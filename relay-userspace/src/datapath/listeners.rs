@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use hairpin_common::maps::PortRole;
 use hashbrown::HashSet;
 
 use super::flow::is_unicast;
 use super::flow_map::MapFull;
 use super::maps::WriteMaps;
+use super::port_roles::PortRoles;
 use super::record;
 
 /// What listeners there are, and which addresses in the kernel stand for them.
@@ -18,8 +20,20 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    pub(super) fn new(bound: Vec<SocketAddr>) -> Self {
-        Self { bound, installed: HashSet::new() }
+    /// Exchanges the listeners, and with them what their ports are for; their records follow with the next
+    /// [`Listeners::follow`]. A port that stays keeps its role all the time.
+    pub(super) fn exchange(&mut self, bound: &[SocketAddr], ports: &mut PortRoles, maps: &mut impl WriteMaps) {
+        let before = std::mem::replace(&mut self.bound, bound.to_vec());
+        for listener in bound {
+            if let Some(change) = ports.claim(listener.port(), PortRole::Listener) {
+                maps.set_port_roles(change);
+            }
+        }
+        for listener in before {
+            if let Some(change) = ports.release(listener.port(), PortRole::Listener) {
+                maps.set_port_roles(change);
+            }
+        }
     }
 
     /// Brings the kernel up to date with this host's addresses. What finds no room is served by userspace.
@@ -65,11 +79,19 @@ impl Listeners {
 
 #[cfg(test)]
 mod tests {
+    use hairpin_common::maps::PortSlot;
+
     use super::super::maps::fake::FakeMaps;
     use super::*;
 
     fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(texts: &[&str]) -> Vec<T> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn bound(texts: &[&str], maps: &mut FakeMaps) -> Listeners {
+        let mut listeners = Listeners::default();
+        listeners.exchange(&parsed(texts), &mut PortRoles::default(), maps);
+        listeners
     }
 
     /// Whether exactly these addresses have records.
@@ -85,7 +107,7 @@ mod tests {
     #[test]
     fn a_listener_everywhere_follows_the_addresses_of_its_family() {
         let mut maps = FakeMaps::default();
-        let mut listeners = Listeners::new(parsed(&["0.0.0.0:3478", "192.0.2.9:80", "[::]:5349"]));
+        let mut listeners = bound(&["0.0.0.0:3478", "192.0.2.9:80", "[::]:5349"], &mut maps);
         let before = parsed(&["127.0.0.1", "192.0.2.1", "2001:db8::1", "fe80::1"]);
         assert_eq!(listeners.follow(&before, &mut maps), Ok(()));
         expect(&maps, &["192.0.2.1:3478", "192.0.2.9:80", "[2001:db8::1]:5349"]);
@@ -97,10 +119,38 @@ mod tests {
     #[test]
     fn what_found_no_room_is_tried_again() {
         let mut maps = FakeMaps { capacity: 1, ..FakeMaps::default() };
-        let mut listeners = Listeners::new(parsed(&["192.0.2.1:3478", "192.0.2.2:3478"]));
+        let mut listeners = bound(&["192.0.2.1:3478", "192.0.2.2:3478"], &mut maps);
         assert_eq!(listeners.follow(&[], &mut maps), Err(MapFull));
         maps.capacity = 2;
         assert_eq!(listeners.follow(&[], &mut maps), Ok(()));
         expect(&maps, &["192.0.2.1:3478", "192.0.2.2:3478"]);
+    }
+
+    #[test]
+    fn ports_and_records_follow_the_listeners_and_what_stays_is_not_touched() {
+        let (mut maps, mut ports, mut listeners) = (FakeMaps::default(), PortRoles::default(), Listeners::default());
+        let role = |maps: &FakeMaps, port| {
+            let slot = PortSlot::of(port);
+            slot.role(maps.port_roles.get(&slot.index).copied().unwrap_or_default())
+        };
+        let local = parsed(&["192.0.2.1", "192.0.2.2"]);
+        // As often as there are sockets.
+        listeners.exchange(&parsed(&["0.0.0.0:3478", "0.0.0.0:3478", "192.0.2.1:80"]), &mut ports, &mut maps);
+        listeners.follow(&local, &mut maps).unwrap();
+        expect(&maps, &["192.0.2.1:3478", "192.0.2.2:3478", "192.0.2.1:80"]);
+
+        maps.port_roles.clear();
+        listeners.exchange(&parsed(&["192.0.2.2:3478", "192.0.2.2:443"]), &mut ports, &mut maps);
+        assert!(!maps.port_roles.contains_key(&PortSlot::of(3478).index), "it was nothing else for a moment");
+        assert_eq!((role(&maps, 443), role(&maps, 80)), (PortRole::Listener, PortRole::None));
+        listeners.follow(&local, &mut maps).unwrap();
+        expect(&maps, &["192.0.2.2:3478", "192.0.2.2:443"]);
+
+        // A relayed address may have the number, too.
+        ports.claim(443, PortRole::Relayed);
+        listeners.exchange(&[], &mut ports, &mut maps);
+        assert_eq!((role(&maps, 3478), role(&maps, 443)), (PortRole::None, PortRole::Relayed));
+        listeners.follow(&local, &mut maps).unwrap();
+        expect(&maps, &[]);
     }
 }

@@ -1,7 +1,8 @@
 //! What the writer does to the kernel's maps, as one trait, so that everything above it is tested without a kernel.
 
-use hairpin_common::maps::{FlowKey, Link, LinkAddress, NextHop, Rewrite};
+use hairpin_common::maps::{FlowKey, Link, LinkAddress, NextHop, RelayAddress, Rewrite};
 
+use super::counters::Share;
 use super::flow_map::MapFull;
 use super::port_roles::EntryChange;
 use super::shared_state::SharedState;
@@ -20,11 +21,17 @@ pub(super) trait WriteMaps {
     /// Overwrites an entry of the port roles.
     fn set_port_roles(&mut self, change: EntryChange);
 
+    /// Writes an entry of the relay's addresses, before the first record that has its index. None is ever written twice.
+    fn set_relay_address(&mut self, index: u8, address: &RelayAddress);
+
     /// Adds or overwrites a link whose packets are ours, or takes it away.
     fn set_link(&mut self, link: Link, address: Option<LinkAddress>);
 
     /// Adds an interface that packets may be redirected to, or takes it away.
     fn set_device(&mut self, interface: u32, is_there: bool);
+
+    /// How full the table of records is.
+    fn records(&self) -> Share;
 
     /// Where to say what of an allocation is in the kernel.
     fn state(&self) -> &SharedState;
@@ -35,7 +42,6 @@ pub(super) mod fake {
     use hairpin_common::maps::NextHop;
     use hashbrown::{HashMap, HashSet};
 
-    use super::super::program::Limits;
     use super::*;
 
     /// Maps in memory, with a capacity for records and a history of next hop writes.
@@ -45,6 +51,8 @@ pub(super) mod fake {
         pub(in crate::datapath) records: HashMap<FlowKey, Rewrite>,
         pub(in crate::datapath) next_hops: HashMap<u16, NextHop>,
         pub(in crate::datapath) next_hop_writes: Vec<(u16, NextHop)>,
+        pub(in crate::datapath) port_roles: HashMap<u32, u64>,
+        pub(in crate::datapath) relay_addresses: HashMap<u8, RelayAddress>,
         pub(in crate::datapath) links: HashMap<Link, LinkAddress>,
         pub(in crate::datapath) devices: HashSet<u32>,
         /// Changes of links and devices, in words and in their order.
@@ -61,11 +69,13 @@ pub(super) mod fake {
                 records: HashMap::new(),
                 next_hops: HashMap::new(),
                 next_hop_writes: Vec::new(),
+                port_roles: HashMap::new(),
+                relay_addresses: HashMap::new(),
                 links: HashMap::new(),
                 devices: HashSet::new(),
                 link_writes: Vec::new(),
                 removed_while_complete: false,
-                state: SharedState::alone(8, Limits::default(), [0; 5]).expect("a page of memory"),
+                state: SharedState::alone(8, [0; 5]).expect("a page of memory"),
             }
         }
     }
@@ -90,7 +100,14 @@ pub(super) mod fake {
             self.next_hop_writes.push((index, *next_hop));
         }
 
-        fn set_port_roles(&mut self, _: EntryChange) {}
+        fn set_port_roles(&mut self, EntryChange { index, entry }: EntryChange) {
+            self.port_roles.insert(index, entry);
+        }
+
+        fn set_relay_address(&mut self, index: u8, address: &RelayAddress) {
+            let before = self.relay_addresses.insert(index, *address);
+            assert_eq!(before, None, "records may refer to what is there");
+        }
 
         fn set_link(&mut self, link: Link, address: Option<LinkAddress>) {
             let Link { interface, vlan, .. } = link;
@@ -109,6 +126,10 @@ pub(super) mod fake {
             } else {
                 self.devices.remove(&interface);
             }
+        }
+
+        fn records(&self) -> Share {
+            Share { used: self.records.len() as u64, capacity: self.capacity as u64 }
         }
 
         fn state(&self) -> &SharedState {

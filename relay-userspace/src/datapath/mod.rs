@@ -21,6 +21,7 @@ pub mod flow_map;
 mod handle;
 pub mod hop;
 mod kernel_maps;
+mod limits;
 mod links;
 mod listeners;
 mod local_addresses;
@@ -37,15 +38,15 @@ mod table;
 mod writer;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hairpin_common::maps::PortRole;
 use hairpin_proto::turn::RelayAddress;
 
 use self::attach::Attachments;
+use self::choose::Served;
 use self::counters::CounterMaps;
 pub use self::counters::{Counters, Share};
 use self::drivers::Drivers;
@@ -53,11 +54,11 @@ pub use self::flow::{Direction, Flow, Scope};
 pub use self::handle::Handle;
 use self::handle::{Command, Shared};
 use self::kernel_maps::KernelMaps;
+pub use self::limits::Limits;
 use self::listeners::Listeners;
-use self::maps::WriteMaps as _;
 use self::next_hop::netlink::Netlink;
 use self::port_roles::PortRoles;
-use self::program::{Capacities, Limits, Maps, Program, ProgramError};
+use self::program::{Capacities, Maps, Program, ProgramError};
 use self::relay_addresses::RelayAddresses;
 pub(crate) use self::shared_memory::SharedMemory;
 pub use self::shared_state::SharedState;
@@ -100,14 +101,6 @@ pub struct Options {
     pub relay_addresses: Vec<RelayAddress>,
 }
 
-impl Options {
-    /// The addresses at which packets of clients and peers arrive, as far as they were named.
-    fn served_addresses(&self) -> Vec<IpAddr> {
-        let listening = self.listeners.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
-        listening.chain(self.relay_addresses.iter().map(|address| address.bind)).collect()
-    }
-}
-
 /// Why there is no kernel fast path, although it was asked for. The text is meant for the operator.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -136,8 +129,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Datapath {
     running: Option<Running>,
-    /// What shards share with the program; with each other, where there is none but limits.
-    state: Option<Arc<SharedState>>,
+    /// What shards share with the program; with each other, where there is none.
+    state: Arc<SharedState>,
     interfaces: Interfaces,
     /// Why nothing is attached.
     off: Option<String>,
@@ -176,7 +169,7 @@ impl Datapath {
 
     /// The way to tell it what to forward.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.running.as_ref().map(|running| Arc::clone(&running.shared)), self.state.clone())
+        Handle::new(self.running.as_ref().map(|running| Arc::clone(&running.shared)), Arc::clone(&self.state))
     }
 
     /// Bytes of memory that the kernel's maps take, see [`Capacities::bytes`]; 0 without the program.
@@ -219,42 +212,37 @@ impl Datapath {
     }
 
     fn off(reason: &str, interfaces: Interfaces, options: &Options) -> Result<Self, StartError> {
-        let state = if options.limits.are_set() {
-            let seed = program::random_seed()?;
-            let state = SharedState::alone(options.max_allocations, options.limits, seed);
-            Some(Arc::new(state.map_err(StartError::Memory)?))
-        } else {
-            None
-        };
-        Ok(Self { running: None, state, interfaces, off: Some(reason.to_owned()) })
+        let state = SharedState::alone(options.max_allocations, program::random_seed()?).map_err(StartError::Memory)?;
+        state.set_limits(options.limits);
+        Ok(Self { running: None, state: Arc::new(state), interfaces, off: Some(reason.to_owned()) })
     }
 
     fn start_attached(options: &Options) -> Result<Self, StartError> {
         let Options { mode, max_allocations, records, limits, answer_binding, .. } = *options;
+        let served = Served { listeners: options.listeners.clone(), relay_addresses: options.relay_addresses.clone() };
         let mut netlink = Netlink::open().map_err(StartError::Netlink)?;
         let links_now = netlink.links().map_err(StartError::Netlink)?;
         let interfaces = choose::interfaces(
             &options.interfaces,
-            &options.served_addresses(),
+            &served.addresses(),
             &netlink.default_interfaces().map_err(StartError::Netlink)?,
             &netlink.local_addresses().map_err(StartError::Netlink)?,
             &links_now,
         )?;
         let capacities = Capacities { records, allocations: max_allocations };
-        let mut program = Program::load(capacities, limits, answer_binding)?;
+        let mut program = Program::load(capacities, answer_binding)?;
         let map_bytes = program.map_bytes();
         let Maps { flows, port_roles, next_hops, relay_addresses, links, devices, verdicts, allocations, state } =
             program.take_maps()?;
-        let own = RelayAddresses::new(&options.relay_addresses);
-        program::write_relay_addresses(relay_addresses, own.indexed())?;
+        // Before the first packet.
+        state.set_limits(limits);
         let state = Arc::new(state);
-        let mut maps = KernelMaps { flows, port_roles, next_hops, links, devices, state: Arc::clone(&state) };
-        let mut ports = PortRoles::default();
-        for listener in &options.listeners {
-            if let Some(change) = ports.claim(listener.port(), PortRole::Listener) {
-                maps.set_port_roles(change);
-            }
-        }
+        let mut maps =
+            KernelMaps { flows, port_roles, next_hops, relay_addresses, links, devices, state: Arc::clone(&state) };
+        let mut own = RelayAddresses::default();
+        own.exchange(&served.relay_addresses, &mut maps);
+        let (mut ports, mut listeners) = (PortRoles::default(), Listeners::default());
+        listeners.exchange(&served.listeners, &mut ports, &mut maps);
 
         let attachments = Attachments::start(program, mode, interfaces, &links_now)?;
         let interfaces = attachments.published().clone();
@@ -264,16 +252,17 @@ impl Datapath {
         }
 
         let (shared, queue) = Shared::new(CounterMaps::new(verdicts, allocations)).map_err(StartError::Thread)?;
-        let listeners = Listeners::new(options.listeners.clone());
         let drivers = Drivers::open().map_err(StartError::Netlink)?;
-        let parts = Parts { attachments, maps, netlink, drivers, ports, listeners, relay_addresses: own, queue };
+        let chosen = options.interfaces.is_empty().then_some(served);
+        let parts =
+            Parts { attachments, chosen, maps, netlink, drivers, ports, listeners, relay_addresses: own, queue };
         let writer = Writer::new(parts);
         let thread = std::thread::Builder::new()
             .name("datapath".to_owned())
             .spawn(move || writer.run())
             .map_err(StartError::Thread)?;
         let running = Running { shared, thread: Some(thread), map_bytes };
-        Ok(Self { running: Some(running), state: Some(state), interfaces, off: None })
+        Ok(Self { running: Some(running), state, interfaces, off: None })
     }
 }
 

@@ -15,11 +15,11 @@ use aya::{
     programs::{self, TestRun as _, TestRunOptions, Xdp, XdpError, XdpMode, xdp::XdpLinkId},
 };
 use hairpin_common::hash::Seed;
-use hairpin_common::limit::{Limit, Meter};
+use hairpin_common::limit::Meter;
 use hairpin_common::maps::{
     ALLOCATION_STATES, ALLOCATIONS, AllocationCount, AllocationState, Count, DEVICES, FLOWS, LINK_CAPACITY, LINKS,
     Link, LinkAddress, NEXT_HOP_CAPACITY, NEXT_HOPS, NextHop, PORT_ROLES, PortSlot, RELAY_ADDRESS_CAPACITY,
-    RELAY_ADDRESSES, RELAY_STATE, RelayAddress, RelayState, SOURCE_METERS, TAGS, VERDICTS,
+    RELAY_ADDRESSES, RELAY_STATE, RelayAddress, RelayState, SOURCE_METERS, SOURCES, TAGS, VERDICTS,
 };
 use hairpin_common::slot::{Bucket, buckets_for};
 use hairpin_common::tags::Tags;
@@ -29,7 +29,6 @@ use thiserror::Error;
 
 use super::allocation_counts::AllocationCounts;
 use super::flow_map::FlowMap;
-use super::record::octets;
 use super::shared_state::SharedState;
 
 /// Names of the programs in the object: the one that relays, and the one that reads the kernel's jiffies.
@@ -45,13 +44,6 @@ const ID_SEED: &str = "ID_SEED";
 const ALLOCATION_COUNT: &str = "ALLOCATION_COUNT";
 const WEAKLY_ORDERED: &str = "WEAKLY_ORDERED";
 const ANSWER_BINDING: &str = "ANSWER_BINDING";
-
-/// Names of the limits.
-const ALLOCATION_PACKETS: &str = "ALLOCATION_PACKETS";
-const ALLOCATION_BYTES: &str = "ALLOCATION_BYTES";
-const RELAY_BYTES: &str = "RELAY_BYTES";
-const SOURCE_PACKETS: &str = "SOURCE_PACKETS";
-const CONTROL_PACKETS: &str = "CONTROL_PACKETS";
 
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
@@ -86,28 +78,6 @@ impl Capacities {
     /// No map can be empty.
     fn at_least_one(self) -> Self {
         Self { records: self.records.max(1), allocations: self.allocations.max(1) }
-    }
-}
-
-/// Limits of rate, see [`hairpin_common::limit`]; none unless set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Datagrams of one allocation, in each direction.
-    pub allocation_packets: Limit,
-    /// Bytes of application data of one allocation, in each direction.
-    pub allocation_bytes: Limit,
-    /// Bytes of application data of all allocations, in both directions.
-    pub relay_bytes: Limit,
-    /// Datagrams that one source without an allocation sends to listeners.
-    pub source_packets: Limit,
-    /// Datagrams that all sources without an allocation send to listeners, as far as the daemon has to look at them.
-    pub control_packets: Limit,
-}
-
-impl Limits {
-    /// Whether any of them is set.
-    pub fn are_set(&self) -> bool {
-        *self != Self::default()
     }
 }
 
@@ -218,11 +188,11 @@ pub struct Program {
 
 impl Program {
     /// Loads the program that is built into this binary, and makes its maps, all empty. Unless it is to `answer_binding`,
-    /// it leaves Binding requests to the daemon.
-    pub fn load(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self, ProgramError> {
+    /// it leaves Binding requests to the daemon. It knows no limits before [`SharedState::set_limits`].
+    pub fn load(capacities: Capacities, answer_binding: bool) -> Result<Self, ProgramError> {
         let object = object()?;
         let calibration = Calibration::measure(object)?;
-        let setting = Setting::draw(capacities, limits, answer_binding)?;
+        let setting = Setting::draw(capacities, answer_binding)?;
         let mut ebpf = load_object(object, &setting, calibration)?;
         program_mut(&mut ebpf, NAME)?.load().map_err(refused)?;
         Ok(Self { ebpf, setting })
@@ -230,10 +200,10 @@ impl Program {
 
     /// The maps, once.
     pub fn take_maps(&mut self) -> Result<Maps, ProgramError> {
-        let Setting { capacities: Capacities { records, allocations }, limits, cpus, seed, .. } = self.setting;
-        let [flows, tags, counts, states, relay_state] =
-            [FLOWS, TAGS, ALLOCATIONS, ALLOCATION_STATES, RELAY_STATE].map(|name| self.take_array(name));
-        let state = SharedState::of_arrays(states?.fd(), relay_state?.fd(), allocations, limits, seed);
+        let Setting { capacities: Capacities { records, allocations }, cpus, seed, .. } = self.setting;
+        let [flows, tags, counts, states, relay_state, sources] =
+            [FLOWS, TAGS, ALLOCATIONS, ALLOCATION_STATES, RELAY_STATE, SOURCES].map(|name| self.take_array(name));
+        let state = SharedState::of_arrays(states?.fd(), relay_state?.fd(), sources?.fd(), allocations, seed);
         Ok(Maps {
             flows: FlowMap::new(flows?.fd(), tags?.fd(), records, seed).map_err(ProgramError::NoMemory)?,
             port_roles: self.take(PORT_ROLES)?,
@@ -311,18 +281,6 @@ impl Program {
     }
 }
 
-/// Tells the program the relay's addresses: once, before the first record that has an index of one.
-pub(super) fn write_relay_addresses<'a>(
-    mut map: Array<MapData, RelayAddress>,
-    addresses: impl Iterator<Item = (u8, &'a hairpin_proto::turn::RelayAddress)>,
-) -> Result<(), ProgramError> {
-    for (index, address) in addresses {
-        let entry = RelayAddress { bind: octets(address.bind), public: octets(address.public) };
-        map.set(u32::from(index), entry, 0).map_err(|error| ProgramError::Refused(error.to_string()))?;
-    }
-    Ok(())
-}
-
 #[cfg(feature = "xdp")]
 #[allow(clippy::unnecessary_wraps, reason = "without the feature there is none")]
 fn object() -> Result<&'static [u8], ProgramError> {
@@ -335,7 +293,7 @@ fn object() -> Result<&'static [u8], ProgramError> {
 }
 
 fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Result<Ebpf, ProgramError> {
-    let Setting { capacities, limits, answer_binding, cpus, seed, id_seed } = setting;
+    let Setting { capacities, answer_binding, cpus, seed, id_seed } = setting;
     let Capacities { records, allocations } = capacities;
     let buckets = buckets_for(*records);
     // The bound for loads in order is x86's; any other machine is taken for one that may reorder them.
@@ -349,11 +307,6 @@ fn load_object(object: &[u8], setting: &Setting, calibration: Calibration) -> Re
         .override_global(ALLOCATION_COUNT, allocations, true)
         .override_global(WEAKLY_ORDERED, &weakly_ordered, true)
         .override_global(ANSWER_BINDING, &u32::from(*answer_binding), true)
-        .override_global(ALLOCATION_PACKETS, &limits.allocation_packets, true)
-        .override_global(ALLOCATION_BYTES, &limits.allocation_bytes, true)
-        .override_global(RELAY_BYTES, &limits.relay_bytes, true)
-        .override_global(SOURCE_PACKETS, &limits.source_packets, true)
-        .override_global(CONTROL_PACKETS, &limits.control_packets, true)
         .map_max_entries(FLOWS, buckets)
         .map_max_entries(TAGS, buckets)
         .map_max_entries(ALLOCATIONS, cpus.saturating_mul(*allocations))
@@ -371,7 +324,6 @@ fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     capacities: Capacities,
-    limits: Limits,
     answer_binding: bool,
     cpus: u32,
     seed: Seed,
@@ -379,11 +331,11 @@ struct Setting {
 }
 
 impl Setting {
-    fn draw(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self, ProgramError> {
+    fn draw(capacities: Capacities, answer_binding: bool) -> Result<Self, ProgramError> {
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| ProgramError::Cpus(error))?;
         let [seed, [a, b, c, ..]] = [random_seed()?, random_seed()?];
         let (capacities, cpus, id_seed) = (capacities.at_least_one(), cpus as u32, [a, b, c]);
-        Ok(Self { capacities, limits, answer_binding, cpus, seed, id_seed })
+        Ok(Self { capacities, answer_binding, cpus, seed, id_seed })
     }
 }
 
@@ -412,14 +364,7 @@ struct Calibration {
 impl Calibration {
     fn measure(object: &[u8]) -> Result<Self, ProgramError> {
         let capacities = Capacities { records: 1, allocations: 1 };
-        let least = Setting {
-            capacities,
-            limits: Limits::default(),
-            answer_binding: true,
-            cpus: 1,
-            seed: Seed::default(),
-            id_seed: [0; 3],
-        };
+        let least = Setting { capacities, answer_binding: true, cpus: 1, seed: Seed::default(), id_seed: [0; 3] };
         let mut ebpf = load_object(object, &least, Self::default())?;
         let clock = program_mut(&mut ebpf, CLOCK)?;
         clock.load().map_err(refused)?;

@@ -1,8 +1,16 @@
 //! What the program, the writer and the shards know together about allocations: how much of them is in the kernel, and
-//! what they have used of their limits.
+//! what the limits of rate are and what was used of them.
 //!
 //! This is the one place that has this memory mapped. With XDP off it is memory of the process alone, and only the
 //! limits need it.
+//!
+//! # Limits
+//!
+//! Each limit is one word, which program and shards read for each datagram, so a change is a store. Meters stay as they
+//! are over a change: who has used half of a burst before has half of one afterwards. Only one that is further ahead than
+//! the new limit would ever let it get is taken back to a burst; or a datagram that was let through by a limit of few bytes
+//! a second would keep the next one waiting for minutes under a limit of many. One that just passes on another processor,
+//! by the limit from before, may still move its meter by that.
 //!
 //! # Whether the kernel knows every permission
 //!
@@ -20,13 +28,14 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use hairpin_common::hash::{FlowHash, Seed, scale};
-use hairpin_common::limit::{Limit, Meter};
-use hairpin_common::maps::{AllocationState, Pace, RelayState, SOURCE_METERS};
+use hairpin_common::limit::{Limit, Meter, PackedLimit};
+use hairpin_common::maps::{AllocationState, Pace, PackedLimits, RelayState, SOURCE_METERS};
 use hairpin_common::verdict::Verdict;
 
 use super::flow::Direction;
-use super::program::Limits;
+use super::limits::Limits;
 use super::shared_memory::{Atomics, SharedMemory};
+use crate::clock::monotonic_nanoseconds;
 
 /// The state of all allocations, of the relay, and of sources of unauthenticated traffic.
 ///
@@ -38,7 +47,8 @@ pub struct SharedState {
     relay: SharedMemory<Relay>,
     sources: SharedMemory<AtomicU64>,
     control: AtomicU64,
-    limits: Limits,
+    /// The program's own meters of sources.
+    program_sources: Option<SharedMemory<AtomicU64>>,
     /// What the hash of sources is seeded with.
     seed: Seed,
 }
@@ -69,6 +79,39 @@ struct Relay {
     bytes: AtomicU64,
     control: AtomicU64,
     hidden: AtomicU64,
+    zero: [AtomicU64; 5],
+    limits: AtomicLimits,
+}
+
+/// [`PackedLimits`].
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct AtomicLimits {
+    allocation_packets: AtomicLimit,
+    allocation_bytes: AtomicLimit,
+    relay_bytes: AtomicLimit,
+    source_packets: AtomicLimit,
+    control_packets: AtomicLimit,
+    zero: [AtomicU64; 3],
+}
+
+/// A [`PackedLimit`].
+#[derive(Debug)]
+#[repr(transparent)]
+struct AtomicLimit(AtomicU64);
+
+impl AtomicLimit {
+    #[inline]
+    fn load(&self) -> PackedLimit {
+        PackedLimit(self.0.load(Relaxed))
+    }
+
+    /// The burst of the limit, if it is another one than before.
+    fn exchange(&self, limit: Limit) -> Option<u64> {
+        let limit = limit.pack();
+        let is_another = self.0.swap(limit.0, Relaxed) != limit.0;
+        (is_another && limit.is_set()).then(|| limit.unpack().burst)
+    }
 }
 
 #[allow(unsafe_code, reason = "a promise about the types above")]
@@ -92,35 +135,64 @@ const _: () = {
     assert!(offset_of!(Relay, bytes) == offset_of!(RelayState, bytes));
     assert!(offset_of!(Relay, control) == offset_of!(RelayState, control));
     assert!(offset_of!(Relay, hidden) == offset_of!(RelayState, hidden));
+    assert!(offset_of!(Relay, limits) == offset_of!(RelayState, limits));
+    assert!(offset_of!(AtomicLimits, allocation_packets) == offset_of!(PackedLimits, allocation_packets));
+    assert!(offset_of!(AtomicLimits, allocation_bytes) == offset_of!(PackedLimits, allocation_bytes));
+    assert!(offset_of!(AtomicLimits, relay_bytes) == offset_of!(PackedLimits, relay_bytes));
+    assert!(offset_of!(AtomicLimits, source_packets) == offset_of!(PackedLimits, source_packets));
+    assert!(offset_of!(AtomicLimits, control_packets) == offset_of!(PackedLimits, control_packets));
 };
 
 impl SharedState {
-    /// The state in the memory of the program's arrays.
+    /// The state in the memory of the program's arrays, without limits.
     pub(super) fn of_arrays(
         allocation_states: impl AsFd,
         relay_state: impl AsFd,
+        sources: impl AsFd,
         allocations: u32,
-        limits: Limits,
         seed: Seed,
     ) -> io::Result<Self> {
         let allocations = SharedMemory::of_array(allocation_states, allocations as usize)?;
-        Self::new(allocations, SharedMemory::of_array(relay_state, 1)?, limits, seed)
+        let program_sources = SharedMemory::of_array(sources, SOURCE_METERS as usize)?;
+        Self::new(allocations, SharedMemory::of_array(relay_state, 1)?, Some(program_sources), seed)
     }
 
-    /// The state of a relay without the program, for this many allocations.
-    pub fn alone(allocations: u32, limits: Limits, seed: Seed) -> io::Result<Self> {
+    /// The state of a relay without the program and without limits, for this many allocations.
+    pub fn alone(allocations: u32, seed: Seed) -> io::Result<Self> {
         let allocations = SharedMemory::anonymous(allocations.max(1) as usize)?;
-        Self::new(allocations, SharedMemory::anonymous(1)?, limits, seed)
+        Self::new(allocations, SharedMemory::anonymous(1)?, None, seed)
     }
 
     fn new(
         allocations: SharedMemory<Allocation>,
         relay: SharedMemory<Relay>,
-        limits: Limits,
+        program_sources: Option<SharedMemory<AtomicU64>>,
         seed: Seed,
     ) -> io::Result<Self> {
         let sources = SharedMemory::anonymous(SOURCE_METERS as usize)?;
-        Ok(Self { allocations, relay, sources, control: AtomicU64::new(0), limits, seed })
+        Ok(Self { allocations, relay, sources, control: AtomicU64::new(0), program_sources, seed })
+    }
+
+    /// Exchanges the limits, for the program and the shards. To be called by one thread at a time.
+    pub fn set_limits(&self, limits: Limits) {
+        let Limits { allocation_packets, allocation_bytes, relay_bytes, source_packets, control_packets } = limits;
+        let Some(relay) = self.relay.first() else { return };
+        let paces = || self.allocations.iter().flat_map(|state| [&state.to_peer, &state.to_client]);
+        if let Some(burst) = relay.limits.allocation_packets.exchange(allocation_packets) {
+            rein_in(paces().map(|pace| &pace.packets), burst);
+        }
+        if let Some(burst) = relay.limits.allocation_bytes.exchange(allocation_bytes) {
+            rein_in(paces().map(|pace| &pace.bytes), burst);
+        }
+        if let Some(burst) = relay.limits.relay_bytes.exchange(relay_bytes) {
+            rein_in([&relay.bytes], burst);
+        }
+        if let Some(burst) = relay.limits.source_packets.exchange(source_packets) {
+            rein_in(self.sources.iter().chain(self.program_sources.iter().flat_map(|meters| meters.iter())), burst);
+        }
+        if let Some(burst) = relay.limits.control_packets.exchange(control_packets) {
+            rein_in([&self.control, &relay.control], burst);
+        }
     }
 
     /// Announces a change of an allocation's flows: from now on the program drops nothing for lack of a permission.
@@ -172,8 +244,11 @@ impl SharedState {
     /// Counts one datagram less exactly when a later limit refuses it: what passed the first ones has used them.
     #[inline]
     pub fn admit(&self, allocation: u32, direction: Direction, bytes: usize, now: u64) -> Result<(), Verdict> {
-        let Limits { allocation_packets, allocation_bytes, relay_bytes, .. } = self.limits;
-        if !(allocation_packets.is_set() || allocation_bytes.is_set() || relay_bytes.is_set()) {
+        let Some(relay) = self.relay.first() else { return Ok(()) };
+        let AtomicLimits { allocation_packets, allocation_bytes, relay_bytes, .. } = &relay.limits;
+        let [packet_limit, byte_limit, relay_limit] =
+            [allocation_packets, allocation_bytes, relay_bytes].map(AtomicLimit::load);
+        if !(packet_limit.is_set() || byte_limit.is_set() || relay_limit.is_set()) {
             return Ok(());
         }
         let bytes = bytes as u64;
@@ -182,17 +257,19 @@ impl SharedState {
                 Direction::ToPeer => &state.to_peer,
                 Direction::ToClient => &state.to_client,
             };
-            admit(&pace.packets, allocation_packets, now, 1, Verdict::AllocationPacketRate)?;
-            admit(&pace.bytes, allocation_bytes, now, bytes, Verdict::AllocationBitRate)?;
+            admit(&pace.packets, packet_limit, now, 1, Verdict::AllocationPacketRate)?;
+            admit(&pace.bytes, byte_limit, now, bytes, Verdict::AllocationBitRate)?;
         }
-        self.relay.iter().try_for_each(|relay| admit(&relay.bytes, relay_bytes, now, bytes, Verdict::RelayBitRate))
+        admit(&relay.bytes, relay_limit, now, bytes, Verdict::RelayBitRate)
     }
 
     /// Whether a datagram to a listener, from a source without an allocation, may be looked at; counts it if so. All of
     /// 64 bits of an IPv6 address are one source.
     #[inline]
     pub fn admit_source(&self, source: IpAddr, now: u64) -> Result<(), Verdict> {
-        let Limits { source_packets, control_packets, .. } = self.limits;
+        let Some(relay) = self.relay.first() else { return Ok(()) };
+        let [source_packets, control_packets] =
+            [&relay.limits.source_packets, &relay.limits.control_packets].map(AtomicLimit::load);
         if source_packets.is_set()
             && let Some(meter) = self.sources.get(self.source_index(source))
         {
@@ -240,13 +317,25 @@ impl SharedState {
 
 /// Counts `units` towards a limit, unless they are too many.
 #[inline]
-fn admit(meter: &AtomicU64, limit: Limit, now: u64, units: u64, refused: Verdict) -> Result<(), Verdict> {
+fn admit(meter: &AtomicU64, limit: PackedLimit, now: u64, units: u64, refused: Verdict) -> Result<(), Verdict> {
     if !limit.is_set() {
         return Ok(());
     }
+    let limit = limit.unpack();
     let count = |due| limit.admit(Meter(due), now, units).map(|Meter(due)| due);
     // A meter guards nothing but itself.
     meter.fetch_update(Relaxed, Relaxed, count).map(|_| ()).map_err(|_| refused)
+}
+
+/// Takes back meters that are more than a burst ahead.
+fn rein_in<'m>(meters: impl IntoIterator<Item = &'m AtomicU64>, burst: u64) {
+    let most = monotonic_nanoseconds().saturating_add(burst);
+    for meter in meters {
+        // Most are at rest, in memory that was never touched, and need not take any for this.
+        if meter.load(Relaxed) > most {
+            meter.fetch_min(most, Relaxed);
+        }
+    }
 }
 
 fn meter(word: &AtomicU64) -> Meter {
@@ -261,7 +350,9 @@ mod tests {
     const SEED: Seed = [0x9f86_d081_884c_7d65, 0x9a2f_eaa0_c55a_d015, 3, 4, 5];
 
     fn state(limits: Limits) -> SharedState {
-        SharedState::alone(4, limits, SEED).unwrap()
+        let state = SharedState::alone(4, SEED).unwrap();
+        state.set_limits(limits);
+        state
     }
 
     #[test]
@@ -377,6 +468,96 @@ mod tests {
             [scope.spawn(count), scope.spawn(count)].map(|thread| thread.join().unwrap()).iter().sum()
         });
         assert_eq!(passed, 1001);
+    }
+
+    /// A moment that is not long ago: meters are reined in by the clock.
+    fn now() -> u64 {
+        monotonic_nanoseconds()
+    }
+
+    #[test]
+    fn every_limit_comes_changes_and_goes_between_two_datagrams() {
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let none = Limits::default();
+        // A minute for each datagram of a hundred bytes: no test lasts so long.
+        let (packets, bytes) = (Limit { cost: 60 * SECOND << 16, burst: 0 }, Limit { cost: SECOND << 16, burst: 0 });
+        let tight = [
+            (Limits { allocation_packets: packets, ..none }, Verdict::AllocationPacketRate),
+            (Limits { allocation_bytes: bytes, ..none }, Verdict::AllocationBitRate),
+            (Limits { relay_bytes: bytes, ..none }, Verdict::RelayBitRate),
+            (Limits { source_packets: packets, ..none }, Verdict::SourceRate),
+            (Limits { control_packets: packets, ..none }, Verdict::ControlRate),
+        ];
+        let state = state(none);
+        let send = || state.admit(0, Direction::ToPeer, 100, now()).and_then(|()| state.admit_source(source, now()));
+        for (limits, verdict) in tight {
+            for _ in 0..2 {
+                assert_eq!(send(), Ok(()));
+                state.set_limits(limits);
+                assert_eq!(send(), Ok(()), "{verdict:?} is at rest");
+                assert_eq!(send(), Err(verdict));
+                state.set_limits(limits);
+                assert_eq!(send(), Err(verdict), "the same again is no change");
+                state.set_limits(none);
+                assert_eq!(send(), Ok(()));
+                // Or what it has used before would be remembered, as it should.
+                state.rest(0);
+                state.relay[0].bytes.store(0, Relaxed);
+                state.control.store(0, Relaxed);
+                state.sources[state.source_index(source)].store(0, Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_used_up_a_burst_has_none_under_the_next_limit() {
+        let slow = Limit::per_second(10, 100 * SECOND);
+        let state = state(Limits { allocation_packets: slow, ..Limits::default() });
+        let passed = || (0..5000).take_while(|_| state.admit(0, Direction::ToPeer, 1, now()).is_ok()).count();
+        assert!(passed() >= 1000);
+        for faster in [20, 10, 5] {
+            state.set_limits(Limits {
+                allocation_packets: Limit::per_second(faster, 100 * SECOND),
+                ..Limits::default()
+            });
+            let more = passed();
+            assert!(more < 100, "{more} more at {faster} a second");
+        }
+    }
+
+    #[test]
+    fn a_looser_limit_does_not_wait_for_what_a_tight_one_let_through() {
+        let (tight, loose) = (Limit::per_second(1, 0), Limit::per_second(1_000_000, SECOND));
+        let kinds: [(fn(Limit) -> Limits, Verdict); 2] = [
+            (|limit| Limits { allocation_bytes: limit, ..Limits::default() }, Verdict::AllocationBitRate),
+            (|limit| Limits { relay_bytes: limit, ..Limits::default() }, Verdict::RelayBitRate),
+        ];
+        for (limits, verdict) in kinds {
+            let state = state(limits(tight));
+            let send = || state.admit(0, Direction::ToClient, 1500, now());
+            assert_eq!(send(), Ok(()), "and 25 minutes of silence");
+            assert_eq!(send(), Err(verdict));
+            state.set_limits(limits(loose));
+            assert_eq!(send(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn nobody_ever_sees_half_of_a_limit() {
+        // Each lets everything pass; half of one and half of the other do not.
+        let limits = [(1 << 40, u64::MAX >> 8), (1, 1 << 30)].map(|(cost, burst)| Limit { cost, burst });
+        let state = state(Limits { control_packets: limits[0], ..Limits::default() });
+        let seen = [limits[0].pack(), limits[1].pack()];
+        std::thread::scope(|scope| {
+            let reader =
+                scope.spawn(|| (0..200_000).all(|_| seen.contains(&state.relay[0].limits.control_packets.load())));
+            while !reader.is_finished() {
+                for limit in limits {
+                    state.set_limits(Limits { control_packets: limit, ..Limits::default() });
+                }
+            }
+            assert!(reader.join().unwrap());
+        });
     }
 
     #[test]

@@ -9,8 +9,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use hairpin_common::maps::FlowKey;
+use hairpin_proto::turn::RelayAddress;
 use hashbrown::HashMap;
 
+use super::counters::Share;
 use super::flow::Flow;
 use super::flow_map::MapFull;
 use super::maps::WriteMaps;
@@ -89,6 +91,11 @@ impl<R: Rib> FlowTable<R> {
 
     pub(super) fn next_hops(&mut self) -> &mut NextHops<R> {
         &mut self.next_hops
+    }
+
+    /// How full the kernel's array of next hops is.
+    pub(super) fn next_hops_share(&self) -> Share {
+        self.next_hops.share()
     }
 
     /// How many flows have their records in the kernel.
@@ -175,17 +182,42 @@ impl<R: Rib> FlowTable<R> {
         failures
     }
 
-    fn add(&mut self, flow: Flow, expires: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
-        let mut acquired = Vec::new();
-        for destination in self.destinations_of(&flow).into_iter().flatten() {
-            if self.next_hops.acquire(destination, maps).is_err() {
-                for destination in acquired {
-                    self.next_hops.release(destination, maps);
-                }
-                return Err(InsertError::NextHopsFull);
+    /// Exchanges what relayed addresses are made of. Where that makes something else of a flow's peer, its records are
+    /// rewritten, each at once: no packet finds none. Returns how many flows had to leave the kernel for lack of room.
+    pub(super) fn set_relay_addresses(&mut self, addresses: &[RelayAddress], maps: &mut impl WriteMaps) -> usize {
+        let before = self.relay_addresses.clone();
+        self.relay_addresses.exchange(addresses, maps);
+        let ids = 0..self.entries.len() as u32;
+        let flows = ids.filter_map(|id| Some((id, self.entry(id)?.flow)));
+        let changed: Vec<_> = flows.filter(|(_, flow)| peer_of(flow, &before) != self.peer_of(flow)).collect();
+        let mut failures = 0;
+        for (id, flow) in changed {
+            failures += usize::from(self.judge_again(id, &flow, maps).is_err());
+            // Not before its records name others, or none.
+            for destination in destinations_of(&flow, &before).into_iter().flatten() {
+                self.next_hops.release(destination, maps);
             }
-            acquired.push(destination);
         }
+        failures
+    }
+
+    /// Follows what has become of a flow's peer. The references to the next hops from before are left to the caller.
+    fn judge_again(&mut self, id: u32, flow: &Flow, maps: &mut impl WriteMaps) -> Result<(), InsertError> {
+        if self.peer_of(flow) == Peer::OutOfReach {
+            self.take_out(id, maps);
+            self.drop_entry(id, maps);
+            return Ok(());
+        }
+        if let Err(full) = self.acquire_next_hops(flow, maps) {
+            self.take_out(id, maps);
+            self.forget(id);
+            return Err(full);
+        }
+        self.write_or_drop(id, maps).map(|_| ())
+    }
+
+    fn add(&mut self, flow: Flow, expires: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
+        self.acquire_next_hops(&flow, maps)?;
         self.serial = self.serial.wrapping_add(1);
         let entry = Entry { flow, expires, serial: self.serial, written: None };
         let id = if let Some(id) = self.vacant.pop() {
@@ -200,6 +232,21 @@ impl<R: Rib> FlowTable<R> {
             self.owners.insert(key, id);
         }
         self.write_or_drop(id, maps)
+    }
+
+    /// Takes a reference to each next hop of a flow, or to none.
+    fn acquire_next_hops(&mut self, flow: &Flow, maps: &mut impl WriteMaps) -> Result<(), InsertError> {
+        let mut acquired = Vec::new();
+        for destination in self.destinations_of(flow).into_iter().flatten() {
+            if self.next_hops.acquire(destination, maps).is_err() {
+                for destination in acquired {
+                    self.next_hops.release(destination, maps);
+                }
+                return Err(InsertError::NextHopsFull);
+            }
+            acquired.push(destination);
+        }
+        Ok(())
     }
 
     /// Brings the kernel's records of a flow up to date: written, or absent if a destination is not for the program.
@@ -257,14 +304,20 @@ impl<R: Rib> FlowTable<R> {
     /// Ends a flow.
     fn drop_entry(&mut self, id: u32, maps: &mut impl WriteMaps) {
         self.erase(id, maps);
-        let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else { return };
-        self.vacant.push(id);
-        for key in record::keys(&entry.flow) {
-            self.owners.remove(&key);
-        }
-        for destination in self.destinations_of(&entry.flow).into_iter().flatten() {
+        let Some(flow) = self.forget(id) else { return };
+        for destination in self.destinations_of(&flow).into_iter().flatten() {
             self.next_hops.release(destination, maps);
         }
+    }
+
+    /// Forgets a flow that has neither records nor next hops any more.
+    fn forget(&mut self, id: u32) -> Option<Flow> {
+        let Entry { flow, .. } = self.entries.get_mut(id as usize)?.take()?;
+        self.vacant.push(id);
+        for key in record::keys(&flow) {
+            self.owners.remove(&key);
+        }
+        Some(flow)
     }
 
     fn is_misrouted(&self, id: u32) -> bool {
@@ -278,13 +331,8 @@ impl<R: Rib> FlowTable<R> {
         Some([of(to_peer)?, of(to_client)?])
     }
 
-    /// Where packets of a flow go, to the peer and to the client, as far as routes have to be known for it. A peer that is
-    /// this host is reached through another client's records, and Send indications through those of their permission.
     fn destinations_of(&self, flow: &Flow) -> [Option<Destination>; 2] {
-        let Some(peer) = flow.peer() else { return [None, None] };
-        let to_peer = Destination { source: flow.relayed.ip(), destination: peer };
-        let to_client = Destination { source: flow.server.ip(), destination: flow.client.ip() };
-        [self.crossing_of(flow).is_none().then_some(to_peer), Some(to_client)]
+        destinations_of(flow, &self.relay_addresses)
     }
 
     /// The way to the peer, if it may be a client of this relay, behind its relayed address.
@@ -296,7 +344,7 @@ impl<R: Rib> FlowTable<R> {
     }
 
     fn peer_of(&self, flow: &Flow) -> Peer {
-        flow.peer().map_or(Peer::Stranger, |peer| self.relay_addresses.peer(flow.relayed.ip(), peer))
+        peer_of(flow, &self.relay_addresses)
     }
 
     fn id_of(&self, flow: &Flow) -> Option<u32> {
@@ -313,6 +361,23 @@ impl<R: Rib> FlowTable<R> {
     }
 }
 
+/// Where packets of a flow go, to the peer and to the client, as far as routes have to be known for it. A peer that is this
+/// host is reached through another client's records, and Send indications through those of their permission.
+fn destinations_of(flow: &Flow, relay_addresses: &RelayAddresses) -> [Option<Destination>; 2] {
+    let Some(peer) = flow.peer() else { return [None, None] };
+    let to_peer = Destination { source: flow.relayed.ip(), destination: peer };
+    let to_client = Destination { source: flow.server.ip(), destination: flow.client.ip() };
+    match peer_of(flow, relay_addresses) {
+        Peer::Stranger => [Some(to_peer), Some(to_client)],
+        Peer::Own(_) => [None, Some(to_client)],
+        Peer::OutOfReach => [None, None],
+    }
+}
+
+fn peer_of(flow: &Flow, relay_addresses: &RelayAddresses) -> Peer {
+    flow.peer().map_or(Peer::Stranger, |peer| relay_addresses.peer(flow.relayed.ip(), peer))
+}
+
 impl From<MapFull> for InsertError {
     fn from(_: MapFull) -> Self {
         Self::MapFull
@@ -324,7 +389,6 @@ mod tests {
     use std::net::IpAddr;
 
     use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite, crossing};
-    use hairpin_proto::turn::RelayAddress;
 
     use super::super::flow::Scope;
     use super::super::flow::tests::{channel, crossed, flow4, flow6, scopes};
@@ -354,8 +418,9 @@ mod tests {
             let behind_nat = RelayAddress { bind: [10, 0, 0, 1].into(), public: [192, 0, 2, 9].into() };
             let plain =
                 [flow4(), flow6()].map(|flow| flow.relayed.ip()).map(|ip| RelayAddress { bind: ip, public: ip });
-            let relay_addresses = RelayAddresses::new(&[plain[0], plain[1], behind_nat]);
-            Self { table: FlowTable::new(NextHops::new(rib), relay_addresses), maps: FakeMaps::default() }
+            let (mut relay_addresses, mut maps) = (RelayAddresses::default(), FakeMaps::default());
+            relay_addresses.exchange(&[plain[0], plain[1], behind_nat], &mut maps);
+            Self { table: FlowTable::new(NextHops::new(rib), relay_addresses), maps }
         }
 
         /// Installs as a shard and the writer do it.
@@ -477,6 +542,75 @@ mod tests {
             (0, PEER_IS_RELAYED, &[10, 0, 0, 1][..])
         );
         assert_eq!((to_client.next_hop, to_client.flags), (1, PEER_IS_RELAYED));
+    }
+
+    /// Relay addresses without a NAT.
+    fn plain(ips: &[&str]) -> Vec<RelayAddress> {
+        ips.iter().map(|ip| RelayAddress::from(ip.parse::<IpAddr>().unwrap())).collect()
+    }
+
+    #[test]
+    fn flows_are_judged_again_when_a_peer_becomes_one_of_this_relay_s_and_when_it_is_no_more() {
+        let mut lab = Lab::new();
+        let flows = scopes(flow4());
+        let other = Flow { allocation: 4, ..flow6() };
+        for flow in flows.into_iter().chain([other]) {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        let (before, of_the_other) = (flows.map(|flow| lab.records(flow)), lab.records(other));
+        let peer = peer(flow4()).to_string();
+        let [_, permission, channel] = flows;
+
+        let behind_nat = RelayAddress { bind: [10, 0, 0, 1].into(), public: peer.parse().unwrap() };
+        assert_eq!(
+            lab.table.set_relay_addresses(&[plain(&["192.0.2.1"]), vec![behind_nat]].concat(), &mut lab.maps),
+            0
+        );
+        let [data] = lab.records(permission)[..] else { panic!("one record") };
+        assert_eq!((data.next_hop, data.peer_next_hop, data.flags), (1, crossing(1, 4), PEER_IS_RELAYED));
+        let [to_peer, to_client] = lab.records(channel)[..] else { panic!("two records") };
+        let destination = &to_peer.destination[..4];
+        assert_eq!((to_peer.next_hop, to_peer.flags, destination), (0, PEER_IS_RELAYED, &[10, 0, 0, 1][..]));
+        assert_eq!((to_client.next_hop, to_client.flags), (1, PEER_IS_RELAYED));
+
+        assert_eq!(lab.table.set_relay_addresses(&plain(&["192.0.2.1", &peer]), &mut lab.maps), 0);
+        let [data] = lab.records(permission)[..] else { panic!("one record") };
+        assert_eq!((data.peer_next_hop, data.flags), (0, PEER_IS_RELAYED), "under its own name");
+
+        lab.table.set_relay_addresses(&plain(&["192.0.2.1"]), &mut lab.maps);
+        assert_eq!(flows.map(|flow| lab.records(flow)), before);
+        assert_eq!(lab.records(other), of_the_other);
+        assert!(lab.is_complete(flow4()), "all of it was in the kernel all the time");
+        assert!(!lab.maps.removed_while_complete);
+        for flow in flows.into_iter().chain([other]) {
+            lab.remove(flow);
+        }
+        assert!(lab.table.is_empty() && lab.maps.records.is_empty() && lab.table.next_hops().is_idle());
+    }
+
+    #[test]
+    fn a_peer_that_the_program_cannot_be_told_of_any_more_is_left_to_userspace_and_leaves_a_gap() {
+        let mut lab = Lab::new();
+        for flow in scopes(flow4()) {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        let many =
+            (0..255_u8).map(|last| RelayAddress { bind: [10, 1, 0, last].into(), public: [10, 2, 0, last].into() });
+        let own = plain(&["192.0.2.1"]);
+        let last = RelayAddress { bind: [10, 3, 0, 1].into(), public: peer(flow4()) };
+        lab.table
+            .set_relay_addresses(&own.iter().copied().chain(many).chain([last]).collect::<Vec<_>>(), &mut lab.maps);
+        assert_eq!(lab.count(), (1, 2), "but for the relay itself");
+        assert!(!lab.is_complete(flow4()) && !lab.maps.removed_while_complete);
+        lab.table.set_relay_addresses(&own, &mut lab.maps);
+        for flow in scopes(flow4()) {
+            lab.install(flow, NOW + 100).unwrap();
+        }
+        assert_eq!(lab.count(), (3, 5));
+        for flow in scopes(flow4()) {
+            lab.remove(flow);
+        }
+        assert!(lab.table.is_empty() && lab.maps.records.is_empty() && lab.table.next_hops().is_idle());
     }
 
     #[test]

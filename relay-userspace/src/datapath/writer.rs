@@ -4,16 +4,18 @@
 //! no socket. This file is the loop around them.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hairpin_common::maps::tick;
 use hairpin_common::verdict::Verdict;
+use hairpin_proto::turn::RelayAddress;
 use hashbrown::HashSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::time::ClockId;
 
 use super::attach::Attachments;
+use super::choose::{self, Served};
 use super::drivers::Drivers;
 use super::flow::{Flow, Scope};
 use super::handle::{Command, Queue};
@@ -23,6 +25,7 @@ use super::local_addresses;
 use super::maps::WriteMaps as _;
 use super::next_hop::message::Event;
 use super::next_hop::netlink::Netlink;
+use super::next_hop::rib::{Link, LocalAddress};
 use super::next_hop::{NextHops, USE_INTERVAL};
 use super::port_roles::PortRoles;
 use super::program::Program;
@@ -55,6 +58,10 @@ pub(super) struct Writer {
     drivers: Option<Drivers>,
     ports: PortRoles,
     listeners: Listeners,
+    /// What tells the interfaces, unless they were named.
+    chosen: Option<Served>,
+    /// Whether it may tell others than before.
+    choose_again: bool,
     queue: Queue,
     timers: Timers,
     /// What changed since the last round.
@@ -118,6 +125,7 @@ struct Warned {
 /// What a writer begins with.
 pub(super) struct Parts {
     pub(super) attachments: Attachments<Program>,
+    pub(super) chosen: Option<Served>,
     pub(super) maps: KernelMaps,
     pub(super) netlink: Netlink,
     pub(super) drivers: Option<Drivers>,
@@ -129,7 +137,7 @@ pub(super) struct Parts {
 
 impl Writer {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { attachments, maps, netlink, drivers, ports, listeners, relay_addresses, queue } = parts;
+        let Parts { attachments, chosen, maps, netlink, drivers, ports, listeners, relay_addresses, queue } = parts;
         let now = Instant::now();
         let mut writer = Self {
             attachments,
@@ -138,6 +146,8 @@ impl Writer {
             drivers,
             ports,
             listeners,
+            chosen,
+            choose_again: false,
             queue,
             timers: Timers {
                 sweep: now,
@@ -203,7 +213,8 @@ impl Writer {
                     self.maps.state().settle(index, change);
                     self.hide(Hidden::Allocation(index), false);
                 }
-                Command::SetListeners(_) | Command::SetRelayAddresses(_) => {}
+                Command::SetListeners(listeners) => self.set_listeners(listeners),
+                Command::SetRelayAddresses(addresses) => self.set_relay_addresses(addresses),
                 Command::PathChanged => self.note_changed(Changed { routes: true, ..Changed::default() }),
                 Command::Flush(answer) => {
                     self.publish();
@@ -213,6 +224,26 @@ impl Writer {
             }
         }
         true
+    }
+
+    fn set_listeners(&mut self, listeners: Vec<SocketAddr>) {
+        self.listeners.exchange(&listeners, &mut self.ports, &mut self.maps);
+        self.warned.listeners = false;
+        if let Some(chosen) = &mut self.chosen {
+            chosen.listeners = listeners;
+            self.choose_again = true;
+        }
+        self.follow_links(Instant::now());
+    }
+
+    fn set_relay_addresses(&mut self, addresses: Vec<RelayAddress>) {
+        let failures = self.table.set_relay_addresses(&addresses, &mut self.maps);
+        self.queue.counters().count_insert_failures(failures);
+        if let Some(chosen) = &mut self.chosen {
+            chosen.relay_addresses = addresses;
+            self.choose_again = true;
+            self.follow_links(Instant::now());
+        }
     }
 
     fn take_events(&mut self) {
@@ -293,6 +324,7 @@ impl Writer {
                 return;
             }
         };
+        self.choose_interfaces(&links, &addresses);
         let drivers = &mut self.drivers;
         let takes_frames = |interface| drivers.as_mut()?.takes_frames(interface);
         self.attachments.follow(&links, takes_frames, &mut self.maps, now);
@@ -300,6 +332,23 @@ impl Writer {
         if is_full && !std::mem::replace(&mut self.warned.listeners, true) {
             tracing::warn!("XDP: the flow map has no room for all listeners; some are served by userspace");
         }
+    }
+
+    /// Finds the interfaces that what is served now asks for, beside those that have the program already.
+    fn choose_interfaces(&mut self, links: &[Link], addresses: &[LocalAddress]) {
+        let Some(served) = self.chosen.as_ref().filter(|_| self.choose_again) else { return };
+        let default_routes = match self.table.next_hops().rib_mut().default_interfaces() {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                tracing::debug!(%error, "the kernel does not say which routes there are");
+                self.note_changed(Changed::ALL);
+                return;
+            }
+        };
+        self.choose_again = false;
+        // None at all is no reason to take the program off where it is.
+        let names = choose::interfaces(&[], &served.addresses(), &default_routes, addresses, links);
+        self.attachments.add(names.unwrap_or_default());
     }
 
     /// A driver that leaves no room around packets is noticed by nothing else than a busier userspace, so it is said.
@@ -317,7 +366,9 @@ impl Writer {
     }
 
     fn publish(&self) {
-        self.queue.counters().set_flows(self.table.resident());
+        let counters = self.queue.counters();
+        counters.set_flows(self.table.resident());
+        counters.set_shares(self.maps.records(), self.table.next_hops_share());
     }
 
     /// Sleeps until there is a command, an event, or something to do by the clock.

@@ -20,7 +20,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapInfo;
 use clap::Parser;
-use hairpin::datapath::program::{Capacities, Limits};
+use hairpin::datapath::Limits;
+use hairpin::datapath::program::Capacities;
 use hairpin_common::hash::scale;
 use hairpin_common::limit::Limit;
 use hairpin_common::slot::{Bucket, buckets_for};

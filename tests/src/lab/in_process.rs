@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hairpin::datapath::program::Limits as RateLimits;
+use hairpin::datapath::Limits as RateLimits;
 use hairpin::datapath::{Datapath, Options, XdpMode};
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;

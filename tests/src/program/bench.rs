@@ -8,7 +8,8 @@ use aya::{
     maps::{Array, Map, MapData, MapInfo},
     programs::{TestRun, TestRunOptions, TestRunResult},
 };
-use hairpin::datapath::program::{Capacities, Limits, Maps, Program};
+use hairpin::datapath::Limits;
+use hairpin::datapath::program::{Capacities, Maps, Program};
 use hairpin_common::{
     limit::Meter,
     maps::{
@@ -110,8 +111,9 @@ impl Bench {
     }
 
     fn load_set(capacities: Capacities, limits: Limits, answer_binding: bool) -> Result<Self> {
-        let mut program = Program::load(capacities, limits, answer_binding).context("loading the XDP program")?;
+        let mut program = Program::load(capacities, answer_binding).context("loading the XDP program")?;
         let maps = program.take_maps()?;
+        maps.state.set_limits(limits);
         let states = array(&program, ALLOCATION_STATES)?;
         Ok(Self { program, maps, states })
     }
@@ -185,9 +187,17 @@ impl Bench {
         Ok(self.states.get(&index, 0)?)
     }
 
-    /// Writes what all allocations share.
-    pub fn set_relay_state(&self, state: RelayState) -> Result<()> {
-        Ok(array::<RelayState>(&self.program, RELAY_STATE)?.set(0, state, 0)?)
+    /// Exchanges the limits of rate, as the daemon does.
+    pub fn set_limits(&self, limits: Limits) {
+        self.maps.state.set_limits(limits);
+    }
+
+    /// Changes what all allocations share.
+    pub fn change_relay_state(&self, change: impl Fn(&mut RelayState)) -> Result<()> {
+        let mut array = array::<RelayState>(&self.program, RELAY_STATE)?;
+        let mut state = array.get(&0, 0)?;
+        change(&mut state);
+        Ok(array.set(0, state, 0)?)
     }
 
     /// How many sources have a meter that has ever moved.

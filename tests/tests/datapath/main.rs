@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aya::maps::PerCpuValues;
-use hairpin::datapath::program::Limits;
+use hairpin::datapath::Limits;
 use hairpin::datapath::{AttachedMode, Datapath, Direction, Flow, Options, Scope, XdpMode};
 use hairpin_common::limit::Limit;
 use hairpin_common::maps::{AllocationCount, Count, NextHop, PEER_IS_RELAYED, PortRole, VOUCHED, crossed};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hairpin::datapath::program::Limits;
+use hairpin::datapath::Limits;
 use hairpin::datapath::{Datapath, Flow, Handle, Options, Scope, XdpMode};
 use hairpin_common::maps::PortRole;
 use hairpin_common::verdict::Verdict;

@@ -24,6 +24,7 @@ use hashbrown::HashMap;
 
 use self::rib::{Egress, Rib};
 use self::slots::{Acquired, Adjacency, Slots};
+use super::counters::Share;
 use super::maps::WriteMaps;
 
 /// How often neighbours in use are reported: the kernel's own default for the entries it manages
@@ -114,6 +115,11 @@ impl<R: Rib> NextHops<R> {
     /// The next hop of a destination in use.
     pub(super) fn of(&self, destination: Destination) -> Option<u16> {
         self.destinations.get(&destination)?.next_hop
+    }
+
+    /// How full the kernel's array is.
+    pub(super) fn share(&self) -> Share {
+        self.slots.share()
     }
 
     /// Whether every reference was given back.

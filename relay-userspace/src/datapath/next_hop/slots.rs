@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use hairpin_common::maps::{NEXT_HOP_CAPACITY, NextHop};
 use hashbrown::HashMap;
 
+use super::super::counters::Share;
+
 /// What one entry of the array stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Adjacency {
@@ -95,6 +97,12 @@ impl Slots {
             let slot = self.entries[usize::from(index)].as_ref()?;
             Some((index, *adjacency, slot.value))
         })
+    }
+
+    /// How many of the entries are in use.
+    pub(super) fn share(&self) -> Share {
+        // The first is never used.
+        Share { used: self.by_adjacency.len() as u64, capacity: self.entries.len() as u64 - 1 }
     }
 
     fn slot_mut(&mut self, index: u16) -> Option<&mut Slot> {
