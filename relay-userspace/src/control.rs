@@ -276,7 +276,7 @@ impl Control {
                 minted: sources.gate.minted(),
                 refused: vec![("rate_limited", sources.gate.refused())],
             },
-            log_lines_dropped: 0,
+            log_lines_dropped: sources.log.dropped(),
             process: metrics::Process::now(),
             shards: reports,
         }

@@ -55,7 +55,7 @@ pub(crate) enum Request {
 
 /// Runs the relay until SIGTERM or SIGINT, or until a drain is over that ends it. An error is for the operator: one line that
 /// says what to do.
-pub fn run(source: Source, config: Config, log: log::Handle) -> anyhow::Result<()> {
+pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // From here on a signal ends the relay in order, also while it starts.
