@@ -46,7 +46,7 @@ pub struct Sources {
 pub struct Control(Arc<Inner>);
 
 struct Inner {
-    sources: Option<Sources>,
+    sources: Sources,
     /// The last report of each shard: a sum without one that is stuck would look like a restart to Prometheus.
     last: Mutex<Vec<Option<Report>>>,
     events: broadcast::Sender<api::Event>,
@@ -57,23 +57,7 @@ struct Inner {
 impl Control {
     /// Of a relay.
     pub fn new(sources: Sources) -> Self {
-        Self::of(Some(sources))
-    }
-
-    /// Of none, for tests: every answer is made up.
-    #[cfg(test)]
-    pub(crate) fn of_nothing() -> Self {
-        Self::of(None)
-    }
-
-    /// A live allocation as it may be, for tests.
-    #[cfg(test)]
-    pub(crate) fn example() -> api::Allocation {
-        example()
-    }
-
-    fn of(sources: Option<Sources>) -> Self {
-        let last = Mutex::new(vec![None; sources.as_ref().map_or(0, |sources| sources.shards.len())]);
+        let last = Mutex::new(vec![None; sources.shards.len()]);
         let drain = api::DrainStatus { draining: false, allocations: 1, deadline: None, stop: false };
         Self(Arc::new(Inner {
             sources,
@@ -239,16 +223,16 @@ impl Control {
     pub async fn snapshot(&self) -> Snapshot {
         let reports = self.reports().await;
         let shards_up = reports.iter().flatten().count();
-        let sources = self.0.sources.as_ref();
+        let sources = &self.0.sources;
         Snapshot {
             shards_all: reports.len(),
             shards: self.with_last(reports),
             shards_up,
-            kernel: sources.map_or_else(datapath::Counters::default, |sources| sources.datapath.counters()),
-            interfaces: sources.map_or_else(Vec::new, |sources| sources.interfaces.status()),
-            reserved: sources.map_or(0, |sources| sources.reservations.len()),
-            port_capacity: sources.map_or(0, |sources| sources.port_capacity),
-            allocation_capacity: sources.map_or(0, |sources| sources.allocation_capacity),
+            kernel: sources.datapath.counters(),
+            interfaces: sources.interfaces.status(),
+            reserved: sources.reservations.len(),
+            port_capacity: sources.port_capacity,
+            allocation_capacity: sources.allocation_capacity,
         }
     }
 
@@ -267,8 +251,7 @@ impl Control {
 
     /// A report of every shard that answers in time, by its place.
     async fn reports(&self) -> Vec<Option<Report>> {
-        let shards = self.0.sources.iter().flat_map(|sources| &sources.shards);
-        let questions = shards.map(|shard| {
+        let questions = self.0.sources.shards.iter().map(|shard| {
             let shard = shard.clone();
             async move { shard.report().await }
         });
