@@ -44,7 +44,7 @@ fn each_wrong_request_gets_its_status_and_a_reason_as_json() {
         ("POST", "/v1/drain", &["Content-Type: text/json"], "{}", 415, "application/json"),
         ("PUT", "/v1/log-level", JSON, "{\"level\": \"loud\"}", 422, "loud"),
         ("PUT", "/v1/log-level", JSON, "{\"levels\": \"info\"}", 422, "levels"),
-        ("POST", "/v1/reload", JSON, "{\"force\": 1}", 422, "force"),
+        ("POST", "/v1/reload", JSON, "{\"force\": 1}", 422, "boolean"),
         ("POST", "/v1/drain", JSON, "{\"timeout\": -1}", 422, "-1"),
         ("POST", "/v1/credentials", JSON, "{\"ttl\": 1000000000}", 422, "1000000000"),
     ];

@@ -77,6 +77,7 @@ impl<'n> Bed<'n> {
 pub(crate) fn serve(host: &Namespace, socket: &Path) -> Command {
     let mut command = host.command(binary());
     command.args(["serve", "--listen", "127.0.0.1:3478", "--xdp", "off", "--relay-address", "127.0.0.1"]);
+    command.args(["--allow-peer", "198.51.100.0/24"]);
     command.args(["--auth-secret", "north", "--user", &format!("{USER}:{PASSWORD}"), "--shards", "2"]);
     command.env("HAIRPIN_ADMIN_SOCKET", socket);
     command

@@ -79,7 +79,8 @@ fn pages_of_the_configured_origin_may_ask_and_no_others() {
     }
     // Nothing else is for pages, of whatever origin.
     let answer = bed.tcp("OPTIONS", "/v1/status", &[&ours, before[0]], "");
-    answer.expect_problem(401);
+    answer.expect_problem(403);
+    assert_eq!(answer.header("access-control-allow-origin"), None, "{answer}");
     assert_eq!(bed.tcp("GET", "/metrics", &[&ours], "").header("access-control-allow-origin"), None);
     bed.relay.stop();
 }

@@ -17,7 +17,7 @@ fn it_is_what_the_specification_says() {
     let file = bed.file("openapi.json", &document.body);
     let finished = python::run(&host, interpreter, "openapi_valid.py", [file], &[]);
     let paths = document.json()["paths"].as_object().map_or(0, serde_json::Map::len);
-    assert_eq!(finished.expect_success().trim(), json!({ "paths": paths }).to_string());
+    assert_eq!(finished.expect_success().trim(), format!(r#"{{"paths": {paths}}}"#));
 
     let printed = hairpin_tests::lab::process::run(&mut bed.command(&["openapi"])).expect_success();
     assert_eq!(printed, document.body, "the command prints the same");
