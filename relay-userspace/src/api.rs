@@ -222,6 +222,35 @@ pub struct Allocation {
     pub relayed_data: Totals,
 }
 
+#[cfg(test)]
+impl Allocation {
+    /// One as it may be, for tests.
+    pub(crate) fn example() -> Self {
+        let amount = |packets, bytes| Amount { packets, bytes };
+        Self {
+            id: "1".to_owned(),
+            username: "1700000000:alice".to_owned(),
+            user: "alice".to_owned(),
+            realm: "example.org".to_owned(),
+            transport: "udp".to_owned(),
+            client: SocketAddr::from(([192, 0, 2, 1], 5000)),
+            server: SocketAddr::from(([192, 0, 2, 9], 3478)),
+            peer_transport: "udp".to_owned(),
+            relayed: vec![SocketAddr::from(([203, 0, 113, 7], 50_000))],
+            began: 1_000,
+            expires: 1_600,
+            permissions: 1,
+            channels: 1,
+            connections: 0,
+            relayed_data: Totals {
+                to_peer: amount(9_000, 9_000_000),
+                to_client: amount(8_000, 1_234_567),
+                in_kernel: amount(17_000, 10_234_567),
+            },
+        }
+    }
+}
+
 /// An allocation with all that belongs to it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AllocationDetail {

@@ -79,26 +79,10 @@ impl Address {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Totals;
 
     fn allocation() -> Allocation {
-        Allocation {
-            id: "7".to_owned(),
-            username: "1700000000:alice".to_owned(),
-            user: "alice".to_owned(),
-            realm: "example.org".to_owned(),
-            transport: "udp".to_owned(),
-            client: "192.0.2.1:5000".parse().unwrap(),
-            server: "192.0.2.9:3478".parse().unwrap(),
-            peer_transport: "udp".to_owned(),
-            relayed: vec!["203.0.113.7:50000".parse().unwrap(), "[2001:db8::7]:50000".parse().unwrap()],
-            began: 0,
-            expires: 600,
-            permissions: 0,
-            channels: 0,
-            connections: 0,
-            relayed_data: Totals::default(),
-        }
+        let relayed = ["203.0.113.7:50000", "[2001:db8::7]:50000"].map(|address| address.parse().unwrap());
+        Allocation { id: "7".to_owned(), relayed: relayed.to_vec(), ..Allocation::example() }
     }
 
     fn filter(key: &str, value: &str) -> Filter {

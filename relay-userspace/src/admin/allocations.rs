@@ -29,7 +29,7 @@ pub(super) struct All {
 }
 
 /// Live allocations: those that all that is given is true of.
-#[utoipa::path(get, path = "/v1/allocations", tag = "allocations", params(api::Filter, Limit), responses(
+#[utoipa::path(get, path = "/v1/allocations", operation_id = "list_allocations", tag = "allocations", params(api::Filter, Limit), responses(
     (status = 200, description = "The allocations", body = Vec<api::Allocation>),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
 ))]
@@ -44,7 +44,7 @@ pub(super) async fn list(
 }
 
 /// One allocation, with its permissions and channels.
-#[utoipa::path(get, path = "/v1/allocations/{id}", tag = "allocations",
+#[utoipa::path(get, path = "/v1/allocations/{id}", operation_id = "show_allocation", tag = "allocations",
     params(("id" = String, Path, description = "Its id")),
     responses(
         (status = 200, description = "The allocation", body = api::AllocationDetail),
@@ -55,7 +55,7 @@ pub(super) async fn show(State(admin): State<Admin>, Named(id): Named) -> Result
 }
 
 /// Closes one allocation. It is gone, in the kernel too, when this is answered.
-#[utoipa::path(delete, path = "/v1/allocations/{id}", tag = "allocations",
+#[utoipa::path(delete, path = "/v1/allocations/{id}", operation_id = "close_allocation", tag = "allocations",
     params(("id" = String, Path, description = "Its id")),
     responses(
         (status = 200, description = "It is closed", body = api::Closed),
@@ -68,7 +68,7 @@ pub(super) async fn close(State(admin): State<Admin>, Named(id): Named) -> Resul
 }
 
 /// Closes allocations: those that all that is given is true of. They are gone, in the kernel too, when this is answered.
-#[utoipa::path(delete, path = "/v1/allocations", tag = "allocations", params(api::Filter, All), responses(
+#[utoipa::path(delete, path = "/v1/allocations", operation_id = "close_allocations", tag = "allocations", params(api::Filter, All), responses(
     (status = 200, description = "They are closed", body = api::Closed),
     (status = 400, description = "Nothing says which, or the query cannot be understood", body = api::Problem),
 ))]

@@ -11,7 +11,7 @@ use super::read::{Asked, BodyOrDefault};
 use crate::api;
 
 /// Mints credentials, asked for by a query.
-#[utoipa::path(get, path = "/v1/credentials", tag = "credentials", params(api::CredentialsRequest), responses(
+#[utoipa::path(get, path = "/v1/credentials", operation_id = "mint_by_query", tag = "credentials", params(api::CredentialsRequest), responses(
     (status = 200, description = "For `RTCConfiguration` as they are", body = api::Credentials),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
     (status = 422, description = "There is no secret to mint with, or they should live too long", body = api::Problem),
@@ -25,7 +25,7 @@ pub(super) async fn by_query(
 }
 
 /// Mints credentials, asked for by a body.
-#[utoipa::path(post, path = "/v1/credentials", tag = "credentials",
+#[utoipa::path(post, path = "/v1/credentials", operation_id = "mint_by_body", tag = "credentials",
     request_body = Option<api::CredentialsRequest>,
     responses(
         (status = 200, description = "For `RTCConfiguration` as they are", body = api::Credentials),

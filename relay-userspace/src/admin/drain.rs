@@ -8,7 +8,7 @@ use super::read::BodyOrDefault;
 use crate::api;
 
 /// How far a drain is.
-#[utoipa::path(get, path = "/v1/drain", tag = "relay", responses(
+#[utoipa::path(get, path = "/v1/drain", operation_id = "show_drain", tag = "relay", responses(
     (status = 200, description = "How far it is", body = api::DrainStatus),
 ))]
 pub(super) async fn show(State(admin): State<Admin>) -> Json<api::DrainStatus> {
@@ -16,7 +16,7 @@ pub(super) async fn show(State(admin): State<Admin>) -> Json<api::DrainStatus> {
 }
 
 /// Sends new clients elsewhere from now on; one that runs already gets these terms.
-#[utoipa::path(post, path = "/v1/drain", tag = "relay", request_body = Option<api::DrainRequest>, responses(
+#[utoipa::path(post, path = "/v1/drain", operation_id = "begin_drain", tag = "relay", request_body = Option<api::DrainRequest>, responses(
     (status = 200, description = "How far it is", body = api::DrainStatus),
     (status = 400, description = "The body is not JSON", body = api::Problem),
     (status = 422, description = "The body is not what it should be", body = api::Problem),
@@ -29,7 +29,7 @@ pub(super) async fn begin(
 }
 
 /// Lets new clients in again.
-#[utoipa::path(delete, path = "/v1/drain", tag = "relay", responses(
+#[utoipa::path(delete, path = "/v1/drain", operation_id = "cancel_drain", tag = "relay", responses(
     (status = 200, description = "It is over", body = api::DrainStatus),
 ))]
 pub(super) async fn cancel(State(admin): State<Admin>) -> Json<api::DrainStatus> {

@@ -22,7 +22,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Allocations that begin and end, as it happens: a stream of server-sent events that does not end, with one JSON
 /// document in the `data` of each. All that happens after the head of the answer was sent is in it, or counted as missed.
-#[utoipa::path(get, path = "/v1/allocations/events", tag = "allocations", params(api::Filter), responses(
+#[utoipa::path(get, path = "/v1/allocations/events", operation_id = "watch_allocations", tag = "allocations", params(api::Filter), responses(
     (status = 200, description = "The events", body = api::Event, content_type = "text/event-stream"),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
 ))]
@@ -67,7 +67,6 @@ mod tests {
     use tokio::sync::broadcast;
 
     use super::*;
-    use crate::control::Control;
 
     async fn text_of(events: impl Stream<Item = Result<sse::Event, Infallible>> + Send + 'static) -> Vec<String> {
         let body = Sse::new(events).into_response().into_body();
@@ -77,7 +76,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_too_much_is_counted_and_what_comes_after_is_told() {
-        let allocation = Control::example();
+        let allocation = api::Allocation::example();
         let sender = broadcast::Sender::new(2);
         let events = stream(sender.subscribe(), Selection::default());
         for _ in 0..7 {
@@ -96,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_for_some_gets_no_others() {
-        let ours = Control::example();
+        let ours = api::Allocation::example();
         let other = api::Allocation { user: "bob".to_owned(), username: "bob".to_owned(), ..ours.clone() };
         let sender = broadcast::Sender::new(8);
         let filter = api::Filter { user: Some(ours.user.clone()), ..api::Filter::default() };

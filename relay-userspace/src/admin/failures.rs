@@ -22,7 +22,7 @@ pub(super) struct Whose {
 }
 
 /// The last failures, newest first. Only so many are kept, in memory.
-#[utoipa::path(get, path = "/v1/failures", tag = "relay", params(Whose), responses(
+#[utoipa::path(get, path = "/v1/failures", operation_id = "list_failures", tag = "relay", params(Whose), responses(
     (status = 200, description = "The failures", body = Vec<api::Failure>),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
 ))]

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::Admin;
 
 /// Metrics for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses(
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = "health", security(()), responses(
     (status = 200, description = "The exposition", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
 ))]
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
@@ -16,7 +16,7 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 /// Whether the process lives.
-#[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses(
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "health", security(()), responses(
     (status = 200, description = "It does", body = String, content_type = "text/plain; charset=utf-8"),
 ))]
 pub(super) async fn healthz() -> &'static str {
@@ -24,7 +24,7 @@ pub(super) async fn healthz() -> &'static str {
 }
 
 /// Whether new clients should be sent here: every shard answers, and takes new clients.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "health", security(()), responses(
     (status = 200, description = "They should", body = String, content_type = "text/plain; charset=utf-8"),
     (status = 503, description = "They should not, and why", body = String, content_type = "text/plain; charset=utf-8"),
 ))]

@@ -10,7 +10,7 @@ use super::read::Body;
 use crate::api;
 
 /// What is logged.
-#[utoipa::path(get, path = "/v1/log-level", tag = "relay", responses(
+#[utoipa::path(get, path = "/v1/log-level", operation_id = "show_log_level", tag = "relay", responses(
     (status = 200, description = "The level or filter", body = api::LogLevel),
 ))]
 pub(super) async fn show(State(admin): State<Admin>) -> Json<api::LogLevel> {
@@ -18,7 +18,7 @@ pub(super) async fn show(State(admin): State<Admin>) -> Json<api::LogLevel> {
 }
 
 /// Changes what is logged, until the next change, reload or restart.
-#[utoipa::path(put, path = "/v1/log-level", tag = "relay", request_body = api::LogLevel, responses(
+#[utoipa::path(put, path = "/v1/log-level", operation_id = "set_log_level", tag = "relay", request_body = api::LogLevel, responses(
     (status = 200, description = "What is logged now", body = api::LogLevel),
     (status = 400, description = "The body is not JSON", body = api::Problem),
     (status = 422, description = "There is no such level", body = api::Problem),

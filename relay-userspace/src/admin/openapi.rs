@@ -20,7 +20,7 @@ pub fn document() -> &'static str {
 }
 
 /// This document.
-#[utoipa::path(get, path = "/v1/openapi.json", tag = "relay", responses(
+#[utoipa::path(get, path = "/v1/openapi.json", operation_id = "openapi", tag = "relay", responses(
     (status = 200, description = "The document", body = serde_json::Value),
 ))]
 pub(super) async fn serve() -> impl IntoResponse {
@@ -54,6 +54,16 @@ fn complete_operation(operation: &mut Value) {
     let has_body = operation.get("requestBody").is_some();
     if operation["tags"] == json!(["credentials"]) {
         operation["security"] = json!([{ "admin": [] }, { "credentials": [] }]);
+    }
+    if has_body {
+        // Who may leave the body out cannot send `null` instead.
+        let body = &mut operation["requestBody"];
+        let schema = &mut body["content"]["application/json"]["schema"];
+        let is_optional = schema.get("oneOf").is_some();
+        if let Some(one) = schema.get("oneOf").map(|kinds| kinds[0].clone()) {
+            *schema = one;
+        }
+        body["required"] = json!(!is_optional);
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     if !is_open {

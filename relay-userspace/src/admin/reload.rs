@@ -11,7 +11,7 @@ use crate::api;
 
 /// Reads the configuration again, and says what has changed, what is drained, and what needs a restart. Of a bad one
 /// nothing is taken.
-#[utoipa::path(post, path = "/v1/reload", tag = "relay", request_body = Option<api::ReloadRequest>, responses(
+#[utoipa::path(post, path = "/v1/reload", operation_id = "reload", tag = "relay", request_body = Option<api::ReloadRequest>, responses(
     (status = 200, description = "What was done", body = api::Reloaded),
     (status = 400, description = "The body is not JSON", body = api::Problem),
     (status = 422, description = "Nothing was done, and why", body = api::Problem),

@@ -10,7 +10,7 @@ use super::read::Named;
 use crate::api;
 
 /// Users that have an allocation.
-#[utoipa::path(get, path = "/v1/users", tag = "users", responses(
+#[utoipa::path(get, path = "/v1/users", operation_id = "list_users", tag = "users", responses(
     (status = 200, description = "The users", body = Vec<api::User>),
 ))]
 pub(super) async fn list(State(admin): State<Admin>) -> Json<Vec<api::User>> {
@@ -18,7 +18,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Json<Vec<api::User>> {
 }
 
 /// Closes all allocations of a user, in the kernel too. The user may make new ones.
-#[utoipa::path(delete, path = "/v1/users/{user}", tag = "users",
+#[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "close_user", tag = "users",
     params(("user" = String, Path, description = "The username, or the part of it that quotas count by")),
     responses(
         (status = 200, description = "They are closed", body = api::Closed),

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod configuration;
 mod credentials;
 mod serve;
@@ -37,6 +38,22 @@ enum Command {
     Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
+    /// Show how the running relay is: warnings first, then what it serves.
+    Status(admin::status::Args),
+    /// List, show, watch or close allocations.
+    Allocations(admin::allocations::Args),
+    /// List users that have allocations, or close all allocations of one.
+    Users(admin::users::Args),
+    /// Show what failed lately for a client, newest first, and what to do about it.
+    Why(admin::why::Args),
+    /// Have the running relay read its configuration again. A bad one changes nothing.
+    Reload(admin::reload::Args),
+    /// Send new clients elsewhere; running allocations live until they end, or until the deadline.
+    Drain(admin::drain::Args),
+    /// Show what the running relay logs, or change it until its next reload or restart.
+    LogLevel(admin::log_level::Args),
+    /// Print the OpenAPI document of the admin interface.
+    Openapi,
 }
 
 /// Runs the command that the process was started with.
@@ -51,6 +68,14 @@ pub fn run() -> ExitCode {
         Command::EchoPeer(args) => load::run_echo_peer(&args),
         Command::Config(args) => configuration::run(args),
         Command::Credentials(args) => credentials::run(&args),
+        Command::Status(args) => admin::status::run(&args),
+        Command::Allocations(args) => admin::allocations::run(&args),
+        Command::Users(args) => admin::users::run(&args),
+        Command::Why(args) => admin::why::run(&args),
+        Command::Reload(args) => admin::reload::run(&args),
+        Command::Drain(args) => admin::drain::run(&args),
+        Command::LogLevel(args) => admin::log_level::run(&args),
+        Command::Openapi => admin::openapi::run(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! - [`topology`] joins namespaces to the network that an edge host sees: one link to a router, the rest behind it;
 //! - [`process`] runs a program with a time limit and keeps what it says;
 //! - [`relay`] is the `hairpin` binary in a namespace, from the start to a clean end;
-//! - [`metrics`] reads what it exposes;
+//! - [`metrics`] reads what it exposes, [`http`] asks its admin interface;
 //! - [`wire`] sends and receives raw frames, and [`datagram`] takes them apart and checks their checksums;
 //! - [`turn`] is a client that asks one thing at a time, [`stream`] a connection over TCP or TLS that it may have made;
 //! - [`link`] is what carries its messages otherwise: UDP, TCP, TLS or DTLS;
@@ -27,6 +27,7 @@ pub mod datagram;
 pub mod folder;
 pub mod framing;
 pub mod half_open;
+pub mod http;
 pub mod in_process;
 pub mod link;
 pub mod load;

@@ -1,0 +1,121 @@
+//! `hairpin drain`: new clients are sent elsewhere, and those that are there go in their own time, or at a deadline.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hyper::Method;
+use tokio::time::sleep;
+
+use super::client::{Answer, Client};
+use super::failed::Failed;
+use super::human::{plural, until};
+use super::output::{note, print};
+use super::place::Place;
+use crate::api::{DrainRequest, DrainStatus};
+use crate::clock::unix_seconds;
+
+/// How often is asked how far it is.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Send new clients elsewhere; running allocations live until they end, or until the deadline.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Close the allocations that are left after so long, such as 30s, 10m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+
+    /// End the relay when the last allocation has
+    #[arg(long)]
+    stop: bool,
+
+    /// Wait until none is left, and show how it goes
+    #[arg(long)]
+    wait: bool,
+
+    /// Let new clients in again
+    #[arg(long, conflicts_with_all = ["timeout", "stop", "wait"])]
+    cancel: bool,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Asks and prints.
+pub(in crate::cli) fn run(args: &Args) -> ExitCode {
+    super::run(async {
+        let client = Client::new(&args.place)?;
+        if args.cancel {
+            let answer = client.delete("/v1/drain").await?;
+            return if args.place.json { print(answer.text()) } else { print("new clients are welcome") };
+        }
+        let request = DrainRequest { timeout: args.timeout.map(|timeout| timeout.as_secs()), stop: args.stop };
+        let answer = client.send(Method::POST, "/v1/drain", &request).await?;
+        let json = args.place.json;
+        if args.wait { wait(&client, answer, args.stop, json).await } else { tell(&answer, json) }
+    })
+}
+
+/// Tells each change until nothing is left.
+async fn wait(client: &Client, mut answer: Answer, stops: bool, json: bool) -> Result<(), Failed> {
+    let mut told = None;
+    loop {
+        let status: DrainStatus = answer.read()?;
+        if told.replace(status) != Some(status) {
+            tell(&answer, json)?;
+        }
+        if !status.draining {
+            return Err(Failed::Here("somebody has let new clients in again".to_owned()));
+        }
+        if status.allocations == 0 {
+            return Ok(());
+        }
+        sleep(POLL).await;
+        answer = match client.get("/v1/drain").await {
+            Err(Failed::Here(reason)) if stops => {
+                // It has nothing left, and ends before it can be asked.
+                note(&format!("the relay has ended ({reason})"));
+                return Ok(());
+            }
+            answer => answer?,
+        };
+    }
+}
+
+fn tell(answer: &Answer, json: bool) -> Result<(), Failed> {
+    if json { print(answer.text()) } else { print(&render(&answer.read()?, unix_seconds())) }
+}
+
+fn render(status: &DrainStatus, now: u64) -> String {
+    let DrainStatus { draining, allocations, deadline, stop } = *status;
+    if !draining {
+        return "not draining".to_owned();
+    }
+    let then = if stop { ", then the relay ends" } else { "" };
+    let left = plural(allocations, "allocation");
+    match deadline {
+        _ if allocations == 0 => format!("drained: no allocation is left{then}"),
+        Some(deadline) => format!("draining: {left} left, closed in {}{then}", until(now, deadline)),
+        None => format!("draining: {left} left, no deadline{then}"),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 30s, 10m or 2h"))?;
+    if parsed.subsec_nanos() != 0 { Err("whole seconds are needed".to_owned()) } else { Ok(parsed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_it_is_fits_in_a_line() {
+        let status = DrainStatus { draining: true, allocations: 12, deadline: Some(1_290), stop: true };
+        assert_eq!(render(&status, 1_000), "draining: 12 allocations left, closed in 4m50s, then the relay ends");
+        let endless = DrainStatus { allocations: 1, deadline: None, stop: false, ..status };
+        assert_eq!(render(&endless, 1_000), "draining: 1 allocation left, no deadline");
+        let over = DrainStatus { allocations: 0, stop: false, ..status };
+        assert_eq!(render(&over, 1_000), "drained: no allocation is left");
+        assert_eq!(render(&DrainStatus { draining: false, ..status }, 1_000), "not draining");
+    }
+}

@@ -1,0 +1,85 @@
+//! `hairpin allocations watch`: a line for each allocation that begins or ends.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::allocations::{Which, relayed, user};
+use super::client::{Client, Line, with_query};
+use super::failed::Failed;
+use super::human::{age, clean, size};
+use super::output::{is_unread, print};
+use crate::api::Event;
+use crate::clock::unix_seconds;
+
+/// Prints what comes, until Ctrl-C or until nobody reads it.
+pub(super) async fn watch(client: &Client, which: &Which, json: bool) -> Result<(), Failed> {
+    let mut events = client.events(&with_query("/v1/allocations/events", &which.query())).await?;
+    loop {
+        let line = tokio::select! {
+            line = events.next() => line,
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        match line {
+            Some(Line::Data(data)) if json => print(&data)?,
+            Some(Line::Data(data)) => print(&told(&data, unix_seconds())?)?,
+            Some(Line::Quiet) if is_unread() => return Ok(()),
+            Some(Line::Quiet) => {}
+            None => {
+                return Err(Failed::Here(
+                    "the relay says nothing any more: it has ended, or was not read fast enough".to_owned(),
+                ));
+            }
+        }
+    }
+}
+
+fn told(data: &str, now: u64) -> Result<String, Failed> {
+    let event = serde_json::from_str(data);
+    let event =
+        event.map_err(|error| Failed::Here(format!("the relay's event: {error}; is it of another version?")))?;
+    Ok(format!("{} {}", humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(now)), render(&event, now)))
+}
+
+fn render(event: &Event, now: u64) -> String {
+    match event {
+        Event::Began { allocation } => format!(
+            "began {} {} {} over {}, relayed {}",
+            clean(&allocation.id),
+            user(allocation),
+            allocation.client,
+            allocation.transport,
+            relayed(allocation)
+        ),
+        Event::Ended { allocation, reason } => format!(
+            "ended {} {} {}: {} after {}, {} to peers, {} to the client",
+            clean(&allocation.id),
+            user(allocation),
+            allocation.client,
+            clean(reason),
+            age(now.saturating_sub(allocation.began)),
+            size(allocation.relayed_data.to_peer.bytes),
+            size(allocation.relayed_data.to_client.bytes)
+        ),
+        Event::Missed { count } => format!("missed {count}: more has happened than this connection could carry"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Allocation;
+
+    #[test]
+    fn each_event_is_a_line() {
+        let allocation = Allocation { user: "al\nice".to_owned(), ..Allocation::example() };
+        let began = serde_json::to_string(&Event::Began { allocation: allocation.clone() }).unwrap();
+        let expected = "1970-01-01T00:19:52Z began 1 al\\u{a}ice 192.0.2.1:5000 over udp, relayed 203.0.113.7:50000";
+        assert_eq!(told(&began, 1_192).unwrap(), expected);
+        let ended = Event::Ended { allocation, reason: "expired".to_owned() };
+        let expected = "ended 1 al\\u{a}ice 192.0.2.1:5000: expired after 3m12s, 9.0 MB to peers, 1.2 MB to the client";
+        assert_eq!(render(&ended, 1_192), expected);
+        assert_eq!(
+            told(r#"{"event":"missed","count":5}"#, 0).unwrap(),
+            "1970-01-01T00:00:00Z missed 5: more has happened than this connection could carry"
+        );
+    }
+}
