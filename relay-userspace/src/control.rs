@@ -96,9 +96,16 @@ impl Control {
             allocations,
             users: users(&all, 0).len() as u64,
             listeners: listeners(&published, &all),
-            relay_addresses: self.ports(&published, &reports).into_iter().map(|(address, takes_new, ports)| {
-                api::RelayAddressStatus { address: address.bind, public: address.public, ports, draining: !takes_new }
-            }).collect(),
+            relay_addresses: self
+                .ports(&published, &reports)
+                .into_iter()
+                .map(|(address, takes_new, ports)| api::RelayAddressStatus {
+                    address: address.bind,
+                    public: address.public,
+                    ports,
+                    draining: !takes_new,
+                })
+                .collect(),
             warnings: warnings(&published, shards, allocations, &kernel_status),
             kernel: kernel_status,
             certificates: published.certificates.clone(),
@@ -228,7 +235,8 @@ impl Control {
         }
         let expires = unix_seconds().saturating_add(ttl);
         let (username, credential) = Credentials::mint(secret, name, expires);
-        let open: Vec<_> = published.listeners.iter().filter(|(_, takes_new)| *takes_new).map(|(listener, _)| *listener).collect();
+        let open: Vec<_> =
+            published.listeners.iter().filter(|(_, takes_new)| *takes_new).map(|(listener, _)| *listener).collect();
         let urls = announce::uris(&open, &config.relay_addresses);
         Ok(api::Credentials { ice_servers: vec![api::IceServer { urls, username, credential }], ttl, expires })
     }
@@ -250,9 +258,9 @@ impl Control {
             file: certificate.file.clone(),
             expires: certificate.expires,
         };
-        let ended = EndReason::ALL.iter().map(|reason| {
-            (reason.label(), reports.iter().map(|report| report.ended[*reason as usize]).sum())
-        });
+        let ended = EndReason::ALL
+            .iter()
+            .map(|reason| (reason.label(), reports.iter().map(|report| report.ended[*reason as usize]).sum()));
         Snapshot {
             shards_all: sources.shards.len(),
             shards_up,
@@ -322,13 +330,18 @@ impl Control {
             active,
             summary: if active { format!("XDP: {}", lines.join("; ")) } else { sources.summary.clone() },
             interfaces: all.into_iter().map(interface).collect(),
-            records: active.then(|| api::Share { used: counters.records.used.into(), of: counters.records.capacity.into() }),
+            records: active
+                .then(|| api::Share { used: counters.records.used.into(), of: counters.records.capacity.into() }),
             insert_failures: counters.insert_failures,
         }
     }
 
     /// The ports of each relay address, those that are reserved included.
-    fn ports(&self, published: &Published, reports: &[Report]) -> Vec<(hairpin_proto::turn::RelayAddress, bool, api::Share)> {
+    fn ports(
+        &self,
+        published: &Published,
+        reports: &[Report],
+    ) -> Vec<(hairpin_proto::turn::RelayAddress, bool, api::Share)> {
         let reserved = self.0.sources.reservations.addresses();
         let of = published.config.relay_ports.count() as u64;
         let addresses = published.relay_addresses.iter();
@@ -424,10 +437,14 @@ fn warnings(
     }
     if is_nearly_full(allocations) {
         let api::Share { used, of } = allocations;
-        warnings.push(format!("{used} of {of} allocations: new clients will be refused; raise max-allocations, or add a relay"));
+        warnings.push(format!(
+            "{used} of {of} allocations: new clients will be refused; raise max-allocations, or add a relay"
+        ));
     }
     if kernel.records.is_some_and(is_nearly_full) {
-        warnings.push("the kernel's table is nearly full: new flows are relayed in userspace; raise kernel-records".to_owned());
+        warnings.push(
+            "the kernel's table is nearly full: new flows are relayed in userspace; raise kernel-records".to_owned(),
+        );
     }
     if !kernel.active && published.config.xdp != datapath::XdpMode::Off {
         warnings.push(format!("nothing is forwarded in the kernel: {}", kernel.summary));
@@ -485,7 +502,9 @@ fn most_first(counts: Vec<Labelled>) -> Vec<api::ReasonCount> {
 fn dropped(reports: &[Report], kernel: &datapath::Counters) -> Vec<api::ReasonCount> {
     let sum = |count: &dyn Fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     let mut counts: Vec<Labelled> = Vec::new();
-    counts.extend(Discard::ALL.iter().map(|reason| (reason.label(), sum(&|report| report.counters.discarded[*reason as usize]))));
+    counts.extend(
+        Discard::ALL.iter().map(|reason| (reason.label(), sum(&|report| report.counters.discarded[*reason as usize]))),
+    );
     counts.extend(LIMITS.iter().map(|limit| (limit.label(), sum(&|report| report.counters.refused[*limit as usize]))));
     counts.push(("hop_limit", sum(&|report| report.counters.hop_limit)));
     counts.push(("send_failed", sum(&|report| report.counters.send_failed)));
@@ -502,7 +521,10 @@ fn dropped(reports: &[Report], kernel: &datapath::Counters) -> Vec<api::ReasonCo
 
 /// Application data relayed on both paths.
 fn relayed(reports: &[Report], kernel: &datapath::Counters) -> api::Totals {
-    let add = |sum: api::Amount, count: Count| api::Amount { packets: sum.packets + count.packets, bytes: sum.bytes + count.bytes };
+    let add = |sum: api::Amount, count: Count| api::Amount {
+        packets: sum.packets + count.packets,
+        bytes: sum.bytes + count.bytes,
+    };
     let mut totals = api::Totals::default();
     for report in reports {
         let counters = &report.counters;

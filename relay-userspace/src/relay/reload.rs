@@ -97,7 +97,8 @@ impl Relay {
         }
         reloaded.draining = self.let_go().await;
         reloaded.changed.splice(0..0, followed.iter().map(|option| (*option).to_owned()));
-        reloaded.needs_restart = needs_restart.iter().map(|option| format!("{option}: follows at the next start")).collect();
+        reloaded.needs_restart =
+            needs_restart.iter().map(|option| format!("{option}: follows at the next start")).collect();
         if !in_kernel && self.config.xdp != crate::datapath::XdpMode::Off && followed.contains(&"listen") {
             let line = "listen: the kernel path was off at the start, and stays off until the next";
             reloaded.needs_restart.push(line.to_owned());
@@ -131,7 +132,8 @@ impl Relay {
 
     /// Notes what is there no longer, and forgets of what was retired what is back.
     fn retire(&mut self, before: &Config, open: &[Listener]) {
-        let is_open = |one: &Listener| open.iter().any(|other| (other.transport, other.address) == (one.transport, one.address));
+        let is_open =
+            |one: &Listener| open.iter().any(|other| (other.transport, other.address) == (one.transport, one.address));
         let gone = self.open.iter().filter(|listener| !is_open(listener)).copied();
         self.retired.listeners.extend(gone);
         self.retired.listeners.retain(|listener| !is_open(listener));
@@ -170,9 +172,11 @@ impl Relay {
                 let ip = at.ip();
                 transport.label() == allocation.transport
                     && at.port() == allocation.server.port()
-                    && (ip == allocation.server.ip() || ip.is_unspecified() && ip.is_ipv4() == allocation.server.is_ipv4())
+                    && (ip == allocation.server.ip()
+                        || ip.is_unspecified() && ip.is_ipv4() == allocation.server.is_ipv4())
             };
-            let is_of = |address: &RelayAddress| allocation.relayed.iter().any(|relayed| relayed.ip() == address.public);
+            let is_of =
+                |address: &RelayAddress| allocation.relayed.iter().any(|relayed| relayed.ip() == address.public);
             listening.iter().any(comes_by) || retired.relay_addresses.iter().any(is_of)
         };
         let mut closed = 0;
@@ -188,7 +192,8 @@ impl Relay {
             return Vec::new();
         }
         let relay_addresses: Vec<_> = self.retired.relay_addresses.iter().map(|address| address.bind).collect();
-        let mut sum = InUse { listeners: vec![0; self.retired.listeners.len()], relay_addresses: vec![0; relay_addresses.len()] };
+        let mut sum =
+            InUse { listeners: vec![0; self.retired.listeners.len()], relay_addresses: vec![0; relay_addresses.len()] };
         for shard in &self.queries {
             let in_use = shard.in_use(self.retired.listening(), relay_addresses.clone()).await;
             let add = |sums: &mut Vec<usize>, counts: Vec<usize>| {
@@ -232,9 +237,11 @@ fn report(reloaded: &api::Reloaded) {
     if changed.is_empty() && draining.is_empty() && needs_restart.is_empty() {
         tracing::info!("reloaded: nothing has changed");
     } else {
-        tracing::info!("reloaded: {}", if changed.is_empty() { "nothing to follow".to_owned() } else { changed.join(", ") });
+        tracing::info!(
+            "reloaded: {}",
+            if changed.is_empty() { "nothing to follow".to_owned() } else { changed.join(", ") }
+        );
     }
     draining.iter().for_each(|line| tracing::info!("{line}"));
     needs_restart.iter().for_each(|line| tracing::warn!("{line}"));
 }
-

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{Discovery, PortStripe, Quotas, Server, ServerConfig};
-use tokio::sync::broadcast;
 
 use super::authority::{Authority, own_addresses};
 use super::certificates::Certificates;
@@ -20,13 +19,10 @@ use crate::clock::unix_seconds;
 use crate::config::{Config, DiscoverySockets};
 use crate::datapath::{self, Datapath, XdpMode};
 use crate::listeners::Opened;
+use crate::log;
 use crate::net::{SocketError, UdpSocket};
 use crate::random::{self, SystemRandomness};
 use crate::shard::{Events, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
-use crate::log;
-
-/// Events that a slow reader may be behind.
-const EVENTS: usize = 1024;
 
 /// What a relay that has started leaves to whoever asks it.
 pub(super) struct Started {
@@ -47,7 +43,7 @@ impl Relay {
         try_relay_addresses(&config)?;
         let datapath = start_datapath(&config, &opened.in_kernel(), &capacity)?;
         let reservations = Reservations::default();
-        let events = broadcast::Sender::new(EVENTS);
+        let events = Events::default();
         let mut relay = Self {
             source,
             log,
@@ -77,7 +73,12 @@ impl Relay {
         Ok(Started { relay, reservations, events, published })
     }
 
-    fn parts(&self, sockets: Vec<Listeners>, reservations: &Reservations, events: &Events) -> anyhow::Result<Vec<Parts>> {
+    fn parts(
+        &self,
+        sockets: Vec<Listeners>,
+        reservations: &Reservations,
+        events: &Events,
+    ) -> anyhow::Result<Vec<Parts>> {
         let config = &self.config;
         let quotas = Quotas::default();
         let discovery = config.discovery.as_deref().map(discovery).transpose()?;

@@ -166,7 +166,16 @@ impl Connection {
     /// A connection that was just accepted. `proxied`: the other end is a load balancer, who says first for whom.
     pub(super) fn new(stream: Stream, five_tuple: FiveTuple, accepts: Accepts, proxied: bool) -> Self {
         let stage = if proxied { Stage::ProxyHeader(Vec::new()) } else { Stage::First };
-        Self { stream, five_tuple, stage, accepts, begun: Vec::new(), output: Output::default(), has_ended: false, alert: None }
+        Self {
+            stream,
+            five_tuple,
+            stage,
+            accepts,
+            begun: Vec::new(),
+            output: Output::default(),
+            has_ended: false,
+            alert: None,
+        }
     }
 
     pub(super) fn stream(&self) -> &Stream {

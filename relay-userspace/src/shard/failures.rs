@@ -172,7 +172,8 @@ mod tests {
         for (port, cause, at) in [(1, "wrong_password", 10), (2, "wrong_password", 11), (2, "user_quota", 12)] {
             failures.add(failure(&format!("192.0.2.1:{port}"), cause, at));
         }
-        let told: Vec<_> = failures.of("192.0.2.1".parse().ok()).into_iter().map(|f| (f.cause, f.count, f.at)).collect();
+        let told: Vec<_> =
+            failures.of("192.0.2.1".parse().ok()).into_iter().map(|f| (f.cause, f.count, f.at)).collect();
         assert_eq!(told, [("wrong_password", 2, 11), ("user_quota", 1, 12)]);
         assert_eq!(failures.of("192.0.2.2".parse().ok()), []);
         assert_eq!(failures.of(None).len(), 2);

@@ -49,8 +49,34 @@ impl JournalOptions {
     }
 }
 
-/// Where events go.
-pub type Events = broadcast::Sender<api::Event>;
+/// Events that a slow reader may be behind.
+const BACKLOG: usize = 1024;
+
+/// Where events go: to whoever watches, if anybody does.
+#[derive(Clone, Debug)]
+pub struct Events(broadcast::Sender<api::Event>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(BACKLOG))
+    }
+}
+
+impl Events {
+    /// What happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<api::Event> {
+        self.0.subscribe()
+    }
+
+    fn are_watched(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    fn send(&self, event: api::Event) {
+        // Nobody may be left to hear of it.
+        let _ = self.0.send(event);
+    }
+}
 
 /// One line at a level that is known only now: the macros want a constant.
 macro_rules! line {
@@ -82,11 +108,10 @@ impl State {
                 "an allocation has begun"
             );
         }
-        if self.events.receiver_count() > 0
+        if self.events.are_watched()
             && let Some(allocation) = self.summary(id)
         {
-            // Nobody may be left to hear of it.
-            let _ = self.events.send(api::Event::Began { allocation });
+            self.events.send(api::Event::Began { allocation });
         }
     }
 
@@ -115,9 +140,9 @@ impl State {
                 "an allocation has ended"
             );
         }
-        if self.events.receiver_count() > 0 {
+        if self.events.are_watched() {
             let allocation = self.describe(&entry, data, None);
-            let _ = self.events.send(api::Event::Ended { allocation, reason: reason.label().to_owned() });
+            self.events.send(api::Event::Ended { allocation, reason: reason.label().to_owned() });
         }
     }
 }

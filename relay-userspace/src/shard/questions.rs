@@ -41,7 +41,10 @@ impl ShardQuery {
     }
 
     /// All allocations of which this is true.
-    pub async fn allocations(&self, is_meant: impl Fn(&api::Allocation) -> bool + Clone + Send + 'static) -> Vec<api::Allocation> {
+    pub async fn allocations(
+        &self,
+        is_meant: impl Fn(&api::Allocation) -> bool + Clone + Send + 'static,
+    ) -> Vec<api::Allocation> {
         let mut all = Vec::new();
         let mut from = Some(0);
         while let Some(next) = from {
@@ -102,7 +105,10 @@ impl ShardQuery {
         answer.await.unwrap_or_default()
     }
 
-    pub(super) async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut State) -> T + Send + 'static) -> Option<T> {
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let question = move |state: &mut State| {
             // Whoever asked may have given up; then the answer is nobody's.

@@ -94,7 +94,11 @@ impl Register {
     }
 
     /// The allocations that there are from an engine's number on, at most so many numbers further, and where to go on.
-    pub(super) fn page(&self, from: usize, numbers: usize) -> (impl Iterator<Item = (AllocationId, &Entry)>, Option<usize>) {
+    pub(super) fn page(
+        &self,
+        from: usize,
+        numbers: usize,
+    ) -> (impl Iterator<Item = (AllocationId, &Entry)>, Option<usize>) {
         let end = (from + numbers).min(self.entries.len());
         let page = self.entries.get(from..end).unwrap_or_default();
         let entries = (from as u32..).zip(page).filter_map(|(id, entry)| Some((AllocationId(id), entry.as_deref()?)));

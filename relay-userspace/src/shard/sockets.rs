@@ -143,7 +143,11 @@ impl Sockets {
     }
 
     /// Closes every listener that is not among these, and lets the others speak what these say.
-    pub(super) fn keep_listeners(&mut self, wanted: &[(Transport, SocketAddr)], tls: Option<&Arc<rustls::ServerConfig>>) {
+    pub(super) fn keep_listeners(
+        &mut self,
+        wanted: &[(Transport, SocketAddr)],
+        tls: Option<&Arc<rustls::ServerConfig>>,
+    ) {
         let speaks = |transport, local| wanted.contains(&(transport, local));
         for place in &mut self.listeners {
             let Some(listener) = place else { continue };

@@ -11,7 +11,10 @@ use hairpin::datapath::Limits as RateLimits;
 use hairpin::datapath::{Datapath, Options, XdpMode};
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;
-use hairpin::shard::{ConnectionLimits, DatagramListener, Parts, Report, Reservations, ShardHandle, ShardQuery};
+use hairpin::shard::{
+    ConnectionLimits, DatagramListener, Events, JournalOptions, Listeners, Parts, Report, Reservations, ShardHandle,
+    ShardQuery,
+};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
     Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Settings,
@@ -84,15 +87,17 @@ impl InProcess {
                 DatagramListener { socket, plain: true, dtls: false }
             };
             let parts = Parts {
-                listeners: listeners.map(open).into(),
-                acceptors: Vec::new(),
+                listeners: Listeners { datagrams: listeners.map(open).into(), streams: Vec::new() },
                 connections: ConnectionLimits { all: 1, new: 1, new_of_source: 1 },
                 proxies: Vec::new(),
                 dtls: None,
                 translation: Translation::default(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
+                realm: REALM.into(),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
+                journal: JournalOptions::default(),
+                events: Events::default(),
             };
             let mut shards = ShardHandle::spawn_all(vec![parts]).expect("a thread can be started");
             let shard = shards.pop().expect("there is one for the parts");
