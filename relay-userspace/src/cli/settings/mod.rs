@@ -183,7 +183,12 @@ impl Chosen {
         let place = |option: &str, at: Option<usize>| self.place(option, at);
         let real = contradictions.iter().filter(is_real);
         let told: Vec<_> = real.map(|contradiction| Problem::of_contradiction(contradiction, place)).collect();
-        self.problems.extend(told);
+        for problem in told {
+            // What is given three times by flags is twice given twice.
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
     }
 
     /// Where an option was given, or one of its values.
