@@ -9,8 +9,6 @@ use super::problem::{Place, Problem};
 
 /// What all variables begin with.
 const PREFIX: &str = "HAIRPIN_";
-/// Variables of other commands, which are near to those of `serve` only by chance.
-const OTHERS: [&str; 4] = ["HAIRPIN_ADMIN_URL", "HAIRPIN_ADMIN_TOKEN_FILE", "HAIRPIN_PASSWORD", "HAIRPIN_BIN"];
 
 /// The variables of an environment that are ours.
 pub(super) fn ours(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, OsString)> {
@@ -26,7 +24,7 @@ pub(super) fn layer(variables: &[(String, OsString)]) -> Layer {
         let Some(option) = options::all().iter().find(|option| option.variable() == name) else {
             // Others have variables that begin like ours, such as the links of Kubernetes: they are none of our business.
             let known = options::all().iter().map(options::Opt::variable);
-            if let Some(meant) = nearest(name, known, 2).filter(|_| !OTHERS.contains(&name.as_str())) {
+            if let Some(meant) = nearest(name, known, 2) {
                 layer.warnings.push(format!("{name} is no variable of the relay; is {meant} meant?"));
             }
             continue;
