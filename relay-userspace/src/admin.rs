@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::unix_seconds;
+use crate::config::Rates;
 use crate::datapath;
 use crate::metrics::{Configuration, Exporter, Ports, Process, Snapshot};
 use crate::shard::{Report, Reservations, ShardQuery};
@@ -35,6 +36,8 @@ pub struct Sources {
     pub ports: Vec<(IpAddr, usize)>,
     /// How many allocations there may be at once.
     pub allocation_capacity: u32,
+    /// The limits of rate.
+    pub rates: Rates,
 }
 
 struct Admin {
@@ -88,6 +91,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         interfaces: sources.interfaces.status(),
         ports,
         allocation_capacity: sources.allocation_capacity,
+        rates: sources.rates,
         started: admin.started,
         configuration: Configuration { read: admin.started, ..Configuration::default() },
         process: Process::now(),

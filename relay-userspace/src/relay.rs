@@ -144,6 +144,7 @@ impl Relay {
                     .map(|address| (address.bind, config.relay_ports.count()))
                     .collect(),
                 allocation_capacity: capacity.allocations,
+                rates: config.rates,
             };
             tokio::spawn(admin::serve(listener, sources));
         }
