@@ -194,7 +194,7 @@ impl fmt::Display for PortRange {
 }
 
 /// How much may be relayed and asked for in a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Bits of application data a second, of one allocation, in each direction.
     pub allocation_bits: Rate,
@@ -209,9 +209,10 @@ pub struct Rates {
 }
 
 /// How many of something there may be in a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rate {
     /// As many as there are.
+    #[default]
     Off,
     /// So many.
     PerSecond(NonZeroU64),

@@ -269,7 +269,7 @@ fn the_best_mode_is_taken_where_the_operator_leaves_the_choice() {
         let labels = [("interface", interface)];
         let modes: Vec<_> = metrics.of("hairpin_xdp_attached", &labels).collect();
         assert_eq!(modes.len(), 1, "{metrics:#?}");
-        assert_eq!((modes[0].labels["mode"].as_str(), modes[0].value), (mode, attached), "{interface}");
+        assert_eq!((modes[0].labels["mode"].as_str(), modes[0].count()), (mode, attached), "{interface}");
         let programs = relay::attached_programs(&lab.relay);
         assert_eq!(programs.lines().count() as u64, attached, "{programs}");
         assert!(programs.contains(interface) || attached == 0, "{programs}");

@@ -47,7 +47,7 @@ fn attached(relay: &Relay<'_>, interface: &str) -> BTreeMap<(String, String), u6
     let metrics = relay.metrics();
     let of_interface = metrics.of("hairpin_xdp_attached", &[]).filter(|sample| sample.labels["interface"] == interface);
     of_interface
-        .map(|sample| ((sample.labels["mode"].clone(), sample.labels["reason"].clone()), sample.value))
+        .map(|sample| ((sample.labels["mode"].clone(), sample.labels["reason"].clone()), sample.count()))
         .collect()
 }
 

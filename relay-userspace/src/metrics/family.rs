@@ -105,6 +105,10 @@ families! {
         "Ports of relayed addresses that are bound, reserved ones included.";
     RelayPortsCapacity = Gauge "hairpin_relay_ports_capacity" ["address"]
         "Ports that relayed addresses can have.";
+    ByteLimits = Gauge "hairpin_limit_bytes_per_second" ["limit"]
+        "Bytes of application data that are relayed in a second at most, by limit; 0 without one.";
+    PacketLimits = Gauge "hairpin_limit_packets_per_second" ["limit"]
+        "Datagrams that are taken in a second at most, by limit; 0 without one.";
 
     // Who is hurting, is it an attack?
     Refusals = Counter "hairpin_refusals_total" ["cause"]

@@ -10,6 +10,7 @@ use hairpin_proto::turn::Discard;
 use super::exposition::Page;
 use super::family::Family;
 use super::snapshot::{Configuration, Credentials, Snapshot};
+use crate::config::Rates;
 use crate::shard::{ConnectionCounts, End, Histogram, LIMITS, Report};
 
 /// How Binding requests that the program has answered are told.
@@ -24,6 +25,7 @@ const ENCRYPTED: [Transport; 2] = [Transport::Tls, Transport::Dtls];
 pub(super) fn record(page: &mut Page, snapshot: &Snapshot) {
     health(page, snapshot);
     allocations(page, snapshot);
+    limits(page, &snapshot.rates);
     requests(page, snapshot);
     traffic(page, snapshot);
     kernel(page, snapshot);
@@ -70,6 +72,21 @@ fn allocations(page: &mut Page, snapshot: &Snapshot) {
         let address = ports.address.to_string();
         page.put(Family::RelayPortsInUse, &[&address], ports.in_use);
         page.put(Family::RelayPortsCapacity, &[&address], ports.capacity);
+    }
+}
+
+/// Limits have the name that their victims have among what was dropped.
+fn limits(page: &mut Page, rates: &Rates) {
+    let bits = [(Verdict::AllocationBitRate, rates.allocation_bits), (Verdict::RelayBitRate, rates.relay_bits)];
+    for (limit, rate) in bits {
+        page.put(Family::ByteLimits, &[limit.label()], rate.number().div_ceil(8));
+    }
+    for (limit, rate) in [
+        (Verdict::AllocationPacketRate, rates.allocation_packets),
+        (Verdict::SourceRate, rates.source_packets),
+        (Verdict::ControlRate, rates.control_packets),
+    ] {
+        page.put(Family::PacketLimits, &[limit.label()], rate.number());
     }
 }
 

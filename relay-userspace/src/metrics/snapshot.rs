@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::process::Process;
+use crate::config::Rates;
 use crate::datapath::{self, InterfaceStatus};
 use crate::shard::Report;
 
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub ports: Vec<Ports>,
     /// How many allocations there may be at once.
     pub allocation_capacity: u32,
+    /// The limits of rate.
+    pub rates: Rates,
     /// How many ended for each reason, over all shards; reasons that never were, too.
     pub ended: Vec<Labelled>,
     /// How many requests were refused for each cause, over all shards; causes that never were, too.

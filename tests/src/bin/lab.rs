@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     println!("building the lab: client and peer behind a router, the relay behind one link");
     let lab = Lab::routed();
     let relay = Relay::start(&lab.relay, &["--xdp", &mode]);
-    for sample in relay.metrics().of("hairpin_xdp_attached", &[]).filter(|sample| sample.value == 1) {
+    for sample in relay.metrics().of("hairpin_xdp_attached", &[]).filter(|sample| sample.count() == 1) {
         println!("XDP is attached to {}, {}", sample.labels["interface"], sample.labels["mode"]);
     }
     for family in Family::ALL {

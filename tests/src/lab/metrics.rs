@@ -16,8 +16,8 @@ pub struct Sample {
     pub name: String,
     /// Labels and their values.
     pub labels: BTreeMap<String, String>,
-    /// The value: everything that the relay exposes is a count.
-    pub value: u64,
+    /// The value.
+    pub value: f64,
 }
 
 impl Metrics {
@@ -41,7 +41,7 @@ impl Metrics {
 
     /// Their sum; 0 when there are none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        self.of(name, labels).map(|sample| sample.value).sum()
+        self.of(name, labels).map(Sample::count).sum()
     }
 
     /// Packets relayed, by path (`kernel` or `userspace`), both directions.
@@ -61,6 +61,11 @@ impl Metrics {
 }
 
 impl Sample {
+    /// The value of what is counted in whole numbers.
+    pub fn count(&self) -> u64 {
+        self.value as u64
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (head, value) = line.rsplit_once(' ')?;
         let value = value.parse().ok()?;
