@@ -14,8 +14,10 @@ export PATH
 cd "$root" || exit 1
 
 # What a developer has set for a relay or a build of their own is not for the tests.
-unset HAIRPIN_USER HAIRPIN_PASSWORD HAIRPIN_AUTH_SECRET HAIRPIN_LOG HAIRPIN_BIN HAIRPIN_SKIP_BPF RUSTFLAGS
-unset HAIRPIN_INTEROP_SERVER
+while read -r variable; do
+    unset "$variable"
+done < <(compgen -e HAIRPIN_)
+unset RUSTFLAGS
 # Here everything is installed: what is missing is a failure.
 export HAIRPIN_REQUIRE_ALL=1
 export CARGO_TERM_COLOR=never

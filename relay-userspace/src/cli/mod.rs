@@ -68,7 +68,9 @@ pub(crate) fn complain(message: &str) {
 
 /// Ends with all that is wrong with the settings, one line each.
 pub(crate) fn complain_of_all(problems: &[settings::Problem]) -> ExitCode {
-    problems.iter().for_each(|problem| complain(&problem.to_string()));
+    for problem in problems {
+        complain(&problem.to_string());
+    }
     ExitCode::from(USAGE)
 }
 

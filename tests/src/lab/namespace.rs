@@ -52,12 +52,12 @@ impl Namespace {
     }
 
     /// A command that runs a program inside. The program ends with the thread that starts it, whatever happens to us. A
-    /// relay among them shares the file system with others and with the host: it has no admin socket unless `--admin-socket`
-    /// gives it a path of its own.
+    /// relay among them shares the file system with others and with the host: it reads no file unless `--config` names one,
+    /// and has no admin socket unless `--admin-socket` gives it a path of its own.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, "setpriv", "--pdeathsig", "KILL"]).arg(program);
-        command.env("HAIRPIN_ADMIN_SOCKET", "off");
+        command.env("HAIRPIN_ADMIN_SOCKET", "off").env("HAIRPIN_CONFIG", "/dev/null");
         command
     }
 

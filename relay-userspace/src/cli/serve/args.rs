@@ -4,6 +4,8 @@
 //! are all made from it (`settings`). For that, each option keeps to some habits: it takes values, also a switch; help
 //! that ends in `[default: ...]` says what holds where no default value is; and `hide_env_values` marks a secret.
 
+#![expect(clippy::struct_field_names, reason = "fields are called as the flags are")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

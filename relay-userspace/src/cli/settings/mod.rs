@@ -35,6 +35,7 @@ use self::options::Opt;
 pub use self::problem::{Place, Problem};
 pub(super) use self::reference::reference;
 pub use self::reload::{Reload, reload};
+pub(super) use self::secrets::named_by_flag as secrets;
 use crate::cli::serve::{Args, Contradiction};
 use crate::config::Config;
 
@@ -197,4 +198,226 @@ impl Chosen {
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn unforeseen(error: clap::Error) -> Vec<Problem> {
     vec![Problem::unforeseen(&error)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use clap::Args as _;
+
+    use super::*;
+    use crate::config::Authentication;
+
+    /// A folder with a configuration and a file of users; it is removed.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("hairpin-settings-{name}-{}", std::process::id()));
+            fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+
+        fn write(&self, name: &str, text: &str) -> String {
+            let path = self.0.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            path.display().to_string()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn source(flags: &[&str], environment: &[(&str, &str)]) -> Source {
+        let command = Flags::augment_args(clap::Command::new("serve").no_binary_name(true));
+        let flags = Flags::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap();
+        let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        Source::with_environment(flags, environment)
+    }
+
+    fn load(file: &str, flags: &[&str], environment: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
+        let fixed = [&["--config", file, "--relay-address", "127.0.0.1"], flags].concat();
+        let loaded = source(&fixed, environment).load();
+        loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn problems(file: &str, flags: &[&str], environment: &[(&str, &str)]) -> Vec<String> {
+        load(file, flags, environment).err().expect("a problem")
+    }
+
+    fn users(loaded: &Loaded) -> (Vec<String>, Vec<String>) {
+        match &loaded.config.authentication {
+            Authentication::Given { users, secrets } => {
+                (users.iter().map(|user| user.name.clone()).collect(), secrets.clone())
+            }
+            Authentication::Generated { .. } => (Vec::new(), Vec::new()),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_variables_over_the_file_over_defaults() {
+        let folder = Folder::new("precedence");
+        let file = folder.write("f", "realm = 'file'\ntcp-relay = true\nallow-peer = ['10.0.0.0/8', '::/0']\n");
+        let realm = |flags: &[&str], environment: &[(&str, &str)], file: &str| {
+            load(file, flags, environment).unwrap().config.realm
+        };
+        let variable = [("HAIRPIN_REALM", "variable")];
+        assert_eq!(realm(&["--realm", "flag"], &variable, &file), "flag");
+        assert_eq!(realm(&[], &variable, &file), "variable");
+        assert_eq!(realm(&[], &[], &file), "file");
+        assert_eq!(realm(&[], &[], "/dev/null"), "hairpin");
+
+        let loaded = load(&file, &["--tcp-relay=false"], &[("HAIRPIN_ALLOW_PEER", "192.0.2.0/24")]).unwrap();
+        assert!(!loaded.config.tcp_relay, "a flag can turn off what the file turns on");
+        assert_eq!(loaded.config.allow_peers, ["192.0.2.0/24".parse().unwrap()], "lists are replaced");
+        assert_eq!(loaded.config.config_file, Some(PathBuf::from(&file)));
+        let origin = |name: &str| {
+            loaded.settings.iter().find(|setting| setting.name == name).map(|setting| setting.origin.clone())
+        };
+        assert_eq!(origin("tcp-relay"), Some(Place::Flag));
+        assert_eq!(origin("allow-peer"), Some(Place::Variable));
+        assert_eq!(origin("realm"), Some(Place::Line(Path::new(&file).into(), 1)));
+        assert_eq!(origin("mobility"), Some(Place::Default));
+    }
+
+    #[test]
+    fn the_file_is_read_anew_each_time() {
+        let folder = Folder::new("anew");
+        let file = folder.write("f", "realm = 'one'");
+        let source = source(&["--relay-address", "127.0.0.1"], &[("HAIRPIN_CONFIG", &file)]);
+        assert_eq!(source.load().unwrap().config.realm, "one");
+        folder.write("f", "realm = 'two'");
+        assert_eq!(source.clone().load().unwrap().config.realm, "two");
+        folder.write("f", "realm = 2");
+        assert!(source.load().is_err());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_wherever_it_was_said() {
+        let folder = Folder::new("all");
+        let file = folder.write("f", "realm = 1\nshards = 0\n\nlissten = []\nuser = ['alice']\nxdp = 'off'\n");
+        let told = problems(&file, &["--max-connections", "0", "--interface", "lo"], &[("HAIRPIN_LOG", "loud")]);
+        assert_eq!(
+            told,
+            [
+                "--max-connections 0: 0 is not in 1..=1000000".to_owned(),
+                "HAIRPIN_LOG loud: `loud` is neither a level (off, error, warn, info, debug, trace) nor a filter like \
+             hairpin=debug"
+                    .to_owned(),
+                format!("{file}:1: realm must be a string, not a number"),
+                format!("{file}:4: lissten is no option; is listen meant?"),
+                format!("{file}:2: shards 0: 0 is not in 1..=256"),
+                format!("{file}:5: user: a colon must stand between name and password"),
+                format!("{file}:6: --interface needs another xdp than off"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_so_only_since_something_else_is_wrong_is_not_told() {
+        let folder = Folder::new("since");
+        let file = folder.write("f", "certificate = 'a'\nprivate-key = 'b'\nlisten = 'tls:nowhere'\n");
+        assert_eq!(problems(&file, &[], &[]).len(), 1, "not that --certificate needs a --listen tls:ADDR:PORT");
+        let file = folder.write("f", "certificate = 'a'\nprivate-key = 'b'\nlisten = \n");
+        assert_eq!(problems(&file, &[], &[]).len(), 1);
+        let missing = folder.0.join("none").display().to_string();
+        assert_eq!(
+            problems(&missing, &["--tcp-relay", "--listen", "127.0.0.1:1"], &[]),
+            [format!("{missing}: No such file or directory (os error 2)")]
+        );
+    }
+
+    #[test]
+    fn contradictions_name_what_was_said_where_it_was() {
+        let folder = Folder::new("contradictions");
+        let file = folder.write("f", "relay-ports = '3000-4000'\nuser = [\n 'a:b',\n 'c:d',\n 'a:e']\n");
+        let listen = [("HAIRPIN_LISTEN", "127.0.0.1:3478")];
+        assert_eq!(
+            problems(&file, &[], &listen),
+            [
+                format!("{file}:1: relay-ports 3000-4000 contains port 3478 of HAIRPIN_LISTEN"),
+                format!("{file}:5: user a is given twice"),
+            ]
+        );
+        let file = folder.write("f", "listen = [\n'127.0.0.1:1',\n'127.0.0.1:3478']\nrelay-ports = '3000-4000'\n");
+        assert_eq!(
+            problems(&file, &[], &[]),
+            [format!("{file}:4: relay-ports 3000-4000 contains port 3478 of listen (line 3)")]
+        );
+        assert_eq!(
+            problems(&file, &["--relay-ports", "1-9"], &[]),
+            [format!("{file}:2: --relay-ports 1-9 contains port 1 of listen")]
+        );
+    }
+
+    #[test]
+    fn secrets_of_a_file_stand_beside_those_of_its_layer_and_above_lower_ones() {
+        let folder = Folder::new("secrets");
+        let names = folder.write("users", "# users\n\nalice:a b\n  bob:#2\r\n");
+        let secrets = folder.write("secrets", "north\n");
+        let file = folder.write("f", &format!("user = 'carol:c'\nuser-file = '{names}'\nauth-secret = 'south'"));
+        assert_eq!(users(&load(&file, &[], &[]).unwrap()).0, ["carol", "alice", "bob"]);
+        let variable = [("HAIRPIN_AUTH_SECRET_FILE", secrets.as_str())];
+        assert_eq!(users(&load(&file, &[], &variable).unwrap()).1, ["north"]);
+        assert_eq!(users(&load(&file, &["--user", "dan:d"], &[]).unwrap()).0, ["dan"]);
+        let loaded = load(&file, &[], &[]).unwrap();
+        let shown = effective(&loaded.settings);
+        assert!(["a b", "#2", "south", "carol"].iter().all(|secret| !shown.contains(secret)), "{shown}");
+        assert!(shown.contains("user = [\"(hidden)\", \"(hidden)\", \"(hidden)\"]"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_of_secrets_that_is_wrong_is_told_without_them() {
+        let folder = Folder::new("bad-secrets");
+        let bad = folder.write("users", "alice:a\nopensesame\n:x\n");
+        assert_eq!(
+            problems("/dev/null", &["--user-file", &bad], &[]),
+            [
+                format!("{bad}:2: user: a colon must stand between name and password"),
+                format!("{bad}:3: user: the name must have 1 to 508 bytes"),
+            ]
+        );
+        let empty = folder.write("empty", "# nobody\n");
+        assert_eq!(
+            problems("/dev/null", &[], &[("HAIRPIN_USER_FILE", &empty)]),
+            [format!("HAIRPIN_USER_FILE {empty}: there is no line with a value in it")]
+        );
+        let exposed = folder.write("exposed", "alice:a\n");
+        fs::set_permissions(&exposed, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(
+            problems("/dev/null", &["--user-file", &exposed], &[]),
+            [format!("--user-file {exposed}: it can be read by other users; run chmod o= on it")]
+        );
+        let twice = folder.write("twice", "alice:a\nalice:b\n");
+        assert_eq!(
+            problems("/dev/null", &["--user-file", &twice], &[]),
+            [format!("{twice}:2: user alice is given twice")]
+        );
+    }
+
+    #[test]
+    fn a_file_with_secrets_that_others_can_read_is_warned_of() {
+        let folder = Folder::new("exposed");
+        let file = folder.write("f", "user = 'a:b'");
+        assert_eq!(load(&file, &[], &[]).unwrap().warnings, [""; 0]);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let warnings = load(&file, &[], &[]).unwrap().warnings;
+        assert!(
+            warnings.len() == 1 && warnings[0].starts_with(&format!("{file} can be read by other")),
+            "{warnings:?}"
+        );
+    }
+
+    #[test]
+    fn neither_flags_nor_variables_are_printed() {
+        let source = source(&["--user", "alice:opensesame"], &[("HAIRPIN_AUTH_SECRET", "sesame")]);
+        let printed = format!("{source:?}");
+        assert!(printed.contains("HAIRPIN_AUTH_SECRET") && !printed.contains("sesame"), "{printed}");
+    }
 }

@@ -61,13 +61,9 @@ impl Problem {
                 Part::Option(option, at) => {
                     let place = place(option, *at);
                     text.push_str(&named_so(option, &place));
-                    if let Place::Line(path, line) = &place {
-                        match &first {
-                            None => first = Some(place),
-                            Some(known) if *known == place => {}
-                            Some(Place::Line(known, _)) if known == path => text.push_str(&format!(" (line {line})")),
-                            Some(_) => text.push_str(&format!(" ({}:{line})", path.display())),
-                        }
+                    text.push_str(&whereabouts(first.as_ref(), &place));
+                    if first.is_none() && matches!(place, Place::Line(..)) {
+                        first = Some(place);
                     }
                 }
             }
@@ -91,6 +87,17 @@ fn named_so(option: &str, place: &Place) -> String {
         Place::Default | Place::Flag => format!("--{option}"),
         Place::Variable => super::options::find(option).map_or_else(String::new, |option| option.variable().to_owned()),
         Place::Line(..) => option.to_owned(),
+    }
+}
+
+/// What has to be said of a place behind the sentence's first line.
+fn whereabouts(first: Option<&Place>, place: &Place) -> String {
+    match (first, place) {
+        (Some(first), Place::Line(path, line)) if first != place => match first {
+            Place::Line(known, _) if known == path => format!(" (line {line})"),
+            _ => format!(" ({}:{line})", path.display()),
+        },
+        _ => String::new(),
     }
 }
 

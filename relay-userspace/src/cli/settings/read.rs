@@ -44,7 +44,7 @@ pub(super) fn read(path: &Path) -> Result<Text, Unreadable> {
         Ok(text) => Ok(Text { text, is_exposed: !is_device && metadata.mode() & OTHERS != 0 }),
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = good.split(|byte| *byte == b'\n').count();
             Err(Unreadable { line: Some(line), why: "this is not UTF-8".to_owned() })
         }
     }

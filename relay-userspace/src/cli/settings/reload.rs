@@ -1,7 +1,5 @@
 //! Which options a reload can change.
 
-use super::options;
-
 /// When a new value of an option takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
@@ -11,77 +9,74 @@ pub enum Reload {
     Restart,
 }
 
-/// Options of what is made or opened once: threads, maps, the admin interface, the sender of traces.
-const RESTART: [&str; 16] = [
-    "config",
-    "shards",
-    "state-dir",
-    "nat-discovery",
-    "relay-ports",
-    "mobility",
-    "xdp",
-    "interface",
-    "kernel-records",
-    "max-allocations",
-    "admin",
-    "admin-socket",
-    "admin-token",
-    "admin-token-file",
-    "otlp",
-    "otlp-sample",
-];
-
-/// Options of what is looked up anew, or can be changed while packets pass.
-const LIVE: [&str; 34] = [
-    "drain-timeout",
-    "listen",
-    "certificate",
-    "private-key",
-    "proxy-protocol",
-    "alternate-server",
-    "relay-address",
-    "tcp-relay",
-    "realm",
-    "user",
-    "user-file",
-    "auth-secret",
-    "auth-secret-file",
-    "allow-peer",
-    "deny-peer",
-    "max-allocations-per-user",
-    "max-connections",
-    "max-new-connections",
-    "max-new-connections-per-source",
-    "allocation-bit-rate",
-    "allocation-packet-rate",
-    "relay-bit-rate",
-    "source-packet-rate",
-    "control-packet-rate",
-    "credentials-token",
-    "credentials-token-file",
-    "credentials-origin",
-    "credentials-rate",
-    "credentials-ttl",
-    "log",
-    "log-format",
-    "log-allocations",
-    "log-sample",
-    "log-client-addresses",
+/// First options of what is made or opened once: threads, maps, the admin interface, the sender of traces. Then those of
+/// what is looked up anew, or can be changed while packets pass.
+const TABLE: [(&str, Reload); 50] = [
+    ("config", Reload::Restart),
+    ("shards", Reload::Restart),
+    ("state-dir", Reload::Restart),
+    ("nat-discovery", Reload::Restart),
+    ("relay-ports", Reload::Restart),
+    ("mobility", Reload::Restart),
+    ("xdp", Reload::Restart),
+    ("interface", Reload::Restart),
+    ("kernel-records", Reload::Restart),
+    ("max-allocations", Reload::Restart),
+    ("admin", Reload::Restart),
+    ("admin-socket", Reload::Restart),
+    ("admin-token", Reload::Restart),
+    ("admin-token-file", Reload::Restart),
+    ("otlp", Reload::Restart),
+    ("otlp-sample", Reload::Restart),
+    ("drain-timeout", Reload::Live),
+    ("listen", Reload::Live),
+    ("certificate", Reload::Live),
+    ("private-key", Reload::Live),
+    ("proxy-protocol", Reload::Live),
+    ("alternate-server", Reload::Live),
+    ("relay-address", Reload::Live),
+    ("tcp-relay", Reload::Live),
+    ("realm", Reload::Live),
+    ("user", Reload::Live),
+    ("user-file", Reload::Live),
+    ("auth-secret", Reload::Live),
+    ("auth-secret-file", Reload::Live),
+    ("allow-peer", Reload::Live),
+    ("deny-peer", Reload::Live),
+    ("max-allocations-per-user", Reload::Live),
+    ("max-connections", Reload::Live),
+    ("max-new-connections", Reload::Live),
+    ("max-new-connections-per-source", Reload::Live),
+    ("allocation-bit-rate", Reload::Live),
+    ("allocation-packet-rate", Reload::Live),
+    ("relay-bit-rate", Reload::Live),
+    ("source-packet-rate", Reload::Live),
+    ("control-packet-rate", Reload::Live),
+    ("credentials-token", Reload::Live),
+    ("credentials-token-file", Reload::Live),
+    ("credentials-origin", Reload::Live),
+    ("credentials-rate", Reload::Live),
+    ("credentials-ttl", Reload::Live),
+    ("log", Reload::Live),
+    ("log-format", Reload::Live),
+    ("log-allocations", Reload::Live),
+    ("log-sample", Reload::Live),
+    ("log-client-addresses", Reload::Live),
 ];
 
 /// When a new value of an option takes effect, by its long name; `None`: there is no such option.
 pub fn reload(option: &str) -> Option<Reload> {
-    options::find(option)?;
-    if LIVE.contains(&option) { Some(Reload::Live) } else { Some(Reload::Restart) }
+    TABLE.iter().find(|(name, _)| *name == option).map(|(_, reload)| *reload)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::settings::options;
 
     #[test]
     fn every_option_is_said_once_when_it_takes_effect() {
-        let mut said: Vec<&str> = RESTART.into_iter().chain(LIVE).collect();
+        let mut said: Vec<&str> = TABLE.iter().map(|(name, _)| *name).collect();
         let mut defined: Vec<&str> = options::all().iter().map(options::Opt::name).collect();
         said.sort_unstable();
         defined.sort_unstable();

@@ -4,9 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::layer::Written;
-use super::options::Opt;
+use super::options::{self, Opt};
 use super::problem::{Place, Problem};
 use super::read;
+
+/// The values in a file that a flag of another command names, such as `auth-secret-file`.
+pub(in crate::cli) fn named_by_flag(file: &str, path: &Path) -> Result<Vec<String>, Vec<Problem>> {
+    let file = options::find(file).expect("it is defined");
+    let option = file.values_of().expect("it names a file with values");
+    let values = read(option, file, &Written { text: path.into(), place: Place::Flag })?;
+    Ok(values.iter().map(|value| value.text.to_string_lossy().into_owned()).collect())
+}
 
 /// The values of an option (`user`) that the file holds which `file` (`user-file`) names.
 pub(super) fn read(option: &Opt, file: &Opt, named: &Written) -> Result<Vec<Written>, Vec<Problem>> {

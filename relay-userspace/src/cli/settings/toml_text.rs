@@ -1,5 +1,7 @@
 //! Settings as they are written in the file.
 
+use std::fmt::Write as _;
+
 use super::options::{Kind, Opt};
 
 /// The value, or the list of values, of an option.
@@ -23,7 +25,10 @@ fn string(text: &str) -> String {
     for character in text.chars() {
         match character {
             '"' | '\\' => quoted.extend(['\\', character]),
-            _ if character.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ if character.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(quoted, "\\u{:04x}", u32::from(character));
+            }
             _ => quoted.push(character),
         }
     }
