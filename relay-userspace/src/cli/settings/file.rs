@@ -48,7 +48,9 @@ pub(super) fn parse(path: &Arc<Path>, text: &str) -> Layer {
     });
     let broken: Vec<_> = broken.collect();
     // What else such a line says was guessed.
-    reader.found.retain(|(line, _)| broken.iter().all(|(other, _)| other != line));
+    let is_whole = |line: usize| broken.iter().all(|(other, _)| *other != line);
+    reader.found.retain(|(line, _)| is_whole(*line));
+    reader.layer.retain(|value| !matches!(value.place, Place::Line(_, line) if !is_whole(line)));
     reader.found.extend(broken);
     reader.found.sort_by_key(|(line, _)| *line);
     let problems = reader.found.into_iter().map(|(line, what)| Problem::of_line(path, line, what));

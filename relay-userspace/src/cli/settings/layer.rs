@@ -42,6 +42,11 @@ impl Layer {
         self.values.get(option.name()).map(Vec::as_slice)
     }
 
+    /// Takes out values.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Written) -> bool) {
+        self.values.values_mut().for_each(|values| values.retain(&is_kept));
+    }
+
     /// Takes out, and complains of, values that are none for their option.
     pub(super) fn check(&mut self) {
         for option in super::options::all() {
