@@ -2,6 +2,7 @@
 
 mod configuration;
 mod credentials;
+mod import_coturn;
 mod serve;
 pub mod settings;
 mod value;
@@ -37,6 +38,8 @@ enum Command {
     Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
+    /// Make a configuration file of coturn's, a turnserver.conf.
+    ImportCoturn(import_coturn::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -51,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::EchoPeer(args) => load::run_echo_peer(&args),
         Command::Config(args) => configuration::run(args),
         Command::Credentials(args) => credentials::run(&args),
+        Command::ImportCoturn(args) => import_coturn::run(&args),
     }
 }
 
