@@ -63,6 +63,12 @@ pub(super) fn outside(coturn: &Coturn, ip: IpAddr) -> Option<IpAddr> {
     own.or_else(of_all).map(|external| external.public).filter(|public| *public != ip)
 }
 
+/// The same of a listener; of one that listens everywhere only where no relay address tells it.
+fn outside_of_listener(coturn: &Coturn, ip: IpAddr) -> Option<IpAddr> {
+    let is_told = |at: &At<IpAddr>| at.value.is_ipv4() == ip.is_ipv4();
+    outside(coturn, ip).filter(|_| !ip.is_unspecified() || !coturn.relay_ips.iter().any(is_told))
+}
+
 /// `IP`, or `IP=PUBLIC`.
 pub(super) fn with_outside(coturn: &Coturn, ip: IpAddr) -> String {
     outside(coturn, ip).map_or_else(|| ip.to_string(), |public| format!("{ip}={public}"))
@@ -99,16 +105,17 @@ pub(super) fn listeners(coturn: &Coturn) -> Vec<String> {
     let is_default = given.is_empty()
         && coturn.aux_servers.is_empty()
         && sockets == [("udp", PORT), ("tcp", PORT)]
-        && everywhere.iter().all(|ip| outside(coturn, *ip).is_none());
+        && everywhere.iter().all(|ip| outside_of_listener(coturn, *ip).is_none());
     if is_default {
         return Vec::new();
     }
-    let main = ips.iter().flat_map(|ip| sockets.iter().map(|(transport, port)| (*transport, SocketAddr::new(*ip, *port))));
+    let main =
+        ips.iter().flat_map(|ip| sockets.iter().map(|(transport, port)| (*transport, SocketAddr::new(*ip, *port))));
     let aux = coturn.aux_servers.iter().map(|at| at.value);
     let aux = aux.flat_map(|at| wanted(at.port()).map(move |(transport, _)| (transport, at)));
     let mut listeners = Vec::new();
     for (transport, at) in main.chain(aux) {
-        let public = outside(coturn, at.ip()).map_or_else(String::new, |public| format!("={public}"));
+        let public = outside_of_listener(coturn, at.ip()).map_or_else(String::new, |public| format!("={public}"));
         let listener = format!("{transport}:{at}{public}");
         if !listeners.contains(&listener) {
             listeners.push(listener);
@@ -120,7 +127,8 @@ pub(super) fn listeners(coturn: &Coturn) -> Vec<String> {
 /// What relayed addresses are made of, if the file says so: else both servers choose likewise. Public addresses of which
 /// there is one for several cannot be told apart from outside; the lines of the addresses that lose are given back.
 pub(super) fn relay_addresses(coturn: &Coturn) -> (Vec<String>, Vec<usize>) {
-    let mapped = coturn.external_ips.iter().filter_map(|At { line, value }| Some(At { line: *line, value: value.private? }));
+    let mapped =
+        coturn.external_ips.iter().filter_map(|At { line, value }| Some(At { line: *line, value: value.private? }));
     let own: Vec<At<IpAddr>> = match (&coturn.relay_ips[..], &coturn.listening_ips[..]) {
         ([], []) => mapped.collect(),
         ([], listening) => listening.to_vec(),

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn a_name_and_a_value_are_told_apart_by_blanks_and_equals_signs() {
-        for text in ["realm=a", "realm a", "realm = a", "\trealm\t=\ta", "realm==a", "realm=\"a\"", "realm=\"a\" \r\n"] {
+        for text in ["realm=a", "realm a", "realm = a", "\trealm\t=\ta", "realm==a", "realm=\"a\"", "realm=\"a\" \r\n"]
+        {
             assert_eq!(one(text), ("realm", "a"), "{text:?}");
         }
         assert_eq!(one("no-tcp"), ("no-tcp", ""));

@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
+use super::addresses;
 use super::line::{Line, lines};
 use super::meaning::{At, Coturn};
 use super::peers::range;
 use super::render::{Kind, Note};
-use super::addresses;
 
 /// What becomes of an option.
 enum Fate {
@@ -77,10 +77,7 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("tcp-alternate-server", Value(|c, line| push(&mut c.alternate_servers, line, addresses::alternate))),
     ("tls-alternate-server", Value(|c, line| push(&mut c.alternate_servers, line, addresses::tls_alternate))),
     ("keep-address-family", MissingSwitch("who asks for no IP version gets IPv4, as RFC 8656 says")),
-    (
-        "allocation-default-address-family",
-        Missing(&["ipv4"], "who asks for no IP version gets IPv4, as RFC 8656 says"),
-    ),
+    ("allocation-default-address-family", Missing(&["ipv4"], "who asks for no IP version gets IPv4, as RFC 8656 says")),
     ("server-relay", MissingSwitch("peers need a permission, and that is what keeps a relay from being a way in")),
     ("stun-only", MissingSwitch("whoever has a credential can relay: give none away")),
     ("no-stun", MissingSwitch("Binding requests are always answered, within --source-packet-rate")),
@@ -97,7 +94,10 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("static-auth-secret", Value(|c, line| push(&mut c.secrets, line, text))),
     ("user", Value(|c, line| push(&mut c.users, line, text))),
     ("no-auth", Switch(|c, at| c.no_auth = Some(at))),
-    ("rest-api-separator", Missing(&[":"], "a colon stands between time and name: let whoever mints credentials use it")),
+    (
+        "rest-api-separator",
+        Missing(&[":"], "a colon stands between time and name: let whoever mints credentials use it"),
+    ),
     ("oauth", MissingSwitch("RFC 7635 is not spoken: use --auth-secret and credentials that expire")),
     ("check-origin-consistency", MissingSwitch("ORIGIN never became a standard and is not looked at")),
     ("secret-ts-exp-time", Ignored("coturn has no use for it either")),
@@ -153,7 +153,10 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("pkey", Value(|c, line| set(&mut c.pkey, line, trimmed))),
     (
         "pkey-pwd",
-        Missing(&[""], "keys are read without a password: `openssl pkey -in KEY -out NEW` takes it away; keep NEW from others"),
+        Missing(
+            &[""],
+            "keys are read without a password: `openssl pkey -in KEY -out NEW` takes it away; keep NEW from others",
+        ),
     ),
     ("raw-public-keys", MissingSwitch("clients are shown a certificate (no RFC 7250)")),
     ("CA-file", Missing(&[""], "clients show no certificate: their credentials say who they are")),
@@ -221,9 +224,13 @@ pub(super) fn read(text: &str) -> (Coturn, Vec<Note>) {
             note(Kind::Mistake, &unknown(line.name));
             continue;
         };
-        let switch = || line.switch().ok_or("on and off, yes and no, true and false, 1 and 0 are allowed; coturn does not start");
+        let switch = || {
+            line.switch().ok_or("on and off, yes and no, true and false, 1 and 0 are allowed; coturn does not start")
+        };
         let read = match fate {
-            Switch(set) => switch().map(|value| set(&mut coturn, At { line: line.number, value })).map_err(str::to_owned),
+            Switch(set) => {
+                switch().map(|value| set(&mut coturn, At { line: line.number, value })).map_err(str::to_owned)
+            }
             Value(set) => set(&mut coturn, &line),
             // The same about the whole log, or the whole of TLS, is said once.
             Ignored(why) => {
@@ -231,7 +238,13 @@ pub(super) fn read(text: &str) -> (Coturn, Vec<Note>) {
                 note(Kind::Ignored, others);
                 Ok(())
             }
-            MissingSwitch(why) => switch().map(|value| if value { note(Kind::Missing, why) }).map_err(str::to_owned),
+            MissingSwitch(why) => switch()
+                .map(|value| {
+                    if value {
+                        note(Kind::Missing, why)
+                    }
+                })
+                .map_err(str::to_owned),
             Missing(same, why) => {
                 if !same.contains(&line.trimmed()) {
                     note(Kind::Missing, why);
@@ -257,20 +270,12 @@ fn unknown(name: &str) -> String {
     "coturn knows no such option, and takes no notice of the line".to_owned()
 }
 
-fn push<T>(
-    list: &mut Vec<At<T>>,
-    line: &Line<'_>,
-    parse: fn(&Line<'_>) -> Result<T, String>,
-) -> Result<(), String> {
+fn push<T>(list: &mut Vec<At<T>>, line: &Line<'_>, parse: fn(&Line<'_>) -> Result<T, String>) -> Result<(), String> {
     list.push(At { line: line.number, value: parse(line)? });
     Ok(())
 }
 
-fn set<T>(
-    place: &mut Option<At<T>>,
-    line: &Line<'_>,
-    parse: fn(&Line<'_>) -> Result<T, String>,
-) -> Result<(), String> {
+fn set<T>(place: &mut Option<At<T>>, line: &Line<'_>, parse: fn(&Line<'_>) -> Result<T, String>) -> Result<(), String> {
     *place = Some(At { line: line.number, value: parse(line)? });
     Ok(())
 }

@@ -94,7 +94,10 @@ fn of_listeners(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
         (Some(cert), Some(pkey)) if !(coturn.not.tls && coturn.not.dtls) => {
             for (key, At { line, value }) in [("certificate", cert), ("private-key", pkey)] {
                 if !value.starts_with('/') {
-                    notes.differs(*line, format!("{value}: coturn looks for it in several folders, hairpin where it is started"));
+                    notes.differs(
+                        *line,
+                        format!("{value}: coturn looks for it in several folders, hairpin where it is started"),
+                    );
                 }
                 settings.push(Setting::new(key, Value::List(vec![value.clone()])));
             }
@@ -122,8 +125,12 @@ fn of_listeners(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
 fn discovery(coturn: &Coturn) -> Option<Setting> {
     let is_told = coturn.rfc5780.as_ref().map(|at| at.value);
     let seconds = [true, false].into_iter().filter_map(|v4| {
-        let ips: Vec<IpAddr> =
-            coturn.listening_ips.iter().map(|at| at.value).filter(|ip| ip.is_ipv4() == v4 && !ip.is_unspecified()).collect();
+        let ips: Vec<IpAddr> = coturn
+            .listening_ips
+            .iter()
+            .map(|at| at.value)
+            .filter(|ip| ip.is_ipv4() == v4 && !ip.is_unspecified())
+            .collect();
         let second = *ips.get(1)?;
         let socket = match &coturn.alt_listening_port {
             Some(At { value: port, .. }) => std::net::SocketAddr::new(second, *port).to_string(),
@@ -158,7 +165,10 @@ fn of_relaying(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
     let mut settings = Vec::new();
     let (addresses, lost) = relay_addresses(coturn);
     for line in lost {
-        notes.differs(line, "another relay address has the same public one, and clients could not tell them apart: left out");
+        notes.differs(
+            line,
+            "another relay address has the same public one, and clients could not tell them apart: left out",
+        );
     }
     let (addresses, bad): (Vec<_>, Vec<_>) =
         addresses.into_iter().partition(|address| value::relay_address(address).is_ok());
@@ -178,7 +188,8 @@ fn of_relaying(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
     let has_streams = coturn.tcp_proxy_port.is_none() && (!not.tcp || !not.tls && coturn.has_certificate());
     if !coturn.no_tcp_relay && has_streams {
         let setting = Setting::new("tcp-relay", Value::Switch(true));
-        settings.push(setting.comment("Coturn relays TCP (RFC 6062) unless it is told not to. Few clients ask for it."));
+        settings
+            .push(setting.comment("Coturn relays TCP (RFC 6062) unless it is told not to. Few clients ask for it."));
     }
     if coturn.mobility {
         settings.push(Setting::new("mobility", Value::Switch(true)));
@@ -250,7 +261,9 @@ fn users(coturn: &Coturn, notes: &mut Notes) -> Option<Setting> {
         if password.starts_with("0x") {
             notes.missing(
                 *line,
-                format!("{name_of}: its key (0x...) says nothing of the password, which hairpin needs: give it a new one"),
+                format!(
+                    "{name_of}: its key (0x...) says nothing of the password, which hairpin needs: give it a new one"
+                ),
             );
             continue;
         }
@@ -281,7 +294,9 @@ fn of_peers(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
     }
     if let Some(At { line, .. }) = coturn.allow_loopback_peers.as_ref().filter(|at| at.value) {
         notes.differs(*line, "allow-loopback-peers: it lets clients reach the services of this host: for tests only");
-        rules.allowed.extend(["127.0.0.0/8", "::1/128"].map(|net| net.parse::<ipnet::IpNet>().expect("these are networks")));
+        rules
+            .allowed
+            .extend(["127.0.0.0/8", "::1/128"].map(|net| net.parse::<ipnet::IpNet>().expect("these are networks")));
     }
     for (key, nets) in [("allow-peer", &rules.allowed), ("deny-peer", &rules.denied)] {
         if !nets.is_empty() {
@@ -322,7 +337,10 @@ fn of_limits(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
     if let Some((line, wanted)) = limit(&coturn.total_quota) {
         let most = ports.min(MAX_ALLOCATIONS);
         if wanted > most {
-            notes.differs(line, format!("total-quota: there are relay ports for {most} allocations only, which is the limit then"));
+            notes.differs(
+                line,
+                format!("total-quota: there are relay ports for {most} allocations only, which is the limit then"),
+            );
         } else {
             settings.push(Setting::new("max-allocations", Value::Number(wanted)));
         }
@@ -362,7 +380,8 @@ fn of_host(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
                 names.push(value.clone());
             }
         }
-        let text = "Where packets are forwarded in the kernel; hairpin finds the interfaces of its addresses by itself.";
+        let text =
+            "Where packets are forwarded in the kernel; hairpin finds the interfaces of its addresses by itself.";
         settings.push(Setting::hint("interface", Value::List(names)).comment(text));
     }
     if coturn.prometheus {
@@ -370,10 +389,9 @@ fn of_host(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
         let at = |ip: IpAddr| Value::Text(std::net::SocketAddr::new(ip, port).to_string());
         match &coturn.prometheus_address {
             Some(At { value: ip, .. }) => settings.push(Setting::new("admin", at(*ip))),
-            None => settings.push(
-                Setting::hint("admin", at(IpAddr::from([0, 0, 0, 0])))
-                    .comment("Metrics are at 127.0.0.1:9641 unless this says otherwise; coturn has them on every address."),
-            ),
+            None => settings.push(Setting::hint("admin", at(IpAddr::from([0, 0, 0, 0]))).comment(
+                "Metrics are at 127.0.0.1:9641 unless this says otherwise; coturn has them on every address.",
+            )),
         }
         notes.differs(0, "prometheus: the metrics have other names, see docs/metrics.md");
     }
