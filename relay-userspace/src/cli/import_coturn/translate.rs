@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::super::{listeners as rules_of_listeners, value};
+use super::super::value;
 use super::addresses::{listeners, outside, relay_addresses};
 use super::meaning::{At, Coturn};
 use super::peers;
@@ -62,8 +62,11 @@ fn of_listeners(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
             Err(error) => notes.mistake(0, format!("listen {text}: {error}")),
         }
     }
-    if let Err(error) = rules_of_listeners::check(&sockets, relay_ports(coturn)) {
-        notes.differs(0, format!("hairpin would not start: {error}"));
+    let ports = relay_ports(coturn);
+    let mut taken: Vec<u16> = sockets.iter().map(|listener| listener.address.port()).collect();
+    taken.dedup();
+    for port in taken.into_iter().filter(|port| ports.range().contains(port)) {
+        notes.differs(0, format!("relay-ports {ports} contains port {port} of listen: hairpin does not start before one of them is another"));
     }
     if !good.is_empty() {
         let mut setting = Setting::new("listen", Value::List(good));
