@@ -206,6 +206,14 @@ pub enum Validity {
     NoLonger(String),
 }
 
+/// When the first certificate of a PEM file ends, in seconds since the Unix epoch. `None` if there is none that can be
+/// read.
+pub fn expiry(chain: &[u8]) -> Option<i64> {
+    let certificate = X509::from_pem(chain).ok()?;
+    let since = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after()).ok()?;
+    Some(i64::from(since.days) * 86_400 + i64::from(since.secs))
+}
+
 /// Whether the first certificate of a PEM file is valid now. `None` if there is none that can be read.
 pub fn validity(chain: &[u8]) -> Option<Validity> {
     let certificate = X509::from_pem(chain).ok()?;

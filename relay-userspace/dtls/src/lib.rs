@@ -33,7 +33,7 @@ mod session;
 mod settings;
 mod wire;
 
-pub use certificate::{CertificateError, CertifiedKey, Pem, Validity, validity};
+pub use certificate::{CertificateError, CertifiedKey, Pem, Validity, expiry, validity};
 pub use client::{ClientContext, Roots};
 pub use error::{Error, SetupError};
 pub use server::{Hello, ServerContext};

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod configuration;
 mod credentials;
 mod import_coturn;
@@ -38,6 +39,8 @@ enum Command {
     Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
+    /// Say whether the relay would start on this host, and how well it would run. Sends nothing.
+    Check(check::Args),
     /// Make a configuration file of coturn's, a turnserver.conf.
     ImportCoturn(import_coturn::Args),
 }
@@ -54,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::EchoPeer(args) => load::run_echo_peer(&args),
         Command::Config(args) => configuration::run(args),
         Command::Credentials(args) => credentials::run(&args),
+        Command::Check(args) => check::run(args),
         Command::ImportCoturn(args) => import_coturn::run(&args),
     }
 }

@@ -1,7 +1,7 @@
 //! Every option of coturn, and what to do about it: one row each. Those that Debian's coturn 4.6 knows, those of the
 //! versions before and after it, and those that packages without a database or an exporter leave out.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::addresses;
 use super::line::{Line, lines};
@@ -214,7 +214,7 @@ const OPTIONS: &[(&str, Fate)] = &[
 /// What coturn would make of the text, and what there is to say about lines that have no part in it.
 pub(super) fn read(text: &str) -> (Coturn, Vec<Note>) {
     let (mut coturn, mut notes) = (Coturn::default(), Vec::new());
-    let mut explained = HashSet::new();
+    let mut explained = HashMap::new();
     for line in lines(text) {
         let mut note = |kind, text: &str| notes.push(Note::new(line.number, kind, format!("{}: {text}", line.name)));
         if line.is_too_long() {
@@ -234,8 +234,12 @@ pub(super) fn read(text: &str) -> (Coturn, Vec<Note>) {
             Value(set) => set(&mut coturn, &line),
             // The same about the whole log, or the whole of TLS, is said once.
             Ignored(why) => {
-                let others = if explained.insert(*why) { why } else { "likewise" };
-                note(Kind::Ignored, others);
+                let first = *explained.entry(*why).or_insert(line.name);
+                if first == line.name {
+                    note(Kind::Ignored, why);
+                } else {
+                    note(Kind::Ignored, &format!("as {first}"));
+                }
                 Ok(())
             }
             MissingSwitch(why) => switch()
@@ -255,7 +259,8 @@ pub(super) fn read(text: &str) -> (Coturn, Vec<Note>) {
         if let Err(error) = read {
             note(Kind::Mistake, &error);
         }
-        if line.value.contains(" #") {
+        // Of a number only the digits count.
+        if line.value.contains(" #") && !line.value.starts_with(|c: char| c.is_ascii_digit()) {
             note(Kind::Mistake, "a comment must be a line of its own: here it is part of the value");
         }
     }
@@ -311,7 +316,7 @@ mod tests {
 
     #[test]
     fn every_option_has_one_row() {
-        let names: HashSet<_> = OPTIONS.iter().map(|(name, _)| name).collect();
+        let names: std::collections::HashSet<_> = OPTIONS.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), OPTIONS.len());
     }
 }
