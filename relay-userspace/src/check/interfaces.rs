@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn each_trap_is_told() {
-        let cases: [(fn(&mut Interface), Level, &str); 13] = [
+        type Change = fn(&mut Interface);
+        let cases: [(Change, Level, &str); 13] = [
             (|it| it.surveyed.is_up = false, Level::Warning, "ip link set eth0 up"),
             (|it| it.surveyed.is_ethernet = false, Level::Warning, "no Ethernet"),
             (|it| it.surveyed.is_veth = true, Level::Warning, "other end"),

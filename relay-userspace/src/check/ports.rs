@@ -28,7 +28,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     judge(&Ports { relay, local, reserved, taken })
 }
 
-/// `32768	60999`.
+/// Two numbers with a blank between them.
 fn local(text: &str) -> Option<RangeInclusive<u16>> {
     let mut numbers = text.split_whitespace().map(str::parse);
     Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)

@@ -55,7 +55,7 @@ fn print_json(report: &Report<'_>) {
 }
 
 fn text(findings: &[Finding], starts: bool) -> String {
-    let lines: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let of = |level, one: &str| match count(level) {
         1 => format!("1 {one}"),
@@ -63,7 +63,7 @@ fn text(findings: &[Finding], starts: bool) -> String {
     };
     let counts = [of(Level::Error, "error"), of(Level::Warning, "warning"), of(Level::Notice, "notice")].join(", ");
     let verdict = if starts { "the relay would start" } else { "the relay would not start" };
-    format!("{lines}{verdict}: {counts}\n")
+    format!("{}\n{verdict}: {counts}\n", lines.join("\n"))
 }
 
 #[cfg(test)]

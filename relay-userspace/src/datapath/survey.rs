@@ -8,6 +8,7 @@ use super::{Drivers, StartError, choose};
 
 /// An interface that the program is meant for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing that the kernel says")]
 pub struct Surveyed {
     /// Its name, that of the kernel.
     pub name: String,

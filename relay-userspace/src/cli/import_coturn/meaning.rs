@@ -23,6 +23,7 @@ pub(super) struct External {
 
 /// Which clients coturn would not listen for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each switch of coturn's")]
 pub(super) struct Not {
     pub(super) udp: bool,
     pub(super) tcp: bool,

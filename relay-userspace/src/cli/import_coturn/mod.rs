@@ -50,13 +50,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if let Err(error) = written {
         return usage_error(&error);
     }
-    let told: String = notes.iter().map(|note| format!("{}: {note}\n", args.file.display())).collect();
+    let mut told: Vec<_> = notes.iter().map(|note| format!("{}: {note}", args.file.display())).collect();
     let next = match &args.output {
         Some(path) => format!("hairpin check --config {}", path.display()),
         None => "hairpin check --config FILE".to_owned(),
     };
-    let last = format!("`{next}` says whether a relay would start with it on this host\n");
-    let _ = io::stderr().write_all((told + &last).as_bytes());
+    told.push(format!("`{next}` says whether a relay would start with it on this host\n"));
+    let _ = io::stderr().write_all(told.join("\n").as_bytes());
     ExitCode::SUCCESS
 }
 

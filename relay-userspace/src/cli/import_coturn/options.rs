@@ -245,7 +245,7 @@ pub(super) fn read(text: &str) -> (Coturn, Vec<Note>) {
             MissingSwitch(why) => switch()
                 .map(|value| {
                     if value {
-                        note(Kind::Missing, why)
+                        note(Kind::Missing, why);
                     }
                 })
                 .map_err(str::to_owned),

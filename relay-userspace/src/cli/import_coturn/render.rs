@@ -97,7 +97,9 @@ pub(super) fn render(name: &str, sections: &[Section], notes: &[Note]) -> String
     let mut text = format!("# Made from {} by `hairpin import-coturn`.\n", plain(name));
     for Section { title, settings } in sections.iter().filter(|section| !section.settings.is_empty()) {
         let _ = write!(text, "\n# {title}\n");
-        settings.iter().for_each(|setting| write_setting(&mut text, setting));
+        for setting in settings {
+            write_setting(&mut text, setting);
+        }
     }
     for (kinds, title) in [
         (Kind::Mistake..=Kind::Differs, "Lines of turnserver.conf that need a look"),
@@ -106,22 +108,26 @@ pub(super) fn render(name: &str, sections: &[Section], notes: &[Note]) -> String
         let of_kind: Vec<_> = notes.iter().filter(|note| kinds.contains(&note.kind)).collect();
         if !of_kind.is_empty() {
             let _ = write!(text, "\n# {title}:\n");
-            of_kind.iter().for_each(|note| comment(&mut text, &format!("- {note}")));
+            for note in of_kind {
+                comment(&mut text, &format!("- {note}"));
+            }
         }
     }
     text
 }
 
 fn write_setting(text: &mut String, Setting { key, value, comments, holds }: &Setting) {
-    comments.iter().for_each(|line| comment(text, line));
+    for line in comments {
+        comment(text, line);
+    }
     let value = match value {
         Value::Switch(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Text(text) => quoted(text),
         Value::List(values) if values.len() == 1 => format!("[{}]", quoted(&values[0])),
         Value::List(values) => {
-            let lines: String = values.iter().map(|value| format!("    {},\n", quoted(value))).collect();
-            format!("[\n{lines}]")
+            let lines: Vec<_> = values.iter().map(|value| format!("    {},", quoted(value))).collect();
+            format!("[\n{}\n]", lines.join("\n"))
         }
     };
     let mark = if *holds { "" } else { "# " };
