@@ -269,6 +269,7 @@ impl Control {
             interfaces: sources.interfaces.status(),
             ports: self.ports(&published, &reports).into_iter().map(port).collect(),
             allocation_capacity: sources.allocation_capacity,
+            rates: published.config.rates,
             ended: ended.collect(),
             refusals: refusals(&reports),
             started: *started,

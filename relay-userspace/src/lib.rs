@@ -6,16 +6,18 @@
 //! 2. everything else reaches a socket of a [`shard`], which receives and sends in batches ([`net`]);
 //! 3. the engine of `hairpin-proto` decides, and its effects come back through the shard, to sockets and [`datapath`].
 //!
-//! Around it: [`cli`] reads command line, environment and file into a [`config`], [`relay`] builds the parts from it and
-//! takes them down again, [`capacity`] says how much of everything there may be, [`announce`] says what was started,
-//! [`admin`] serves [`control`] and [`metrics`] to operators, in the words of [`api`], about the allocations of a
-//! [`selection`], [`log`] writes down what happens, [`state`] keeps what must survive a restart, [`load`] measures any TURN
-//! server. [`clock`], [`random`] and [`file_limit`] ask the system.
+//! Around it: [`cli`] reads command line, environment and file into a [`config`], [`check`] says whether it would do on
+//! this host, [`relay`] builds the parts from it, has them follow another one, and takes them down again, [`capacity`] says how
+//! much of everything there may be, [`announce`] says what was started, [`admin`] serves [`control`] and [`metrics`] to
+//! operators, in the words of [`api`], about the allocations of a [`selection`], [`log`] writes down what happens, [`state`]
+//! keeps what must survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the
+//! system.
 
 pub mod admin;
 pub mod announce;
 pub mod api;
 pub mod capacity;
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,8 +1,10 @@
 //! The command line.
 
 mod admin;
+mod check;
 mod configuration;
 mod credentials;
+mod import_coturn;
 mod serve;
 pub mod settings;
 mod value;
@@ -54,6 +56,10 @@ enum Command {
     LogLevel(admin::log_level::Args),
     /// Print the OpenAPI document of the admin interface.
     Openapi,
+    /// Say whether the relay would start on this host, and how well it would run. Sends nothing.
+    Check(check::Args),
+    /// Make a configuration file of coturn's, a turnserver.conf.
+    ImportCoturn(import_coturn::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -76,6 +82,8 @@ pub fn run() -> ExitCode {
         Command::Drain(args) => admin::drain::run(&args),
         Command::LogLevel(args) => admin::log_level::run(&args),
         Command::Openapi => admin::openapi::run(),
+        Command::Check(args) => check::run(args),
+        Command::ImportCoturn(args) => import_coturn::run(&args),
     }
 }
 

@@ -30,6 +30,7 @@ const GROUP: &[u8] = b"mgmt\0";
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+const NETDEV_XDP_ACT_BASIC: u64 = 1 << 0;
 const NETDEV_XDP_ACT_NDO_XMIT: u64 = 1 << 2;
 
 /// Asks the kernel about its drivers, and hears when one can do other things than before.
@@ -77,10 +78,19 @@ impl Drivers {
 
     /// Whether the driver of a device takes frames; `None` when the kernel does not say.
     pub(super) fn takes_frames(&mut self, interface: u32) -> Option<bool> {
+        Some(self.features(interface)? & NETDEV_XDP_ACT_NDO_XMIT != 0)
+    }
+
+    /// Whether the driver of a device runs programs itself; `None` when the kernel does not say.
+    pub(super) fn is_native(&mut self, interface: u32) -> Option<bool> {
+        Some(self.features(interface)? & NETDEV_XDP_ACT_BASIC != 0)
+    }
+
+    fn features(&mut self, interface: u32) -> Option<u64> {
         let index = interface.to_ne_bytes();
         let answer = ask(&mut self.requests, self.family, NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, &index).ok()??;
         let features = attribute(&answer, NETDEV_A_DEV_XDP_FEATURES)?;
-        Some(u64::from_ne_bytes(features.as_slice().try_into().ok()?) & NETDEV_XDP_ACT_NDO_XMIT != 0)
+        Some(u64::from_ne_bytes(features.as_slice().try_into().ok()?))
     }
 }
 

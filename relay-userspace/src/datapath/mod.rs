@@ -34,6 +34,7 @@ mod relay_addresses;
 mod shared_memory;
 mod shared_state;
 mod status;
+pub mod survey;
 mod table;
 mod writer;
 
