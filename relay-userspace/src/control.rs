@@ -331,8 +331,7 @@ impl Control {
             active,
             summary: if active { format!("XDP: {}", lines.join("; ")) } else { sources.summary.clone() },
             interfaces: all.into_iter().map(interface).collect(),
-            records: active
-                .then(|| api::Share { used: counters.records.used.into(), of: counters.records.capacity.into() }),
+            records: active.then(|| api::Share { used: counters.records.used, of: counters.records.capacity }),
             insert_failures: counters.insert_failures,
         }
     }

@@ -58,13 +58,8 @@ impl Drain {
         }
         if self.told + PROGRESS <= now {
             self.told = now;
-            match self.deadline {
-                Some(Deadline { at, .. }) => {
-                    let left = (at - now).as_secs();
-                    tracing::info!(allocations, "draining: {left} s until those that are left are closed");
-                }
-                None => tracing::info!(allocations, "draining"),
-            }
+            let left = self.deadline.map(|deadline| (deadline.at - now).as_secs());
+            tracing::info!(allocations, seconds_left = left, "draining");
         }
         Step::Wait
     }

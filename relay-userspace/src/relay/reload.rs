@@ -242,6 +242,10 @@ fn report(reloaded: &api::Reloaded) {
             if changed.is_empty() { "nothing to follow".to_owned() } else { changed.join(", ") }
         );
     }
-    draining.iter().for_each(|line| tracing::info!("{line}"));
-    needs_restart.iter().for_each(|line| tracing::warn!("{line}"));
+    for line in draining {
+        tracing::info!("{line}");
+    }
+    for line in needs_restart {
+        tracing::warn!("{line}");
+    }
 }

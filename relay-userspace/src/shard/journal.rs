@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hairpin_proto::turn::{AllocationId, EndReason};
 use tokio::sync::broadcast;
@@ -39,7 +40,7 @@ impl Default for JournalOptions {
 }
 
 impl JournalOptions {
-    fn level_of(&self, entry: &Entry) -> Option<JournalLevel> {
+    fn level_of(self, entry: &Entry) -> Option<JournalLevel> {
         let level = self.level.filter(|_| entry.serial.is_multiple_of(u64::from(self.sample.max(1))))?;
         let is_enabled = match level {
             JournalLevel::Debug => tracing::enabled!(Level::DEBUG),
@@ -93,7 +94,7 @@ impl State {
     pub(super) fn began(&mut self, id: AllocationId) {
         let Some(info) = self.server.describe(id) else { return };
         let waited = crate::clock::monotonic_nanoseconds().saturating_sub(self.batch_time);
-        self.times.setup.record(waited as f64 / 1e9);
+        self.times.setup.record(Duration::from_nanos(waited).as_secs_f64());
         let now = now();
         let entry = self.register.begin(id, info, Arc::clone(&self.realm), now);
         if let Some(level) = self.journal.level_of(entry) {
