@@ -96,7 +96,7 @@ impl Gate {
         }
         let rules = self.rules.load();
         let may_mint = asks == Asks::CredentialsToken;
-        if rules.admin.is_empty() && !(may_mint && !rules.credentials.is_empty()) {
+        if rules.admin.is_empty() && (!may_mint || rules.credentials.is_empty()) {
             return Err(closed(may_mint));
         }
         let Some(token) = bearer(headers)? else { return Err(unauthorized("a bearer token is needed", false)) };
@@ -151,7 +151,11 @@ impl Gate {
 
 impl Rules {
     fn new(access: &Access, key: &hmac::Key) -> Self {
-        let tags = |tokens: &[String]| tokens.iter().map(|token| hmac::sign(key, token.as_bytes())).collect();
+        let tags = |tokens: &[String]| {
+            // An empty one, from whatever mistake, must not be what everybody has.
+            let tokens = tokens.iter().filter(|token| !token.is_empty());
+            tokens.map(|token| hmac::sign(key, token.as_bytes())).collect()
+        };
         Self {
             admin: tags(&access.admin_tokens),
             credentials: tags(&access.credentials_tokens),
@@ -263,6 +267,8 @@ mod tests {
             }
             assert!(gate.admit(Via::Unix, path, &HeaderMap::new()).is_ok(), "{path}");
         }
+        gate.change(&access(&[""], &[""]));
+        assert_eq!(status(&gate, "/v1/status", &["Bearer "]), 403, "an empty token is none");
         gate.change(&access(&[], &["mint"]));
         assert_eq!(status(&gate, "/v1/credentials", &["Bearer mint"]), 200);
         assert_eq!(status(&gate, "/v1/status", &["Bearer mint"]), 403);

@@ -9,7 +9,10 @@ use crate::control::BadFilter;
 
 /// A refused request.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Refusal(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     problem: Problem,
     header: Option<(HeaderName, HeaderValue)>,
@@ -23,24 +26,26 @@ impl Refusal {
 
     /// With several.
     pub(super) fn of_several(status: StatusCode, error: impl Into<String>, problems: Vec<String>) -> Self {
-        Self { status, problem: Problem { error: error.into(), problems }, header: None }
+        Self(Box::new(Parts { status, problem: Problem { error: error.into(), problems }, header: None }))
     }
 
     /// And a header.
-    pub(super) fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
     }
 
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.problem)).into_response();
-        if let Some((name, value)) = self.header {
+        let Parts { status, problem, header } = *self.0;
+        let mut response = (status, Json(problem)).into_response();
+        if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
         response

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -145,7 +145,7 @@ impl Client {
 
     async fn refused(&self, response: Response<Incoming>) -> Failed {
         let status = response.status();
-        let body = response.into_body().collect().await.map(|body| body.to_bytes());
+        let body = response.into_body().collect().await.map(Collected::to_bytes);
         let problem = body.ok().and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
         match problem {
             Some(problem) if status == StatusCode::BAD_REQUEST => Failed::Usage(problem.error),

@@ -27,7 +27,9 @@ impl Failed {
             Self::Here(message) => complain(&message),
             Self::Refused(Problem { error, problems }) => {
                 complain(&error);
-                problems.iter().for_each(|problem| complain(problem));
+                for problem in &problems {
+                    complain(problem);
+                }
             }
             Self::Unread => return ExitCode::SUCCESS,
         }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::allocations::{Which, relayed, user};
 use super::client::{Client, Line, with_query};
 use super::failed::Failed;
@@ -13,10 +15,11 @@ use crate::clock::unix_seconds;
 /// Prints what comes, until Ctrl-C or until nobody reads it.
 pub(super) async fn watch(client: &Client, which: &Which, json: bool) -> Result<(), Failed> {
     let mut events = client.events(&with_query("/v1/allocations/events", &which.query())).await?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| Failed::Here(error.to_string()))?;
     loop {
         let line = tokio::select! {
             line = events.next() => line,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
         };
         match line {
             Some(Line::Data(data)) if json => print(&data)?,
