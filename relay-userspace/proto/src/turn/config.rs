@@ -89,7 +89,8 @@ pub struct Limits {
     pub permission_lifetime: Duration,
     /// How long a channel binding lasts: ten minutes by RFC 8656 section 12, as above.
     pub channel_lifetime: Duration,
-    /// Allocations of this server (one shard). Every [`AllocationId`](super::AllocationId) is below it.
+    /// Allocations of this server (one shard). Every [`AllocationId`](super::AllocationId) is below it, or below a higher
+    /// limit that was in force before.
     pub allocations: usize,
     /// Allocations and reserved ports of one user, over all shards.
     pub allocations_per_user: usize,

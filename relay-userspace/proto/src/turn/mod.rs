@@ -6,6 +6,9 @@
 //! who probe their NAT (`discovery`); `redirect` sends clients to other servers; `relaying` moves application data, and
 //! `icmp` tells of what was lost. What they all work on is in `allocation`; `flow` tells the driver what of it may be
 //! forwarded without asking.
+//!
+//! For whoever runs the server, each `refusal` has a `cause` that its client is not told, `describe` says what there is,
+//! and `reconfigure` changes the settings of a server that runs.
 
 mod allocate;
 mod allocation;

@@ -360,7 +360,7 @@ fn a_family_without_an_address_is_not_served_any_more() {
     let mut relay = Relay::default();
     let mut client = Client::alice(AT);
     relay.change(|settings| {
-        settings.relay_addresses.retain(|address| address.bind == RELAY_V6.parse::<IpAddr>().unwrap())
+        settings.relay_addresses.retain(|address| address.bind == RELAY_V6.parse::<IpAddr>().unwrap());
     });
     relay.try_allocate(&mut client).expect_error(&client, 440);
     assert_eq!(relay.last_cause(), Cause::FamilyNotServed);

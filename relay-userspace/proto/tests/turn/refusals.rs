@@ -20,8 +20,10 @@ const PEER: &str = "8.8.8.8:53";
 const OTHER_PEER: &str = "8.8.4.4:53";
 const NOON: u64 = 1_700_000_000;
 
-/// For each cause the code that the client gets, and a relay that has just refused its first request.
-const CASES: &[(Cause, u16, fn() -> Relay)] = &[
+/// A cause, the code that the client gets, and a relay that has just refused its first request.
+type Case = (Cause, u16, fn() -> Relay);
+
+const CASES: &[Case] = &[
     (Cause::UnknownUser, 401, || allocates(config(), Client::new(AT, "mallory", "sesame"))),
     (Cause::WrongPassword, 401, || allocates(config(), Client::new(AT, "alice", "Sesame"))),
     (Cause::WrongSecret, 401, || allocates(config(), minted("south", NOON + 60))),
@@ -302,7 +304,7 @@ fn half_of_what_was_asked_for_is_no_refusal() {
 }
 
 #[test]
-fn of_a_pair_that_does_not_fit_the_quota_is_the_cause_and_no_port_is_lost() {
+fn a_pair_that_does_not_fit_the_quota_costs_no_port() {
     let mut relay = Relay::new(config_with(|settings| settings.limits.allocations_per_user = 1));
     let pair = EvenPort { reserve_next: true };
     relay.request(&mut alice(), Method::ALLOCATE, |request| request.with(&UDP).with(&pair));
