@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::cli::settings::toml_text::{string, wrapped};
+
 /// Settings that belong together.
 pub(super) struct Section {
     pub(super) title: &'static str,
@@ -123,10 +125,10 @@ fn write_setting(text: &mut String, Setting { key, value, comments, holds }: &Se
     let value = match value {
         Value::Switch(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
-        Value::Text(text) => quoted(text),
-        Value::List(values) if values.len() == 1 => format!("[{}]", quoted(&values[0])),
+        Value::Text(text) => string(text),
+        Value::List(values) if values.len() == 1 => format!("[{}]", string(&values[0])),
         Value::List(values) => {
-            let lines: Vec<_> = values.iter().map(|value| format!("    {},", quoted(value))).collect();
+            let lines: Vec<_> = values.iter().map(|value| format!("    {},", string(value))).collect();
             format!("[\n{}\n]", lines.join("\n"))
         }
     };
@@ -140,40 +142,12 @@ fn write_setting(text: &mut String, Setting { key, value, comments, holds }: &Se
 const WIDTH: usize = 100;
 
 fn comment(text: &mut String, words: &str) {
-    let words = plain(words);
-    let mut line = String::from("#");
-    for word in words.split(' ') {
-        if line.len() + 1 + word.len() > WIDTH && line.len() > 1 {
-            let _ = writeln!(text, "{line}");
-            line = String::from("#");
-            if words.starts_with("- ") {
-                line.push_str("  ");
-            }
-        }
-        let _ = write!(line, " {word}");
-    }
-    let _ = writeln!(text, "{line}");
+    let _ = writeln!(text, "{}", wrapped(&plain(words), "#", WIDTH));
 }
 
 /// Without what would end a comment, or is not allowed in one.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A basic string of TOML.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]
@@ -198,12 +172,5 @@ mod tests {
         assert_eq!(table["user"].as_array().unwrap().len(), 2);
         assert_eq!(table.len(), 2, "a hint does not hold: {text}");
         assert!(text.contains("# - line 3: no counterpart: nothing like it\n"), "{text}");
-    }
-
-    #[test]
-    fn a_long_comment_has_several_lines() {
-        let mut text = String::new();
-        comment(&mut text, &"word ".repeat(40));
-        assert!(text.lines().count() > 1 && text.lines().all(|line| line.starts_with("# ") && line.len() <= WIDTH));
     }
 }

@@ -17,7 +17,7 @@ mod read;
 mod reference;
 mod reload;
 mod secrets;
-mod toml_text;
+pub(super) mod toml_text;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -20,7 +20,7 @@ fn single(option: &Opt, value: &str) -> String {
 }
 
 /// A basic string of TOML.
-fn string(text: &str) -> String {
+pub(in crate::cli) fn string(text: &str) -> String {
     let mut quoted = String::from('"');
     for character in text.chars() {
         match character {
@@ -37,7 +37,7 @@ fn string(text: &str) -> String {
 }
 
 /// Words in lines of at most so many characters, each with a prefix.
-pub(super) fn wrapped(text: &str, prefix: &str, width: usize) -> String {
+pub(in crate::cli) fn wrapped(text: &str, prefix: &str, width: usize) -> String {
     let mut lines = vec![String::from(prefix)];
     for word in text.split_whitespace() {
         let line = lines.last().map_or(0, |line| line.chars().count());
