@@ -178,7 +178,7 @@ fn translate(transit: &mut Transit, crossing: u16) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// The address in words. The daemon writes these entries before the program runs, and never again.
+/// The address in words. The daemon writes an entry before the first record that leads here, and never again.
 #[inline(always)]
 fn bind_of(address: &RelayAddress) -> Address {
     const { assert!(align_of::<RelayAddress>() == align_of::<Address>()) };

@@ -357,7 +357,7 @@ fn nobody_is_a_stranger_while_the_kernel_does_not_know_all_allocations() -> Resu
         let client = family.address(96, 9, 4000);
         let unknown = Frame::new(client, family.listener(), stun::channel_data(0x4000, DATA)).bytes();
         let request = Frame::new(client, family.listener(), stun::binding_request(ID, false));
-        fixture.bench.change_relay_state(|state| state.hidden = 1)?;
+        fixture.bench.change_relay_state(|state| (state.hidden, state.control) = (1, Meter(0)))?;
         for _ in 0..5 {
             fixture.bench.expect_refused("of somebody who may have an allocation", &unknown, Verdict::NoFlow)?;
             fixture.sent("a request of the same", &request)?;
@@ -458,5 +458,108 @@ fn what_is_not_ours_is_not_limited() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn each_limit_comes_and_goes_between_two_packets() -> Result<()> {
+    let none = Limits::default();
+    let Some(mut fixture) = limited(none)? else { return Ok(()) };
+    let (datagrams, bytes) = (at_once(3), at_once(3 * DATA.len() as u64));
+    let of_data = [
+        (Limits { allocation_packets: datagrams, ..none }, Verdict::AllocationPacketRate),
+        (Limits { allocation_bytes: bytes, ..none }, Verdict::AllocationBitRate),
+        (Limits { relay_bytes: bytes, ..none }, Verdict::RelayBitRate),
+    ];
+    for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
+        for (limits, verdict) in of_data {
+            reset(&mut fixture)?;
+            for _ in 0..2 {
+                fixture.bench.set_limits(limits);
+                assert_eq!(until(&fixture, path, DATA, verdict)?, 3, "{} {verdict:?}", path.name);
+                fixture.bench.set_limits(none);
+                for _ in 0..5 {
+                    fixture.sent(&path.name, &path.frame(DATA))?;
+                }
+                // Another allocation, for this purpose.
+                reset(&mut fixture)?;
+            }
+        }
+    }
+    let of_strangers = [
+        (Limits { source_packets: datagrams, ..none }, Verdict::SourceRate),
+        (Limits { control_packets: datagrams, ..none }, Verdict::ControlRate),
+    ];
+    for family in Family::ALL {
+        for (host, (limits, verdict)) in (40..).zip(of_strangers) {
+            reset(&mut fixture)?;
+            let packets = unknown(family, host);
+            let (what, packet, unlimited) = &packets[0];
+            for _ in 0..2 {
+                fixture.bench.set_limits(none);
+                for _ in 0..5 {
+                    fixture.bench.expect_refused(what, &packet.bytes(), *unlimited)?;
+                }
+                fixture.bench.set_limits(limits);
+            }
+            for _ in 0..3 {
+                fixture.bench.expect_refused(what, &packet.bytes(), *unlimited)?;
+            }
+            fixture.bench.expect_refused(what, &packet.bytes(), verdict)?;
+            fixture.bench.set_limits(none);
+            fixture.bench.expect_refused(what, &packet.bytes(), *unlimited)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_tight_limit_let_through_is_not_waited_for_under_a_loose_one() -> Result<()> {
+    let (tight, loose) = (Limit::per_second(1, 0), Limit::per_second(1 << 40, 1_000_000_000));
+    let Some(mut fixture) = limited(Limits::default())? else { return Ok(()) };
+    for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
+        reset(&mut fixture)?;
+        fixture.bench.set_limits(Limits { allocation_bytes: tight, ..Limits::default() });
+        // A thousand seconds' worth.
+        assert_eq!(until(&fixture, path, &[0x5a; 1000], Verdict::AllocationBitRate)?, 1, "{}", path.name);
+        fixture.bench.set_limits(Limits { allocation_bytes: loose, ..Limits::default() });
+        fixture.sent(&path.name, &path.frame(DATA))?;
+    }
+    for family in Family::ALL {
+        // An hour for each; and the program's meters are not the daemon's.
+        let tight = Limit { cost: 3_600_000_000_000 << 16, burst: 0 };
+        fixture.bench.set_limits(Limits { source_packets: tight, ..Limits::default() });
+        let (what, packet, verdict) = unknown(family, 60).swap_remove(0);
+        fixture.bench.expect_refused(what, &packet.bytes(), verdict)?;
+        fixture.bench.expect_refused(what, &packet.bytes(), Verdict::SourceRate)?;
+        fixture.bench.set_limits(Limits { source_packets: loose, ..Limits::default() });
+        fixture.bench.expect_refused(what, &packet.bytes(), verdict)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn no_packet_is_lost_while_limits_that_nobody_reaches_are_exchanged() -> Result<()> {
+    const PACKETS: usize = 30_000;
+    let Some(fixture) = limited(Limits::default())? else { return Ok(()) };
+    let path = fixture.paths.iter().find(|path| path.framing == Framing::Plain).expect("a datagram of a peer");
+    let (packet, program) = (path.frame(DATA).bytes(), fixture.bench.program.fd()?);
+    // Each has room for all of them; half of one and half of another would not.
+    let wide = [(1 << 20, 1 << 60), (1 << 45, 1 << 62), (1, 1 << 40)].map(|(cost, burst)| Limit { cost, burst });
+    let all =
+        |limit| Limits { allocation_packets: limit, allocation_bytes: limit, relay_bytes: limit, ..Limits::default() };
+    let lost = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let runs = (0..PACKETS).map(|_| sys::time_run(program, &packet).expect("the program runs"));
+            runs.filter(|(_, verdict)| *verdict != TRANSMITTED).count()
+        });
+        while !sender.is_finished() {
+            for limits in wide.map(all).into_iter().chain([Limits::default()]) {
+                fixture.bench.set_limits(limits);
+            }
+        }
+        sender.join().expect("a count")
+    });
+    assert_eq!(lost, 0, "of {PACKETS}");
     Ok(())
 }

@@ -37,6 +37,9 @@ use super::limits::Limits;
 use super::shared_memory::{Atomics, SharedMemory};
 use crate::clock::monotonic_nanoseconds;
 
+/// The program's clock is late by up to this, in nanoseconds.
+const LONGEST_JIFFY: u64 = 10_000_000;
+
 /// The state of all allocations, of the relay, and of sources of unauthenticated traffic.
 ///
 /// Of the last, the program has meters of its own: what it passes up has been counted there already, except for what it
@@ -327,9 +330,9 @@ fn admit(meter: &AtomicU64, limit: PackedLimit, now: u64, units: u64, refused: V
     meter.fetch_update(Relaxed, Relaxed, count).map(|_| ()).map_err(|_| refused)
 }
 
-/// Takes back meters that are more than a burst ahead.
+/// Takes back meters that are more than a burst ahead, so that the next datagram passes.
 fn rein_in<'m>(meters: impl IntoIterator<Item = &'m AtomicU64>, burst: u64) {
-    let most = monotonic_nanoseconds().saturating_add(burst);
+    let most = monotonic_nanoseconds().saturating_sub(LONGEST_JIFFY).saturating_add(burst);
     for meter in meters {
         // Most are at rest, in memory that was never touched, and need not take any for this.
         if meter.load(Relaxed) > most {

@@ -2,6 +2,7 @@
 //!
 //! Each test has a network namespace of its own for the relay, with two veth links to a second one where the gateways are.
 
+mod changing;
 mod lab;
 mod moving;
 

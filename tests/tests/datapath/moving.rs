@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hairpin::datapath::Limits;
-use hairpin::datapath::{Datapath, Flow, Handle, Options, Scope, XdpMode};
+use hairpin::datapath::{Datapath, Flow, Handle, Limits, Options, Scope, XdpMode};
 use hairpin_common::maps::PortRole;
 use hairpin_common::verdict::Verdict;
 use hairpin_tests::lab::call::{bind, receive};
@@ -18,21 +17,21 @@ use hairpin_tests::lab::{Family, Lab};
 
 use super::lab::scopes;
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const QUIET: Duration = Duration::from_millis(100);
-const CHANNEL: u16 = 0x4001;
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const QUIET: Duration = Duration::from_millis(100);
+pub(super) const CHANNEL: u16 = 0x4001;
 const MOVES: usize = 20;
 
 /// Everybody's sockets. What goes up arrives at those of the relay.
-struct Sockets {
-    clients: [UdpSocket; 2],
-    peer: UdpSocket,
-    server: UdpSocket,
-    relayed: UdpSocket,
+pub(super) struct Sockets {
+    pub(super) clients: [UdpSocket; 2],
+    pub(super) peer: UdpSocket,
+    pub(super) server: UdpSocket,
+    pub(super) relayed: UdpSocket,
 }
 
 impl Sockets {
-    fn open(lab: &Lab, family: Family) -> Self {
+    pub(super) fn open(lab: &Lab, family: Family) -> Self {
         let client =
             |index: u8| bind(&lab.clients[usize::from(index)], SocketAddr::new(Lab::client_ip(family, index), 40_000));
         let relay = |port| bind(&lab.relay, SocketAddr::new(Lab::relay_ip(family), port));
@@ -48,7 +47,7 @@ impl Sockets {
     }
 
     /// The flows of the one allocation, with the client at one of its places.
-    fn flows(&self, place: usize) -> [Flow; 3] {
+    pub(super) fn flows(&self, place: usize) -> [Flow; 3] {
         scopes(Flow {
             client: address(&self.clients[place]),
             server: address(&self.server),
@@ -68,7 +67,7 @@ impl Sockets {
 }
 
 /// What comes to a socket until the traffic is over, taken as it comes: a socket has no room for all of it.
-fn collect(socket: &UdpSocket, over: &AtomicBool) -> Vec<Vec<u8>> {
+pub(super) fn collect(socket: &UdpSocket, over: &AtomicBool) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     loop {
         let was_over = over.load(Ordering::SeqCst);
@@ -82,7 +81,7 @@ fn collect(socket: &UdpSocket, over: &AtomicBool) -> Vec<Vec<u8>> {
 
 /// The number in a datagram that came to a client: in its channel, or, while the channel's record is exchanged, in a Data
 /// indication, which a client takes as well.
-fn numbered(datagram: &[u8]) -> u32 {
+pub(super) fn numbered(datagram: &[u8]) -> u32 {
     let (rest, number) = datagram.split_last_chunk().expect("four bytes");
     let is_channel_data = rest == [0x40, 0x01, 0, 4];
     let is_data_indication = rest.starts_with(&[0, 0x17]) && rest.ends_with(&[0, 0x13, 0, 4]);
@@ -90,11 +89,11 @@ fn numbered(datagram: &[u8]) -> u32 {
     u32::from_be_bytes(*number)
 }
 
-fn address(socket: &UdpSocket) -> SocketAddr {
+pub(super) fn address(socket: &UdpSocket) -> SocketAddr {
     socket.local_addr().expect("it is bound")
 }
 
-fn start(lab: &Lab, family: Family) -> Datapath {
+pub(super) fn start(lab: &Lab, family: Family) -> Datapath {
     let relay = Lab::relay_ip(family);
     let options = Options {
         mode: XdpMode::Native,
