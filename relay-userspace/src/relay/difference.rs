@@ -11,63 +11,185 @@ pub(super) struct Difference {
     pub(super) needs_restart: Vec<&'static str>,
 }
 
-/// Tells fields of the same name apart, and takes over those that need a restart from the old configuration. Names every
-/// field, so that none is forgotten that is added.
-macro_rules! compare {
-    ($old:ident, $new:ident; follow: $($field:ident => $option:literal),+; restart: $($kept:ident => $restart:literal),+; other: $($other:ident),+) => {{
-        let Config { $($field: _,)+ $($kept: _,)+ $($other: _,)+ } = $old;
-        let mut difference = Difference::default();
-        $(if $old.$field != $new.$field { difference.followed.push($option); })+
-        $(if $old.$kept != $new.$kept {
-            difference.needs_restart.push($restart);
-            $new.$kept.clone_from(&$old.$kept);
-        })+
-        difference
-    }};
+/// Something that a configuration says.
+struct Aspect {
+    /// The options that say it.
+    options: &'static [&'static str],
+    differs: fn(&Config, &Config) -> bool,
+    /// Takes it over from the configuration in force; none: a running relay follows it.
+    keep: Option<fn(&Config, &mut Config)>,
 }
+
+macro_rules! followed {
+    ($($field:ident).+, $($option:literal),+) => {
+        Aspect { options: &[$($option),+], differs: |a, b| a.$($field).+ != b.$($field).+, keep: None }
+    };
+}
+
+macro_rules! kept {
+    ($field:ident, $($option:literal),+) => {
+        Aspect {
+            options: &[$($option),+],
+            differs: |a, b| a.$field != b.$field,
+            keep: Some(|old, new| new.$field.clone_from(&old.$field)),
+        }
+    };
+}
+
+/// All there is, in the order of the fields. `config-file` and the state directory are places, not what is found there.
+const ASPECTS: &[Aspect] = &[
+    followed!(drain_timeout, "drain-timeout"),
+    followed!(listeners, "listen"),
+    followed!(certificates, "certificate", "private-key"),
+    followed!(proxies, "proxy-protocol"),
+    followed!(connections.all, "max-connections"),
+    followed!(connections.new, "max-new-connections"),
+    followed!(connections.new_of_source, "max-new-connections-per-source"),
+    followed!(tcp_relay, "tcp-relay"),
+    followed!(mobility, "mobility"),
+    Aspect {
+        options: &["nat-discovery"],
+        differs: |a, b| a.discovery != b.discovery,
+        // Its sockets are among the listeners.
+        keep: Some(|old, new| {
+            new.discovery.clone_from(&old.discovery);
+            new.listeners.clone_from(&old.listeners);
+        }),
+    },
+    followed!(alternates, "alternate-server"),
+    followed!(relay_addresses, "relay-address"),
+    kept!(relay_ports, "relay-ports"),
+    followed!(realm, "realm"),
+    followed!(authentication, "user", "user-file", "auth-secret", "auth-secret-file"),
+    followed!(allow_peers, "allow-peer"),
+    followed!(deny_peers, "deny-peer"),
+    kept!(xdp, "xdp"),
+    kept!(interfaces, "interface"),
+    kept!(admin, "admin"),
+    kept!(admin_socket, "admin-socket"),
+    followed!(admin_tokens, "admin-token", "admin-token-file"),
+    followed!(credentials_tokens, "credentials-token", "credentials-token-file"),
+    followed!(credentials_origins, "credentials-origin"),
+    followed!(credentials_rate, "credentials-rate"),
+    followed!(credentials_ttl, "credentials-ttl"),
+    followed!(log, "log"),
+    followed!(log_format, "log-format"),
+    followed!(log_allocations, "log-allocations"),
+    followed!(log_sample, "log-sample"),
+    followed!(log_client_addresses, "log-client-addresses"),
+    kept!(otlp, "otlp"),
+    kept!(otlp_sample, "otlp-sample"),
+    kept!(shards, "shards"),
+    kept!(max_allocations, "max-allocations"),
+    followed!(max_allocations_per_user, "max-allocations-per-user"),
+    kept!(kernel_records, "kernel-records"),
+    followed!(rates.allocation_bits, "allocation-bit-rate"),
+    followed!(rates.allocation_packets, "allocation-packet-rate"),
+    followed!(rates.relay_bits, "relay-bit-rate"),
+    followed!(rates.source_packets, "source-packet-rate"),
+    followed!(rates.control_packets, "control-packet-rate"),
+];
 
 /// What has changed. Of `new`, all that needs a restart is set back to what is in force.
 pub(super) fn follow(old: &Config, new: &mut Config) -> Difference {
-    compare!(
-        old, new;
-        follow:
-            listeners => "listen",
-            certificates => "certificate",
-            proxies => "proxy-protocol",
-            connections => "max-connections",
-            tcp_relay => "tcp-relay",
-            mobility => "mobility",
-            alternates => "alternate-server",
-            relay_addresses => "relay-address",
-            realm => "realm",
-            authentication => "user, auth-secret",
-            allow_peers => "allow-peer",
-            deny_peers => "deny-peer",
-            credentials_tokens => "credentials-token",
-            credentials_origins => "credentials-origin",
-            credentials_rate => "credentials-rate",
-            credentials_ttl => "credentials-ttl",
-            admin_tokens => "admin-token",
-            drain_timeout => "drain-timeout",
-            log => "log",
-            log_allocations => "log-allocations",
-            log_sample => "log-sample",
-            log_client_addresses => "log-client-addresses",
-            max_allocations_per_user => "max-allocations-per-user",
-            rates => "rates";
-        restart:
-            discovery => "nat-discovery",
-            relay_ports => "relay-ports",
-            xdp => "xdp",
-            interfaces => "interface",
-            admin => "admin",
-            admin_socket => "admin-socket",
-            log_format => "log-format",
-            otlp => "otlp",
-            otlp_sample => "otlp-sample",
-            shards => "shards",
-            max_allocations => "max-allocations",
-            kernel_records => "kernel-records";
-        other: config_file, translation
-    )
+    let mut difference = Difference::default();
+    // First, since what they take back may undo what others would follow.
+    for aspect in ASPECTS {
+        if let Some(keep) = aspect.keep.filter(|_| (aspect.differs)(old, new)) {
+            keep(old, new);
+            difference.needs_restart.extend(aspect.options.first());
+        }
+    }
+    let followed = ASPECTS.iter().filter(|aspect| aspect.keep.is_none() && (aspect.differs)(old, new));
+    difference.followed = followed.flat_map(|aspect| aspect.options.first()).copied().collect();
+    difference
+}
+
+/// A field that is added to the configuration has to be added above: then it is named here, too.
+#[allow(dead_code, reason = "compiling it is the check")]
+fn names_every_field(config: &Config) {
+    let Config {
+        config_file: _,
+        drain_timeout: _,
+        listeners: _,
+        certificates: _,
+        proxies: _,
+        connections: _,
+        tcp_relay: _,
+        mobility: _,
+        discovery: _,
+        translation: _,
+        alternates: _,
+        relay_addresses: _,
+        relay_ports: _,
+        realm: _,
+        authentication: _,
+        allow_peers: _,
+        deny_peers: _,
+        xdp: _,
+        interfaces: _,
+        admin: _,
+        admin_socket: _,
+        admin_tokens: _,
+        credentials_tokens: _,
+        credentials_origins: _,
+        credentials_rate: _,
+        credentials_ttl: _,
+        log: _,
+        log_format: _,
+        log_allocations: _,
+        log_sample: _,
+        log_client_addresses: _,
+        otlp: _,
+        otlp_sample: _,
+        shards: _,
+        max_allocations: _,
+        max_allocations_per_user: _,
+        kernel_records: _,
+        rates: _,
+    } = config;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::settings::{self, Reload, Source};
+    use crate::config::Rate;
+
+    #[test]
+    fn what_is_followed_is_what_the_reference_says() {
+        let mut named = vec!["config", "state-dir"];
+        for aspect in ASPECTS {
+            for option in aspect.options {
+                let expected = if aspect.keep.is_some() { Reload::Restart } else { Reload::Live };
+                assert_eq!(settings::reload(option), Some(expected), "{option}");
+                named.push(option);
+            }
+        }
+        let mut defined: Vec<_> = settings::names().collect();
+        named.sort_unstable();
+        defined.sort_unstable();
+        assert_eq!(named, defined);
+    }
+
+    fn config(variables: &[(&str, &str)]) -> Config {
+        let all = [("HAIRPIN_LISTEN", "127.0.0.1:3478"), ("HAIRPIN_CONFIG", "/dev/null")];
+        let variables = all.iter().chain(variables).map(|(name, value)| ((*name).into(), (*value).into()));
+        let loaded = Source::with_environment(settings::Flags::default(), variables).load();
+        loaded.unwrap_or_else(|problems| panic!("{}", problems[0])).config
+    }
+
+    #[test]
+    fn a_change_is_followed_or_waits_for_a_restart() {
+        let old = config(&[]);
+        let mut same = config(&[]);
+        assert_eq!(follow(&old, &mut same), Difference::default());
+        let changes = [("HAIRPIN_REALM", "elsewhere"), ("HAIRPIN_SHARDS", "7"), ("HAIRPIN_RELAY_BIT_RATE", "1G")];
+        let mut new = config(&changes);
+        let difference = follow(&old, &mut new);
+        let expected = Difference { followed: vec!["realm", "relay-bit-rate"], needs_restart: vec!["shards"] };
+        assert_eq!(difference, expected);
+        assert_eq!((new.shards, new.realm.as_str()), (old.shards, "elsewhere"));
+        assert_ne!(new.rates.relay_bits, Rate::Off);
+    }
 }

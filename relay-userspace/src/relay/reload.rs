@@ -74,6 +74,7 @@ impl Relay {
         let own_addresses = own_addresses(if_addrs::get_if_addrs()).map_err(one)?;
         let opened = Opened::besides(&self.listening(), &config, certificates.tls.as_ref()).map_err(one)?;
         self.log.set_level(&config.log).map_err(|error| vec![error])?;
+        self.log.set_format(config.log_format);
         // From here on nothing fails.
 
         for warning in warnings.into_iter().chain(certificates.complaints()) {

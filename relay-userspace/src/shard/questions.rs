@@ -3,11 +3,12 @@
 //! Each question is a closure that the shard calls between packets, so it must be short: lists are asked for by pages.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AllocationId, AllocationInfo, EndReason, PeerTransport, PermissionInfo};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::Command;
 use super::failures::Failure;
@@ -18,6 +19,8 @@ use super::state::{State, now};
 use crate::api;
 use crate::clock::unix_seconds;
 
+/// How long a shard may take to answer before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How many of the engine's numbers are looked at for one page.
 const PAGE: usize = 256;
 
@@ -35,9 +38,14 @@ pub struct InUse {
 }
 
 impl ShardQuery {
-    /// What it has counted so far. `None` if it does not run (any more).
+    /// What it has counted so far. `None` if it does not run (any more). Waits for as long as that takes.
     pub async fn report(&self) -> Option<Report> {
-        self.ask(|state| state.report()).await
+        self.question(|state| state.report()).await
+    }
+
+    /// How many allocations it has.
+    pub async fn allocation_count(&self) -> Option<usize> {
+        self.ask(|state| state.server.allocations()).await
     }
 
     /// All allocations of which this is true.
@@ -105,10 +113,15 @@ impl ShardQuery {
         answer.await.unwrap_or_default()
     }
 
+    /// Asks a question. `None` if the shard does not run (any more), or does not answer in time.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Option<T> {
+        timeout(PATIENCE, self.question(question)).await.ok()?
+    }
+
+    async fn question<T: Send + 'static>(&self, question: impl FnOnce(&mut State) -> T + Send + 'static) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         let question = move |state: &mut State| {
             // Whoever asked may have given up; then the answer is nobody's.

@@ -42,6 +42,11 @@ use crate::config::Config;
 /// Where the file is unless somebody says otherwise; there need not be one.
 pub const DEFAULT_FILE: &str = "/etc/hairpin/hairpin.toml";
 
+/// The long names of all options.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    options::all().iter().map(Opt::name)
+}
+
 /// Where settings come from: what does not change while the process runs. The file, and those it names, are read anew
 /// each time.
 #[derive(Clone, Debug)]
