@@ -31,7 +31,11 @@ fn each_prints_for_people_and_as_the_interface_says_it() {
         (&["users", "list"], &["USER", "alice"], Some("/v1/users".to_owned())),
         (&["why", "127.0.0.1"], &["wrong_password", "401", "alice"], Some("/v1/failures?client=127.0.0.1".to_owned())),
         (&["log-level"], &["info"], Some("/v1/log-level".to_owned())),
-        (&["log-level", "info,hairpin::shard=debug"], &["info,hairpin::shard=debug"], Some("/v1/log-level".to_owned())),
+        (
+            &["log-level", "info,hairpin::shard=debug"],
+            &["info", "hairpin::shard=debug"],
+            Some("/v1/log-level".to_owned()),
+        ),
         (&["reload"], &[], None),
         (&["drain", "--timeout", "10m"], &["draining: 1 allocation left, closed in "], Some("/v1/drain".to_owned())),
         (&["drain", "--cancel"], &["new clients are welcome"], None),
@@ -145,6 +149,7 @@ fn an_end_of_the_relay_ends_the_watching() {
 fn output_that_nobody_takes_is_no_panic() {
     let host = Namespace::new("admin");
     let bed = Bed::new(&host, &[]);
+    bed.client("wrong").allocate().expect_err("the password is wrong");
     let _client = bed.allocated();
     for arguments in
         [&["status"][..], &["allocations", "list"], &["openapi"], &["why", "127.0.0.1"], &["users", "--json"]]

@@ -91,11 +91,15 @@ fn events_and_problems_are_as_documented() {
     let document = bed.unix("GET", "/v1/openapi.json", &[], "").json();
     let _client = bed.allocated();
     let mut events = ask(unix(&bed.socket), "GET", "/v1/allocations/events", &[], "");
+    let _other = bed.allocated();
     assert_eq!(bed.unix("DELETE", "/v1/allocations?all=true", &[], "").status, 200);
-    let event = events.event();
     let schema =
         &document["paths"]["/v1/allocations/events"]["get"]["responses"]["200"]["content"]["text/event-stream"];
-    conforms(&event, &schema["schema"], &document).unwrap_or_else(|error| panic!("{error}: {event}"));
+    for kind in ["began", "ended"] {
+        let event = events.event();
+        assert_eq!(event["event"], kind, "{event}");
+        conforms(&event, &schema["schema"], &document).unwrap_or_else(|error| panic!("{error}: {event}"));
+    }
 
     let problem = bed.unix("GET", "/v1/allocations/nothing", &[], "").json();
     conforms(&problem, &json!({ "$ref": "#/components/schemas/Problem" }), &document).expect("a problem");
