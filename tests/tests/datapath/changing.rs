@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hairpin::datapath::{Datapath, Direction, Flow, Handle, Limits, Options, Share, XdpMode};
 use hairpin_common::limit::Limit;
-use hairpin_common::maps::{PEER_IS_RELAYED, PortRole, crossed};
+use hairpin_common::maps::{PEER_IS_RELAYED, PortRole, Rewrite, crossed};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::RelayAddress;
 use hairpin_tests::lab;
@@ -17,7 +17,7 @@ use hairpin_tests::lab::relay::PORT;
 use hairpin_tests::lab::turn::channel_data;
 
 use super::lab::{Lab, channel, flow4, octets, scopes};
-use super::moving::{CHANNEL, PATIENCE, QUIET, Sockets, address, collect, numbered, start};
+use super::moving::{CHANNEL, PATIENCE, QUIET, Sockets, collect, numbered, start};
 use super::{options, settled, soon};
 
 const ROUNDS: u32 = 40;
@@ -193,8 +193,10 @@ fn a_peer_becomes_another_client_of_this_relay_and_a_stranger_again() {
     let flow = Flow { scope: channel("203.0.113.7:6000"), ..flow4() };
     scopes(flow).into_iter().for_each(|flow| handle.install(flow, soon()));
     settled(&datapath);
-    let records =
-        || (maps.to_peer(&flow).unwrap(), maps.record("203.0.113.7:0".parse().unwrap(), flow.relayed, 0).unwrap());
+    let records = || {
+        let permission = maps.record("203.0.113.7:0".parse().unwrap(), flow.relayed, 0).expect("it is there");
+        (maps.to_peer(&flow).expect("it is there"), permission)
+    };
     let before = records();
     assert_eq!((before.0.flags, maps.len()), (0, 5));
 
@@ -212,7 +214,11 @@ fn a_peer_becomes_another_client_of_this_relay_and_a_stranger_again() {
 
     assert!(handle.set_relay_addresses(options().relay_addresses));
     settled(&datapath);
-    assert_eq!((records(), maps.len(), maps.is_complete(flow.allocation)), (before, 5, true));
+    let (to_peer, permission) = records();
+    assert_eq!(to_peer.next_hop, permission.peer_next_hop, "by an entry of the next hops that is used anew");
+    let to_peer = Rewrite { next_hop: before.0.next_hop, ..to_peer };
+    let permission = Rewrite { peer_next_hop: before.1.peer_next_hop, ..permission };
+    assert_eq!(((to_peer, permission), maps.len(), maps.is_complete(flow.allocation)), (before, 5, true));
     assert_eq!(handle.counters().insert_failures, 0);
 }
 
