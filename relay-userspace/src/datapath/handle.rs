@@ -113,7 +113,7 @@ impl Handle {
         }
     }
 
-    /// Whether a datagram of an allocation may be sent on, see [`SharedState::admit`]. Without limits it costs a branch.
+    /// Whether a datagram of an allocation may be sent on, see [`SharedState::admit`]. Without limits it costs a look at them.
     #[inline]
     pub fn admit(&self, allocation: u32, direction: Direction, bytes: usize, now: u64) -> Result<(), Verdict> {
         self.state.as_ref().map_or(Ok(()), |state| state.admit(allocation, direction, bytes, now))

@@ -483,7 +483,7 @@ mod tests {
         let source = IpAddr::from([192, 0, 2, 1]);
         let none = Limits::default();
         // A minute for each datagram of a hundred bytes: no test lasts so long.
-        let (packets, bytes) = (Limit { cost: 60 * SECOND << 16, burst: 0 }, Limit { cost: SECOND << 16, burst: 0 });
+        let (packets, bytes) = (Limit { cost: (60 * SECOND) << 16, burst: 0 }, Limit { cost: SECOND << 16, burst: 0 });
         let tight = [
             (Limits { allocation_packets: packets, ..none }, Verdict::AllocationPacketRate),
             (Limits { allocation_bytes: bytes, ..none }, Verdict::AllocationBitRate),
@@ -531,16 +531,16 @@ mod tests {
     #[test]
     fn a_looser_limit_does_not_wait_for_what_a_tight_one_let_through() {
         let (tight, loose) = (Limit::per_second(1, 0), Limit::per_second(1_000_000, SECOND));
-        let kinds: [(fn(Limit) -> Limits, Verdict); 2] = [
-            (|limit| Limits { allocation_bytes: limit, ..Limits::default() }, Verdict::AllocationBitRate),
-            (|limit| Limits { relay_bytes: limit, ..Limits::default() }, Verdict::RelayBitRate),
-        ];
-        for (limits, verdict) in kinds {
-            let state = state(limits(tight));
+        let all = |limit| Limits { allocation_bytes: limit, ..Limits::default() };
+        let relay = |limit| Limits { relay_bytes: limit, ..Limits::default() };
+        for (tight, loose, verdict) in
+            [(all(tight), all(loose), Verdict::AllocationBitRate), (relay(tight), relay(loose), Verdict::RelayBitRate)]
+        {
+            let state = state(tight);
             let send = || state.admit(0, Direction::ToClient, 1500, now());
             assert_eq!(send(), Ok(()), "and 25 minutes of silence");
             assert_eq!(send(), Err(verdict));
-            state.set_limits(limits(loose));
+            state.set_limits(loose);
             assert_eq!(send(), Ok(()));
         }
     }

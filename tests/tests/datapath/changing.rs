@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hairpin::datapath::{Datapath, Direction, Flow, Handle, Limits, Options, Share, XdpMode};
 use hairpin_common::limit::Limit;
-use hairpin_common::maps::{PEER_IS_RELAYED, PortRole, crossed};
+use hairpin_common::maps::{PEER_IS_RELAYED, PortRole, Rewrite, crossed};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::RelayAddress;
 use hairpin_tests::lab;
@@ -17,7 +17,7 @@ use hairpin_tests::lab::relay::PORT;
 use hairpin_tests::lab::turn::channel_data;
 
 use super::lab::{Lab, channel, flow4, octets, scopes};
-use super::moving::{CHANNEL, PATIENCE, QUIET, Sockets, address, collect, numbered, start};
+use super::moving::{CHANNEL, PATIENCE, QUIET, Sockets, collect, numbered, start};
 use super::{options, settled, soon};
 
 const ROUNDS: u32 = 40;
@@ -109,12 +109,12 @@ fn nothing_of_a_call_is_lost_or_goes_up_while_everything_around_it_changes() {
 fn change_all(handle: &Handle, family: Family, round: u32) {
     let limit = Limit::per_second(1_000_000 + u64::from(round), 1_000_000_000 << (round % 2));
     let limits = Limits { allocation_packets: limit, source_packets: limit, ..Limits::default() };
-    handle.set_limits(if round % 3 == 0 { Limits::default() } else { limits });
+    handle.set_limits(if round.is_multiple_of(3) { Limits::default() } else { limits });
     let relay = lab::Lab::relay_ip(family);
-    let ports = if round % 2 == 0 { vec![PORT] } else { vec![5349, PORT, 443] };
+    let ports = if round.is_multiple_of(2) { vec![PORT] } else { vec![5349, PORT, 443] };
     assert!(handle.set_listeners(ports.into_iter().map(|port| SocketAddr::new(relay, port)).collect()));
     let other = RelayAddress { bind: relay, public: lab::Lab::client_ip(family, 1) };
-    let addresses = if round % 2 == 0 { vec![relay.into()] } else { vec![other, relay.into()] };
+    let addresses = if round.is_multiple_of(2) { vec![relay.into()] } else { vec![other, relay.into()] };
     assert!(handle.set_relay_addresses(addresses));
 }
 
@@ -191,10 +191,14 @@ fn a_peer_becomes_another_client_of_this_relay_and_a_stranger_again() {
     let datapath = lab.start(options());
     let (handle, maps) = (datapath.handle(), lab.maps());
     let flow = Flow { scope: channel("203.0.113.7:6000"), ..flow4() };
-    scopes(flow).into_iter().for_each(|flow| handle.install(flow, soon()));
+    for flow in scopes(flow) {
+        handle.install(flow, soon());
+    }
     settled(&datapath);
-    let records =
-        || (maps.to_peer(&flow).unwrap(), maps.record("203.0.113.7:0".parse().unwrap(), flow.relayed, 0).unwrap());
+    let records = || {
+        let permission = maps.record("203.0.113.7:0".parse().unwrap(), flow.relayed, 0).expect("it is there");
+        (maps.to_peer(&flow).expect("it is there"), permission)
+    };
     let before = records();
     assert_eq!((before.0.flags, maps.len()), (0, 5));
 
@@ -212,7 +216,11 @@ fn a_peer_becomes_another_client_of_this_relay_and_a_stranger_again() {
 
     assert!(handle.set_relay_addresses(options().relay_addresses));
     settled(&datapath);
-    assert_eq!((records(), maps.len(), maps.is_complete(flow.allocation)), (before, 5, true));
+    let (to_peer, permission) = records();
+    assert_eq!(to_peer.next_hop, permission.peer_next_hop, "by an entry of the next hops that is used anew");
+    let to_peer = Rewrite { next_hop: before.0.next_hop, ..to_peer };
+    let permission = Rewrite { peer_next_hop: before.1.peer_next_hop, ..permission };
+    assert_eq!(((to_peer, permission), maps.len(), maps.is_complete(flow.allocation)), (before, 5, true));
     assert_eq!(handle.counters().insert_failures, 0);
 }
 
@@ -254,10 +262,14 @@ fn counters_tell_how_full_the_maps_are() {
     };
     let share = |used, capacity| Share { used, capacity };
     assert_eq!(shares(), (share(2, 64), share(0, 1023)), "the listeners");
-    scopes(flow4()).into_iter().for_each(|flow| datapath.handle().install(flow, soon()));
+    for flow in scopes(flow4()) {
+        datapath.handle().install(flow, soon());
+    }
     let (records, next_hops) = shares();
     assert_eq!(records, share(7, 64));
     assert!(next_hops.used > 0 && next_hops.used <= 2, "{next_hops:?}");
-    scopes(flow4()).into_iter().for_each(|flow| datapath.handle().remove(flow));
+    for flow in scopes(flow4()) {
+        datapath.handle().remove(flow);
+    }
     assert_eq!(shares(), (share(2, 64), share(0, 1023)));
 }
