@@ -146,13 +146,9 @@ fn every_alert_has_its_section_and_every_section_its_alert() {
             "{} leads to its section",
             alert.name
         );
-        for annotation in ["summary", "description"] {
-            assert!(
-                alert.value(annotation).is_some_and(|text| text.contains("{{ $")),
-                "{} has a {annotation}",
-                alert.name
-            );
-        }
+        let (summary, description) = (alert.value("summary"), alert.value("description"));
+        assert!(summary.is_some_and(|text| text.contains("{{ $labels.instance }}")), "{}: {summary:?}", alert.name);
+        assert!(description.is_some_and(|text| text.ends_with('.')), "{}: {description:?}", alert.name);
     }
 }
 

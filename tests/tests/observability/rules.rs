@@ -155,7 +155,8 @@ fn what_rules_and_dashboard_look_for_are_values_that_labels_can_have() {
         let text = read(file).replace("\\\"", "\"");
         for label in ["cause", "reason", "mode", "path", "transport", "direction", "result"] {
             for operator in ["=~", "!~", "!=", "="] {
-                let found = text.split(&format!("{label}{operator}\"")).skip(1);
+                let matcher = format!("{label}{operator}\"");
+                let found = text.split(&matcher).skip(1);
                 for value in found.filter_map(|rest| rest.split('"').next()).flat_map(|values| values.split('|')) {
                     assert!(page.contains(&format!("`{value}`")), "{file} looks for {label}=\"{value}\"");
                 }

@@ -9,7 +9,7 @@ use hairpin_tests::lab::load::Load;
 use hairpin_tests::lab::process::run;
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER, every_transport};
 use hairpin_tests::lab::turn::Client;
-use hairpin_tests::lab::{Authority, Family, Key, Lab, Prometheus, Relay, Transport};
+use hairpin_tests::lab::{Authority, Certificate, Family, Key, Lab, Prometheus, Relay, Transport};
 use serde_json::Value;
 
 use crate::dashboard::{Query, queries};
@@ -23,10 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[test]
 fn promtool_finds_nothing_to_complain_about() {
     let lab = Lab::routed();
-    let relay = start(&lab);
+    let (relay, _certificate) = start(&lab);
     let (_, text) = relay.get("/metrics").expect("the admin interface answers");
-    let script =
-        format!("promtool check metrics --extended=false <<'END'\n{text}END\n").replace(" --extended=false", "");
+    let script = format!("promtool check metrics <<'END'\n{text}END\n");
     let finished = run(lab.relay.command("sh").args(["-c", &script]));
     assert_eq!(finished.code(), Some(0), "{finished}");
     assert_eq!(format!("{}{}", finished.stdout, finished.stderr), "", "{finished}");
@@ -36,16 +35,17 @@ fn promtool_finds_nothing_to_complain_about() {
 #[test]
 fn rules_and_dashboard_have_data_and_no_alert_fires_while_all_is_well() {
     let lab = Lab::routed();
-    let relay = start(&lab);
+    let (relay, _certificate) = start(&lab);
     let prometheus = Prometheus::start(&lab.relay);
     thread::scope(|scope| {
         let load = Load { rate: 2000, seconds: 25, payload: 160, allocations: 20 };
-        let load = scope.spawn(|| load.run(&lab, Family::V4));
-        let clients = Clients::come(&lab);
+        let lab = &lab;
+        let load = scope.spawn(move || load.run(lab, Family::V4));
+        let clients = Clients::come(lab);
         let end = Instant::now() + PATIENCE;
         while count(&prometheus, "count_over_time(up{job=\"hairpin\"}[5m])") < SCRAPES {
             assert!(Instant::now() < end, "Prometheus does not scrape: {}", prometheus.ask("/api/v1/targets"));
-            clients.act(&lab);
+            clients.act(lab);
             thread::sleep(Duration::from_millis(500));
         }
 
@@ -77,12 +77,12 @@ fn rules_and_dashboard_have_data_and_no_alert_fires_while_all_is_well() {
     }
 }
 
-/// The relay with native XDP, every transport and a limit of data that nobody reaches.
-fn start(lab: &Lab) -> Relay<'_> {
+/// The relay with native XDP and every transport, and its certificate.
+fn start(lab: &Lab) -> (Relay<'_>, Certificate) {
     let certificate = Authority::new().issue(Key::Ecdsa, "turn.test", &Family::ALL.map(Lab::relay_ip));
     let options = every_transport(&certificate);
     let options: Vec<&str> = ["--xdp", "native"].into_iter().chain(options.iter().map(String::as_str)).collect();
-    Relay::start(&lab.relay, &options)
+    (Relay::start(&lab.relay, &options), certificate)
 }
 
 /// Every rule was evaluated, and none of them in vain.
