@@ -9,7 +9,7 @@
 //! Around it: [`cli`] reads the command line into a [`config`], [`relay`] builds the parts from it and takes them down
 //! again, [`capacity`] says how much of everything there may be, [`announce`] says what was started, [`admin`] serves
 //! [`control`] and [`metrics`] to operators, in the words of [`api`], about the allocations of a [`selection`], [`state`]
-//! keeps what must survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
+//! keeps what must survive a restart, [`traces`] tells a collector of requests, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
 
 pub mod admin;
 pub mod announce;
@@ -32,3 +32,4 @@ pub mod selection;
 pub mod shard;
 pub mod state;
 pub mod tls;
+pub mod traces;
