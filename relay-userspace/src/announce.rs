@@ -35,6 +35,9 @@ pub fn announce(config: &Config, listeners: &[Listener], datapath: impl std::fmt
     if let AdminAddr::At(address) = config.admin {
         tracing::info!("metrics on http://{address}/metrics");
     }
+    if let Some(endpoint) = &config.otlp {
+        tracing::info!(sample = config.otlp_sample, "traces of requests go to {endpoint}");
+    }
     tracing::info!("{datapath}");
     if let Some(secret) = own {
         let text = invitation(&servers(listeners, &config.relay_addresses), secret);

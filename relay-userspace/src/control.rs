@@ -20,7 +20,7 @@ use crate::relay::published::{Published, Shared};
 pub use crate::selection::BadFilter;
 use crate::selection::Selection;
 use crate::shard::{Events, Failure, LIMITS, Report, Reservations, ShardQuery};
-use crate::{announce, api, datapath, log};
+use crate::{announce, api, datapath, log, traces};
 
 /// How long a shard may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,6 +45,8 @@ pub(crate) struct Sources {
     pub(crate) log: log::Handle,
     /// Counts credentials.
     pub(crate) gate: Arc<Gate>,
+    /// What has become of spans.
+    pub(crate) traces: Arc<traces::Counts>,
 }
 
 /// The relay, for whoever administers it. Copies are of the same relay.
@@ -286,6 +288,11 @@ impl Control {
                 refused: vec![("rate_limited", sources.gate.refused())],
             },
             log_lines_dropped: sources.log.dropped(),
+            traces: metrics::Traces {
+                exported: sources.traces.exported(),
+                failed: sources.traces.failed(),
+                dropped: sources.traces.dropped(),
+            },
             process: metrics::Process::now(),
             shards: reports,
         }

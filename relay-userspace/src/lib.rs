@@ -9,8 +9,8 @@
 //! Around it: [`cli`] reads command line, environment and file into a [`config`], [`check`] says whether it would do on
 //! this host, [`relay`] builds the parts from it, has them follow another one, and takes them down again, [`capacity`] says how
 //! much of everything there may be, [`announce`] says what was started, [`admin`] serves [`control`] and [`metrics`] to
-//! operators, in the words of [`api`], about the allocations of a [`selection`], [`log`] writes down what happens, [`state`]
-//! keeps what must survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the
+//! operators, in the words of [`api`], about the allocations of a [`selection`], [`log`] writes down what happens, [`traces`]
+//! tells a collector of requests, [`state`] keeps what must survive a restart, [`load`] measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the
 //! system.
 
 pub mod admin;
@@ -35,3 +35,4 @@ pub mod selection;
 pub mod shard;
 pub mod state;
 pub mod tls;
+pub mod traces;

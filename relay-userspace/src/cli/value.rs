@@ -191,17 +191,22 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// `--otlp URL|off`.
+/// `--otlp URL|off`: without TLS, which a collector on this host speaks to others.
 pub(super) fn otlp_endpoint(text: &str) -> Result<OrOff<String>, String> {
     if text == "off" {
         return Ok(OrOff::Off);
     }
-    let has_host =
-        |uri: axum::http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
-    if text.parse().is_ok_and(has_host) {
+    let fits = |uri: &axum::http::Uri| {
+        // A name and password would go nowhere but to the log.
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+        uri.scheme_str() == Some("http") && authority.is_some_and(|authority| !authority.host().is_empty())
+    };
+    if text.parse().as_ref().is_ok_and(fits) {
         return Ok(OrOff::On(text.to_owned()));
     }
-    Err("a URL is needed, such as http://127.0.0.1:4318, or `off`".to_owned())
+    Err("http://HOST:PORT is needed, such as http://127.0.0.1:4318, with a path if it is another than /v1/traces and \
+         without a name and password, or `off`; for https have a collector on this host pass them on"
+        .to_owned())
 }
 
 /// `--log FILTER`.
@@ -446,7 +451,8 @@ mod tests {
         for good in ["http://127.0.0.1:4318", "http://collector/v1/traces"] {
             assert_eq!(otlp_endpoint(good), Ok(OrOff::On(good.to_owned())));
         }
-        for bad in ["", "127.0.0.1:4318", "https://collector", "http://", "/v1/traces"] {
+        for bad in ["", "127.0.0.1:4318", "https://collector", "http://", "http://:4318", "/v1/traces", "http://a:b@c"]
+        {
             assert!(otlp_endpoint(bad).is_err(), "{bad}");
         }
     }

@@ -87,6 +87,10 @@ families! {
         "When the certificate ends, in seconds since the Unix epoch.";
     LogLinesDropped = Counter "hairpin_log_lines_dropped_total" []
         "Lines of the log that were dropped, because nobody took them in time.";
+    TracesExported = Counter "hairpin_traces_exported_total" ["result"]
+        "Spans of requests that were sent to the collector of --otlp, by result.";
+    TracesDropped = Counter "hairpin_traces_dropped_total" []
+        "Spans of requests that found no room in the queue to the collector.";
 
     // Is it full?
     Allocations = Gauge "hairpin_allocations" ["transport"]

@@ -9,7 +9,7 @@ use hairpin_proto::turn::Discard;
 
 use super::exposition::Page;
 use super::family::Family;
-use super::snapshot::{Configuration, Credentials, Snapshot};
+use super::snapshot::{Configuration, Credentials, Snapshot, Traces};
 use crate::config::Rates;
 use crate::shard::{ConnectionCounts, End, Histogram, LIMITS, Report};
 
@@ -53,6 +53,10 @@ fn health(page: &mut Page, snapshot: &Snapshot) {
         page.put(Family::CertificateExpiry, &[&certificate.file], certificate.expires);
     }
     page.put(Family::LogLinesDropped, &[], snapshot.log_lines_dropped);
+    let Traces { exported, failed, dropped } = snapshot.traces;
+    page.put(Family::TracesExported, &["success"], exported);
+    page.put(Family::TracesExported, &["failure"], failed);
+    page.put(Family::TracesDropped, &[], dropped);
 }
 
 fn allocations(page: &mut Page, snapshot: &Snapshot) {

@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub credentials: Credentials,
     /// Lines of the log that nobody took.
     pub log_lines_dropped: u64,
+    /// What has become of spans of requests.
+    pub traces: Traces,
     /// What the process uses.
     pub process: Process,
 }
@@ -92,4 +94,15 @@ pub struct Credentials {
     pub minted: u64,
     /// How many were refused, by reason; reasons that never were, too.
     pub refused: Vec<Labelled>,
+}
+
+/// What has become of spans of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traces {
+    /// Those that the collector has taken.
+    pub exported: u64,
+    /// Those that it has not.
+    pub failed: u64,
+    /// Those that found no room in the queue to it.
+    pub dropped: u64,
 }

@@ -34,6 +34,7 @@ use crate::config::{AllocationLog, Config, Listener};
 use crate::control::{Control, Sources};
 use crate::datapath::Datapath;
 use crate::shard::{Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery};
+use crate::traces::Traces;
 use crate::{admin, api, log};
 
 /// How often threads and whatever goes on are looked after.
@@ -119,6 +120,7 @@ async fn open(
         events,
         log,
         gate: Arc::clone(&gate),
+        traces: relay.traces.counts(),
     });
     tokio::spawn(admin::serve(listeners, gate, control));
     if let Some(warning) = &relay.capacity.warning {
@@ -151,6 +153,7 @@ struct Relay {
     shards: Vec<ShardHandle>,
     queries: Vec<ShardQuery>,
     datapath: Datapath,
+    traces: Traces,
     capacity: Capacity,
     certificates: Certificates,
     authority: Authority,
@@ -353,5 +356,6 @@ impl Relay {
         self.shards.iter().for_each(ShardHandle::shut_down);
         self.shards.into_iter().for_each(ShardHandle::join);
         self.datapath.shutdown();
+        self.traces.stop();
     }
 }

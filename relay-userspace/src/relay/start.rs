@@ -23,6 +23,7 @@ use crate::log;
 use crate::net::{SocketError, UdpSocket};
 use crate::random::{self, SystemRandomness};
 use crate::shard::{Events, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
+use crate::traces::Traces;
 
 /// What a relay that has started leaves to whoever asks it.
 pub(super) struct Started {
@@ -42,6 +43,7 @@ impl Relay {
         let opened = Opened::all(&config, certificates.tls.as_ref())?;
         try_relay_addresses(&config)?;
         let datapath = start_datapath(&config, &opened.in_kernel(), &capacity)?;
+        let traces = Traces::start(config.otlp.as_deref(), config.otlp_sample).context("--otlp")?;
         let reservations = Reservations::default();
         let events = Events::default();
         let mut relay = Self {
@@ -55,6 +57,7 @@ impl Relay {
             shards: Vec::new(),
             queries: Vec::new(),
             datapath,
+            traces,
             capacity,
             certificates,
             authority,
@@ -109,6 +112,7 @@ impl Relay {
                 datapath: self.datapath.handle(),
                 journal: self.journal(),
                 events: events.clone(),
+                tracer: self.traces.tracer(),
             }
         });
         Ok(parts.collect())

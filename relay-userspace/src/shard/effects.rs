@@ -1,35 +1,38 @@
 //! What the engine asks for, done.
 
-use hairpin_proto::address::{FiveTuple, PeerAddr, Transport};
+use hairpin_proto::address::{AddressFamily, FiveTuple, PeerAddr, Transport};
 use hairpin_proto::turn::{Effect, Flow, Refusal, Scope};
 
 use super::connection::End;
 use super::failures::{Excerpt, Failure};
 use super::socket::Socket;
 use super::state::{State, now};
-use crate::clock::unix_seconds;
+use crate::clock::{monotonic_nanoseconds, unix_seconds};
 use crate::datapath;
 use crate::net::IpFields;
+use crate::traces::{Record, Response};
 
 impl State {
     /// Does what the engine asks.
     pub(super) fn carry_out(&mut self) {
         while let Some(effect) = self.server.poll_effect() {
             match effect {
-                Effect::Respond { five_tuple, message } if five_tuple.transport.is_stream() => {
-                    let Some(socket) = self.connections.of(&five_tuple) else { continue };
-                    if let Err(end) = self.connections.respond(socket, message) {
-                        self.give_up(socket, &five_tuple, end);
-                    }
-                }
-                Effect::Respond { five_tuple, message } if five_tuple.transport == Transport::Dtls => {
-                    let message = message.to_vec();
-                    self.encrypt(&five_tuple, IpFields::ORIGINATED, &message);
-                }
                 Effect::Respond { five_tuple, message } => {
-                    if let Err(error) = self.sockets.respond(&five_tuple, message) {
+                    let response = self.tracer.response(message);
+                    if five_tuple.transport.is_stream() {
+                        let Some(socket) = self.connections.of(&five_tuple) else { continue };
+                        if let Err(end) = self.connections.respond(socket, message) {
+                            self.give_up(socket, &five_tuple, end);
+                        }
+                    } else if five_tuple.transport == Transport::Dtls {
+                        let message = message.to_vec();
+                        self.encrypt(&five_tuple, IpFields::ORIGINATED, &message);
+                    } else if let Err(error) = self.sockets.respond(&five_tuple, message) {
                         self.counters.send_failed += 1;
                         tracing::trace!(%error, "a response was not sent");
+                    }
+                    if let Some(response) = response {
+                        self.trace(&five_tuple, response);
                     }
                 }
                 Effect::Bind { relay, request } => {
@@ -58,11 +61,29 @@ impl State {
                     self.freed(allocation);
                 }
                 Effect::Refused(refusal) => {
+                    self.tracer.refused(refusal.cause);
                     let failure = refused(&refusal);
                     self.failures.add(failure);
                 }
             }
         }
+        self.tracer.flush();
+    }
+
+    /// Remembers a request that was answered.
+    fn trace(&mut self, five_tuple: &FiveTuple, response: Response) {
+        let client = five_tuple.client;
+        self.tracer.answered(Record {
+            response,
+            cause: None,
+            transport: five_tuple.transport,
+            family: AddressFamily::of(client.ip()),
+            client: self.journal.client_addresses.then(|| client.socket()),
+            shard: self.index,
+            has_allocation: self.server.has_allocation(five_tuple),
+            began: self.batch_time,
+            ended: monotonic_nanoseconds(),
+        });
     }
 
     /// Ends a connection whose client does not read. The effects of its end come behind those that are there.

@@ -71,6 +71,7 @@ pub use self::sockets::{Acceptor, DatagramListener, Listeners};
 use self::state::State;
 use self::visitors::{Mailbox, Moving, PassedOn, Visitors};
 use crate::datapath;
+use crate::traces::Tracer;
 
 /// What a shard is made of.
 pub struct Parts {
@@ -96,6 +97,8 @@ pub struct Parts {
     pub journal: JournalOptions,
     /// Where events go.
     pub events: Events,
+    /// What requests are traced with.
+    pub tracer: Tracer,
 }
 
 /// What shards know of each other.
@@ -162,6 +165,7 @@ impl ShardHandle {
             datapath,
             journal,
             events,
+            tracer,
         } = parts;
         let mut sockets = Sockets::new(shared.listening, reservations, datapath.clone())?;
         sockets.add_listeners(listeners)?;
@@ -185,6 +189,7 @@ impl ShardHandle {
             failures: Failures::default(),
             journal,
             events,
+            tracer,
             times: Times::default(),
             handshake_failures: [0; Transport::ALL.len()],
             ended: [0; EndReason::COUNT],

@@ -81,6 +81,7 @@ impl Shard {
     }
 
     fn command(&mut self, command: Command) {
+        self.state.batch_time = monotonic_nanoseconds();
         match command {
             Command::Ask(question) => {
                 question(&mut self.state);
@@ -97,6 +98,7 @@ impl Shard {
 
     /// Ends all whose time has come, and lets those go on that have rested.
     fn handle_timeout(&mut self) {
+        self.state.batch_time = monotonic_nanoseconds();
         self.state.handle_timeout(&mut self.streams);
         while let Some(socket) = self.state.next_woken(&mut self.streams) {
             self.frames(socket);
@@ -195,7 +197,6 @@ impl Shard {
 
     /// Passes a datagram that has reached another shard through the engine.
     fn passed_on(&mut self, datagram: &PassedOn) {
-        self.state.batch_time = monotonic_nanoseconds();
         self.state.taken();
         let mut plaintexts = self.arena.start();
         let mut outbox = self.send.start();

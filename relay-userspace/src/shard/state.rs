@@ -25,6 +25,7 @@ use super::visitors::{Mailbox, Visitors};
 use crate::clock::unix_seconds;
 use crate::datapath::{self, Direction};
 use crate::net::{IcmpReport, IpFields, Outbox, Outgoing, Received, take_error};
+use crate::traces::Tracer;
 
 /// How many entries of a socket's error queue are taken in one round. A flood of ICMP packets is shared out like data.
 const ERRORS: usize = 16;
@@ -51,6 +52,7 @@ pub(super) struct State {
     pub(super) failures: Failures,
     pub(super) journal: JournalOptions,
     pub(super) events: Events,
+    pub(super) tracer: Tracer,
     /// How long things took.
     pub(super) times: Times,
     /// Handshakes that have failed, by transport.
@@ -67,7 +69,7 @@ pub(super) struct State {
     pub(super) woken: Vec<Socket>,
     /// Listeners and connections that rest, each until when.
     pub(super) resting: Vec<(Instant, Socket)>,
-    /// When the batch came that goes through, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// When the batch came that goes through, or whatever else is done now, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(super) batch_time: u64,
     pub(super) index: u32,
     /// All shards, by their index, this one included.

@@ -15,6 +15,7 @@ use hairpin::shard::{
     ConnectionLimits, DatagramListener, Events, JournalOptions, Listeners, Parts, Report, Reservations, ShardHandle,
     ShardQuery,
 };
+use hairpin::traces::Tracer;
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::{
     Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Settings,
@@ -98,6 +99,7 @@ impl InProcess {
                 datapath: datapath.handle(),
                 journal: JournalOptions::default(),
                 events: Events::default(),
+                tracer: Tracer::default(),
             };
             let mut shards = ShardHandle::spawn_all(vec![parts]).expect("a thread can be started");
             let shard = shards.pop().expect("there is one for the parts");

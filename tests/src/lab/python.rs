@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::namespace::Namespace;
-use super::process::{self, Finished};
+use super::process::{self, Finished, Process};
 use super::server::everything_is_required;
 
 /// Debian's, since its packages are only for that one.
@@ -67,9 +67,23 @@ pub fn run<I: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = I>,
     environment: &[(&str, &Path)],
 ) -> Finished {
+    process::run_for(command(namespace, interpreter, script).args(arguments).envs(environment.iter().copied()), RUNNING)
+}
+
+/// Starts a script of `tests/clients` in a namespace, without waiting for its end.
+pub fn start<I: AsRef<OsStr>>(
+    namespace: &Namespace,
+    interpreter: &Path,
+    script: &str,
+    arguments: impl IntoIterator<Item = I>,
+) -> Process {
+    Process::spawn(command(namespace, interpreter, script).args(arguments))
+}
+
+fn command(namespace: &Namespace, interpreter: &Path, script: &str) -> Command {
     let mut command = namespace.command(interpreter);
-    command.arg("-B").arg(scripts().join(script)).args(arguments).envs(environment.iter().copied());
-    process::run_for(&mut command, RUNNING)
+    command.arg("-B").arg(scripts().join(script));
+    command
 }
 
 /// The folder of the scripts.
