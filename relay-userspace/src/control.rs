@@ -338,7 +338,7 @@ impl Control {
             active,
             summary: if active { format!("XDP: {}", lines.join("; ")) } else { sources.summary.clone() },
             interfaces: all.into_iter().map(interface).collect(),
-            records: active.then(|| api::Share { used: counters.records.used, of: counters.records.capacity }),
+            records: active.then_some(api::Share { used: counters.records.used, of: counters.records.capacity }),
             insert_failures: counters.insert_failures,
         }
     }

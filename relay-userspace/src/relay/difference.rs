@@ -101,7 +101,7 @@ pub(super) fn follow(old: &Config, new: &mut Config) -> Difference {
         }
     }
     let followed = ASPECTS.iter().filter(|aspect| aspect.keep.is_none() && (aspect.differs)(old, new));
-    difference.followed = followed.flat_map(|aspect| aspect.options.first()).copied().collect();
+    difference.followed = followed.filter_map(|aspect| aspect.options.first()).copied().collect();
     difference
 }
 
