@@ -439,6 +439,7 @@ fn warnings(
         warnings.push(format!("{} of {of} shards do not answer: look at the log, then restart the relay", of - used));
     }
     warnings.extend(published.certificates.iter().filter_map(crate::relay::certificate_warning));
+    warnings.extend(published.certificate_problem.clone());
     if let Some(problem) = published.reload_problems.first() {
         warnings.push(format!("the last reload has changed nothing: {problem}"));
     }

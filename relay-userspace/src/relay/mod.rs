@@ -156,6 +156,7 @@ struct Relay {
     traces: Traces,
     capacity: Capacity,
     certificates: Certificates,
+    certificate_problem: Option<String>,
     authority: Authority,
     own_addresses: Vec<IpAddr>,
     /// Listeners of the configuration.
@@ -267,6 +268,7 @@ impl Relay {
             listeners: listeners.chain(retired).collect(),
             relay_addresses: self.relay_addresses().collect(),
             certificates: self.certificates.status(),
+            certificate_problem: self.certificate_problem.clone(),
             drain: self.drain.map(|drain| (drain.deadline_unix(), drain.stop)),
             allocations_per_user: self.capacity.allocations_per_user,
             secret: self.authority.secret().map(str::to_owned),
@@ -316,10 +318,10 @@ impl Relay {
     }
 
     /// How a shard shall be from now on.
-    fn change(&self, opened: Listeners) -> Change {
+    fn change(&self, settings: Settings, opened: Listeners) -> Change {
         let listeners = self.open.iter().chain(&self.retired.listeners);
         Change {
-            settings: self.settings(),
+            settings,
             opened,
             listeners: listeners.map(|listener| (listener.transport, listener.address)).collect(),
             connections: self.connection_limits(),

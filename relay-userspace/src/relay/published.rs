@@ -27,6 +27,8 @@ pub(crate) struct Published {
     /// What relayed addresses are made of, and whether each takes new ones.
     pub(crate) relay_addresses: Vec<(RelayAddress, bool)>,
     pub(crate) certificates: Vec<api::CertificateStatus>,
+    /// Why certificates that have changed are not in use.
+    pub(crate) certificate_problem: Option<String>,
     /// The drain that goes on: its deadline in seconds since the Unix epoch, and whether the relay ends with it.
     pub(crate) drain: Option<(Option<u64>, bool)>,
     /// How many allocations a user may have.

@@ -84,6 +84,7 @@ impl Relay {
         self.authority = authority;
         self.own_addresses = own_addresses;
         self.certificates = certificates;
+        self.certificate_problem = None;
         self.capacity.follow(&self.config);
         self.gate.change(&access(&self.config));
         self.retire(&before, &opened.listeners);
@@ -119,6 +120,7 @@ impl Relay {
                 }
                 certificates.take_over(&self.certificates);
                 self.certificates = certificates;
+                self.certificate_problem = None;
                 self.certificates.complaints().for_each(|complaint| tracing::warn!("{complaint}"));
                 self.tell_shards(Vec::new()).await;
                 tracing::info!("certificates have changed: new connections are shown the new ones");
@@ -126,7 +128,10 @@ impl Relay {
             }
             Err(error) => {
                 self.certificates.leave();
-                tracing::error!("certificates have changed and cannot be used, the old ones stay: {error:#}");
+                let problem = format!("certificates have changed and cannot be used, the old ones stay: {error:#}");
+                tracing::error!("{problem}");
+                self.certificate_problem = Some(problem);
+                self.publish();
             }
         }
     }
@@ -154,10 +159,11 @@ impl Relay {
 
     /// Tells all shards how to be from now on.
     pub(super) async fn tell_shards(&self, opened: Vec<Listeners>) {
+        let settings = self.settings();
         let opened = opened.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         for (shard, opened) in self.queries.iter().zip(opened) {
-            // One that has stopped takes the relay down with it.
-            let _ = shard.change(self.change(opened.unwrap_or_default())).await;
+            // One that has stopped takes the relay down with it; one that is late does it later.
+            let _ = shard.change(self.change(settings.clone(), opened.unwrap_or_default())).await;
         }
     }
 

@@ -60,6 +60,7 @@ impl Relay {
             traces,
             capacity,
             certificates,
+            certificate_problem: None,
             authority,
             own_addresses,
             open: opened.listeners,
@@ -85,10 +86,11 @@ impl Relay {
         let config = &self.config;
         let quotas = Quotas::default();
         let discovery = config.discovery.as_deref().map(discovery).transpose()?;
+        let settings = self.settings();
         let parts = (0..config.shards).zip(sockets).map(|(index, listeners)| {
             let server = Server::new(
                 ServerConfig {
-                    settings: self.settings(),
+                    settings: settings.clone(),
                     software: Some(concat!("hairpin ", env!("CARGO_PKG_VERSION")).to_owned()),
                     nonce_key: self.keys.nonce,
                     nonce_lifetime: std::time::Duration::from_secs(3600),
