@@ -78,7 +78,9 @@ fn begin(
         request.push_str("\r\n");
     }
     if !body.is_empty() {
-        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        request.push_str("Content-Length: ");
+        request.push_str(&body.len().to_string());
+        request.push_str("\r\n");
     }
     request.push_str("\r\n");
     request.push_str(body);
