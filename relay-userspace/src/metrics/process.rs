@@ -79,6 +79,8 @@ fn seconds(ticks: u64, per_second: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::clock::unix_seconds;
 
     #[test]

@@ -11,6 +11,7 @@ fn each_wrong_request_gets_its_status_and_a_reason_as_json() {
     let host = Namespace::new("admin");
     let bed = Bed::new(&host, &[]);
     let long = format!("{{\"level\": \"{}\"}}", "x".repeat(20_000));
+    #[allow(clippy::type_complexity, reason = "a table of requests and their answers")]
     let cases: &[(&str, &str, &[&str], &str, u16, &str)] = &[
         ("GET", "/v1/allocations?usr=alice", &[], "", 400, "`usr`"),
         ("GET", "/v1/allocations?client=here", &[], "", 400, "`here`"),
