@@ -54,7 +54,7 @@ fn all_that_is_wrong_is_told_at_once_in_one_line_each() {
 fn every_key_refuses_a_value_of_another_type_and_says_what_is_right() {
     let folder = Folder::new("config");
     let keys = keys();
-    let dates: String = keys.iter().map(|key| format!("{key} = 1979-05-27\n")).collect();
+    let dates: String = keys.iter().flat_map(|key| [key.as_str(), " = 1979-05-27\n"]).collect();
     let finished = show(&["--config", &write(&folder, "hairpin.toml", &dates)]);
     assert_eq!(finished.code(), Some(2), "{finished}");
     let lines: Vec<_> = finished.stderr.lines().collect();
