@@ -101,6 +101,7 @@ fn rules_are_well(prometheus: &Prometheus<'_>) {
 }
 
 /// The value of an expression that gives one sample; 0 for none.
+#[allow(clippy::cast_sign_loss, reason = "nothing is counted below zero")]
 fn count(prometheus: &Prometheus<'_>, expression: &str) -> u64 {
     let samples = prometheus.query(expression);
     let value = samples.first().and_then(|sample| sample["value"][1].as_str()?.parse::<f64>().ok());
@@ -123,7 +124,7 @@ impl Clients {
     }
 
     /// Somebody comes and goes, somebody has a wrong password, and somebody sends what is no message.
-    fn act(&self, lab: &Lab) {
+    fn act(lab: &Lab) {
         let mut visitor = client(lab, Transport::Tls, PASSWORD);
         visitor.allocate().expect("the relay has room");
         drop(visitor);
