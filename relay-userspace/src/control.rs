@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
-use hairpin_proto::turn::{Cause, Credentials, Discard, EndReason, RelayAddress};
+use hairpin_proto::turn::{Cause, Credentials, Discard, EndReason, RelayAddress, comes_by};
 use hashbrown::HashMap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -14,12 +14,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::admin::Gate;
 use crate::clock::unix_seconds;
+use crate::config::Listener;
 use crate::metrics::{self, Labelled, Snapshot};
 use crate::relay::published::{Published, Shared};
 use crate::relay::{Request, settle};
 pub use crate::selection::BadFilter;
 use crate::selection::Selection;
-use crate::shard::{Events, Failure, LIMITS, Report, Reservations, ShardQuery};
+use crate::shard::{Events, Failure, LIMITS, Report, Reservations, ShardQuery, ask_all};
 use crate::{announce, api, datapath, log, traces};
 
 /// How long a shard may take to answer before it counts as stuck.
@@ -131,11 +132,11 @@ impl Control {
     /// Ends the allocations that are meant. When this returns, the kernel forwards nothing of them any more.
     pub async fn close(&self, filter: &api::Filter) -> Result<api::Closed, BadFilter> {
         let selection = Selection::new(filter)?;
-        let mut closed = 0;
-        for shard in &self.0.sources.shards {
+        let counts = ask_all(&self.0.sources.shards, |shard| {
             let selection = selection.clone();
-            closed += shard.close(EndReason::Closed, move |allocation| selection.has(allocation)).await as u64;
-        }
+            async move { shard.close(EndReason::Closed, move |allocation| selection.has(allocation)).await }
+        });
+        let closed = counts.await.into_iter().sum::<usize>() as u64;
         settle(self.0.sources.datapath.clone()).await;
         tracing::info!(closed, "allocations were closed by the operator");
         Ok(api::Closed { closed })
@@ -149,10 +150,8 @@ impl Control {
 
     /// What was refused to a client, or to anybody, the newest first.
     pub async fn failures(&self, client: Option<IpAddr>) -> Vec<api::Failure> {
-        let mut failures = Vec::new();
-        for shard in &self.0.sources.shards {
-            failures.extend(shard.failures(client).await.iter().map(failure));
-        }
+        let all = ask_all(&self.0.sources.shards, |shard| async move { shard.failures(client).await }).await;
+        let mut failures: Vec<_> = all.iter().flatten().map(failure).collect();
         failures.sort_by_key(|failure| std::cmp::Reverse(failure.at));
         failures
     }
@@ -309,11 +308,11 @@ impl Control {
 
     /// All allocations of which this is true, of all shards.
     async fn all(&self, is_meant: impl Fn(&api::Allocation) -> bool + Clone + Send + 'static) -> Vec<api::Allocation> {
-        let mut all = Vec::new();
-        for shard in &self.0.sources.shards {
-            all.append(&mut shard.allocations(is_meant.clone()).await);
-        }
-        all
+        let all = ask_all(&self.0.sources.shards, |shard| {
+            let is_meant = is_meant.clone();
+            async move { shard.allocations(is_meant).await }
+        });
+        all.await.into_iter().flatten().collect()
     }
 
     fn kernel(&self, counters: &datapath::Counters) -> api::KernelStatus {
@@ -396,20 +395,22 @@ fn users(allocations: &[api::Allocation], limit: u64) -> Vec<api::User> {
 }
 
 fn listeners(published: &Published, allocations: &[api::Allocation]) -> Vec<api::ListenerStatus> {
-    let status = |(listener, takes_new): &(crate::config::Listener, bool)| {
-        let serves = |allocation: &&api::Allocation| {
-            let (at, server) = (listener.address, allocation.server);
+    let all: Vec<_> = published.listeners.iter().map(|(listener, _)| *listener).collect();
+    // Of two that serve a client, the kernel takes the one with the address itself.
+    let of = |allocation: &api::Allocation| {
+        let serves = |listener: &&Listener| {
             listener.transport.label() == allocation.transport
-                && at.port() == server.port()
-                && (at.ip() == server.ip() || at.ip().is_unspecified() && at.is_ipv4() == server.is_ipv4())
+                && comes_by((listener.transport, listener.address), listener.transport, allocation.server)
         };
-        api::ListenerStatus {
-            transport: listener.transport.label().to_owned(),
-            address: listener.address,
-            public: listener.public,
-            allocations: allocations.iter().filter(serves).count() as u64,
-            draining: !takes_new,
-        }
+        all.iter().filter(serves).min_by_key(|listener| listener.address.ip().is_unspecified()).copied()
+    };
+    let served: Vec<_> = allocations.iter().map(of).collect();
+    let status = |(listener, takes_new): &(Listener, bool)| api::ListenerStatus {
+        transport: listener.transport.label().to_owned(),
+        address: listener.address,
+        public: listener.public,
+        allocations: served.iter().filter(|by| **by == Some(*listener)).count() as u64,
+        draining: !takes_new,
     };
     published.listeners.iter().map(status).collect()
 }

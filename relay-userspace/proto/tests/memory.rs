@@ -86,7 +86,7 @@ fn server() -> Server {
         limits: Limits::default(),
         tcp_relay: false,
         mobility: None,
-        retired: Vec::new(),
+        listeners: Vec::new(),
     };
     let config = ServerConfig {
         settings,

@@ -15,7 +15,7 @@ use crate::tls::{self, Certificate, CertificateFiles, TlsError};
 /// What clients are shown, and where it comes from.
 pub(super) struct Certificates {
     read: Vec<Certificate>,
-    stamps: Vec<Stamp>,
+    stamps: Stamps,
     /// For TLS; none: nobody asks for it.
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     /// For DTLS; likewise.
@@ -24,7 +24,9 @@ pub(super) struct Certificates {
 
 /// By these a file is known to be the same as before. A link that points elsewhere changes them too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp([Option<(SystemTime, u64)>; 2]);
+pub(super) struct Stamp([Option<(SystemTime, u64)>; 2]);
+
+pub(super) type Stamps = Vec<Stamp>;
 
 impl Certificates {
     /// Reads what a configuration names.
@@ -50,14 +52,16 @@ impl Certificates {
         }
     }
 
-    /// Whether a file may have changed since it was read.
-    pub(super) fn may_have_changed(&self) -> bool {
-        self.stamps != stamps(&self.files())
+    /// The stamps of files that may have changed since they were read. To be taken before they are read again: what is
+    /// written in between is noticed next time.
+    pub(super) fn changed(&self) -> Option<Stamps> {
+        let now = stamps(&self.files());
+        (self.stamps != now).then_some(now)
     }
 
     /// Does not look again before a file changes once more.
-    pub(super) fn leave(&mut self) {
-        self.stamps = stamps(&self.files());
+    pub(super) fn leave(&mut self, stamps: Stamps) {
+        self.stamps = stamps;
     }
 
     /// Whether both show the same.
@@ -87,7 +91,7 @@ impl Certificates {
     }
 }
 
-fn stamps(files: &[CertificateFiles]) -> Vec<Stamp> {
+fn stamps(files: &[CertificateFiles]) -> Stamps {
     let stamp = |path: &Path| {
         let about = fs::metadata(path).ok()?;
         Some((about.modified().ok()?, about.len()))

@@ -54,6 +54,8 @@ impl Drain {
             return if self.stop { Step::Stop } else { Step::Wait };
         }
         if self.deadline.is_some_and(|deadline| deadline.at <= now) {
+            // Once: who is still there then does not answer.
+            self.deadline = None;
             return Step::Close;
         }
         if self.told + PROGRESS <= now {
@@ -76,7 +78,7 @@ mod tests {
         let mut drain = Drain::new(Some(Duration::from_secs(60)), true, now);
         assert_eq!(drain.step(2, at(59)), Step::Wait);
         assert_eq!(drain.step(0, at(59)), Step::Stop);
-        assert_eq!(drain.step(2, at(60)), Step::Close);
+        assert_eq!((drain.step(2, at(60)), drain.step(1, at(61))), (Step::Close, Step::Wait));
         let mut drain = Drain::new(None, false, now);
         assert_eq!((drain.step(1, at(1_000_000)), drain.step(0, now)), (Step::Wait, Step::Wait));
         assert_eq!(drain.deadline_unix(), None);

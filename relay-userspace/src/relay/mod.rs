@@ -33,7 +33,9 @@ use crate::cli::settings::Source;
 use crate::config::{AllocationLog, Config, Listener};
 use crate::control::{Control, Sources};
 use crate::datapath::{self, Datapath};
-use crate::shard::{Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery};
+use crate::shard::{
+    Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery, ask_all,
+};
 use crate::traces::Traces;
 use crate::{admin, api, log};
 
@@ -43,6 +45,8 @@ const WATCH: Duration = Duration::from_secs(1);
 const CERTIFICATES: Duration = Duration::from_secs(10);
 /// How long what was taken away may take to be gone from the kernel.
 const FLUSH: Duration = Duration::from_secs(1);
+/// How long threads may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 /// How many requests may wait.
 const REQUESTS: usize = 16;
 
@@ -94,8 +98,8 @@ pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<(
                 }
             }
         };
-        relay.stop();
-        stopped
+        let ended = relay.stop();
+        stopped.and(ended)
     })
 }
 
@@ -175,6 +179,8 @@ struct Relay {
     retired: Retired,
     keys: Keys,
     drain: Option<Drain>,
+    /// Whether a signal has asked it to end when the drain is over.
+    is_ending: bool,
     published: Option<Shared>,
 }
 
@@ -211,15 +217,18 @@ impl Relay {
     /// A signal asks the relay to end. Returns whether it does so at once: the second signal is not made to wait.
     async fn shall_end(&mut self) -> bool {
         let timeout = self.config.drain_timeout;
-        if timeout.is_zero() || self.drain.is_some_and(|drain| drain.stop) {
+        if timeout.is_zero() || self.is_ending {
             return true;
         }
+        self.is_ending = true;
         self.drain(api::DrainRequest { timeout: Some(timeout.as_secs()), stop: true }).await;
         self.drain_step().await
     }
 
     /// Sends new clients elsewhere.
     async fn drain(&mut self, api::DrainRequest { timeout, stop }: api::DrainRequest) {
+        // Who has asked the relay to end has not taken it back by asking for something else.
+        let stop = stop || self.is_ending;
         let drain = Drain::new(timeout.map(Duration::from_secs), stop, Instant::now());
         self.drain = Some(drain);
         let until = match timeout {
@@ -233,35 +242,30 @@ impl Relay {
 
     /// Lets new clients in again.
     async fn cancel_drain(&mut self) {
+        self.is_ending = false;
         self.drain = None;
         tracing::info!("not draining: new clients are welcome");
         self.set_draining(false).await;
     }
 
     async fn set_draining(&self, is_draining: bool) {
-        for shard in &self.queries {
-            // One that has stopped takes the relay down with it.
-            let _ = shard.drain(is_draining).await;
-        }
+        // One that has stopped takes the relay down with it.
+        ask_all(&self.queries, |shard| async move { shard.drain(is_draining).await }).await;
         self.publish();
     }
 
     /// Goes on with a drain. Returns whether the relay ends.
     async fn drain_step(&mut self) -> bool {
         let Some(drain) = &mut self.drain else { return false };
-        let mut allocations = 0;
-        for shard in &self.queries {
-            // Who does not answer may have some left.
-            allocations += shard.allocation_count().await.unwrap_or(1);
-        }
+        let counts = ask_all(&self.queries, |shard| async move { shard.allocation_count().await }).await;
+        // Who does not answer may have some left.
+        let allocations = counts.into_iter().map(|count| count.unwrap_or(1)).sum();
         match drain.step(allocations, Instant::now()) {
             Step::Wait => false,
             Step::Stop => true,
             Step::Close => {
                 tracing::info!(allocations, "draining: the time is over, what is left is closed");
-                for shard in &self.queries {
-                    shard.close(EndReason::Drained, |_| true).await;
-                }
+                ask_all(&self.queries, |shard| async move { shard.close(EndReason::Drained, |_| true).await }).await;
                 drain.stop
             }
         }
@@ -319,7 +323,7 @@ impl Relay {
             },
             tcp_relay: config.tcp_relay,
             mobility: config.mobility.then_some(self.keys.mobility),
-            retired: self.retired.listening(),
+            listeners: self.open.iter().map(|listener| (listener.transport, listener.address)).collect(),
         }
     }
 
@@ -364,11 +368,33 @@ impl Relay {
         }
     }
 
-    fn stop(self) {
+    /// Takes it all down. A thread that is stuck is left behind, and told of: the process ends all the same.
+    fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
         self.shards.iter().for_each(ShardHandle::shut_down);
-        self.shards.into_iter().for_each(ShardHandle::join);
-        self.datapath.shutdown();
+        let deadline = Instant::now() + ENDING;
+        let wait_for = |has_stopped: &dyn Fn() -> bool| {
+            while !has_stopped() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            has_stopped()
+        };
+        let mut stuck = 0;
+        for shard in self.shards {
+            if wait_for(&|| shard.has_stopped()) {
+                shard.join();
+            } else {
+                stuck += 1;
+            }
+        }
+        // In a thread of its own, since it waits for another.
+        let datapath = self.datapath;
+        let detaching = std::thread::spawn(|| datapath.shutdown());
+        if !wait_for(&|| detaching.is_finished()) {
+            stuck += 1;
+        }
         self.traces.stop();
+        anyhow::ensure!(stuck == 0, "{stuck} threads did not end in time and were left behind");
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{EndReason, RelayAddress};
+use hairpin_proto::turn::{EndReason, RelayAddress, comes_by};
 
 use super::authority::{Authority, own_addresses};
 use super::certificates::Certificates;
@@ -20,7 +20,7 @@ use crate::cli::settings::{Loaded, Problem};
 use crate::clock::unix_seconds;
 use crate::config::{Config, Listener};
 use crate::listeners::{Opened, in_kernel};
-use crate::shard::{InUse, Listeners};
+use crate::shard::{InUse, Listeners, ask_all};
 
 /// What is no longer configured, and still in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,8 @@ impl Relay {
         let Loaded { mut config, warnings, .. } = self.source.load().map_err(said)?;
         let Difference { followed, needs_restart } = difference::follow(&self.config, &mut config);
 
+        lies_in_relay_ports(&config)?;
+
         let one = |error: anyhow::Error| vec![format!("{error:#}")];
         let authority = Authority::new(&config).map_err(one)?;
         let mut certificates = Certificates::read(&config).map_err(one)?;
@@ -73,7 +75,10 @@ impl Relay {
         try_relay_addresses(&config).map_err(one)?;
         let own_addresses = own_addresses(if_addrs::get_if_addrs()).map_err(one)?;
         let opened = Opened::besides(&self.listening(), &config, certificates.tls.as_ref()).map_err(one)?;
-        self.log.set_level(&config.log).map_err(|error| vec![error])?;
+        // What was set by hand stays until the file says something else.
+        if config.log != self.config.log {
+            self.log.set_level(&config.log).map_err(|error| vec![error])?;
+        }
         self.log.set_format(config.log_format);
         // From here on nothing fails.
 
@@ -81,6 +86,9 @@ impl Relay {
             tracing::warn!("{warning}");
         }
         let before = std::mem::replace(&mut self.config, Arc::new(config));
+        if authority.generated().is_some() && self.authority.generated().is_none() {
+            tracing::warn!("no user and no secret is configured any more: nobody of before may relay from now on");
+        }
         self.authority = authority;
         self.own_addresses = own_addresses;
         self.certificates = certificates;
@@ -111,14 +119,16 @@ impl Relay {
 
     /// Reads the certificates again, if their files have changed. Bad ones are left alone until they change once more.
     pub(super) async fn follow_certificates(&mut self) {
-        if !self.certificates.may_have_changed() {
-            return;
-        }
+        let Some(stamps) = self.certificates.changed() else { return };
         match Certificates::read(&self.config) {
-            Ok(mut certificates) => {
-                if certificates.are_like(&self.certificates) {
-                    return self.certificates.leave();
+            Ok(certificates) if certificates.are_like(&self.certificates) => {
+                self.certificates.leave(stamps);
+                if self.certificate_problem.take().is_some() {
+                    tracing::info!("certificates are again those that are in use");
+                    self.publish();
                 }
+            }
+            Ok(mut certificates) => {
                 certificates.take_over(&self.certificates);
                 self.certificates = certificates;
                 self.certificate_problem = None;
@@ -128,7 +138,7 @@ impl Relay {
                 self.publish();
             }
             Err(error) => {
-                self.certificates.leave();
+                self.certificates.leave(stamps);
                 let problem = format!("certificates have changed and cannot be used, the old ones stay: {error:#}");
                 tracing::error!("{problem}");
                 self.certificate_problem = Some(problem);
@@ -161,11 +171,13 @@ impl Relay {
     /// Tells all shards how to be from now on.
     pub(super) async fn tell_shards(&self, opened: Vec<Listeners>) {
         let settings = self.settings();
-        let opened = opened.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        for (shard, opened) in self.queries.iter().zip(opened) {
-            // One that has stopped takes the relay down with it; one that is late does it later.
-            let _ = shard.change(self.change(settings.clone(), opened.unwrap_or_default())).await;
-        }
+        let mut opened = opened.into_iter();
+        // One that has stopped takes the relay down with it; one that is late does it later.
+        ask_all(&self.queries, |shard| {
+            let change = self.change(settings.clone(), opened.next().unwrap_or_default());
+            async move { shard.change(change).await }
+        })
+        .await;
     }
 
     /// Closes what still uses what was removed.
@@ -174,23 +186,24 @@ impl Relay {
         if retired.is_empty() {
             return Vec::new();
         }
-        let listening = retired.listening();
+        let (removed, current) = (retired.listening(), self.settings().listeners);
         let is_meant = move |allocation: &api::Allocation| {
-            let comes_by = |(transport, at): &(Transport, SocketAddr)| {
-                let ip = at.ip();
-                transport.label() == allocation.transport
-                    && at.port() == allocation.server.port()
-                    && (ip == allocation.server.ip()
-                        || ip.is_unspecified() && ip.is_ipv4() == allocation.server.is_ipv4())
+            let server = allocation.server;
+            let by = |listeners: &[(Transport, SocketAddr)]| {
+                let is_it = |listener: &(Transport, SocketAddr)| {
+                    listener.0.label() == allocation.transport && comes_by(*listener, listener.0, server)
+                };
+                listeners.iter().any(is_it)
             };
             let is_of =
                 |address: &RelayAddress| allocation.relayed.iter().any(|relayed| relayed.ip() == address.public);
-            listening.iter().any(comes_by) || retired.relay_addresses.iter().any(is_of)
+            by(&removed) && !by(&current) || retired.relay_addresses.iter().any(is_of)
         };
-        let mut closed = 0;
-        for shard in &self.queries {
-            closed += shard.close(EndReason::Closed, is_meant.clone()).await;
-        }
+        let counts = ask_all(&self.queries, |shard| {
+            let is_meant = is_meant.clone();
+            async move { shard.close(EndReason::Closed, is_meant).await }
+        });
+        let closed: usize = counts.await.into_iter().sum();
         let (plural, are) = if closed == 1 { ("", "is") } else { ("s", "are") };
         vec![format!("{closed} allocation{plural} of what was removed {are} closed")]
     }
@@ -201,13 +214,20 @@ impl Relay {
             return Vec::new();
         }
         let relay_addresses: Vec<_> = self.retired.relay_addresses.iter().map(|address| address.bind).collect();
-        let mut sum =
-            InUse { listeners: vec![0; self.retired.listeners.len()], relay_addresses: vec![0; relay_addresses.len()] };
-        for shard in &self.queries {
-            let in_use = shard.in_use(self.retired.listening(), relay_addresses.clone()).await;
-            let add = |sums: &mut Vec<usize>, counts: Vec<usize>| {
-                sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-            };
+        let listening = self.retired.listening();
+        let counts = ask_all(&self.queries, |shard| {
+            let (listening, relay_addresses) = (listening.clone(), relay_addresses.clone());
+            async move { shard.in_use(listening, relay_addresses).await }
+        });
+        // Who does not answer may have some: nothing is let go of before everybody has.
+        let Some(counts) = counts.await.into_iter().collect::<Option<Vec<InUse>>>() else {
+            return vec!["a shard does not answer: what was removed stays until it does".to_owned()];
+        };
+        let mut sum = InUse { listeners: vec![0; listening.len()], relay_addresses: vec![0; relay_addresses.len()] };
+        let add = |sums: &mut Vec<usize>, counts: Vec<usize>| {
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        };
+        for in_use in counts {
             add(&mut sum.listeners, in_use.listeners);
             add(&mut sum.relay_addresses, in_use.relay_addresses);
         }
@@ -258,4 +278,15 @@ fn report(reloaded: &api::Reloaded) {
     for line in needs_restart {
         tracing::warn!("{line}");
     }
+}
+
+/// A new port of listeners may be free in the new range of relay ports only, which needs a restart.
+fn lies_in_relay_ports(config: &Config) -> Result<(), Vec<String>> {
+    let lies = |listener: &&Listener| config.relay_ports.range().contains(&listener.address.port());
+    let problem = |Listener { transport, address, .. }: &Listener| {
+        let ports = config.relay_ports;
+        format!("listen {transport}:{address} lies in relay-ports {ports}, which are in force until a restart")
+    };
+    let problems: Vec<_> = config.listeners.iter().filter(lies).map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

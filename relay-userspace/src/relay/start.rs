@@ -67,6 +67,7 @@ impl Relay {
             retired: Retired::default(),
             keys: Keys { nonce: random::bytes()?, mobility: random::bytes()? },
             drain: None,
+            is_ending: false,
             published: None,
         };
         let parts = relay.parts(opened.sockets, &reservations, &events)?;

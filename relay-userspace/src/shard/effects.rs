@@ -60,6 +60,8 @@ impl State {
                     self.datapath.reset_allocation(self.kernel_index(allocation));
                     self.freed(allocation);
                 }
+                // Whoever forges addresses must not fill this: what is forged is counted only.
+                Effect::Refused(refusal) if !refusal.is_proven => {}
                 Effect::Refused(refusal) => {
                     self.tracer.refused(refusal.cause);
                     let failure = refused(&refusal);

@@ -61,6 +61,7 @@ pub use self::journal::{Events, JournalLevel, JournalOptions};
 use self::listening::Listening;
 use self::pairs::Pairs;
 use self::peers::Peers;
+pub(crate) use self::questions::ask_all;
 pub use self::questions::{InUse, ShardQuery};
 use self::register::Register;
 pub use self::report::{Counters, LIMITS, Report, Times};

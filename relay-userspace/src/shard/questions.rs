@@ -5,6 +5,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AllocationId, AllocationInfo, EndReason, PeerTransport, PermissionInfo};
 use tokio::sync::{mpsc, oneshot};
@@ -105,12 +107,12 @@ impl ShardQuery {
     }
 
     /// How many allocations there are of these listeners and relay addresses.
-    pub async fn in_use(&self, listeners: Vec<(Transport, SocketAddr)>, relay_addresses: Vec<IpAddr>) -> InUse {
+    pub async fn in_use(&self, listeners: Vec<(Transport, SocketAddr)>, relay_addresses: Vec<IpAddr>) -> Option<InUse> {
         let answer = self.ask(move |state| InUse {
             listeners: listeners.iter().map(|(transport, at)| state.server.allocations_at(*transport, *at)).collect(),
             relay_addresses: relay_addresses.iter().map(|ip| state.server.allocations_on(*ip)).collect(),
         });
-        answer.await.unwrap_or_default()
+        answer.await
     }
 
     /// Asks a question. `None` if the shard does not run (any more), or does not answer in time.
@@ -130,6 +132,15 @@ impl ShardQuery {
         self.0.send(Command::Ask(Box::new(question))).ok()?;
         answered.await.ok()
     }
+}
+
+/// Asks all shards at once, so that those that are stuck cost one deadline. The answers are in the order of the shards.
+pub(crate) async fn ask_all<T, F>(shards: &[ShardQuery], mut question: impl FnMut(ShardQuery) -> F) -> Vec<T>
+where
+    F: Future<Output = T>,
+{
+    let questions: FuturesOrdered<_> = shards.iter().map(|shard| question(shard.clone())).collect();
+    questions.collect().await
 }
 
 impl State {

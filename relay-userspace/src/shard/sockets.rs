@@ -126,20 +126,23 @@ impl Sockets {
         Ok(Self { poll, listeners, acceptors, relays, open: BTreeMap::new(), listening, reservations, datapath })
     }
 
-    /// Watches listeners.
+    /// Watches listeners. An error is the first; the others are watched all the same.
     pub(super) fn add_listeners(&mut self, opened: Listeners) -> io::Result<()> {
         let Self { poll, listeners, acceptors, .. } = self;
+        let mut result = Ok(());
         for listener in opened.datagrams {
             let at = vacant(listeners);
-            epoll::add(&*poll, &listener.socket, Socket::Listener(at).token(), epoll::EventFlags::IN)?;
+            let added = epoll::add(&*poll, &listener.socket, Socket::Listener(at).token(), epoll::EventFlags::IN);
+            result = result.and(added.map_err(io::Error::from));
             listeners[at as usize] = Some(listener);
         }
         for acceptor in opened.streams {
             let at = vacant(acceptors);
-            epoll::add(&*poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN)?;
+            let added = epoll::add(&*poll, &acceptor.listener, Socket::Acceptor(at).token(), epoll::EventFlags::IN);
+            result = result.and(added.map_err(io::Error::from));
             acceptors[at as usize] = Some(acceptor);
         }
-        Ok(())
+        result
     }
 
     /// Closes every listener that is not among these, and lets the others speak what these say.

@@ -70,7 +70,7 @@ impl InProcess {
                 limits: Limits { allocations: ALLOCATIONS as usize, ..limits },
                 tcp_relay: false,
                 mobility: None,
-                retired: Vec::new(),
+                listeners: Vec::new(),
             };
             let config = ServerConfig {
                 settings,

@@ -30,8 +30,9 @@ pub(super) enum Rejection {
     Incomplete,
     /// It has no credentials.
     Anonymous(NonceText),
-    /// Its credentials are wrong. The client is not told why.
-    Wrong(Cause, NonceText),
+    /// Its credentials are wrong. The client is not told why. Whether it has shown that it receives at its address: by a
+    /// nonce of ours.
+    Wrong(Cause, NonceText, bool),
     /// Its credentials are right, and its nonce is not.
     Stale(NonceText),
 }
@@ -49,15 +50,20 @@ impl Rejection {
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
             Self::Incomplete => Some(Cause::IncompleteCredentials),
-            Self::Wrong(cause, _) => Some(*cause),
+            Self::Wrong(cause, ..) => Some(*cause),
             Self::Anonymous(_) | Self::Stale(_) => None,
         }
+    }
+
+    /// Whether the client has shown that it receives at its address.
+    pub(super) fn is_proven(&self) -> bool {
+        matches!(self, Self::Wrong(.., true))
     }
 
     pub(super) fn nonce(&self) -> Option<&NonceText> {
         match self {
             Self::Incomplete => None,
-            Self::Anonymous(nonce) | Self::Wrong(_, nonce) | Self::Stale(nonce) => Some(nonce),
+            Self::Anonymous(nonce) | Self::Wrong(_, nonce, _) | Self::Stale(nonce) => Some(nonce),
         }
     }
 }
@@ -83,7 +89,7 @@ impl Authenticator {
         let Nonce(nonce) = required(message)?;
         let credential = self
             .verify(message, username, realm, now.unix, established == Some(username))
-            .map_err(|cause| Rejection::Wrong(cause, fresh()))?;
+            .map_err(|cause| Rejection::Wrong(cause, fresh(), self.nonces.is_valid(nonce, now.unix, client)))?;
         if !self.nonces.is_valid(nonce, now.unix, client) {
             return Err(Rejection::Stale(fresh()));
         }

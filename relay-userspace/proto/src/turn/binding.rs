@@ -3,7 +3,7 @@
 use super::attributes::Unknown;
 use super::cause::Cause;
 use super::discovery::Probe;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, is_connected};
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::attribute::{MappedAddress, OtherAddress, ResponseOrigin, UnknownAttributes, XorMappedAddress};
@@ -52,6 +52,7 @@ impl Server {
                 .with_option(unknown.as_ref())
                 .finish(message.has_fingerprint());
         });
-        self.refused(Refusal { five_tuple, method, code, cause, username: None, peer: None });
+        let is_proven = is_connected(&five_tuple);
+        self.refused(Refusal { five_tuple, method, code, cause, is_proven, username: None, peer: None });
     }
 }

@@ -5,7 +5,7 @@ use hairpin_common::wire::{MAGIC_COOKIE, STUN_LEN};
 
 use super::cause::Cause;
 use super::effect::{Discard, Disposition};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, is_connected};
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::{Class, ErrorCode, Message, MessageBuilder};
@@ -36,7 +36,8 @@ impl Server {
         });
         self.counts.count_request(method);
         let (code, cause) = (ErrorCode::SERVER_ERROR, Cause::ClassicStun);
-        self.refused(Refusal { five_tuple, method, code, cause, username: None, peer: None });
+        let is_proven = is_connected(&five_tuple);
+        self.refused(Refusal { five_tuple, method, code, cause, is_proven, username: None, peer: None });
         Disposition::Control
     }
 }

@@ -58,8 +58,9 @@ pub struct Settings {
     /// What mobility tickets are sealed with (RFC 8016): the same for all shards, since a client may come to another
     /// one. Without a key no client gets a ticket; with another key, those that were given out are worth nothing.
     pub mobility: Option<[u8; 32]>,
-    /// Listeners that take no new allocations any more. An unspecified address means every one of its family.
-    pub retired: Vec<(Transport, SocketAddr)>,
+    /// Where clients may come by that want an allocation; who has come by none of them is turned away. None at all: they may
+    /// come by any. An unspecified address means every one of its family.
+    pub listeners: Vec<(Transport, SocketAddr)>,
 }
 
 /// An address that relayed transport addresses are made of.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::allocation::{Allocation, PeerTransport, Relay};
 use super::effect::AllocationId;
 use super::mobility::Presence;
-use super::redirect::is_at;
+use super::redirect::comes_by;
 use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr, Transport};
 
@@ -75,10 +75,15 @@ impl Server {
         self.allocations.find(allocation).map(Allocation::describe)
     }
 
-    /// How many allocations have come by a listener. An unspecified address means every one of its family.
+    /// How many allocations have come by a listener and can go on by no other: one that takes new clients serves those of a
+    /// wider or narrower one that is gone. An unspecified address means every one of its family.
     pub fn allocations_at(&self, transport: Transport, listener: SocketAddr) -> usize {
         let listener = (transport, listener);
-        let by = |five_tuple: &FiveTuple| is_at(listener, five_tuple.transport, five_tuple.server.socket());
+        let is_current = self.listeners.is_empty() || self.listeners.contains(&listener);
+        let by = |five_tuple: &FiveTuple| {
+            comes_by(listener, five_tuple.transport, five_tuple.server.socket())
+                && (is_current || !self.is_served(five_tuple))
+        };
         self.allocations.all().filter(|allocation| by(&allocation.five_tuple)).count()
     }
 

@@ -65,7 +65,7 @@ pub use peer_policy::PeerPolicy;
 pub use port_pool::PortStripe;
 pub use quota::Quotas;
 pub use random::Random;
-pub use redirect::{AlternateError, AlternateServer, Encryption};
+pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;
 pub use translation::{Translation, TranslationError};

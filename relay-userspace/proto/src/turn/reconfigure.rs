@@ -38,7 +38,7 @@ impl Server {
             limits,
             tcp_relay,
             mobility,
-            retired,
+            listeners,
         } = settings;
         self.authenticator.realm = realm;
         self.authenticator.credentials = credentials;
@@ -46,7 +46,7 @@ impl Server {
         self.relay_addresses.replace(relay_addresses);
         self.translation = translation;
         self.redirect.set_alternates(alternates);
-        self.retired = retired;
+        self.listeners = listeners;
         self.limits = limits;
         self.tcp_relay = tcp_relay;
         self.knows_tcp |= tcp_relay;

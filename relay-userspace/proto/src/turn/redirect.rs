@@ -183,14 +183,21 @@ impl Server {
         if self.redirect.is_draining() {
             return Some(Cause::Draining);
         }
+        (!self.is_served(five_tuple)).then_some(Cause::ListenerRetired)
+    }
+}
+
+impl Server {
+    /// Whether a listener that takes new clients is where this one has come by.
+    pub(super) fn is_served(&self, five_tuple: &FiveTuple) -> bool {
         let (transport, server) = (five_tuple.transport, five_tuple.server.socket());
-        self.retired.iter().any(|retired| is_at(*retired, transport, server)).then_some(Cause::ListenerRetired)
+        self.listeners.is_empty() || self.listeners.iter().any(|listener| comes_by(*listener, transport, server))
     }
 }
 
 /// Whether a client that has reached the server there has come by this listener. An unspecified address means every one
 /// of its family.
-pub(super) fn is_at(listener: (Transport, SocketAddr), transport: Transport, reached: SocketAddr) -> bool {
+pub fn comes_by(listener: (Transport, SocketAddr), transport: Transport, reached: SocketAddr) -> bool {
     let (of, at) = (listener.0, ServerAddr::new(listener.1).socket());
     let same_address = at.ip() == reached.ip() || at.ip().is_unspecified() && at.is_ipv4() == reached.is_ipv4();
     of == transport && at.port() == reached.port() && same_address

@@ -6,7 +6,7 @@ use super::cause::Cause;
 use super::redirect::Alternatives;
 use super::request::ReplyTo;
 use super::server::Server;
-use crate::address::{FiveTuple, PeerAddr};
+use crate::address::{FiveTuple, PeerAddr, Transport};
 use crate::stun::attribute::{Nonce, Realm, Software, UnknownAttributes, Username};
 use crate::stun::{ErrorCode, Message, MessageBuilder, Method};
 
@@ -22,6 +22,8 @@ pub struct Refusal<'s> {
     pub code: ErrorCode,
     /// Why.
     pub cause: Cause,
+    /// Whether the client receives at its address, as far as that was shown. Others may have forged it.
+    pub is_proven: bool,
     /// Who the client says it is. Proven, unless the code is 401 or the cause [`Cause::IncompleteCredentials`].
     pub username: Option<&'s str>,
     /// The peer that the cause is about.
@@ -31,8 +33,8 @@ pub struct Refusal<'s> {
 impl Refusal<'_> {
     /// All but the username.
     pub(super) fn anonymous(self) -> Refusal<'static> {
-        let Self { five_tuple, method, code, cause, username: _, peer } = self;
-        Refusal { five_tuple, method, code, cause, username: None, peer }
+        let Self { five_tuple, method, code, cause, is_proven, username: _, peer } = self;
+        Refusal { five_tuple, method, code, cause, is_proven, username: None, peer }
     }
 }
 
@@ -88,7 +90,8 @@ impl Server {
                 .finish(reply.fingerprint);
         });
         let (five_tuple, method) = (reply.five_tuple, reply.method);
-        self.refused(Refusal { five_tuple, method, code, cause, username: Some(username), peer });
+        let is_proven = true;
+        self.refused(Refusal { five_tuple, method, code, cause, is_proven, username: Some(username), peer });
     }
 
     /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short. The
@@ -107,7 +110,8 @@ impl Server {
         match rejection.cause() {
             Some(cause) => {
                 let username = message.attribute().ok().flatten().map(|Username(name)| name);
-                self.refused(Refusal { five_tuple, method, code, cause, username, peer: None });
+                let is_proven = rejection.is_proven() || is_connected(&five_tuple);
+                self.refused(Refusal { five_tuple, method, code, cause, is_proven, username, peer: None });
             }
             None => self.counts.count_error(method, code),
         }
@@ -119,4 +123,9 @@ impl Server {
         self.refusals[refusal.cause as usize] += 1;
         self.outbox.refuse(refusal);
     }
+}
+
+/// Whether somebody has answered at the client's address before it could ask for anything.
+pub(super) fn is_connected(five_tuple: &FiveTuple) -> bool {
+    five_tuple.transport != Transport::Udp
 }

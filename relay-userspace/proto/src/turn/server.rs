@@ -68,7 +68,7 @@ pub struct Server {
     pub(super) discovery: Option<Discovery>,
     pub(super) redirect: Redirect,
     /// Listeners that take no new allocations.
-    pub(super) retired: Vec<(Transport, SocketAddr)>,
+    pub(super) listeners: Vec<(Transport, SocketAddr)>,
     pub(super) policy: PeerPolicy,
     pub(super) quotas: Quotas,
     pub(super) ports: PortPool,
@@ -132,7 +132,7 @@ impl Server {
             translation: settings.translation,
             discovery: config.discovery,
             redirect: Redirect::new(settings.alternates, &mut random),
-            retired: settings.retired,
+            listeners: settings.listeners,
             policy: settings.peer_policy,
             quotas: config.quotas,
             allocations: Allocations::new(),

@@ -50,14 +50,15 @@ pub(crate) struct Refused {
     pub(crate) method: Method,
     pub(crate) code: u16,
     pub(crate) cause: Cause,
+    pub(crate) is_proven: bool,
     pub(crate) username: Option<String>,
     pub(crate) peer: Option<PeerAddr>,
 }
 
 impl From<Refusal<'_>> for Refused {
     fn from(refusal: Refusal<'_>) -> Self {
-        let Refusal { five_tuple, method, code, cause, username, peer } = refusal;
-        Self { five_tuple, method, code: code.number(), cause, username: username.map(str::to_owned), peer }
+        let Refusal { five_tuple, method, code, cause, is_proven, username, peer } = refusal;
+        Self { five_tuple, method, code: code.number(), cause, is_proven, username: username.map(str::to_owned), peer }
     }
 }
 
@@ -174,7 +175,7 @@ pub(crate) fn config() -> ServerConfig {
         limits: Limits::default(),
         tcp_relay: false,
         mobility: None,
-        retired: Vec::new(),
+        listeners: Vec::new(),
     };
     ServerConfig {
         settings,

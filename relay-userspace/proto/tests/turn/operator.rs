@@ -188,6 +188,14 @@ fn allocations_are_counted_by_listener_and_by_relay_address() {
     assert_eq!((at(Transport::Udp, "192.0.2.15:3479"), at(Transport::Udp, "0.0.0.0:3479")), (0, 0));
     assert_eq!(at(Transport::Udp, "192.0.2.16:3478"), 0);
     assert_eq!(at(Transport::Udp, "[::ffff:192.0.2.15]:3478"), 2);
+    relay.change(|settings| {
+        settings.listeners = vec![(Transport::Udp, socket(SERVER)), (Transport::Tcp, socket(SERVER))]
+    });
+    let at = |transport, listener: &str| relay.server.allocations_at(transport, socket(listener));
+    let wide =
+        (at(Transport::Udp, "0.0.0.0:3478"), at(Transport::Tcp, "0.0.0.0:3478"), at(Transport::Udp, "[::]:3478"));
+    assert_eq!(wide, (0, 0, 1), "others serve those of IPv4 now");
+    assert_eq!(at(Transport::Udp, SERVER), 2);
     let on = |ip: &str| relay.server.allocations_on(ip.parse().unwrap());
     assert_eq!((on(RELAY_V4), on(RELAY_V6), on(PUBLIC_V4)), (4, 0, 0));
     relay.shut_down();

@@ -34,7 +34,7 @@ impl Relay {
     }
 
     /// Changes something of the settings that [`config`] has.
-    fn change(&mut self, change: impl FnOnce(&mut Settings)) -> Vec<Event> {
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Settings)) -> Vec<Event> {
         self.reconfigure(config().settings, change)
     }
 
@@ -42,7 +42,7 @@ impl Relay {
         self.change(|settings| settings.peer_policy.deny(net.parse().unwrap()))
     }
 
-    fn try_allocate(&mut self, client: &mut Client) -> Answer {
+    pub(super) fn try_allocate(&mut self, client: &mut Client) -> Answer {
         self.request(client, Method::ALLOCATE, |request| request.with(&UDP))
     }
 
@@ -375,7 +375,7 @@ fn a_port_that_was_reserved_is_redeemed_although_its_address_is_gone() {
     let token = first.token().expect("a port was reserved");
     relay.change(|settings| {
         other_address(settings);
-        settings.retired = vec![(Transport::Udp, socket(SERVER))];
+        settings.listeners = vec![(Transport::Tcp, socket(SERVER))];
     });
     let mut rtcp = Client::alice(ELSEWHERE);
     let second = relay.request(&mut rtcp, Method::ALLOCATE, |request| request.with(&UDP).with(&token));
@@ -419,23 +419,23 @@ fn a_port_of_an_address_that_is_gone_is_not_replaced_by_another_of_it() {
 }
 
 #[test]
-fn a_retired_listener_takes_no_new_allocations_and_serves_those_it_has() {
-    let retired =
-        |transport, address| move |settings: &mut Settings| settings.retired = vec![(transport, socket(address))];
+fn who_comes_by_no_listener_of_the_settings_gets_no_new_allocation_and_keeps_what_it_has() {
+    let alone =
+        |transport, address| move |settings: &mut Settings| settings.listeners = vec![(transport, socket(address))];
     for (transport, address, expected) in [
-        (Transport::Udp, SERVER, 508),
-        (Transport::Udp, "0.0.0.0:3478", 508),
-        (Transport::Udp, "[::ffff:192.0.2.15]:3478", 508),
-        (Transport::Udp, "[::]:3478", 200),
-        (Transport::Udp, "192.0.2.15:3479", 200),
-        (Transport::Udp, "192.0.2.16:3478", 200),
-        (Transport::Dtls, SERVER, 200),
-        (Transport::Tcp, "0.0.0.0:3478", 200),
+        (Transport::Udp, SERVER, 200),
+        (Transport::Udp, "0.0.0.0:3478", 200),
+        (Transport::Udp, "[::ffff:192.0.2.15]:3478", 200),
+        (Transport::Udp, "[::]:3478", 508),
+        (Transport::Udp, "192.0.2.15:3479", 508),
+        (Transport::Udp, "192.0.2.16:3478", 508),
+        (Transport::Dtls, SERVER, 508),
+        (Transport::Tcp, "0.0.0.0:3478", 508),
     ] {
         let mut relay = Relay::default();
         let mut client = Client::alice(AT);
         relay.allocate(&mut client);
-        assert_eq!(relay.change(retired(transport, address)), []);
+        assert_eq!(relay.change(alone(transport, address)), []);
         relay.refresh(&mut client, 600).expect_success(&client);
         relay.bind_channel(&mut client, 0x4000, PEER).expect_success(&client);
         let answer = relay.try_allocate(&mut client.at(ELSEWHERE));
@@ -446,7 +446,7 @@ fn a_retired_listener_takes_no_new_allocations_and_serves_those_it_has() {
     }
     let mut relay = Relay::default();
     relay.change(|settings| {
-        retired(Transport::Udp, SERVER)(settings);
+        alone(Transport::Tcp, SERVER)(settings);
         settings.alternates = vec![AlternateServer::new(socket("198.51.100.1:3478")).unwrap()];
     });
     let mut client = Client::alice(AT);

@@ -139,7 +139,7 @@ const CASES: &[Case] = &[
         })
     }),
     (Cause::ListenerRetired, 508, || {
-        allocates(config_with(|settings| settings.retired = vec![(Transport::Udp, socket(SERVER))]), alice())
+        allocates(config_with(|settings| settings.listeners = vec![(Transport::Tcp, socket(SERVER))]), alice())
     }),
     (Cause::ClassicStun, 500, || {
         let mut relay = Relay::default();
@@ -255,6 +255,7 @@ fn a_refusal_says_who_has_asked_for_what_at_which_peer() {
         five_tuple: client.five_tuple,
         method: Method::CREATE_PERMISSION,
         code: 403,
+        is_proven: true,
         cause: Cause::ForbiddenPeer,
         username: Some("alice".to_owned()),
         peer: Some(PeerAddr::new(socket("10.0.0.1:99"))),
@@ -324,4 +325,21 @@ fn wrong_credentials_of_every_kind_are_answered_by_the_same_bytes() {
         assert_eq!(answer(&mut client), wrong, "{}", client.username);
     }
     assert_eq!(answer(&mut minted(SECRET, NOON)), wrong, "a credential that has expired");
+}
+
+#[test]
+fn a_refusal_is_proven_by_a_nonce_of_ours_or_by_a_connection() {
+    let proven = |client: Client, nonce: Option<&str>| {
+        let mut relay = Relay::new(config());
+        let mut client = client;
+        if let Some(nonce) = nonce {
+            client.nonce = nonce.to_owned();
+        }
+        relay.try_allocate(&mut client);
+        relay.refusals.last().map(|refused| (refused.cause, refused.is_proven))
+    };
+    let wrong = || Client::new(AT, "alice", "Sesame");
+    assert_eq!(proven(wrong(), None), Some((Cause::WrongPassword, true)), "it was challenged first");
+    assert_eq!(proven(wrong(), Some("forged")), Some((Cause::WrongPassword, false)));
+    assert_eq!(proven(wrong().over(Transport::Tcp), Some("forged")), Some((Cause::WrongPassword, true)));
 }

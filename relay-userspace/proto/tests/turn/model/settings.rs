@@ -70,7 +70,10 @@ impl Change {
         settings.credentials = Credentials::new(REALM);
         let users = ACCOUNTS.iter().zip(self.users).filter(|(_, there)| *there);
         users.for_each(|((name, password), _)| settings.credentials.add_user(name, password));
-        settings.retired = self.retired.then(|| (Transport::Udp, socket(SERVER))).into_iter().collect();
+        let all = Transport::ALL.into_iter().flat_map(|of| [SERVER, "[::]:3478"].map(|at| (of, socket(at))));
+        let is_there =
+            |listener: &(Transport, SocketAddr)| !self.retired || *listener != (Transport::Udp, socket(SERVER));
+        settings.listeners = all.filter(is_there).collect();
         if self.low {
             settings.limits.permissions = 1;
             settings.limits.channels = 0;
