@@ -112,28 +112,20 @@ fn certificates_that_do_not_match_or_are_over_are_told() {
             ["--certificate", certificate.to_str().expect("it is"), "--private-key", key.to_str().expect("it is")];
         check(&host, &[&tls, &files])
     };
-    expect(&with(&one.file, &one.private_key), 0, "ok", "is valid for 29 days");
+    expect(&with(&one.file, &one.private_key), 0, "ok", ".pem is valid for ");
     expect(&with(&one.file, &other.private_key), 1, "error", "not the key of the first certificate");
     expect(&with(Path::new("/nowhere.pem"), &one.private_key), 1, "error", "/nowhere.pem");
     fs::set_permissions(&one.private_key, fs::Permissions::from_mode(0o644)).expect("it is ours");
     expect(&with(&one.file, &one.private_key), 0, "warning", "can be read by other users");
     let folder = Folder::new("check");
-    let [old, key] = ["old.pem", "old.key"].map(|name| folder.path().join(name));
+    let [old, key, request, names] = ["old.pem", "old.key", "old.csr", "names"].map(|name| folder.path().join(name));
+    fs::write(&names, "subjectAltName=DNS:old.test\n").expect("the folder is ours");
     let mut command = Command::new("openssl");
-    command.args([
-        "req",
-        "-x509",
-        "-nodes",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-subj",
-        "/CN=old",
-    ]);
-    command.args(["-not_before", "20200101000000Z", "-not_after", "20210101000000Z"]);
-    command.args(["-addext", "subjectAltName=DNS:old.test", "-out"]).arg(&old).arg("-keyout").arg(&key);
-    run(&mut command).expect_success();
+    command.args(["req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=old"]);
+    run(command.arg("-out").arg(&request).arg("-keyout").arg(&key)).expect_success();
+    let mut command = Command::new("openssl");
+    command.args(["x509", "-req", "-days", "-1", "-in"]).arg(&request).arg("-signkey").arg(&key);
+    run(command.arg("-extfile").arg(&names).arg("-out").arg(&old)).expect_success();
     expect(&with(&old, &key), 0, "warning", "has expired");
 }
 
@@ -147,9 +139,9 @@ fn interfaces_that_cannot_forward_are_told() {
     expect(&check(&host, &[&serves, &["--xdp", "generic"]]), 0, "ok", "generic XDP, MTU 9000");
     host.ip("link add bridge0 type bridge
              link set bridge0 up
-             link add dummy0 type dummy");
+             link add eth1 type veth peer name far1");
     expect(&check(&host, &[&serves, &["--interface", "bridge0"]]), 0, "warning", "is a bridge");
-    expect(&check(&host, &[&serves, &["--interface", "dummy0"]]), 0, "warning", "dummy0 is down");
+    expect(&check(&host, &[&serves, &["--interface", "eth1"]]), 0, "warning", "eth1 is down");
     host.ip("link set eth0 down
              addr flush dev eth0
              addr add 198.51.100.1/24 dev lo");
@@ -166,7 +158,7 @@ fn without_capabilities_there_is_no_kernel_path() {
     };
     expect(&bare("generic"), 1, "error", "CAP_BPF and CAP_PERFMON and CAP_NET_ADMIN missing");
     expect(&bare("auto"), 0, "warning", "CAP_BPF");
-    expect(&bare("off"), 0, "warning", "net.core.rmem_max");
+    expect(&bare("off"), 0, "ok", "--xdp is off");
 }
 
 #[test]
@@ -195,13 +187,14 @@ fn ports_places_and_firewalls_are_looked_at() {
 #[test]
 fn looking_sends_nothing() {
     let lab = Lab::routed();
+    // What the kernel sends by itself, to find its neighbours, is not counted there.
     let sent = || {
         lab.relay.enter(|| {
-            fs::read_to_string("/proc/thread-self/net/dev")
-                .expect("the kernel counts")
-                .lines()
-                .find_map(|line| line.trim().strip_prefix("eth0:")?.split_whitespace().nth(9)?.parse::<u64>().ok())
-                .expect("the relay has a link")
+            let read = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("the kernel counts");
+            let tables = read("snmp") + &read("snmp6");
+            let of_sockets = ["Tcp: ", "Udp: ", "Udp6OutDatagrams"];
+            let lines = tables.lines().filter(|line| of_sockets.iter().any(|name| line.starts_with(name)));
+            lines.collect::<Vec<_>>().join("\n")
         })
     };
     let before = sent();

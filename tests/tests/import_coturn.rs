@@ -26,6 +26,8 @@ struct Case {
     realm: &'static str,
     /// Ports with the options of `turnutils_uclient` for what is spoken there.
     served: &'static [(u16, &'static str)],
+    /// The same of what coturn 4.6 should serve with the file, and does not.
+    also: &'static [(u16, &'static str)],
     /// What no client may reach.
     forbidden: &'static [&'static str],
 }
@@ -37,6 +39,7 @@ fn a_file_in_the_way_of_jitsi() {
         secret: "correcthorsebatterystaple",
         realm: "meet.example.org",
         served: &[(3478, ""), (3478, "-S"), (5349, "-S"), (5349, "-t -S")],
+        also: &[],
         forbidden: &["10.1.2.3", "100.64.0.1", "169.254.1.1", "192.168.1.1", "127.0.0.1"],
     });
 }
@@ -48,6 +51,7 @@ fn a_file_in_the_way_of_nextcloud_talk() {
         secret: "1a2b3c4d5e6f708192a3b4c5d6e7f801",
         realm: "cloud.example.org",
         served: &[(3478, ""), (3478, "-t")],
+        also: &[],
         forbidden: &["127.0.0.1", "224.0.0.1"],
     });
 }
@@ -59,6 +63,7 @@ fn a_file_in_the_way_of_synapse() {
         secret: "Quite_long-and.random~secret",
         realm: "turn.matrix.example.org",
         served: &[(3478, ""), (3478, "-t")],
+        also: &[],
         forbidden: &["10.0.0.2", "172.16.0.1", "192.168.0.1"],
     });
 }
@@ -69,7 +74,9 @@ fn a_file_in_the_way_of_bigbluebutton() {
         file: "bigbluebutton",
         secret: "8f7e6d5c4b3a29180716253443526170",
         realm: "bbb.example.org",
-        served: &[(3478, ""), (3478, "-t"), (443, "-t -S"), (443, "-S"), (443, "-t")],
+        served: &[(3478, ""), (3478, "-t"), (443, "-S"), (443, "-t")],
+        // With no-rfc5780 it lets clients of TLS wait for their data.
+        also: &[(443, "-t -S"), (3478, "-t -S")],
         forbidden: &["127.0.0.1"],
     });
 }
@@ -84,7 +91,7 @@ fn serve_both(case: &Case) {
     let _peer = EchoPeer::start(&lab.peers[0], &[Lab::peer_ip(Family::V4, 0)]);
 
     let coturn = start_coturn(&lab, &file, folder.path());
-    expect_service(&lab, case, "coturn");
+    expect_service(&lab, case, case.served, "coturn");
     drop(coturn);
 
     let output = folder.path().join("hairpin.toml");
@@ -93,7 +100,7 @@ fn serve_both(case: &Case) {
     let mut command = lab.relay.command(binary());
     command.args(["serve", "--xdp", "off", "--admin-socket", "off", "--config"]).arg(&output);
     let relay = Relay::start_with(&lab.relay, &mut command);
-    expect_service(&lab, case, "hairpin");
+    expect_service(&lab, case, &[case.served, case.also].concat(), "hairpin");
     relay.stop();
 }
 
@@ -127,10 +134,10 @@ fn start_coturn(lab: &Lab, file: &Path, folder: &Path) -> Process {
 }
 
 /// What both servers must do.
-fn expect_service(lab: &Lab, case: &Case, server: &str) {
+fn expect_service(lab: &Lab, case: &Case, served: &[(u16, &str)], server: &str) {
     let (own, peer) = (Lab::relay_ip(Family::V4), Lab::peer_ip(Family::V4, 0));
     thread::scope(|scope| {
-        for (port, options) in case.served {
+        for (port, options) in served {
             let arguments =
                 format!("-u ninefingers -W {} -n 20 -z 5 -c -e {peer} -p {port} {options} {own}", case.secret);
             scope.spawn(move || {
