@@ -58,7 +58,7 @@ pub(super) fn outside(coturn: &Coturn, ip: IpAddr) -> Option<IpAddr> {
     let own = externals().find(|external| external.private == Some(ip));
     let of_all = || {
         let is_meant = |external: &External| external.private.is_none() && external.public.is_ipv4() == ip.is_ipv4();
-        externals().filter(is_meant).next_back().filter(|_| !ip.is_loopback())
+        externals().rfind(is_meant).filter(|_| !ip.is_loopback())
     };
     own.or_else(of_all).map(|external| external.public).filter(|public| *public != ip)
 }
