@@ -35,10 +35,10 @@ impl Page {
         debug_assert_eq!(family.kind(), Kind::Histogram);
         for (end, count) in histogram.cumulative() {
             let end = if end.is_infinite() { "+Inf".to_owned() } else { end.to_string() };
-            self.line(family, Some("_bucket"), labels, Some(&end), count);
+            self.line(family, Some("bucket"), labels, Some(&end), count);
         }
-        self.line(family, Some("_sum"), labels, None, histogram.sum());
-        self.line(family, Some("_count"), labels, None, histogram.count());
+        self.line(family, Some("sum"), labels, None, histogram.sum());
+        self.line(family, Some("count"), labels, None, histogram.count());
     }
 
     /// The whole page. A family without a sample is left out.
@@ -94,7 +94,9 @@ mod tests {
     #[test]
     fn a_histogram_has_every_bucket_a_sum_and_a_count() {
         let mut histogram = Histogram::new(&[0.1, 2.5]);
-        [0.05, 1.0, 9.0].into_iter().for_each(|value| histogram.record(value));
+        for value in [0.05, 1.0, 9.0] {
+            histogram.record(value);
+        }
         let mut page = Page::new();
         page.put_histogram(Family::HandshakeSeconds, &["tls"], &histogram);
         let lines = "hairpin_handshake_seconds_bucket{transport=\"tls\",le=\"0.1\"} 1\n\

@@ -96,7 +96,7 @@ mod tests {
         let process = Process::now();
         assert!(process.resident_bytes.unwrap() > 1 << 20 && process.virtual_bytes >= process.resident_bytes);
         assert!(process.open_files.unwrap() > 3, "{before:?} {process:?}");
-        let now = unix_seconds() as f64;
+        let now = seconds(unix_seconds(), 1);
         let started = process.started.unwrap();
         assert!(started <= now + 1.0 && now - started < 3600.0, "{started} is not just before {now}");
         assert!(process.cpu_seconds.unwrap() >= before.cpu_seconds.unwrap());
