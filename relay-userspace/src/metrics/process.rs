@@ -79,8 +79,6 @@ fn seconds(ticks: u64, per_second: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
     use crate::clock::unix_seconds;
 
     #[test]
@@ -98,7 +96,7 @@ mod tests {
         let process = Process::now();
         assert!(process.resident_bytes.unwrap() > 1 << 20 && process.virtual_bytes >= process.resident_bytes);
         assert!(process.open_files.unwrap() > 3, "{before:?} {process:?}");
-        let now = Duration::from_secs(unix_seconds()).as_secs_f64();
+        let now = seconds(unix_seconds(), 1);
         let started = process.started.unwrap();
         assert!(started <= now + 1.0 && now - started < 3600.0, "{started} is not just before {now}");
         assert!(process.cpu_seconds.unwrap() >= before.cpu_seconds.unwrap());

@@ -62,7 +62,7 @@ impl Metrics {
 
 impl Sample {
     /// The value of what is counted in whole numbers.
-    #[allow(clippy::cast_sign_loss, reason = "nothing is counted below zero")]
+    #[allow(clippy::cast_sign_loss, reason = "there are no fewer than none")]
     pub fn count(&self) -> u64 {
         self.value as u64
     }
