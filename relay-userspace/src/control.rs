@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
-use hairpin_proto::turn::{Cause, Credentials, Discard, EndReason};
+use hairpin_proto::turn::{Cause, Credentials, Discard, EndReason, RelayAddress};
 use hashbrown::HashMap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::admin::Gate;
 use crate::clock::unix_seconds;
 use crate::metrics::{self, Labelled, Snapshot};
-use crate::relay::Request;
 use crate::relay::published::{Published, Shared};
+use crate::relay::{Request, settle};
 pub use crate::selection::BadFilter;
 use crate::selection::Selection;
 use crate::shard::{Events, Failure, LIMITS, Report, Reservations, ShardQuery};
@@ -24,8 +24,6 @@ use crate::{announce, api, datapath, log, traces};
 
 /// How long a shard may take to answer before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long what was closed may take to be gone from the kernel.
-const FLUSH: Duration = Duration::from_secs(1);
 /// From which share on something is called nearly full, in percent.
 const NEARLY_FULL: u64 = 90;
 
@@ -81,6 +79,13 @@ impl Control {
         let shards = api::Share { used: up, of: self.0.sources.shards.len() as u64 };
         let all = self.all(|_| true).await;
         let kernel_status = self.kernel(&kernel);
+        let relay_address = |(address, takes_new, ports): (RelayAddress, bool, api::Share)| api::RelayAddressStatus {
+            address: address.bind,
+            public: address.public,
+            ports,
+            draining: !takes_new,
+        };
+        let relay_addresses: Vec<_> = self.ports(&published, &reports).into_iter().map(relay_address).collect();
         let state = match &published.drain {
             _ if shards.used < shards.of => api::State::Degraded,
             Some(_) => api::State::Draining,
@@ -98,17 +103,8 @@ impl Control {
             allocations,
             users: users(&all, 0).len() as u64,
             listeners: listeners(&published, &all),
-            relay_addresses: self
-                .ports(&published, &reports)
-                .into_iter()
-                .map(|(address, takes_new, ports)| api::RelayAddressStatus {
-                    address: address.bind,
-                    public: address.public,
-                    ports,
-                    draining: !takes_new,
-                })
-                .collect(),
-            warnings: warnings(&published, shards, allocations, &kernel_status),
+            warnings: warnings(&published, shards, allocations, &relay_addresses, &kernel_status),
+            relay_addresses,
             kernel: kernel_status,
             certificates: published.certificates.clone(),
             relayed: relayed(&reports, &kernel),
@@ -140,11 +136,7 @@ impl Control {
             let selection = selection.clone();
             closed += shard.close(EndReason::Closed, move |allocation| selection.has(allocation)).await as u64;
         }
-        let datapath = self.0.sources.datapath.clone();
-        // A thread that panics or a kernel that is late changes nothing of what was closed.
-        if !tokio::task::spawn_blocking(move || datapath.flush(FLUSH)).await.unwrap_or(false) {
-            tracing::warn!("the kernel has not confirmed yet that what was closed is forwarded no more");
-        }
+        settle(self.0.sources.datapath.clone()).await;
         tracing::info!(closed, "allocations were closed by the operator");
         Ok(api::Closed { closed })
     }
@@ -251,7 +243,7 @@ impl Control {
         let reports = self.with_last(answers.into_iter().map(|answer| answer.map(|(report, _)| report)).collect());
         let published = self.published();
         let Inner { sources, started, .. } = &*self.0;
-        let port = |(address, _, ports): (hairpin_proto::turn::RelayAddress, bool, api::Share)| metrics::Ports {
+        let port = |(address, _, ports): (RelayAddress, bool, api::Share)| metrics::Ports {
             address: address.bind,
             in_use: ports.used as usize,
             capacity: ports.of as usize,
@@ -344,11 +336,7 @@ impl Control {
     }
 
     /// The ports of each relay address, those that are reserved included.
-    fn ports(
-        &self,
-        published: &Published,
-        reports: &[Report],
-    ) -> Vec<(hairpin_proto::turn::RelayAddress, bool, api::Share)> {
+    fn ports(&self, published: &Published, reports: &[Report]) -> Vec<(RelayAddress, bool, api::Share)> {
         let reserved = self.0.sources.reservations.addresses();
         let of = published.config.relay_ports.count() as u64;
         let addresses = published.relay_addresses.iter();
@@ -431,6 +419,7 @@ fn warnings(
     published: &Published,
     shards: api::Share,
     allocations: api::Share,
+    relay_addresses: &[api::RelayAddressStatus],
     kernel: &api::KernelStatus,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -439,14 +428,22 @@ fn warnings(
         warnings.push(format!("{} of {of} shards do not answer: look at the log, then restart the relay", of - used));
     }
     warnings.extend(published.certificates.iter().filter_map(crate::relay::certificate_warning));
-    if let Some(problem) = published.reload_problems.first() {
-        warnings.push(format!("the last reload has changed nothing: {problem}"));
-    }
+    let problems = published.reload_problems.iter();
+    warnings.extend(problems.map(|problem| format!("the last reload has changed nothing: {problem}")));
     if is_nearly_full(allocations) {
         let api::Share { used, of } = allocations;
         warnings.push(format!(
             "{used} of {of} allocations: new clients will be refused; raise max-allocations, or add a relay"
         ));
+    }
+    for api::RelayAddressStatus { address, ports, .. } in relay_addresses {
+        if is_nearly_full(*ports) {
+            let api::Share { used, of } = ports;
+            warnings.push(format!(
+                "{used} of {of} ports of {address} are in use: new clients will be refused; widen relay-ports, or add a \
+                 relay-address"
+            ));
+        }
     }
     if kernel.records.is_some_and(is_nearly_full) {
         warnings.push(

@@ -44,6 +44,13 @@ pub enum SetupError {
     OpenSsl(#[from] ErrorStack),
 }
 
+/// The number of the alert that the peer has sent, if that is what OpenSSL stumbled over.
+pub(crate) fn alert(errors: &ErrorStack) -> Option<u8> {
+    /// OpenSSL's reasons for alerts of the peer begin here (SSL_AD_REASON_OFFSET).
+    const OFFSET: i32 = 1000;
+    errors.errors().iter().find_map(|error| u8::try_from(error.reason_code().checked_sub(OFFSET)?).ok())
+}
+
 /// The first reason of a stack of OpenSSL's errors, in its words.
 pub(crate) fn reason(errors: &ErrorStack) -> Option<String> {
     errors.errors().iter().find_map(openssl::error::Error::reason).map(str::to_owned)

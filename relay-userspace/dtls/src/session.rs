@@ -7,7 +7,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, NameType, Ssl, SslCipherRef, SslStream};
 use openssl::x509::X509VerifyResult;
 
-use crate::error::{Error, reason};
+use crate::error::{Error, alert, reason};
 use crate::ffi;
 use crate::hello::ClientHello;
 use crate::record::{Plausible, plausible};
@@ -49,6 +49,8 @@ pub struct Session {
     early: u8,
     /// What tells this session's ClientHello from others, at a server.
     client_random: Option<[u8; 32]>,
+    /// What the peer has ended the handshake by.
+    alert: Option<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl Session {
             overhead: GCM_OVERHEAD,
             early: EARLY,
             client_random: None,
+            alert: None,
         })
     }
 
@@ -195,6 +198,11 @@ impl Session {
     /// Whether the session has ended. There may be a last datagram to send.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
+    }
+
+    /// The number of the alert (RFC 8446 section 6) by which the peer has ended the handshake, if it did.
+    pub fn alert(&self) -> Option<u8> {
+        self.alert
     }
 
     /// How long until [`handle_timeout`](Self::handle_timeout) is due, while a handshake waits for the peer.
@@ -298,6 +306,7 @@ impl Session {
 
     fn fail(&mut self, errors: Option<&ErrorStack>) -> Error {
         self.state = State::Closed;
+        self.alert = errors.and_then(alert);
         let reason = errors.and_then(reason).unwrap_or_else(|| "no reason given".to_owned());
         let verified = self.stream.ssl().verify_result();
         Error::Failed(if verified == X509VerifyResult::OK {

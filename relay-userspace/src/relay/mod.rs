@@ -32,7 +32,7 @@ use crate::capacity::Capacity;
 use crate::cli::settings::Source;
 use crate::config::{AllocationLog, Config, Listener};
 use crate::control::{Control, Sources};
-use crate::datapath::Datapath;
+use crate::datapath::{self, Datapath};
 use crate::shard::{Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery};
 use crate::traces::Traces;
 use crate::{admin, api, log};
@@ -41,6 +41,8 @@ use crate::{admin, api, log};
 const WATCH: Duration = Duration::from_secs(1);
 /// How often files of certificates are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(10);
+/// How long what was taken away may take to be gone from the kernel.
+const FLUSH: Duration = Duration::from_secs(1);
 /// How many requests may wait.
 const REQUESTS: usize = 16;
 
@@ -128,6 +130,15 @@ async fn open(
     }
     announce(&relay.config, &relay.open, relay.datapath.summary(), relay.authority.generated());
     Ok(relay)
+}
+
+/// Waits until the kernel has done what it was told: what was taken away must not be forwarded when somebody reads that it is
+/// gone.
+pub(crate) async fn settle(datapath: datapath::Handle) {
+    // A thread that panics or a kernel that is late changes nothing of what was taken away.
+    if !tokio::task::spawn_blocking(move || datapath.flush(FLUSH)).await.unwrap_or(false) {
+        tracing::warn!("the kernel has not confirmed yet that what was taken away is forwarded no more");
+    }
 }
 
 /// Who may use the admin interface.

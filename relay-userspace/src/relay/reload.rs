@@ -13,7 +13,7 @@ use super::authority::{Authority, own_addresses};
 use super::certificates::Certificates;
 use super::difference::{self, Difference};
 use super::start::try_relay_addresses;
-use super::{Relay, access};
+use super::{Relay, access, settle};
 use crate::api;
 use crate::capacity::limits;
 use crate::cli::settings::{Loaded, Problem};
@@ -97,6 +97,7 @@ impl Relay {
             reloaded.changed.extend(self.force().await);
         }
         reloaded.draining = self.let_go().await;
+        settle(self.datapath.handle()).await;
         reloaded.changed.splice(0..0, followed.iter().map(|option| (*option).to_owned()));
         reloaded.needs_restart =
             needs_restart.iter().map(|option| format!("{option}: follows at the next start")).collect();
@@ -184,7 +185,8 @@ impl Relay {
         for shard in &self.queries {
             closed += shard.close(EndReason::Closed, is_meant.clone()).await;
         }
-        vec![format!("{closed} allocations of what was removed are closed")]
+        let (plural, are) = if closed == 1 { ("", "is") } else { ("s", "are") };
+        vec![format!("{closed} allocation{plural} of what was removed {are} closed")]
     }
 
     /// Lets go of what was retired and is no longer in use. Returns what still is.
@@ -204,7 +206,8 @@ impl Relay {
             add(&mut sum.relay_addresses, in_use.relay_addresses);
         }
         let still = |what: &dyn std::fmt::Display, count: usize| {
-            format!("{what} still has {count} allocations: draining; --force clears them")
+            let (plural, them) = if count == 1 { ("", "it") } else { ("s", "them") };
+            format!("{what} still has {count} allocation{plural}: draining; --force clears {them}")
         };
         let listeners = self.retired.listeners.iter().zip(&sum.listeners).filter(|(_, count)| **count > 0);
         let mut lines: Vec<_> = listeners

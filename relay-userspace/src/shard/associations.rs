@@ -284,6 +284,11 @@ impl Associations {
         self.by_client.get(client).is_some_and(|association| association.session.is_closed())
     }
 
+    /// What the client has said as it gave up the handshake.
+    pub(super) fn alert(&self, client: &FiveTuple) -> Option<&'static str> {
+        rustls::AlertDescription::from(self.by_client.get(client)?.session.alert()?).as_str()
+    }
+
     /// Learns that a whole message has come, and whether its client has an allocation now.
     pub(super) fn heard(&mut self, client: &FiveTuple, now: Instant, has_allocation: bool) -> Tell {
         let Self { admission, by_client, .. } = self;

@@ -140,7 +140,7 @@ impl State {
             let is_handshaking = !self.associations.is_established(client);
             // A client that gives up its handshake says so by an alert, which closes the association.
             let end = if is_handshaking && end == End::Client { End::Tls } else { end };
-            self.connection_failed(client, end, is_handshaking, None);
+            self.connection_failed(client, end, is_handshaking, self.associations.alert(client));
         }
         self.associations.close(client);
         self.send_encrypted(client, IpFields::ORIGINATED);

@@ -99,6 +99,14 @@ struct Source {
 
 const NOBODY: Source = Source { ip: None, last: 0, next: 0, failures: [None; OF_SOURCE] };
 
+impl Source {
+    /// Seconds do not tell: several may be of the same.
+    fn newest_first(&self) -> impl Iterator<Item = Failure> {
+        let places = (1..=OF_SOURCE).map(|back| (self.next + OF_SOURCE - back) % OF_SOURCE);
+        places.filter_map(|place| self.failures[place])
+    }
+}
+
 impl Default for Failures {
     fn default() -> Self {
         Self { sets: vec![[NOBODY; SOURCES]; SETS].into(), hasher: RandomState::new() }
@@ -131,14 +139,14 @@ impl Failures {
         }
     }
 
-    /// The failures of an IP address, or of all.
+    /// The failures of an IP address, or of all; those of one address the newest first.
     pub(super) fn of(&self, ip: Option<IpAddr>) -> Vec<Failure> {
         let sets = match ip {
             Some(ip) => std::slice::from_ref(&self.sets[self.set_of(ip)]),
             None => &self.sets,
         };
         let sources = sets.iter().flatten().filter(|source| ip.is_none() || source.ip == ip);
-        sources.flat_map(|source| source.failures).flatten().collect()
+        sources.flat_map(Source::newest_first).collect()
     }
 
     fn set_of(&self, ip: IpAddr) -> usize {
@@ -174,7 +182,7 @@ mod tests {
         }
         let told: Vec<_> =
             failures.of("192.0.2.1".parse().ok()).into_iter().map(|f| (f.cause, f.count, f.at)).collect();
-        assert_eq!(told, [("wrong_password", 2, 11), ("user_quota", 1, 12)]);
+        assert_eq!(told, [("user_quota", 1, 12), ("wrong_password", 2, 11)]);
         assert_eq!(failures.of("192.0.2.2".parse().ok()), []);
         assert_eq!(failures.of(None).len(), 2);
     }
@@ -186,9 +194,8 @@ mod tests {
         for at in 0..100 {
             failures.add(failure("192.0.2.1:1", causes[at as usize % 2], at));
         }
-        let mut times: Vec<_> = failures.of("192.0.2.1".parse().ok()).iter().map(|failure| failure.at).collect();
-        times.sort_unstable();
-        assert_eq!(times, (92..100).collect::<Vec<_>>(), "the latest");
+        let times: Vec<_> = failures.of("192.0.2.1".parse().ok()).iter().map(|failure| failure.at).collect();
+        assert_eq!(times, (92..100).rev().collect::<Vec<_>>(), "the latest, the newest first");
         for at in 0..10_000_u32 {
             let client = SocketAddr::new(IpAddr::from(at.to_be_bytes()), 1);
             failures.add(Failure { client, ..failure("192.0.2.1:1", "a", 1000 + u64::from(at)) });

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::process::{self, Process};
+use super::process::{self, Finished, Process};
 use super::relay::{PASSWORD, PORT, USER, binary};
 use super::topology::{Family, Lab};
 
@@ -37,27 +38,62 @@ pub struct Outcome {
     _peer: Process,
 }
 
+/// A generator that is sending.
+#[derive(Debug)]
+pub struct Running {
+    generator: Process,
+    limit: Duration,
+    peer: Process,
+}
+
 impl Load {
     /// Sends it from the first client of a lab to the first peer and back.
     ///
     /// # Panics
     /// When nothing comes back, with what the generator said.
     pub fn run(&self, lab: &Lab, family: Family) -> Outcome {
+        self.begin(lab, SocketAddr::new(Lab::relay_ip(family), PORT), &[]).end()
+    }
+
+    /// Begins to send it by a server's address, with more options of the generator.
+    pub fn begin(&self, lab: &Lab, server: SocketAddr, options: &[&str]) -> Running {
+        let family = if server.is_ipv4() { Family::V4 } else { Family::V6 };
         let peer = echo_peer(lab, family);
-        let server = SocketAddr::new(Lab::relay_ip(family), PORT).to_string();
         let peer_address = SocketAddr::new(Lab::peer_ip(family, 0), PEER_PORT).to_string();
         let mut command = lab.clients[0].command("nice");
         command.args(FIRST).arg(binary());
-        command.args(["load", "--server", &server, "--peer", &peer_address, "--user", USER, "--password", PASSWORD]);
+        command.args(["load", "--server", &server.to_string(), "--peer", &peer_address]);
+        command.args(["--user", USER, "--password", PASSWORD]).args(options);
         for (option, value) in [("--rate", self.rate), ("--payload", self.payload), ("--allocations", self.allocations)]
         {
             command.args([option, &value.to_string()]);
         }
         command.args(["--mode", "echo", "--json", "--duration", &format!("{}s", self.seconds)]);
         let limit = Duration::from_secs(u64::from(self.seconds)) + process::PATIENCE;
-        let report = process::run_for(&mut command, limit).expect_success();
+        Running { generator: Process::spawn(&mut command), limit, peer }
+    }
+}
+
+impl Running {
+    /// Has it send no more; what is under way still comes back.
+    pub fn stop(self) -> Outcome {
+        self.generator.signal(Signal::INT);
+        self.end()
+    }
+
+    /// Waits until it has sent all.
+    ///
+    /// # Panics
+    /// When nothing comes back, with what the generator said.
+    pub fn end(self) -> Outcome {
+        let report = self.generator.wait(self.limit).expect_success();
         let report = serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"));
-        Outcome { report, _peer: peer }
+        Outcome { report, _peer: self.peer }
+    }
+
+    /// Waits until it has ended in whatever way, for a test that takes the server from it.
+    pub fn finished(self) -> Finished {
+        self.generator.wait(self.limit)
     }
 }
 

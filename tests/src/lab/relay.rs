@@ -113,6 +113,11 @@ impl<'n> Relay<'n> {
         &mut self.process
     }
 
+    /// The process alone, of a relay that ends by itself.
+    pub fn into_process(self) -> Process {
+        self.process
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

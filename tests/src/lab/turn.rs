@@ -35,6 +35,8 @@ pub struct Client {
     password: String,
     /// Realm, nonce and key, once the server has told them.
     session: Option<(String, String, LongTermKey)>,
+    /// The realm that it takes the server's for, whatever the server says.
+    fixed_realm: Option<String>,
     refusal: Option<Response>,
 }
 
@@ -86,7 +88,14 @@ impl Client {
     }
 
     fn by(way: Way, username: &str, password: &str) -> Self {
-        Self { way, username: username.into(), password: password.into(), session: None, refusal: None }
+        let [username, password] = [username, password].map(str::to_owned);
+        Self { way, username, password, session: None, fixed_realm: None, refusal: None }
+    }
+
+    /// The same client with a realm of its own: it does not listen to the server.
+    #[must_use]
+    pub fn in_realm(self, realm: &str) -> Self {
+        Self { fixed_realm: Some(realm.to_owned()), ..self }
     }
 
     /// The same client at another address: it knows what it has learned of the server.
@@ -315,7 +324,8 @@ impl Client {
     }
 
     fn learn(&mut self, challenge: &Message<'_>) {
-        let realm = text::<Realm<'_>>(challenge, |realm| realm.0.to_owned());
+        let told = text::<Realm<'_>>(challenge, |realm| realm.0.to_owned());
+        let realm = self.fixed_realm.clone().unwrap_or(told);
         let nonce = text::<Nonce<'_>>(challenge, |nonce| nonce.0.to_owned());
         let key = LongTermKey::derive(&self.username, &realm, &self.password);
         self.session = Some((realm, nonce, key));

@@ -28,8 +28,7 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
 
 fn render(status: &Status, now: u64) -> String {
     let mut text = headline(status, now);
-    let problems = status.reload_problems.iter().map(|problem| format!("the last reload changed nothing: {problem}"));
-    let warnings: String = status.warnings.iter().cloned().chain(problems).map(|line| clean(&line) + "\n").collect();
+    let warnings: String = status.warnings.iter().map(|line| clean(line) + "\n").collect();
     text.push_str(&section("WARNINGS", &warnings));
     text.push('\n');
     text.push_str(&summary(status, now));
@@ -211,7 +210,10 @@ mod tests {
             },
             dropped: vec![ReasonCount { reason: "no_permission".to_owned(), count: 12_345 }],
             refused: vec![ReasonCount { reason: "wrong_password".to_owned(), count: 3 }],
-            warnings: vec!["the certificate /etc/turn.pem has expired\x1b[2J: renew it".to_owned()],
+            warnings: vec![
+                "the certificate /etc/turn.pem has expired\x1b[2J: renew it".to_owned(),
+                "the last reload has changed nothing: line 3: `relm` is no key".to_owned(),
+            ],
         }
     }
 
@@ -222,7 +224,7 @@ hairpin 1.2.3: draining, up 1h06m, configured 16m40s ago from /etc/hairpin/hairp
 
 WARNINGS
   the certificate /etc/turn.pem has expired\\u{1b}[2J: renew it
-  the last reload changed nothing: line 3: `relm` is no key
+  the last reload has changed nothing: line 3: `relm` is no key
 
 allocations    12 of 16384, <0.1%
 users          4
