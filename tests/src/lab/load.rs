@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::process::{self, Finished, Process};
+use super::process::{self, Process};
 use super::relay::{PASSWORD, PORT, USER, binary};
 use super::topology::{Family, Lab};
 
@@ -89,11 +89,6 @@ impl Running {
         let report = self.generator.wait(self.limit).expect_success();
         let report = serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"));
         Outcome { report, _peer: self.peer }
-    }
-
-    /// Waits until it has ended in whatever way, for a test that takes the server from it.
-    pub fn finished(self) -> Finished {
-        self.generator.wait(self.limit)
     }
 }
 

@@ -1,5 +1,8 @@
 //! What the log says of allocations, and what it never says.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use hairpin_proto::turn::Credentials;
 use hairpin_tests::lab::relay::{PASSWORD, USER};
 use hairpin_tests::lab::server::SECURE_PORT;
@@ -131,6 +134,10 @@ fn no_secret_is_in_a_log_whatever_its_level() {
     bed.client(1, "bob", "secret-of-nobody").allocate().expect_err("the password is wrong");
     bed.client(1, "bob", "secret-of-bob").allocate_mobile().expect("there is room");
     bed.ask_with("POST", "/v1/credentials", "{\"name\": \"dora\"}").json();
+    // That TLS has failed, for one, is told to those who want to know everything.
+    let mut stream = bed.lab.clients[1].enter(|| TcpStream::connect(server(SECURE_PORT))).expect("it listens");
+    stream.write_all(&[22, 3, 1, 0, 4, 9, 9, 9, 9]).expect("it is connected");
+    bed.logged(&["TRACE", "TLS failed"]);
     for token in ["secret-of-the-web-site", "secret-that-is-wrong"] {
         let header = format!("Authorization: Bearer {token}");
         bed.ask_tcp("GET", "/v1/credentials", &[&header]);
@@ -146,7 +153,6 @@ fn no_secret_is_in_a_log_whatever_its_level() {
     bed.logged(&["stopping"]);
 
     let log = bed.log();
-    assert!(log.contains("TRACE") && log.contains("DEBUG"), "the log is on: {log}");
     let pem = std::fs::read_to_string(&certificate.private_key).expect("it was just made");
     let in_key = pem.lines().nth(1).expect("a key has lines");
     for secret in [PASSWORD, "secret-", &minted, in_key] {
