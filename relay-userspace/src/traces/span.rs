@@ -131,8 +131,8 @@ mod tests {
         span(&record, Clocks { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(9), monotonic: 5_000 })
     }
 
-    fn has(span: &SpanData, attribute: KeyValue) -> bool {
-        span.attributes.contains(&attribute)
+    fn has(span: &SpanData, attribute: &KeyValue) -> bool {
+        span.attributes.contains(attribute)
     }
 
     #[test]
@@ -141,8 +141,8 @@ mod tests {
         assert_eq!((span.name.as_ref(), span.status.clone()), ("stun.allocate", Status::Unset));
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(9) - Duration::from_micros(1);
         assert_eq!((span.start_time, span.end_time), (end - Duration::from_micros(3), end));
-        assert!(has(&span, KeyValue::new("network.transport", "tcp")), "{span:?}");
-        assert!(has(&span, KeyValue::new("hairpin.transport", "tls")), "{span:?}");
+        assert!(has(&span, &KeyValue::new("network.transport", "tcp")), "{span:?}");
+        assert!(has(&span, &KeyValue::new("hairpin.transport", "tls")), "{span:?}");
         assert!(span.attributes.iter().all(|attribute| !attribute.key.as_str().starts_with("client.")), "{span:?}");
         assert!(span.span_context.is_valid() && span.span_context != of(None, None).span_context);
     }
@@ -153,13 +153,13 @@ mod tests {
             assert_eq!(of(Some(code), None).status, Status::Unset, "{code:?}");
         }
         let elsewhere = of(Some(ErrorCode::TRY_ALTERNATE), Some(Cause::Draining));
-        assert!(has(&elsewhere, KeyValue::new("hairpin.cause", "draining")), "{elsewhere:?}");
+        assert!(has(&elsewhere, &KeyValue::new("hairpin.cause", "draining")), "{elsewhere:?}");
         assert_eq!(elsewhere.status, Status::Unset);
         let refused = of(Some(ErrorCode::UNAUTHENTICATED), Some(Cause::WrongPassword));
         assert_eq!(refused.status, Status::error("Unauthenticated"));
-        assert!(has(&refused, KeyValue::new("hairpin.cause", "wrong_password")), "{refused:?}");
-        assert!(has(&refused, KeyValue::new("stun.error_code", 401_i64)), "{refused:?}");
-        assert!(has(&refused, KeyValue::new("error.type", "401")), "{refused:?}");
+        assert!(has(&refused, &KeyValue::new("hairpin.cause", "wrong_password")), "{refused:?}");
+        assert!(has(&refused, &KeyValue::new("stun.error_code", 401_i64)), "{refused:?}");
+        assert!(has(&refused, &KeyValue::new("error.type", "401")), "{refused:?}");
         assert_eq!(of(Some(ErrorCode::FORBIDDEN), None).status, Status::error("Forbidden"));
     }
 
