@@ -189,7 +189,7 @@ fn allocations_are_counted_by_listener_and_by_relay_address() {
     assert_eq!(at(Transport::Udp, "192.0.2.16:3478"), 0);
     assert_eq!(at(Transport::Udp, "[::ffff:192.0.2.15]:3478"), 2);
     relay.change(|settings| {
-        settings.listeners = vec![(Transport::Udp, socket(SERVER)), (Transport::Tcp, socket(SERVER))]
+        settings.listeners = vec![(Transport::Udp, socket(SERVER)), (Transport::Tcp, socket(SERVER))];
     });
     let at = |transport, listener: &str| relay.server.allocations_at(transport, socket(listener));
     let wide =
