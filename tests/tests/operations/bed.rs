@@ -195,6 +195,7 @@ impl<'n> Bed<'n> {
 
     /// Waits until something is so.
     #[track_caller]
+    #[allow(clippy::unused_self, reason = "it reads as what is waited for")]
     pub(crate) fn wait(&self, what: &str, is_so: impl FnMut() -> bool) {
         wait(what, is_so);
     }

@@ -21,6 +21,7 @@ fn unix_seconds() -> u64 {
 }
 
 #[track_caller]
+#[allow(clippy::needless_pass_by_value, reason = "it is the end of an answer")]
 fn expect_refused<T: std::fmt::Debug>(result: Result<T, Refused>, code: u16) {
     assert!(matches!(&result, Err(Refused(is, _)) if *is == code), "{result:?}, not {code}");
 }
