@@ -471,7 +471,7 @@ fn what_becomes_of_a_packet_is_what_the_model_says() {
     let (seen, total) = (seen.borrow(), total.get());
     for (verdict, one_in) in [
         (Verdict::ToPeer, 20),
-        (Verdict::ToClient, 20),
+        (Verdict::ToClient, 25),
         (Verdict::RelayToRelay, 40),
         (Verdict::Binding, 100),
         (Verdict::Control, 100),
