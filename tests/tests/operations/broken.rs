@@ -97,7 +97,7 @@ fn relay_ports_that_are_all_in_use_are_seen_before_and_after_the_first_refusal()
     expect_refused(bed.client(0, "bob", PASSWORD).allocate(), 508);
     bed.expect_reason(client_ip(0), "allocate", Some(508), "no_port");
     let ip = server(0).ip().to_string();
-    bed.expect_warning(&[&ip, "4 of 4", "ports"]);
+    bed.expect_warning(&[&ip, "4 of 4 ports", "in use", "relay-ports"]);
     let metrics = bed.relay.metrics();
     for name in ["hairpin_relay_ports_in_use", "hairpin_relay_ports_capacity"] {
         assert_eq!(metrics.sum(name, &[("address", &ip)]), 4, "{name}");
