@@ -1,6 +1,6 @@
 //! What differs between two configurations, and what of it a running relay can follow.
 
-use crate::config::Config;
+use crate::config::{Authentication, Config, User};
 
 /// Options that have changed, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,8 @@ const ASPECTS: &[Aspect] = &[
     followed!(relay_addresses, "relay-address"),
     kept!(relay_ports, "relay-ports"),
     followed!(realm, "realm"),
-    followed!(authentication, "user", "user-file", "auth-secret", "auth-secret-file"),
+    Aspect { options: &["user", "user-file"], differs: |a, b| users(a) != users(b), keep: None },
+    Aspect { options: &["auth-secret", "auth-secret-file"], differs: |a, b| secrets(a) != secrets(b), keep: None },
     followed!(allow_peers, "allow-peer"),
     followed!(deny_peers, "deny-peer"),
     kept!(xdp, "xdp"),
@@ -89,6 +90,21 @@ const ASPECTS: &[Aspect] = &[
     followed!(rates.source_packets, "source-packet-rate"),
     followed!(rates.control_packets, "control-packet-rate"),
 ];
+
+fn users(config: &Config) -> &[User] {
+    match &config.authentication {
+        Authentication::Given { users, .. } => users,
+        Authentication::Generated { .. } => &[],
+    }
+}
+
+/// None of a relay that makes its own.
+fn secrets(config: &Config) -> Option<&[String]> {
+    match &config.authentication {
+        Authentication::Given { secrets, .. } => Some(secrets),
+        Authentication::Generated { .. } => None,
+    }
+}
 
 /// What has changed. Of `new`, all that needs a restart is set back to what is in force.
 pub(super) fn follow(old: &Config, new: &mut Config) -> Difference {

@@ -86,17 +86,19 @@ fn a_peer_that_is_blocked_is_named_beside_its_client() {
 #[test]
 fn relay_ports_that_are_all_in_use_are_seen_before_and_after_the_first_refusal() {
     let lab = lab();
-    let limits = Settings::new("off").with("max-allocations-per-user", "4").with("shards", "1");
+    let users = [USER, "bob"].map(|name| format!("{name}:{PASSWORD}"));
+    let limits = Settings::new("off").with("user", &list(&users)).with("max-allocations-per-user", "4");
+    let limits = limits.with("shards", "1");
     let bed = Bed::new(&lab, &limits.with("relay-ports", "\"50000-50003\""));
     // Each has the next port kept for somebody, so that there are fewer allocations than there may be.
     let mut clients = [bed.alice(1), bed.alice(1)];
     for client in &mut clients {
         client.allocate_pair().expect("there is room");
     }
-    expect_refused(bed.alice(0).allocate(), 508);
+    expect_refused(bed.client(0, "bob", PASSWORD).allocate(), 508);
     bed.expect_reason(client_ip(0), "allocate", Some(508), "no_port");
     let ip = server(0).ip().to_string();
-    bed.expect_warning(&[&ip, "4 of 4", "ports"]);
+    bed.expect_warning(&[&ip, "4 of 4 ports", "in use", "relay-ports"]);
     let metrics = bed.relay.metrics();
     for name in ["hairpin_relay_ports_in_use", "hairpin_relay_ports_capacity"] {
         assert_eq!(metrics.sum(name, &[("address", &ip)]), 4, "{name}");

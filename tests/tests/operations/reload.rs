@@ -22,6 +22,9 @@ const SECOND: &str = "second.test-Ecdsa";
 /// Another address of the relay's host, on the same link.
 const ANOTHER: [u8; 4] = [11, 3, 0, 3];
 
+/// What is turned on and off.
+const RATES: [&str; 4] = ["allocation-bit-rate", "allocation-packet-rate", "relay-bit-rate", "source-packet-rate"];
+
 fn another(port: u16) -> SocketAddr {
     SocketAddr::from((ANOTHER, port))
 }
@@ -48,16 +51,16 @@ fn no_change_costs_a_packet_of_those_whom_it_does_not_concern() {
         let users = Settings::new(xdp).with("user", &list(&["bob:secret-of-bob", &alice]));
         let users = users.with("auth-secret", &list(&["north"]));
         let [changed, draining, restart] = bed.reload(&users, &[]);
-        assert_eq!((changed, draining, restart), (vec!["user, auth-secret".to_owned()], vec![], vec![]));
+        assert_eq!((changed, draining, restart), (vec!["user".to_owned(), "auth-secret".to_owned()], vec![], vec![]));
         bed.client(1, "bob", "secret-of-bob").allocate().expect("bob is a user now");
         load.flows();
 
         // Far more than there is, but counted all the same.
         let limited = users.with("allocation-packet-rate", "100000").with("allocation-bit-rate", "\"1G\"");
         let limited = limited.with("relay-bit-rate", "\"10G\"").with("source-packet-rate", "5000");
-        assert_eq!(bed.reload(&limited, &[])[0], ["rates"]);
+        assert_eq!(bed.reload(&limited, &[])[0], RATES);
         load.flows();
-        assert_eq!(bed.reload(&users, &[])[0], ["rates"]);
+        assert_eq!(bed.reload(&users, &[])[0], RATES);
         load.flows();
 
         let own = [format!("udp:{}", server(PORT)), format!("tcp:{}", server(PORT))];
