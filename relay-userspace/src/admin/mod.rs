@@ -19,6 +19,7 @@ mod health;
 mod listen;
 mod log_level;
 mod openapi;
+mod places;
 mod problem;
 mod read;
 mod reload;

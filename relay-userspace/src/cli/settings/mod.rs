@@ -369,8 +369,8 @@ mod tests {
     #[test]
     fn secrets_of_a_file_stand_beside_those_of_its_layer_and_above_lower_ones() {
         let folder = Folder::new("secrets");
-        let names = folder.write("users", "# users\n\nalice:a b\n  bob:#2\r\n");
-        let secrets = folder.write("secrets", "north\n");
+        let names = folder.write("users", "\u{feff}# users\r\n\nalice:a b\n  bob:#2\r\n");
+        let secrets = folder.write("secrets", "\u{feff}north\r\n");
         let file = folder.write("f", &format!("user = 'carol:c'\nuser-file = '{names}'\nauth-secret = 'south'"));
         assert_eq!(users(&load(&file, &[], &[]).unwrap()).0, ["carol", "alice", "bob"]);
         let variable = [("HAIRPIN_AUTH_SECRET_FILE", secrets.as_str())];

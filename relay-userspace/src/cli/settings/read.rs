@@ -41,7 +41,11 @@ pub(super) fn read(path: &Path) -> Result<Text, Unreadable> {
         return Err(Unreadable { line: None, why: format!("a file of at most {} MiB is needed", LARGEST >> 20) });
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Text { text, is_exposed: !is_device && metadata.mode() & OTHERS != 0 }),
+        Ok(text) => {
+            // The mark that some editors begin a file with is not a part of its first line.
+            let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+            Ok(Text { text, is_exposed: !is_device && metadata.mode() & OTHERS != 0 })
+        }
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.split(|byte| *byte == b'\n').count();
