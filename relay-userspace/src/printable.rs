@@ -10,7 +10,7 @@ fn is_hidden(character: char) -> bool {
 }
 
 /// For people.
-pub fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         if is_hidden(character) {
@@ -23,7 +23,7 @@ pub fn clean(text: &str) -> String {
 }
 
 /// A document of JSON that means the same. Such characters stand in its strings only, but for the blanks of ASCII.
-pub fn json(document: &str) -> String {
+pub(crate) fn json(document: &str) -> String {
     let mut clean = String::with_capacity(document.len());
     for character in document.chars() {
         if is_hidden(character) && !character.is_ascii_whitespace() {

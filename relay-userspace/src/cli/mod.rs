@@ -139,7 +139,15 @@ fn explain(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let paragraph = text.split("\n\n").next().unwrap_or(&text);
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    usage_error(line.strip_prefix("error: ").unwrap_or(&line))
+    usage_error(&plainly(line.strip_prefix("error: ").unwrap_or(&line)))
+}
+
+/// The standard library's words about numbers, as somebody would say it who is asked for one.
+fn plainly(text: &str) -> String {
+    let needed = "a whole number is needed";
+    text.replace("invalid digit found in string", needed)
+        .replace("cannot parse integer from empty string", needed)
+        .replace("number too large to fit in target type", "the number is too large")
 }
 
 /// The definition of the command line, for documentation and tests.

@@ -23,6 +23,11 @@ pub(super) struct Unreadable {
     pub(super) why: String,
 }
 
+/// Whether any user of this host may read a file, or write it.
+pub(super) fn is_exposed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.mode() & OTHERS != 0)
+}
+
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Text, Unreadable> {
     let failed = |error: std::io::Error| Unreadable { line: None, why: error.to_string() };
