@@ -26,6 +26,9 @@ pub struct Status {
     pub reload_problems: Vec<String>,
     /// While draining: until when, if there is a deadline.
     pub drain_deadline: Option<u64>,
+    /// While draining: whether the relay ends when no allocation is left.
+    #[serde(default)]
+    pub drain_stops: bool,
     /// Threads that serve packets, and those of them that answer.
     pub shards: Share,
     /// Live allocations, and how many there may be.

@@ -100,6 +100,7 @@ impl Control {
             config_file: published.config.config_file.as_ref().map(|path| path.display().to_string()),
             reload_problems: published.reload_problems.clone(),
             drain_deadline: published.drain.and_then(|(deadline, _)| deadline),
+            drain_stops: published.drain.is_some_and(|(_, stop)| stop),
             shards,
             allocations,
             users: users(&all, 0).len() as u64,

@@ -29,6 +29,7 @@ pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod net;
+mod printable;
 pub mod random;
 pub mod relay;
 pub mod selection;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hairpin_tests::lab::process::{Finished, run_for};
@@ -233,6 +233,39 @@ fn the_example_changes_nothing_and_its_keys_are_all_that_the_help_names() {
     named.sort_unstable();
     keys.sort_unstable();
     assert_eq!(keys, named);
+}
+
+#[test]
+fn output_that_is_lost_is_told_and_a_reader_that_has_gone_is_not() {
+    let folder = Folder::new("config");
+    let coturn = write(&folder, "turnserver.conf", "realm=north\nuser=alice:opensesame\n");
+    let check = ["check", "--xdp", "off", "--listen", "127.0.0.1:3478", "--relay-address", "127.0.0.1"];
+    for arguments in [
+        &["config", "--example"][..],
+        &["config", "--reference"],
+        &["config", "--show", "--relay-address", "127.0.0.1"],
+        &check,
+        &[&check[..], &["--json"]].concat(),
+        &["import-coturn", &coturn],
+        &["credentials", "--auth-secret", "north"],
+    ] {
+        let run = |stdout: Stdio| {
+            let mut command = Command::new(binary());
+            command.args(arguments).env("HAIRPIN_CONFIG", "/dev/null").stdout(stdout).stderr(Stdio::piped());
+            let output = command.spawn().expect("it starts").wait_with_output().expect("it ends");
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let full = fs::File::options().write(true).open("/dev/full").expect("every host has it");
+        let (code, complaint) = run(full.into());
+        assert_eq!(code, Some(1), "{arguments:?}: {complaint}");
+        assert!(complaint.contains("hairpin: standard output: "), "{arguments:?}: {complaint}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (code, complaint) = run(writer.into());
+        assert!(code.is_some_and(|code| code < 2), "{arguments:?}: {complaint}");
+        assert!(!complaint.contains("panic") && !complaint.contains("standard output"), "{arguments:?}: {complaint}");
+    }
 }
 
 /// The keys of the example file.

@@ -19,6 +19,7 @@ mod health;
 mod listen;
 mod log_level;
 mod openapi;
+mod places;
 mod problem;
 mod read;
 mod reload;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 pub use access::{Access, Gate};
 pub use listen::{AdminError, Listeners};
 pub use openapi::document;
-pub use socket::{default_socket, system_socket};
+pub use socket::{default_socket, is_answered, system_socket};
 
 use crate::control::Control;
 use crate::metrics::Exporter;

@@ -94,6 +94,10 @@ impl Selected {
         let mut selected = Self::default();
         let filter = &mut selected.filter;
         for (key, value) in pairs {
+            if value.is_empty() {
+                // What was meant is not known; of `user=`, it could be anybody.
+                return Err(format!("`{key}` needs a value"));
+            }
             let place = match key.as_str() {
                 "id" => &mut filter.id,
                 "user" => &mut filter.user,
@@ -101,7 +105,8 @@ impl Selected {
                 "relayed" => &mut filter.relayed,
                 "realm" => &mut filter.realm,
                 "limit" => {
-                    selected.limit = Some(value.parse().map_err(|_| format!("limit: `{value}` is not a number"))?);
+                    let number = value.parse().ok().filter(|number| *number > 0);
+                    selected.limit = Some(number.ok_or_else(|| format!("limit: `{value}` is not a number from 1 on"))?);
                     continue;
                 }
                 "all" => {
@@ -140,6 +145,10 @@ fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Ref
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "`Content-Type: application/json` is needed"));
+    }
+    // To the library, a list of values would be an object without names.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "the body: an object is needed, not a list"));
     }
     serde_json::from_slice(bytes).map_err(|error| {
         let status = if error.is_data() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
@@ -186,7 +195,10 @@ mod tests {
             ("usr=alice", "`usr`"),
             ("user=a&user=b", "`user`"),
             ("limit=-1", "`-1`"),
-            ("limit=", "limit"),
+            ("limit=", "`limit`"),
+            ("limit=0", "`0`"),
+            ("user=", "`user`"),
+            ("client=", "`client`"),
             ("all=yes", "`yes`"),
         ] {
             let error = read(query).unwrap_err();

@@ -87,6 +87,11 @@ impl Listener for AdminListener {
     }
 }
 
+/// Whether a process answers at a path.
+pub fn is_answered(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) && probe(path).is_ok_and(|alive| alive)
+}
+
 /// Removes the socket of a process that has ended without doing so.
 fn remove_dead(path: &Path) -> Result<(), SocketError> {
     match fs::symlink_metadata(path) {
@@ -95,13 +100,18 @@ fn remove_dead(path: &Path) -> Result<(), SocketError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     }
+    if probe(path)? { Err(SocketError::Alive) } else { Ok(fs::remove_file(path)?) }
+}
+
+/// Whether a process listens at a socket.
+fn probe(path: &Path) -> io::Result<bool> {
     // Without waiting: one whose queue is full answers late, but is alive.
     let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     match probe.connect(&SockAddr::unix(path)?) {
-        Ok(()) => Err(SocketError::Alive),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(SocketError::Alive),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(fs::remove_file(path)?),
-        Err(error) => Err(error.into()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

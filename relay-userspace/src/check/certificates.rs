@@ -1,7 +1,5 @@
 //! Certificates: whether they can be read and used as the relay would, and for how long.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::{Finding, Findings};
 use crate::clock::unix_seconds;
 use crate::config::Config;
@@ -10,8 +8,6 @@ use crate::tls::{self, Certificate};
 /// Less time is left where nothing renews it.
 const SOON: i64 = 14;
 const DAY: i64 = 86_400;
-/// The bits of a mode that let users in who are neither the owner nor of its group.
-const OTHERS: u32 = 0o007;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::about("certificates");
@@ -26,11 +22,6 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
                 read.push(certificate);
             }
             Err(error) => findings.error(chain(&error), "let the user that hairpin runs as read it"),
-        }
-        let mode = std::fs::metadata(&files.private_key).map(|about| about.permissions().mode());
-        if mode.is_ok_and(|mode| mode & OTHERS != 0) {
-            let key = files.private_key.display();
-            findings.warning(format!("--private-key {key} can be read by other users"), format!("chmod o= {key}"));
         }
     }
     if !read.is_empty() && read.len() == config.certificates.len() {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use super::{Finding, Findings, Level};
-use crate::config::{AdminSocket, Authentication, Config};
+use super::{Finding, Findings, Level, sockets};
+use crate::admin::is_answered;
+use crate::config::{AdminAddr, AdminSocket, Authentication, Config};
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Findings::about("files");
@@ -18,6 +19,18 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     };
     if let Some(problem) = socket.and_then(|path| problem_of_socket(path)) {
         findings.add(level, problem, "choose another place with --admin-socket, or `off`");
+    }
+    if let Some(path) = socket.filter(|path| is_answered(path)) {
+        // The relay that this configuration is of is in nobody's way.
+        let level = if sockets::is_relay_running(config) { Level::Notice } else { level };
+        let text = format!("--admin-socket {}: another process answers there", path.display());
+        findings.add(level, text, "a relay in its place would need it to end; one beside it, another path");
+    }
+    if let AdminAddr::At(address) = config.admin
+        && !address.ip().to_canonical().is_loopback()
+    {
+        let text = format!("--admin {address} is open to other hosts: whoever reaches it can read metrics and health");
+        findings.notice(text, "let a firewall say who may, or listen on 127.0.0.1");
     }
     if let Authentication::Generated { state_dir } = &config.authentication {
         judge_state(&mut findings, state_dir);
@@ -76,6 +89,8 @@ fn judge_state(findings: &mut Findings, state_dir: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::super::tests::config;
     use super::super::{expect, levels};
     use super::*;
@@ -96,6 +111,15 @@ mod tests {
         expect(&at(AdminSocket::At(file.join("below"))), Level::Error, "is not a folder");
         assert_eq!(levels(&at(AdminSocket::At(folder.join("new/admin.sock")))), [Level::Ok]);
         assert_eq!(levels(&at(AdminSocket::Off)), [Level::Ok]);
+        let alive = folder.join("alive");
+        let listener = UnixListener::bind(&alive).unwrap();
+        expect(&at(AdminSocket::At(alive.clone())), Level::Error, "another process answers");
+        expect(&at(AdminSocket::Default(alive.clone())), Level::Notice, "another process answers");
+        drop(listener);
+        assert_eq!(levels(&at(AdminSocket::At(alive))), [Level::Ok], "its process has ended");
+        config.admin_socket = AdminSocket::Off;
+        config.admin = AdminAddr::At("192.0.2.1:9641".parse().unwrap());
+        expect(&check(&config), Level::Notice, "other hosts");
         fs::remove_dir_all(&folder).unwrap();
     }
 

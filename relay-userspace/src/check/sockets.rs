@@ -46,6 +46,15 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     judge(&attempts, |attempt| owner(holder(&bound, attempt.address, attempt.is_stream)?.inode))
 }
 
+/// Whether a relay has a listener of these open: the one that runs, while this is about what a reload would bring.
+pub(super) fn is_relay_running(config: &Config) -> bool {
+    let bound = bound();
+    config.listeners.iter().any(|listener| {
+        let holder = holder(&bound, listener.address, listener.transport.is_stream());
+        holder.and_then(|bound| owner(bound.inode)).is_some_and(|owner| owner.name == "hairpin")
+    })
+}
+
 fn attempts(config: &Config) -> Vec<Attempt> {
     let mut attempts: Vec<Attempt> = Vec::new();
     for listener in &config.listeners {

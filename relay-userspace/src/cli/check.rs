@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::settings::{Flags, Problem, Source};
 use super::{USAGE, complain_of_all, print};
 use crate::check::{self, Finding, Level, would_start};
+use crate::printable;
 
 /// Say whether the relay would start on this host, and how well it would run. Sends nothing.
 #[derive(Debug, clap::Args)]
@@ -32,8 +33,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) if args.json => {
             let problems = problems.iter().map(Problem::to_string).collect();
-            print_json(&Report { starts: false, problems, findings: &[] });
-            return ExitCode::from(USAGE);
+            return print(&json(&Report { starts: false, problems, findings: &[] }), ExitCode::from(USAGE));
         }
         Err(problems) => return complain_of_all(&problems),
     };
@@ -41,21 +41,23 @@ pub(super) fn run(args: Args) -> ExitCode {
     let mut findings: Vec<_> = loaded.warnings.into_iter().map(of_configuration).collect();
     findings.extend(check::check(&loaded.config));
     let starts = would_start(&findings);
-    if args.json {
-        print_json(&Report { starts, problems: Vec::new(), findings: &findings });
+    let text = if args.json {
+        json(&Report { starts, problems: Vec::new(), findings: &findings })
     } else {
-        print(&text(&findings, starts));
-    }
-    if starts { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        text(&findings, starts)
+    };
+    print(&text, if starts { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_json(report: &Report<'_>) {
-    let text = serde_json::to_string_pretty(report).expect("a report has strings only as keys");
-    print(&format!("{text}\n"));
+fn json(report: &Report<'_>) -> String {
+    printable::json(&serde_json::to_string_pretty(report).expect("a report has strings only as keys"))
 }
 
 fn text(findings: &[Finding], starts: bool) -> String {
-    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    // Each has two lines at most, of which names that were read are a part.
+    let clean = |line: &str| printable::clean(line) + "\n";
+    let lines: String =
+        findings.iter().map(|finding| finding.to_string().lines().map(clean).collect::<String>()).collect();
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let of = |level, one: &str| match count(level) {
         1 => format!("1 {one}"),
@@ -63,7 +65,7 @@ fn text(findings: &[Finding], starts: bool) -> String {
     };
     let counts = [of(Level::Error, "error"), of(Level::Warning, "warning"), of(Level::Notice, "notice")].join(", ");
     let verdict = if starts { "the relay would start" } else { "the relay would not start" };
-    format!("{}\n{verdict}: {counts}\n", lines.join("\n"))
+    format!("{lines}{verdict}: {counts}\n")
 }
 
 #[cfg(test)]

@@ -37,6 +37,5 @@ pub(super) fn run(args: Args) -> ExitCode {
             Err(problems) => return complain_of_all(&problems),
         }
     };
-    print(&text);
-    ExitCode::SUCCESS
+    print(&text, ExitCode::SUCCESS)
 }

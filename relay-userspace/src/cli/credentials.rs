@@ -7,7 +7,7 @@ use std::time::Duration;
 use hairpin_client::Credentials;
 
 use super::value::{secret, ttl};
-use super::{complain_of_all, settings};
+use super::{complain_of_all, print, settings};
 use crate::clock::unix_seconds;
 
 /// Mint a username and password that expire, from a shared secret.
@@ -42,10 +42,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         None => Ok(args.auth_secret.clone()),
     };
     match secret {
-        Ok(secret) => {
-            println!("{}", render(args, &secret.unwrap_or_default(), unix_seconds()));
-            ExitCode::SUCCESS
-        }
+        Ok(secret) => print(&render(args, &secret.unwrap_or_default(), unix_seconds()), ExitCode::SUCCESS),
         Err(problems) => complain_of_all(&problems),
     }
 }

@@ -11,11 +11,12 @@ mod value;
 
 pub(crate) use value::number;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::load;
+use crate::{load, printable};
 
 /// Bad usage, as for most commands of Unix.
 const USAGE: u8 = 2;
@@ -93,10 +94,10 @@ pub fn usage_error(message: &str) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// One line on standard error, if anybody reads it.
+/// One line on standard error, if anybody reads it. What was typed or read is repeated in it, so it is made fit for a
+/// terminal.
 pub(crate) fn complain(message: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "hairpin: {message}");
+    let _ = writeln!(io::stderr(), "hairpin: {}", printable::clean(message));
 }
 
 /// Ends with all that is wrong with the settings, one line each.
@@ -107,10 +108,25 @@ pub(crate) fn complain_of_all(problems: &[settings::Problem]) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// Text on standard output; a reader that has gone is nobody's problem.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+/// Prints a text, and ends with this code, or with a failure if it was lost. A reader that has gone is nobody's problem.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    match write(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => code,
+    }
+}
+
+/// Writes a text to standard output, ended by a new line if it is not empty.
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.is_empty() && !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
 }
 
 fn explain(error: &clap::Error) -> ExitCode {
@@ -123,7 +139,15 @@ fn explain(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let paragraph = text.split("\n\n").next().unwrap_or(&text);
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    usage_error(line.strip_prefix("error: ").unwrap_or(&line))
+    usage_error(&plainly(line.strip_prefix("error: ").unwrap_or(&line)))
+}
+
+/// The standard library's words about numbers, as somebody would say it who is asked for one.
+fn plainly(text: &str) -> String {
+    let needed = "a whole number is needed";
+    text.replace("invalid digit found in string", needed)
+        .replace("cannot parse integer from empty string", needed)
+        .replace("number too large to fit in target type", "the number is too large")
 }
 
 /// The definition of the command line, for documentation and tests.

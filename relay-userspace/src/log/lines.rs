@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Format;
+use crate::printable;
 
 /// The form of the lines that come; it can be changed at any time.
 pub(super) struct Form(AtomicU8);
@@ -52,7 +53,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         if self.form.is(Format::Json) {
-            writeln!(writer, "{}", object(event))
+            writeln!(writer, "{}", printable::json(&object(event).to_string()))
         } else if self.form.is(Format::Journal) {
             // Without the colours of a terminal.
             let mut line = String::new();

@@ -48,6 +48,13 @@ fn each_wrong_request_gets_its_status_and_a_reason_as_json() {
         ("POST", "/v1/reload", JSON, "{\"force\": 1}", 422, "boolean"),
         ("POST", "/v1/drain", JSON, "{\"timeout\": -1}", 422, "-1"),
         ("POST", "/v1/credentials", JSON, "{\"ttl\": 1000000000}", 422, "ttl"),
+        ("POST", "/v1/credentials", JSON, "[\"bob\", 60]", 422, "object"),
+        ("POST", "/v1/drain", JSON, " [60, true]", 422, "object"),
+        ("POST", "/v1/reload", JSON, "[]", 422, "object"),
+        ("PUT", "/v1/log-level", JSON, "[\"info\"]", 422, "object"),
+        ("GET", "/v1/allocations?limit=0", &[], "", 400, "`0`"),
+        ("GET", "/v1/allocations?user=", &[], "", 400, "`user`"),
+        ("DELETE", "/v1/allocations?user=", &[], "", 400, "`user`"),
     ];
     for (method, path, headers, body, status, named) in cases {
         let answer = bed.unix(method, path, headers, body);

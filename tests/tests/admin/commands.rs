@@ -59,6 +59,34 @@ fn each_prints_for_people_and_as_the_interface_says_it() {
 }
 
 #[test]
+fn a_drain_can_be_looked_at_and_waited_for_without_a_change() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let client = bed.allocated();
+    assert_eq!(finished(&bed, &["drain", "--show"]).expect_success().trim(), "not draining");
+    assert_eq!(bed.unix("GET", "/v1/drain", &[], "").json()["draining"], false, "a look begins nothing");
+
+    finished(&bed, &["drain", "--timeout", "1h", "--stop"]).expect_success();
+    let begun = bed.unix("GET", "/v1/drain", &[], "").json();
+    let shown = finished(&bed, &["drain", "--show"]).expect_success();
+    assert!(shown.contains("1 allocation left, closed in ") && shown.contains("then the relay ends"), "{shown}");
+    let json = finished(&bed, &["drain", "--show", "--json"]).expect_success();
+    assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), begun);
+    let status = finished(&bed, &["status"]).expect_success();
+    assert!(status.contains(", then the relay ends"), "{status}");
+
+    let waiting = Process::spawn(&mut bed.command(&["drain", "--wait"]));
+    let end = Instant::now() + Duration::from_secs(20);
+    while waiting.stdout().is_empty() {
+        assert!(Instant::now() < end, "{}", waiting.stderr());
+    }
+    assert_eq!(bed.unix("GET", "/v1/drain", &[], "").json(), begun, "the terms stay");
+    assert_eq!(finished(&bed, &["allocations", "close", "--all"]).expect_success().trim(), "closed 1 allocation");
+    waiting.wait(Duration::from_secs(20)).expect_success();
+    drop(client);
+}
+
+#[test]
 fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
     let host = Namespace::new("admin");
     let bed = Bed::new(&host, &[]);
@@ -73,6 +101,14 @@ fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
         (&["log-level", "loud"], 1, &["loud"]),
         (&["drain", "--cancel", "--stop"], 2, &["--cancel", "--stop"]),
         (&["drain", "--timeout", "soon"], 2, &["--timeout"]),
+        (&["drain", "--timeout", "31d"], 2, &["--timeout", "30 days"]),
+        (&["drain", "--show", "--stop"], 2, &["--show", "--stop"]),
+        (&["allocations", "list", "--limit", "0"], 2, &["--limit"]),
+        (&["allocations", "list", "--limit", "x"], 2, &["--limit", "a whole number is needed"]),
+        (&["allocations", "list", "--user", ""], 2, &["--user", "empty"]),
+        (&["allocations", "show", ""], 2, &["<ID>", "empty"]),
+        (&["users", "close", ""], 2, &["<USER>", "empty"]),
+        (&["log-level", "\x1b[2J"], 1, &["\\u{1b}[2J"]),
         (&["status", "--admin-url", "https://localhost:1"], 2, &["--admin-url"]),
         (&["status", "--admin-url", "http://127.0.0.1:1"], 1, &["127.0.0.1:1", "is the relay running"]),
         (&["status", "--admin-socket", "/nowhere/admin.sock"], 1, &["/nowhere/admin.sock", "is it running?"]),

@@ -53,6 +53,27 @@ fn half_a_request_is_not_waited_for() {
 }
 
 #[test]
+fn a_crowd_that_says_half_of_something_keeps_nobody_waiting() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let crowd: Vec<_> = (0..300)
+        .map(|at| {
+            let mut connection = bed.connection();
+            if at % 2 == 0 {
+                // It may have ended already, for those that came behind it.
+                let _ = connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: lab\r\nX-");
+            }
+            connection
+        })
+        .collect();
+    assert_eq!(bed.tcp("GET", "/healthz", &[], "").status, 200);
+    let mut crowd = crowd.into_iter();
+    let first = crowd.next().expect("there are some");
+    assert_eq!(end_of(first), "", "the place of the first was given to another");
+    bed.relay.stop();
+}
+
+#[test]
 fn a_crowd_over_tcp_shuts_nobody_out_of_the_unix_socket_nor_for_long_out_of_tcp() {
     let host = Namespace::new("admin");
     let bed = Bed::new(&host, &[]);

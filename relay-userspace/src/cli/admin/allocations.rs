@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use super::client::{Client, escaped, with_query};
 use super::failed::Failed;
-use super::human::{age, amount, bit_rate, clean, plural, size, until};
+use super::human::{age, amount, bit_rate, clean, named, plural, size, until};
 use super::output::{note, show};
-use super::place::Place;
+use super::place::{Place, given};
 use super::table::{Column, section, table};
 use super::watch::watch;
 use crate::api::{Allocation, AllocationDetail, Closed};
@@ -28,12 +28,13 @@ enum Action {
         #[command(flatten)]
         which: Which,
         /// At most so many
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
     },
     /// Show one allocation, with its permissions and channels.
     Show {
         /// Its id, as `list` shows it.
+        #[arg(value_parser = given)]
         id: String,
     },
     /// Show allocations as they begin and end, one line each, until Ctrl-C.
@@ -44,6 +45,7 @@ enum Action {
     /// Close allocations, in the kernel too: those that all that is given is true of.
     Close {
         /// The one with this id.
+        #[arg(value_parser = given)]
         id: Option<String>,
         #[command(flatten)]
         which: Which,
@@ -57,16 +59,16 @@ enum Action {
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
     /// Those of a user: the username, or the part of it that quotas count by
-    #[arg(long)]
+    #[arg(long, value_parser = given)]
     user: Option<String>,
     /// Those of clients at this address
-    #[arg(long, value_name = "IP[:PORT]")]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = given)]
     client: Option<String>,
     /// Those with this relayed address
-    #[arg(long, value_name = "IP[:PORT]")]
+    #[arg(long, value_name = "IP[:PORT]", value_parser = given)]
     relayed: Option<String>,
     /// Those of a realm
-    #[arg(long)]
+    #[arg(long, value_parser = given)]
     realm: Option<String>,
 }
 
@@ -145,7 +147,7 @@ fn list(allocations: &[Allocation], now: u64) -> String {
         let lived = now.saturating_sub(allocation.began);
         [
             allocation.id.clone(),
-            allocation.user.clone(),
+            named(&allocation.user),
             allocation.client.to_string(),
             allocation.transport.clone(),
             relayed(allocation),
@@ -167,8 +169,8 @@ fn describe(detail: &AllocationDetail, now: u64) -> String {
     let rate = bit_rate(data.to_peer.bytes.saturating_add(data.to_client.bytes), lived);
     let rows = [
         ("id", allocation.id.clone()),
-        ("username", allocation.username.clone()),
-        ("user", allocation.user.clone()),
+        ("username", named(&allocation.username)),
+        ("user", named(&allocation.user)),
         ("realm", allocation.realm.clone()),
         ("client", format!("{} over {}, to {}", allocation.client, allocation.transport, allocation.server)),
         ("relayed", format!("{} over {}", relayed(allocation), allocation.peer_transport)),
@@ -201,7 +203,7 @@ pub(super) fn relayed(allocation: &Allocation) -> String {
 
 /// Who has an allocation, in one word.
 pub(super) fn user(allocation: &Allocation) -> String {
-    clean(&allocation.user)
+    clean(&named(&allocation.user))
 }
 
 #[cfg(test)]
@@ -228,6 +230,8 @@ ID    USER          CLIENT              OVER  RELAYED            PEERS    AGE  E
 ";
         assert_eq!(list(&[Allocation::example(), mobile], 1_192), expected);
         assert_eq!(list(&[], 1_192), "");
+        let nameless = Allocation { user: String::new(), ..Allocation::example() };
+        assert!(list(&[nameless], 1_192).contains("\n1   (none)  192.0.2.1:5000"));
     }
 
     #[test]

@@ -9,13 +9,15 @@ use tokio::time::sleep;
 use super::client::{Answer, Client};
 use super::failed::Failed;
 use super::human::{plural, until};
-use super::output::{note, print};
+use super::output::{note, print, print_json};
 use super::place::Place;
 use crate::api::{DrainRequest, DrainStatus};
 use crate::clock::unix_seconds;
 
 /// How often is asked how far it is.
 const POLL: Duration = Duration::from_secs(1);
+/// More is a slip of the fingers: nobody waits so long for the last call to end.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// Send new clients elsewhere; running allocations live until they end, or until the deadline.
 #[derive(Debug, clap::Args)]
@@ -28,13 +30,17 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     stop: bool,
 
-    /// Wait until none is left, and show how it goes
+    /// Wait until none is left, and show how it goes; of a drain that runs already, if nothing else is said
     #[arg(long)]
     wait: bool,
 
     /// Let new clients in again
     #[arg(long, conflicts_with_all = ["timeout", "stop", "wait"])]
     cancel: bool,
+
+    /// Only show whether it drains, and how far it is
+    #[arg(long, conflicts_with_all = ["timeout", "stop", "wait", "cancel"])]
+    show: bool,
 
     #[command(flatten)]
     place: Place,
@@ -46,17 +52,31 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
         let client = Client::new(&args.place)?;
         if args.cancel {
             let answer = client.delete("/v1/drain").await?;
-            return if args.place.json { print(answer.text()) } else { print("new clients are welcome") };
+            return if args.place.json { print_json(answer.text()) } else { print("new clients are welcome") };
         }
-        let request = DrainRequest { timeout: args.timeout.map(|timeout| timeout.as_secs()), stop: args.stop };
-        let answer = client.send(Method::POST, "/v1/drain", &request).await?;
         let json = args.place.json;
-        if args.wait { wait(&client, answer, args.stop, json).await } else { tell(&answer, json) }
+        if args.show {
+            return tell(&client.get("/v1/drain").await?, json);
+        }
+        let answer = begin(&client, args).await?;
+        if args.wait { wait(&client, answer, json).await } else { tell(&answer, json) }
     })
 }
 
+/// Has it begin. Who only wants to wait does not take its deadline from a drain that runs already.
+async fn begin(client: &Client, args: &Args) -> Result<Answer, Failed> {
+    if args.wait && args.timeout.is_none() && !args.stop {
+        let answer = client.get("/v1/drain").await?;
+        if answer.read::<DrainStatus>()?.draining {
+            return Ok(answer);
+        }
+    }
+    let request = DrainRequest { timeout: args.timeout.map(|timeout| timeout.as_secs()), stop: args.stop };
+    client.send(Method::POST, "/v1/drain", &request).await
+}
+
 /// Tells each change until nothing is left.
-async fn wait(client: &Client, mut answer: Answer, stops: bool, json: bool) -> Result<(), Failed> {
+async fn wait(client: &Client, mut answer: Answer, json: bool) -> Result<(), Failed> {
     let mut told = None;
     loop {
         let status: DrainStatus = answer.read()?;
@@ -71,7 +91,7 @@ async fn wait(client: &Client, mut answer: Answer, stops: bool, json: bool) -> R
         }
         sleep(POLL).await;
         answer = match client.get("/v1/drain").await {
-            Err(Failed::Here(reason)) if stops => {
+            Err(Failed::Here(reason)) if status.stop => {
                 // It has nothing left, and ends before it can be asked.
                 note(&format!("the relay has ended ({reason})"));
                 return Ok(());
@@ -82,7 +102,7 @@ async fn wait(client: &Client, mut answer: Answer, stops: bool, json: bool) -> R
 }
 
 fn tell(answer: &Answer, json: bool) -> Result<(), Failed> {
-    if json { print(answer.text()) } else { print(&render(&answer.read()?, unix_seconds())) }
+    if json { print_json(answer.text()) } else { print(&render(&answer.read()?, unix_seconds())) }
 }
 
 fn render(status: &DrainStatus, now: u64) -> String {
@@ -101,7 +121,11 @@ fn render(status: &DrainStatus, now: u64) -> String {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 30s, 10m or 2h"))?;
-    if parsed.subsec_nanos() != 0 { Err("whole seconds are needed".to_owned()) } else { Ok(parsed) }
+    match parsed {
+        _ if parsed.subsec_nanos() != 0 => Err("whole seconds are needed".to_owned()),
+        _ if parsed > LONGEST => Err("at most 30 days are allowed".to_owned()),
+        _ => Ok(parsed),
+    }
 }
 
 #[cfg(test)]

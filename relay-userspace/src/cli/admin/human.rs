@@ -2,6 +2,8 @@
 
 use crate::api::{Amount, Share};
 
+pub(super) use crate::printable::clean;
+
 /// A duration in seconds: the two largest units.
 pub(super) fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -63,19 +65,9 @@ pub(super) fn plural(number: u64, one: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
-/// Text that strangers have made, as a username: what a terminal would obey, or would not show, is spelled out.
-pub(super) fn clean(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for character in text.chars() {
-        let is_hidden = matches!(character,
-            '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
-        if character.is_control() || is_hidden {
-            clean.extend(character.escape_unicode());
-        } else {
-            clean.push(character);
-        }
-    }
-    clean
+/// The name of a user, who may be called nothing: a minted credential needs no name.
+pub(super) fn named(user: &str) -> String {
+    if user.trim().is_empty() { "(none)".to_owned() } else { user.to_owned() }
 }
 
 /// One digit behind the point below ten, none above: as much as matters.
@@ -140,12 +132,5 @@ mod tests {
         {
             assert_eq!(percent(part, whole), text);
         }
-    }
-
-    #[test]
-    fn nothing_that_a_stranger_calls_himself_moves_the_cursor() {
-        assert_eq!(clean("alice"), "alice");
-        assert_eq!(clean("zoë ☂"), "zoë ☂");
-        assert_eq!(clean("a\x1b[2Jb\n\u{202E}c\u{9b}"), "a\\u{1b}[2Jb\\u{a}\\u{202e}c\\u{9b}");
     }
 }

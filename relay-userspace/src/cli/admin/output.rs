@@ -7,24 +7,26 @@ use serde::de::DeserializeOwned;
 
 use super::client::Answer;
 use super::failed::Failed;
+use crate::cli::write;
+use crate::printable;
 
-/// Prints an answer: as it came, or rendered for people.
+/// Prints an answer: as the relay says it, or rendered for people.
 pub(super) fn show<T: DeserializeOwned>(
     json: bool,
     answer: &Answer,
     render: impl FnOnce(&T) -> String,
 ) -> Result<(), Failed> {
-    if json { print(answer.text()) } else { print(&render(&answer.read()?)) }
+    if json { print_json(answer.text()) } else { print(&render(&answer.read()?)) }
 }
 
 /// Prints a text, ended by a new line if it is not empty.
 pub(super) fn print(text: &str) -> Result<(), Failed> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.is_empty() && !text.ends_with('\n') {
-        out.write_all(b"\n")?;
-    }
-    Ok(out.flush()?)
+    Ok(write(text)?)
+}
+
+/// Prints a document of JSON, which strangers have a part in.
+pub(super) fn print_json(document: &str) -> Result<(), Failed> {
+    print(&printable::json(document))
 }
 
 /// Whether nobody can read it any more. Without data to write, only asking tells.

@@ -63,10 +63,16 @@ fn nearest_socket() -> PathBuf {
     default_socket().filter(|path| path.exists()).unwrap_or_else(|| system_socket().to_owned())
 }
 
+/// Something, at least: with nothing, it would not be known what is meant.
+pub(super) fn given(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
 fn token(path: &Path) -> Result<String, Failed> {
     let failed =
         |error: &dyn std::fmt::Display| Failed::Usage(format!("--admin-token-file {}: {error}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let text = text.trim_start_matches('\u{feff}');
     let token = text.lines().map(str::trim).find(|line| !line.is_empty()).ok_or_else(|| failed(&"it is empty"))?;
     let is_visible = token.bytes().all(|byte| byte.is_ascii_graphic());
     is_visible.then(|| token.to_owned()).ok_or_else(|| failed(&"a token is of ASCII without spaces"))
@@ -116,9 +122,13 @@ mod tests {
     #[test]
     fn a_file_has_the_token_in_its_first_line() {
         let path = std::env::temp_dir().join(format!("hairpin-token-{}", std::process::id()));
-        for (text, expected) in
-            [("north\n", Some("north")), ("\n  north \nsouth\n", Some("north")), ("\n", None), ("a b", None)]
-        {
+        for (text, expected) in [
+            ("north\n", Some("north")),
+            ("\n  north \nsouth\n", Some("north")),
+            ("\u{feff}north\r\n", Some("north")),
+            ("\n", None),
+            ("a b", None),
+        ] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(token(&path).ok().as_deref(), expected, "{text:?}");
         }

@@ -69,7 +69,8 @@ fn summary(status: &Status, now: u64) -> String {
     rows.push(row("kernel path", kernel(&status.kernel)));
     if status.state == State::Draining {
         let deadline = status.drain_deadline.map(|deadline| format!("closed in {}", until(now, deadline)));
-        let left = format!("{} left, {}", allocations.used, deadline.as_deref().unwrap_or("no deadline"));
+        let then = if status.drain_stops { ", then the relay ends" } else { "" };
+        let left = format!("{} left, {}{then}", allocations.used, deadline.as_deref().unwrap_or("no deadline"));
         rows.push(row("draining", left));
     }
     table([Column::Left(""), Column::Left("")], rows)
@@ -160,8 +161,9 @@ mod tests {
             started: 1_000,
             configured: 4_000,
             config_file: Some("/etc/hairpin/hairpin.toml".to_owned()),
-            reload_problems: vec!["line 3: `relm` is no key".to_owned()],
+            reload_problems: ["`relm` is no key", "`usr` is no key"].map(str::to_owned).to_vec(),
             drain_deadline: Some(5_060),
+            drain_stops: true,
             shards: Share { used: 1, of: 2 },
             allocations: Share { used: 12, of: 16_384 },
             users: 4,
@@ -233,7 +235,7 @@ to peers       600 kB (600 packets)
 to clients     1.2 MB (400 packets)
 in the kernel  1.8 MB (990 packets), 99% of the packets
 kernel path    native on eth0; records 60 of 131328, <0.1%; 2 flows found no room
-draining       12 left, closed in 1m00s
+draining       12 left, closed in 1m00s, then the relay ends
 
 LISTENERS
   udp  10.0.0.7:3478  outside 203.0.113.7:3478  11 allocations

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use super::client::{Client, escaped};
-use super::human::{amount, plural};
+use super::human::{amount, named, plural};
 use super::output::{note, show};
-use super::place::Place;
+use super::place::{Place, given};
 use super::table::{Column, table};
 use crate::api::{Closed, User};
 
@@ -25,6 +25,7 @@ enum Action {
     /// Close all allocations of a user, in the kernel too; new ones may be made.
     Close {
         /// The username, or the part of it that quotas count by.
+        #[arg(value_parser = given)]
         user: String,
     },
 }
@@ -58,7 +59,7 @@ fn render(users: &[User]) -> String {
     ];
     let rows = users.iter().map(|user| {
         [
-            user.user.clone(),
+            named(&user.user),
             user.realm.clone(),
             user.allocations.used.to_string(),
             user.allocations.of.to_string(),

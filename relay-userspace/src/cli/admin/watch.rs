@@ -8,7 +8,7 @@ use super::allocations::{Which, relayed, user};
 use super::client::{Client, Line, with_query};
 use super::failed::Failed;
 use super::human::{age, clean, size};
-use super::output::{is_unread, print};
+use super::output::{is_unread, print, print_json};
 use crate::api::Event;
 use crate::clock::unix_seconds;
 
@@ -22,7 +22,7 @@ pub(super) async fn watch(client: &Client, which: &Which, json: bool) -> Result<
             _ = interrupt.recv() => return Ok(()),
         };
         match line {
-            Some(Line::Data(data)) if json => print(&data)?,
+            Some(Line::Data(data)) if json => print_json(&data)?,
             Some(Line::Data(data)) => print(&told(&data, unix_seconds())?)?,
             Some(Line::Quiet) if is_unread() => return Ok(()),
             Some(Line::Quiet) => {}

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::client::{Client, with_query};
 use super::human::{clean, plural, since};
-use super::output::{note, print};
+use super::output::{note, print, print_json};
 use super::place::Place;
 use crate::api::{Allocation, Failure};
 use crate::clock::unix_seconds;
@@ -28,7 +28,7 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
         let whose = [("client", Some(args.client.as_str()))];
         let answer = client.get(&with_query("/v1/failures", &whose)).await?;
         if args.place.json {
-            return print(answer.text());
+            return print_json(answer.text());
         }
         let failures: Vec<Failure> = answer.read()?;
         if failures.is_empty() {

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::render::Note;
-use super::usage_error;
+use super::{print, usage_error};
+use crate::printable;
 
 /// More is no file that somebody has written.
 const LARGEST: u64 = 1 << 20;
@@ -42,22 +43,24 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Err(error) => return usage_error(&format!("{}: {error}", args.file.display())),
     };
     let (file, notes) = import(&text, &args.file.display().to_string());
-    let written = match &args.output {
-        Some(path) => write(path, &file).map_err(|error| format!("--output {}: {error}", path.display())),
-        // A reader that has gone is nobody's problem.
-        None => io::stdout().write_all(file.as_bytes()).or(Ok(())),
-    };
-    if let Err(error) = written {
-        return usage_error(&error);
+    if let Some(path) = &args.output
+        && let Err(error) = write(path, &file)
+    {
+        let advice = match error.kind() {
+            io::ErrorKind::AlreadyExists => "; remove it first, or choose another name",
+            _ => "",
+        };
+        return usage_error(&format!("--output {}: {error}{advice}", path.display()));
     }
     let mut told: Vec<_> = notes.iter().map(|note| format!("{}: {note}", args.file.display())).collect();
     let next = match &args.output {
         Some(path) => format!("hairpin check --config {}", path.display()),
         None => "hairpin check --config FILE".to_owned(),
     };
-    told.push(format!("`{next}` says whether a relay would start with it on this host\n"));
-    let _ = io::stderr().write_all(told.join("\n").as_bytes());
-    ExitCode::SUCCESS
+    told.push(format!("`{next}` says whether a relay would start with it on this host"));
+    let told: String = told.iter().map(|line| printable::clean(line) + "\n").collect();
+    let _ = io::stderr().write_all(told.as_bytes());
+    if args.output.is_some() { ExitCode::SUCCESS } else { print(&file, ExitCode::SUCCESS) }
 }
 
 /// Hairpin's file, and what there is to say about it.

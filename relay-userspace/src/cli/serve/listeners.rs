@@ -1,5 +1,6 @@
 //! What the options about listeners mean together.
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use hairpin_proto::turn::{RelayAddress, Translation};
 
 use super::contradiction::Contradiction;
 use crate::cli::value::AlternateAddress;
-use crate::config::{DiscoverySockets, Listener, PortRange};
+use crate::config::{AdminAddr, DiscoverySockets, Listener, PortRange};
 use crate::tls::CertificateFiles;
 
 /// The port of STUN and TURN (RFC 8656 section 4).
@@ -28,19 +29,25 @@ pub(super) fn default() -> Vec<Listener> {
 
 /// Whether listeners can be there together, and beside the ports of relayed addresses.
 pub(super) fn check(listeners: &[Listener], ports: PortRange, problems: &mut Vec<Contradiction>) {
+    // There can be many thousands, from a script that went wrong.
+    let mut seen = HashSet::new();
+    let mut seen_ports = HashSet::new();
+    let mut wholes = HashMap::new();
+    for (at, Listener { transport, address, .. }) in listeners.iter().enumerate() {
+        if address.ip().is_unspecified() {
+            wholes.entry((*address, transport.is_stream())).or_insert(at);
+        }
+    }
     for (at, listener) in listeners.iter().enumerate() {
         let Listener { transport, address, .. } = *listener;
-        if listeners[..at].iter().any(|other| other.transport == transport && other.address == address) {
+        if !seen.insert((transport, address)) {
             problems.push(Contradiction::of_value("listen", at).say(format!(" {transport}:{address} is given twice")));
         }
         let any = SocketAddr::new(
             if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
             address.port(),
         );
-        let is_part = |other: &Listener| {
-            other.address == any && other.transport.is_stream() == transport.is_stream() && address != any
-        };
-        if let Some(whole) = listeners.iter().position(is_part) {
+        if let Some(whole) = wholes.get(&(any, transport.is_stream())).copied().filter(|_| address != any) {
             problems.push(
                 Contradiction::of_value("listen", at)
                     .say(format!(" {transport}:{address} is already part of "))
@@ -49,7 +56,7 @@ pub(super) fn check(listeners: &[Listener], ports: PortRange, problems: &mut Vec
             );
         }
         let port = address.port();
-        let is_first = listeners[..at].iter().all(|other| other.address.port() != port);
+        let is_first = seen_ports.insert(port);
         if is_first && ports.range().contains(&port) {
             problems.push(
                 Contradiction::of("relay-ports")
@@ -57,6 +64,27 @@ pub(super) fn check(listeners: &[Listener], ports: PortRange, problems: &mut Vec
                     .and_value("listen", at),
             );
         }
+    }
+}
+
+/// Whether the admin interface has an address of its own: a listener shares its port with nothing else.
+pub(super) fn check_admin(admin: AdminAddr, listeners: &[Listener], problems: &mut Vec<Contradiction>) {
+    let AdminAddr::At(address) = admin else { return };
+    let is_in_the_way = |listener: &Listener| {
+        let other = listener.address;
+        listener.transport.is_stream()
+            && other.port() == address.port()
+            && other.is_ipv4() == address.is_ipv4()
+            && (other.ip() == address.ip() || other.ip().is_unspecified() || address.ip().is_unspecified())
+    };
+    if let Some(at) = listeners.iter().position(is_in_the_way) {
+        let Listener { transport, address: other, .. } = listeners[at];
+        problems.push(
+            Contradiction::of("admin")
+                .say(format!(" {address} and "))
+                .and_value("listen", at)
+                .say(format!(" {transport}:{other} cannot have the same port: choose another for one of them")),
+        );
     }
 }
 
@@ -210,6 +238,36 @@ mod tests {
     use crate::cli::value::{listener, nat_discovery};
 
     use super::*;
+
+    #[test]
+    fn the_admin_interface_shares_no_port_with_a_listener_over_tcp_or_tls() {
+        let told = |admin: &str, given: &str| {
+            let mut problems = Vec::new();
+            let admin = AdminAddr::At(admin.parse().unwrap());
+            check_admin(admin, &[listener(given).unwrap()], &mut problems);
+            problems.len()
+        };
+        for (admin, given, expected) in [
+            ("127.0.0.1:9641", "tcp:127.0.0.1:9641", 1),
+            ("127.0.0.1:9641", "tls:0.0.0.0:9641", 1),
+            ("0.0.0.0:9641", "tcp:192.0.2.1:9641", 1),
+            ("[::1]:9641", "tcp:[::]:9641", 1),
+            ("127.0.0.1:9641", "udp:127.0.0.1:9641", 0),
+            ("127.0.0.1:9641", "tcp:[::]:9641", 0),
+            ("127.0.0.1:9641", "tcp:127.0.0.2:9641", 0),
+            ("127.0.0.1:9641", "tcp:127.0.0.1:9642", 0),
+        ] {
+            assert_eq!(told(admin, given), expected, "{admin} {given}");
+        }
+    }
+
+    #[test]
+    fn many_thousands_of_listeners_are_checked_in_no_time() {
+        let one = listener("udp:192.0.2.1:3478").unwrap();
+        let mut problems = Vec::new();
+        check(&vec![one; 200_000], PortRange::DYNAMIC, &mut problems);
+        assert_eq!(problems.len(), 199_999);
+    }
 
     #[test]
     fn sockets_for_nat_discovery_are_added_where_no_listener_of_their_family_has_them() {

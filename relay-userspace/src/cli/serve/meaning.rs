@@ -39,6 +39,7 @@ impl Args {
         let alternates = &self.listeners.nat_discovery;
         let discovery = listeners::discovery(alternates, &mut listeners, &relay_addresses, &mut problems);
         listeners::check(&listeners, ports, &mut problems);
+        listeners::check_admin(self.admin.admin, &listeners, &mut problems);
         let translation = listeners::translation(&listeners, &relay_addresses, alternates, &mut problems);
         self.limits.check(&relay_addresses, ports, &mut problems);
         if self.kernel.xdp == XdpMode::Off && !self.kernel.interface.is_empty() {

@@ -19,7 +19,7 @@ mod reload;
 mod secrets;
 pub(super) mod toml_text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,13 +87,14 @@ impl Source {
         let matches = options::definition().try_get_matches_from(chosen.arguments()).map_err(unforeseen)?;
         match Args::from_arg_matches(&matches).map_err(unforeseen)?.into_config() {
             Ok(config) if chosen.problems.is_empty() => {
-                let warnings = layers.into_iter().flat_map(|layer| layer.warnings).collect();
+                let mut warnings: Vec<_> = layers.into_iter().flat_map(|layer| layer.warnings).collect();
+                warnings.extend(config.certificates.iter().filter_map(|files| exposed_key(&files.private_key)));
                 return Ok(Loaded { config, warnings, settings: effective::settings(&chosen.values) });
             }
             Ok(_) => {}
             Err(contradictions) => chosen.tell(&contradictions),
         }
-        Err(chosen.problems)
+        Err(Problem::first_of(chosen.problems))
     }
 }
 
@@ -139,6 +140,9 @@ impl Chosen {
             chosen.problems.extend(layer.problems.iter().cloned());
             chosen.bad.extend(&layer.bad);
         }
+        // One option can have many thousands of bad values.
+        chosen.bad.sort_unstable();
+        chosen.bad.dedup();
         chosen.is_partial = layers.iter().any(|layer| layer.is_unread);
         for option in options::all().iter().filter(|option| option.values_of().is_none()) {
             // What a file holds that an option names is of the same layer as the option itself.
@@ -188,12 +192,10 @@ impl Chosen {
         let place = |option: &str, at: Option<usize>| self.place(option, at);
         let real = contradictions.iter().filter(is_real);
         let told: Vec<_> = real.map(|contradiction| Problem::of_contradiction(contradiction, place)).collect();
-        for problem in told {
-            // What is given three times by flags is twice given twice.
-            if !self.problems.contains(&problem) {
-                self.problems.push(problem);
-            }
-        }
+        self.problems.extend(told);
+        // What is given three times by flags is twice given twice.
+        let mut seen = HashSet::new();
+        self.problems.retain(|problem| seen.insert(problem.clone()));
     }
 
     /// Where an option was given, or one of its values.
@@ -202,6 +204,12 @@ impl Chosen {
         let value = at.and_then(|at| values.get(at)).or(values.first());
         value.map_or(Place::Default, |value| value.place.clone())
     }
+}
+
+/// The complaint about a private key for everybody.
+fn exposed_key(path: &Path) -> Option<String> {
+    let path = Some(path).filter(|path| read::is_exposed(path))?.display();
+    Some(format!("--private-key {path} can be read by other users: run chmod o= on it"))
 }
 
 /// A bug, told as well as it can be.
@@ -369,8 +377,8 @@ mod tests {
     #[test]
     fn secrets_of_a_file_stand_beside_those_of_its_layer_and_above_lower_ones() {
         let folder = Folder::new("secrets");
-        let names = folder.write("users", "# users\n\nalice:a b\n  bob:#2\r\n");
-        let secrets = folder.write("secrets", "north\n");
+        let names = folder.write("users", "\u{feff}# users\r\n\nalice:a b\n  bob:#2\r\n");
+        let secrets = folder.write("secrets", "\u{feff}north\r\n");
         let file = folder.write("f", &format!("user = 'carol:c'\nuser-file = '{names}'\nauth-secret = 'south'"));
         assert_eq!(users(&load(&file, &[], &[]).unwrap()).0, ["carol", "alice", "bob"]);
         let variable = [("HAIRPIN_AUTH_SECRET_FILE", secrets.as_str())];
@@ -422,6 +430,26 @@ mod tests {
             warnings.len() == 1 && warnings[0].starts_with(&format!("{file} can be read by other")),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn a_private_key_that_others_can_read_is_warned_of() {
+        let folder = Folder::new("key");
+        let key = folder.write("key", "");
+        let flags = ["--listen", "tls:127.0.0.1:5349", "--certificate", &key, "--private-key", &key];
+        assert_eq!(load("/dev/null", &flags, &[]).unwrap().warnings, [""; 0]);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        let expected = format!("--private-key {key} can be read by other users: run chmod o= on it");
+        assert_eq!(load("/dev/null", &flags, &[]).unwrap().warnings, [expected]);
+    }
+
+    #[test]
+    fn no_more_is_told_than_somebody_reads() {
+        let folder = Folder::new("flood");
+        let file = folder.write("f", &(0..500).map(|n| format!("nothing-{n} = 1\n")).collect::<String>());
+        let told = problems(&file, &[], &[]);
+        assert_eq!(told.len(), 101);
+        assert_eq!(told[100], "and 400 more");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args as _, Command};
 
+use crate::cli::plainly;
 use crate::cli::serve::Args;
 use crate::config::Rate;
 
@@ -184,7 +185,7 @@ impl Opt {
 /// What a parser has said, without what clap puts around it.
 fn words(error: &clap::Error, value: &OsStr) -> String {
     if let Some(source) = error.source() {
-        return source.to_string();
+        return plainly(&source.to_string());
     }
     if value.is_empty() {
         return "a value is needed".to_owned();
@@ -251,7 +252,7 @@ mod tests {
         let check = |name: &str, value: &str| find(name).unwrap().check(value.as_ref());
         assert_eq!(check("shards", "4"), Ok(()));
         assert_eq!(check("shards", "0").unwrap_err(), "0 is not in 1..=256");
-        assert_eq!(check("shards", "").unwrap_err(), "cannot parse integer from empty string");
+        assert_eq!(check("shards", "").unwrap_err(), "a whole number is needed");
         assert_eq!(check("xdp", "fast").unwrap_err(), "auto, native, generic and off are allowed");
         assert_eq!(check("certificate", "").unwrap_err(), "a value is needed");
         assert_eq!(check("tcp-relay", "on").unwrap_err(), "true and false are allowed");

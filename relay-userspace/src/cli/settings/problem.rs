@@ -8,6 +8,9 @@ use std::sync::Arc;
 use super::options::Opt;
 use crate::cli::serve::{Contradiction, Part};
 
+/// More are not told at once.
+const MOST: usize = 100;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -22,7 +25,7 @@ pub enum Place {
 }
 
 /// One thing that is wrong, in one line that names where it was said. It never holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("{0}")]
 pub struct Problem(String);
 
@@ -69,6 +72,16 @@ impl Problem {
             }
         }
         Self(format!("{}{text}", first.as_ref().map(prefix).unwrap_or_default()))
+    }
+
+    /// Those that somebody reads, and how many there are besides.
+    pub(super) fn first_of(mut problems: Vec<Self>) -> Vec<Self> {
+        let more = problems.len().saturating_sub(MOST);
+        if more > 0 {
+            problems.truncate(MOST);
+            problems.push(Self(format!("and {more} more")));
+        }
+        problems
     }
 
     /// What only a bug can bring about.

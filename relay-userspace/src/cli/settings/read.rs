@@ -23,6 +23,11 @@ pub(super) struct Unreadable {
     pub(super) why: String,
 }
 
+/// Whether any user of this host may read a file, or write it.
+pub(super) fn is_exposed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|about| about.is_file() && about.mode() & OTHERS != 0)
+}
+
 /// Reads a file.
 pub(super) fn read(path: &Path) -> Result<Text, Unreadable> {
     let failed = |error: std::io::Error| Unreadable { line: None, why: error.to_string() };
@@ -41,7 +46,11 @@ pub(super) fn read(path: &Path) -> Result<Text, Unreadable> {
         return Err(Unreadable { line: None, why: format!("a file of at most {} MiB is needed", LARGEST >> 20) });
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Text { text, is_exposed: !is_device && metadata.mode() & OTHERS != 0 }),
+        Ok(text) => {
+            // The mark that some editors begin a file with is not a part of its first line.
+            let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
+            Ok(Text { text, is_exposed: !is_device && metadata.mode() & OTHERS != 0 })
+        }
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.split(|byte| *byte == b'\n').count();
