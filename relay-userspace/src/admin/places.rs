@@ -50,14 +50,13 @@ impl Places {
 
     /// Takes a place, as soon as there is one.
     pub(super) async fn take(self: &Arc<Self>) -> Arc<Place> {
-        let permit = match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                if let Some((_, end)) = self.resting().ends.pop_first() {
-                    end.notify_one();
-                }
-                Arc::clone(&self.free).acquire_owned().await.expect("it is never closed")
+        let permit = if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            permit
+        } else {
+            if let Some((_, end)) = self.resting().ends.pop_first() {
+                end.notify_one();
             }
+            Arc::clone(&self.free).acquire_owned().await.expect("it is never closed")
         };
         let end = Arc::new(Notify::new());
         let state = Mutex::new(State::Resting(self.resting().add(&end)));

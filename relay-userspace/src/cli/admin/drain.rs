@@ -21,6 +21,7 @@ const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// Send new clients elsewhere; running allocations live until they end, or until the deadline.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(in crate::cli) struct Args {
     /// Close the allocations that are left after so long, such as 30s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
