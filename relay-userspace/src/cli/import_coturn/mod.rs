@@ -1,6 +1,6 @@
 //! `hairpin import-coturn`: makes hairpin's file of a turnserver.conf, and says what became of each of its lines.
 //!
-//! [`line`] takes lines apart as coturn does, [`options`] knows every option of coturn and what to do about it,
+//! [`mod@line`] takes lines apart as coturn does, [`options`] knows every option of coturn and what to do about it,
 //! [`meaning`] is what the file means to coturn, [`translate`] says the same in hairpin's words, [`render`] writes it down.
 
 mod addresses;

@@ -267,6 +267,7 @@ pub(super) struct Credentials {
     #[arg(long, value_name = "FILE")]
     pub(super) credentials_token_file: Option<PathBuf>,
 
+    #[allow(rustdoc::bare_urls, reason = "it is the text of the help")]
     /// Web site whose pages may mint credentials (CORS), such as https://app.example.org, or * for any; may be repeated
     #[arg(long, value_name = "ORIGIN|*", value_parser = origin)]
     pub(super) credentials_origin: Vec<String>,
