@@ -393,3 +393,29 @@ fn an_address_of_another_interface_brings_the_program_there() {
     load.expect_no_loss();
     bed.relay.stop();
 }
+
+#[test]
+fn a_narrower_or_wider_listener_serves_those_of_the_other() {
+    for (xdp, path) in PATHS {
+        let lab = lab();
+        let base = Settings::new(xdp).with("relay-address", &list(&[server(0).ip()]));
+        let [wide, narrow] =
+            [format!("0.0.0.0:{PORT}"), server(PORT).to_string()].map(|at| list(&[format!("udp:{at}")]));
+        let bed = Bed::new(&lab, &base.with("listen", &wide));
+        let mut calls = vec![Call::begin(&lab, bed.client_at(1, Transport::Udp, server(PORT), USER, PASSWORD), 1)];
+        if path == "kernel" {
+            calls[0].settle(&bed);
+        }
+        for listen in [&narrow, &wide] {
+            let [changed, draining, _] = bed.reload(&base.with("listen", listen), &[]);
+            assert_eq!((changed, draining), (vec!["listen".to_owned()], Vec::<String>::new()), "nobody is left behind");
+            let newcomer = bed.client_at(1, Transport::Udp, server(PORT), USER, PASSWORD);
+            calls.push(Call::begin(&lab, newcomer, 1));
+            for call in &mut calls {
+                call.exchange();
+                assert_eq!(call.client.refresh(600), Ok(600), "its shard is reached as before");
+            }
+        }
+        bed.relay.stop();
+    }
+}
