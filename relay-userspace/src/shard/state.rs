@@ -168,7 +168,7 @@ impl State {
             self.counters.refuse(limit);
             return;
         }
-        self.register.count(allocation, direction, 1, payload.len());
+        let bytes = payload.len();
         match forward {
             Forward::ToPeer { relay, peer, payload, dont_fragment, .. } => {
                 let Some(socket) = self.sockets.socket_of(*relay) else {
@@ -177,6 +177,7 @@ impl State {
                 };
                 let destination = self.translation.inside(peer.socket());
                 let outgoing = Outgoing { socket, source: None, destination, ip, header: &[], payload, padding: 0 };
+                self.register.count(allocation, direction, 1, bytes);
                 if *dont_fragment {
                     self.flush(outbox);
                     self.set_dont_fragment(socket, true);
@@ -191,6 +192,7 @@ impl State {
                 let parts = [header.as_bytes(), payload, &[0; 3][..*padding]];
                 let sent = self.connections.of(five_tuple).is_some_and(|socket| self.connections.send(socket, parts));
                 if sent {
+                    self.register.count(allocation, direction, 1, bytes);
                     self.counters.to_client.packets += 1;
                     self.counters.to_client.bytes += payload.len() as u64;
                 }
@@ -200,6 +202,7 @@ impl State {
             {
                 let message = [header.as_bytes(), payload, &[0; 3][..*padding]].concat();
                 if self.encrypt(five_tuple, ip, &message) {
+                    self.register.count(allocation, direction, 1, bytes);
                     self.counters.to_client.packets += 1;
                     self.counters.to_client.bytes += payload.len() as u64;
                 }
@@ -212,6 +215,7 @@ impl State {
                 let (source, destination) = (Some(five_tuple.server.ip()), five_tuple.client.socket());
                 let header = header.as_bytes();
                 let outgoing = Outgoing { socket, source, destination, ip, header, payload, padding: *padding };
+                self.register.count(allocation, direction, 1, bytes);
                 self.push(&outgoing, outbox);
             }
         }
