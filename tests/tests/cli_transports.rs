@@ -1,6 +1,7 @@
 //! The command line of transports and extensions: what is refused, in one line that says what is allowed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -142,6 +143,10 @@ fn a_certificate_that_is_none_is_refused_in_one_line_that_names_the_file() {
         (files.0.path().join("missing"), files.write("text", "hello\n"), files.write("empty", ""));
     let (locked, weak) = (files.key("locked", "aes256", 2048), files.key("weak", "none", 1024));
     let Certificate { file, private_key, .. } = &good;
+    // That others can read a key would be a line more.
+    for path in [&text, &empty, file] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    }
     let no_certificate = "there is no certificate in PEM form (BEGIN CERTIFICATE) in it";
     let no_key = "there is no private key in PEM form without a password in it";
     let certificates: [(&Path, &str); 5] = [

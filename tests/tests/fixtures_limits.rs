@@ -545,7 +545,7 @@ fn no_packet_is_lost_while_limits_that_nobody_reaches_are_exchanged() -> Result<
     let path = fixture.paths.iter().find(|path| path.framing == Framing::Plain).expect("a datagram of a peer");
     let (packet, program) = (path.frame(DATA).bytes(), fixture.bench.program.fd()?);
     // Each has room for all of them; half of one and half of another would not.
-    let wide = [(1 << 20, 1 << 60), (1 << 45, 1 << 62), (1, 1 << 40)].map(|(cost, burst)| Limit { cost, burst });
+    let wide = [(1 << 20, 1 << 60), (1 << 38, 1 << 62), (1, 1 << 40)].map(|(cost, burst)| Limit { cost, burst });
     let all =
         |limit| Limits { allocation_packets: limit, allocation_bytes: limit, relay_bytes: limit, ..Limits::default() };
     let lost = thread::scope(|scope| {
