@@ -266,6 +266,9 @@ ROWS = [
                (select("process_virtual_memory_bytes"), "{{instance}} addresses")]),
         graph("Files", "Open files, sockets included, and how many may be open.", "none",
               [(select("process_open_fds"), "{{instance}}"), (select("process_max_fds"), "{{instance}} at most")]),
+        graph("Traces", "Spans a second that went to the collector of `--otlp`, or found no room; nothing is sent without one.",
+              "ops", [(rate("hairpin_traces_exported_total", "result"), "exported: {{result}}"),
+                      (rate("hairpin_traces_dropped_total", "job"), "dropped")]),
     ]),
 ]
 
