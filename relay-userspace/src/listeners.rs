@@ -83,9 +83,6 @@ impl Opened {
 
     /// Opens the sockets of all shards. Alone first: sharing a port with a stranger that shares it too would go unnoticed.
     /// Where one of ours has the port, on every address or on one, only ours can.
-    ///
-    /// The order of the shards is the same for all: by it the kernel has the datagrams of a client reach the same shard, by
-    /// whichever of two sockets.
     fn bind(&mut self, transport: Transport, address: SocketAddr, open: &[Listener]) -> Result<(), SocketError> {
         let is_ours = open.iter().any(|other| {
             other.address.port() == address.port()

@@ -67,6 +67,7 @@ impl Relay {
         let Difference { followed, needs_restart } = difference::follow(&self.config, &mut config);
 
         lies_in_relay_ports(&config)?;
+        keep_their_width(&self.listening(), &config)?;
 
         let one = |error: anyhow::Error| vec![format!("{error:#}")];
         let authority = Authority::new(&config).map_err(one)?;
@@ -288,5 +289,30 @@ fn lies_in_relay_ports(config: &Config) -> Result<(), Vec<String>> {
         format!("listen {transport}:{address} lies in relay-ports {ports}, which are in force until a restart")
     };
     let problems: Vec<_> = config.listeners.iter().filter(lies).map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Which shard a client's datagrams reach depends on whether their socket has the address itself or all of them. Clients would
+/// find themselves at a shard that does not know them.
+fn keep_their_width(open: &[Listener], config: &Config) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    for new in config.listeners.iter().filter(|listener| !listener.transport.is_stream()) {
+        let takes_over = |old: &&Listener| {
+            let (at, before) = (new.address, old.address);
+            let is_wide = at.ip().is_unspecified() || before.ip().is_unspecified();
+            !old.transport.is_stream()
+                && at != before
+                && at.port() == before.port()
+                && at.is_ipv4() == before.is_ipv4()
+                && is_wide
+        };
+        if let Some(old) = open.iter().find(takes_over) {
+            problems.push(format!(
+                "listen {}:{} would take the clients of {}:{}, which is in force, away from the threads that know them: restart \
+                 the relay for it, or choose another port",
+                new.transport, new.address, old.transport, old.address
+            ));
+        }
+    }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }

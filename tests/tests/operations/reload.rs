@@ -395,27 +395,28 @@ fn an_address_of_another_interface_brings_the_program_there() {
 }
 
 #[test]
-fn a_narrower_or_wider_listener_serves_those_of_the_other() {
-    for (xdp, path) in PATHS {
-        let lab = lab();
-        let base = Settings::new(xdp).with("relay-address", &list(&[server(0).ip()]));
-        let [wide, narrow] =
-            [format!("0.0.0.0:{PORT}"), server(PORT).to_string()].map(|at| list(&[format!("udp:{at}")]));
-        let bed = Bed::new(&lab, &base.with("listen", &wide));
-        let mut calls = vec![Call::begin(&lab, bed.client_at(1, Transport::Udp, server(PORT), USER, PASSWORD), 1)];
-        if path == "kernel" {
-            calls[0].settle(&bed);
+fn a_narrower_or_wider_listener_is_refused_over_udp_and_serves_those_of_the_other_over_tcp() {
+    let lab = lab();
+    let base = Settings::new("off").with("relay-address", &list(&[server(0).ip()]));
+    let wide = |transport: &str| format!("{transport}:0.0.0.0:{PORT}");
+    let narrow = |transport: &str| format!("{transport}:{}", server(PORT));
+    let listen = |udp: String, tcp: String| base.with("listen", &list(&[udp, tcp]));
+    let bed = Bed::new(&lab, &listen(wide("udp"), wide("tcp")));
+    let by = |transport| Call::begin(&lab, bed.client_at(1, transport, server(PORT), USER, PASSWORD), 1);
+    let mut calls = vec![by(Transport::Udp), by(Transport::Tcp)];
+
+    bed.write(&listen(narrow("udp"), wide("tcp")));
+    let refused = bed.run(&["reload"]);
+    assert!(refused.stderr.contains("would take the clients of udp:0.0.0.0:3478"), "{refused}");
+    calls.push(by(Transport::Udp));
+
+    for tcp in [narrow("tcp"), wide("tcp")] {
+        let [changed, draining, _] = bed.reload(&listen(wide("udp"), tcp), &[]);
+        assert_eq!((changed, draining), (vec!["listen".to_owned()], Vec::<String>::new()), "nobody is left behind");
+        calls.push(by(Transport::Tcp));
+        for call in &mut calls {
+            call.exchange();
+            assert_eq!(call.client.refresh(600), Ok(600));
         }
-        for listen in [&narrow, &wide] {
-            let [changed, draining, _] = bed.reload(&base.with("listen", listen), &[]);
-            assert_eq!((changed, draining), (vec!["listen".to_owned()], Vec::<String>::new()), "nobody is left behind");
-            let newcomer = bed.client_at(1, Transport::Udp, server(PORT), USER, PASSWORD);
-            calls.push(Call::begin(&lab, newcomer, 1));
-            for call in &mut calls {
-                call.exchange();
-                assert_eq!(call.client.refresh(600), Ok(600), "its shard is reached as before");
-            }
-        }
-        bed.relay.stop();
     }
 }
