@@ -257,17 +257,6 @@ pub enum AdminSocket {
     At(PathBuf),
 }
 
-impl AdminSocket {
-    /// Where the socket is unless the operator says otherwise. Off where the environment names no place for it.
-    pub fn default_place() -> Self {
-        if rustix::process::geteuid().is_root() {
-            return Self::Default(PathBuf::from("/run/hairpin/admin.sock"));
-        }
-        let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-        folder.map_or(Self::Off, |folder| Self::Default(folder.join("hairpin/admin.sock")))
-    }
-}
-
 /// The level of the two lines about an allocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum AllocationLog {

@@ -1,12 +1,13 @@
 //! Allocations that an operator closes, and what the relay says that they have relayed.
 
 use hairpin_tests::lab::call::{CHANNEL, receive};
+use hairpin_tests::lab::load::Load;
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER, every_transport};
 use hairpin_tests::lab::turn::Refused;
 use hairpin_tests::lab::{Authority, Key, Transport};
 use serde_json::Value;
 
-use crate::bed::{Bed, Call, PATHS, SOON, Settings, client_ip, lab, list, server, wait};
+use crate::bed::{Bed, Call, LOAD, PATHS, SOON, Settings, client_ip, lab, list, peer_ip, server, wait};
 
 /// Application data in each datagram of which totals are compared.
 const DATA: [u8; 100] = [7; 100];
@@ -79,6 +80,29 @@ fn who_is_closed_is_cut_off_at_once_and_nobody_else() {
         assert!(matches!(call.client.refresh(600), Err(Refused(437, _))));
         bed.wait_for("nothing is left", |metrics| metrics.sum("hairpin_flows", &[]) == 0);
         bed.relay.stop();
+    }
+}
+
+#[test]
+fn the_last_of_thousands_is_cut_off_before_anybody_is_told() {
+    /// The kernel takes longer to end these than it takes to say so.
+    const MANY: Load = Load { allocations: 3000, rate: 300, ..LOAD };
+    let lab = lab();
+    let settings = Settings::new("native").with("shards", "1");
+    let forbidden = settings.with("deny-peer", &list(&[format!("{}/32", peer_ip(0))]));
+    for (method, path) in [("DELETE", "/v1/allocations?all=true"), ("POST", "/v1/reload")] {
+        let bed = Bed::new(&lab, &settings);
+        let _many = MANY.begin(&lab, server(PORT), &[]);
+        // Of each its relayed address, a permission and a channel.
+        let flows = 3 * u64::from(MANY.allocations);
+        bed.wait_for("all of them are in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == flows);
+        let call = Call::begin(&lab, bed.alice(1), 0);
+        call.settle(&bed);
+        bed.write(&forbidden);
+        call.expect_cut_by(|| {
+            let answer = bed.ask(method, path);
+            assert_eq!(answer.status, 200, "{answer}");
+        });
     }
 }
 

@@ -14,7 +14,7 @@ use crate::cli::value::OrOff;
 use crate::config::{AdminAddr, AdminSocket, Authentication, Config, Connections, Listener, PortRange, Rates};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
-use crate::state;
+use crate::{admin, state};
 
 impl Args {
     /// Checks what no option can check alone, and fills in what was left out.
@@ -86,7 +86,8 @@ impl Args {
             interfaces: self.kernel.interface,
             admin: self.admin.admin,
             admin_socket: match self.admin.admin_socket {
-                None => AdminSocket::default_place(),
+                // Where the environment names no place for it, there is none.
+                None => admin::default_socket().map_or(AdminSocket::Off, AdminSocket::Default),
                 Some(OrOff::Off) => AdminSocket::Off,
                 Some(OrOff::On(path)) => AdminSocket::At(path),
             },
