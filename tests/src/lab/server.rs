@@ -47,7 +47,11 @@ pub struct Setup {
 
 /// A running server with the user [`USER`]. It is killed when this goes out of scope.
 #[derive(Debug)]
-pub struct Server<'n>(Kind<'n>);
+pub struct Server<'n> {
+    kind: Kind<'n>,
+    /// Their files are there for as long as it runs, since it looks at them every now and then.
+    _certificates: Vec<Certificate>,
+}
 
 #[derive(Debug)]
 enum Kind<'n> {
@@ -132,7 +136,8 @@ impl Setup {
 
     /// Starts it and waits until it listens.
     pub fn start<'n>(&self, namespace: &'n Namespace) -> Server<'n> {
-        Server(if is_coturn() { self.coturn(namespace) } else { Kind::Hairpin(self.hairpin(namespace)) })
+        let kind = if is_coturn() { self.coturn(namespace) } else { Kind::Hairpin(self.hairpin(namespace)) };
+        Server { kind, _certificates: self.certificates.clone() }
     }
 
     fn hairpin<'n>(&self, namespace: &'n Namespace) -> Relay<'n> {
@@ -211,7 +216,7 @@ impl Setup {
 impl Server<'_> {
     /// How many packets it has relayed, in both directions. Coturn says so when a session ends, which may take a moment.
     pub fn relayed(&self) -> u64 {
-        match &self.0 {
+        match &self.kind {
             Kind::Hairpin(relay) => relay.metrics().sum("hairpin_relayed_packets_total", &[]),
             // "usage: realm=<realm>, username=<alice>, rp=4, rb=400, sp=3, sb=300": what came from the client and what
             // went to it, requests and responses included. Those of the peers are on a line of their own.
@@ -233,7 +238,7 @@ impl Server<'_> {
 
     /// Ends it; hairpin must end in order.
     pub fn stop(self) {
-        if let Kind::Hairpin(relay) = self.0 {
+        if let Kind::Hairpin(relay) = self.kind {
             relay.stop();
         }
     }
