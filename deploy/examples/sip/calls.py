@@ -1,7 +1,7 @@
 """The calls of a proxy: who is in each, its session of the relay, and what became of each SDP.
 
-Of two descriptions, the first is the offer: that of an INVITE, or, if it had none, that of the response, whose answer is
-in the ACK then. A session of the relay calls the side of the first offer `a`.
+Of two descriptions, the first is the offer: that of an INVITE, or, if it had none, that of the response, whose answer
+is in the ACK then. A session of the relay calls the side of the first offer `a`.
 """
 
 import hashlib

@@ -18,6 +18,7 @@ from relay import Refused, Relay
 # What a branch of ours begins with (RFC 3261 section 8.1.1.7).
 BRANCH = "z9hG4bK-hairpin-"
 LONGEST = 65535
+SOCKET = "/run/hairpin/admin.sock"
 EXPIRES = 120
 
 
@@ -122,7 +123,8 @@ class Proxy:
             self.registered[name] = (source, time.monotonic() + expires)
             if "+sip.ice" in contact:
                 self.ice.add(name)
-        said = [("contact", f"{contact.split('>')[0]}>;expires={expires}")] if contact.startswith("<") and expires else []
+        is_told = contact.startswith("<") and expires
+        said = [("contact", f"{contact.split('>')[0]}>;expires={expires}")] if is_told else []
         return message.answer(200, "OK", said)
 
     def find(self, name):
@@ -137,11 +139,12 @@ def address(text):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--listen", type=address, required=True, metavar="IP:PORT", help="where clients reach it over UDP")
-    parser.add_argument("--admin", default="/run/hairpin/admin.sock", metavar="PATH|HOST:PORT", help="Hairpin's admin interface")
-    parser.add_argument("--token", help="for the admin interface over TCP")
-    parser.add_argument("--user", action="append", default=[], metavar="NAME=IP:PORT", help="a user who does not register")
-    parser.add_argument("--ice", action="append", default=[], metavar="NAME", help="a user with ICE who does not say so")
+    option = parser.add_argument
+    option("--listen", type=address, required=True, metavar="IP:PORT", help="where clients reach it over UDP")
+    option("--admin", default=SOCKET, metavar="PATH|HOST:PORT", help=f"Hairpin's admin interface; else {SOCKET}")
+    option("--token", help="for the admin interface over TCP")
+    option("--user", action="append", default=[], metavar="NAME=IP:PORT", help="a user who does not register")
+    option("--ice", action="append", default=[], metavar="NAME", help="a user with ICE who does not say so")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     static = {name: address(where) for name, _, where in (one.partition("=") for one in options.user)}

@@ -1,6 +1,6 @@
 //! An ICE agent that is not ours and takes orders: as lines of JSON, or over HTTP if it is a page.
 //!
-//! An order is `{"do": NAME, ...}`, and what an agent says is `{"event": NAME, ...}`. The agents are in `tests/clients/ice`.
+//! An order is `{"do": NAME, ...}`, and what an agent says is `{"event": NAME, ...}`. They are in `tests/clients/ice`.
 
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -17,7 +17,7 @@ use super::python;
 
 /// How long a page waits for an order before it asks again.
 const HELD: Duration = Duration::from_secs(50);
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 7] = [
     "--headless",
     "--disable-gpu",
     "--no-first-run",
@@ -26,10 +26,12 @@ const FLAGS: [&str; 9] = [
     "--no-sandbox",
     // The memory that is shared by all of a host may be a small part of a container's.
     "--disable-dev-shm-usage",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",
 ];
+/// Gives the page a camera and a microphone without asking anybody, and with them the addresses of the host.
+const CAMERA: [&str; 2] = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+/// As on a desktop: whoever was not given a camera is told names of addresses only.
+const NO_CAMERA: [&str; 1] = ["--enable-features=WebRtcHideLocalIpsWithMdns"];
 
 /// A browser, and the folder that it lives in.
 #[derive(Debug)]
@@ -40,8 +42,17 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Opens the page in a namespace.
+    /// Opens the page in a namespace, with a camera and a microphone.
     pub fn open(namespace: &Namespace) -> Self {
+        Self::start(namespace, &CAMERA)
+    }
+
+    /// Opens the page without them.
+    pub fn open_without_camera(namespace: &Namespace) -> Self {
+        Self::start(namespace, &NO_CAMERA)
+    }
+
+    fn start(namespace: &Namespace, flags: &[&str]) -> Self {
         let (orders, waiting) = mpsc::channel();
         let (events, said) = mpsc::channel();
         let listener = namespace.enter(|| TcpListener::bind("127.0.0.1:0")).expect("loopback has a free port");
@@ -50,7 +61,7 @@ impl Browser {
 
         let home = Folder::new("chromium");
         let mut command = namespace.command("chromium");
-        command.args(FLAGS).arg(format!("--user-data-dir={}", home.path().join("profile").display()));
+        command.args(FLAGS).args(flags).arg(format!("--user-data-dir={}", home.path().join("profile").display()));
         // Only what comes from the host itself may use a camera without TLS.
         command.arg(format!("http://localhost:{port}/")).env("HOME", home.path());
         Self { page: Agent::page(Process::spawn(&mut command), orders, said), _home: home }

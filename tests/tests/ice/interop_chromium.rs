@@ -137,7 +137,7 @@ fn browsers_that_hide_their_addresses_exchange_messages() {
     }
     let lab = Lab::routed_with(2, 0);
     let relay = start(&lab);
-    let mut browsers = [0, 1].map(|index| Browser::open(&lab.clients[index]));
+    let mut browsers = [0, 1].map(|index| Browser::open_without_camera(&lab.clients[index]));
     let [caller, callee] = browsers.each_mut().map(|browser| &mut browser.page);
     let session = call(&relay, caller, callee, false);
     for side in [&mut *caller, &mut *callee] {

@@ -21,7 +21,7 @@ fn aggressive_nomination_with_nothing_but_indications_afterwards() {
     pair("aggressive", "keepalive");
 }
 
-/// By default libnice sends indications, which prove nothing, and no requests. What shows that it is alive is its media.
+/// By default libnice sends indications, which prove nothing, and no requests. Its media shows that it is alive.
 #[test]
 fn an_agent_that_never_asks_for_consent_goes_on_for_as_long_as_it_sends() {
     let Some(interpreter) = python::from_debian(IMPORTS) else { return };

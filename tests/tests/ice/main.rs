@@ -1,5 +1,5 @@
-//! Agents that are not ours at both ends of a session: libraries, a browser, and phones. Each is a full agent, for which the
-//! relay is one that is lite; media goes from one leg to the other in the kernel.
+//! Agents that are not ours at both ends of a session: libraries, a browser, and phones. Each is a full agent, for which
+//! the relay is one that is lite; media goes from one leg to the other in the kernel.
 
 mod interop_aioice;
 mod interop_aiortc;
@@ -32,8 +32,8 @@ fn connect(agent: &mut Agent, session: &Session<'_, '_>, leg: &str) -> Value {
     agent.ask("connect", &session.described(leg), "connected")["selected"].take()
 }
 
-/// Has two agents send each other so many datagrams, half of them RTP and half of them DTLS to whoever looks at the first
-/// byte, and checks that they have received all of these and of those before.
+/// Has two agents send each other so many datagrams, half of them RTP and half of them DTLS to whoever looks at the
+/// first byte, and checks that they have received all of these and of those before.
 #[track_caller]
 fn exchange(agents: [&mut Agent; 2], count: u64, before: u64) {
     let [one, other] = agents;
