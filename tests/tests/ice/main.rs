@@ -6,6 +6,7 @@ mod interop_aiortc;
 mod interop_chromium;
 mod interop_libnice;
 mod sip;
+mod sip_proxy;
 
 use hairpin_tests::lab::ice::{IceRelay, Session, packets};
 use hairpin_tests::lab::{Agent, Lab};
