@@ -26,7 +26,7 @@ struct Bed<'n> {
 fn an_offer_that_is_sent_again_becomes_the_same() {
     let host = Namespace::new("sip");
     let bed = Bed::new(&host);
-    let invite = bed.request("INVITE", "1 INVITE", "", SDP);
+    let invite = request("INVITE", "1 INVITE", "", SDP);
     bed.send(&bed.caller, &invite);
     let first = bed.hear(&bed.callee, "INVITE");
     bed.send(&bed.caller, &invite);
@@ -41,7 +41,7 @@ fn an_offer_that_is_sent_again_becomes_the_same() {
         let answered = bed.hear(&bed.caller, &format!("SIP/2.0 {status}"));
         assert!(!body(&answered).contains("m=audio 4000 "), "{answered}");
     }
-    bed.send(&bed.caller, &bed.request("BYE", "2 BYE", ";tag=callee", ""));
+    bed.send(&bed.caller, &request("BYE", "2 BYE", ";tag=callee", ""));
     bed.hear(&bed.callee, "BYE");
     bed.expect_no_session();
     bed.relay.relay.stop();
@@ -51,10 +51,10 @@ fn an_offer_that_is_sent_again_becomes_the_same() {
 fn a_call_that_is_cancelled_or_refused_leaves_nothing() {
     let host = Namespace::new("sip");
     let bed = Bed::new(&host);
-    bed.send(&bed.caller, &bed.request("INVITE", "1 INVITE", "", SDP));
+    bed.send(&bed.caller, &request("INVITE", "1 INVITE", "", SDP));
     let invite = bed.hear(&bed.callee, "INVITE");
     assert_eq!(bed.relay.list().len(), 1);
-    bed.send(&bed.caller, &bed.request("CANCEL", "1 CANCEL", "", ""));
+    bed.send(&bed.caller, &request("CANCEL", "1 CANCEL", "", ""));
     let cancel = bed.hear(&bed.callee, "CANCEL");
     let via = |message: &str| message.lines().find(|line| line.starts_with("Via")).map(str::to_owned);
     assert_eq!(via(&invite), via(&cancel), "it is for the INVITE");
@@ -68,20 +68,20 @@ fn a_call_that_is_cancelled_or_refused_leaves_nothing() {
 fn an_offer_may_come_with_the_answer_to_the_call() {
     let host = Namespace::new("sip");
     let bed = Bed::new(&host);
-    bed.send(&bed.caller, &bed.request("INVITE", "1 INVITE", "", ""));
+    bed.send(&bed.caller, &request("INVITE", "1 INVITE", "", ""));
     let invite = bed.hear(&bed.callee, "INVITE");
     assert!(bed.relay.list().is_empty(), "nothing is offered yet");
     bed.send(&bed.callee, &answer(&invite, "200 OK", SDP));
     let offer = bed.hear(&bed.caller, "SIP/2.0 200");
     assert!(!body(&offer).contains("m=audio 4000 "), "{offer}");
-    bed.send(&bed.caller, &bed.request("ACK", "1 ACK", ";tag=callee", SDP));
+    bed.send(&bed.caller, &request("ACK", "1 ACK", ";tag=callee", SDP));
     let ack = bed.hear(&bed.callee, "ACK");
     assert!(body(&ack).contains("m=audio ") && !body(&ack).contains("m=audio 4000 "), "{ack}");
     assert_eq!(bed.relay.list().len(), 1);
 
     // Who was called puts the call on hold: a later offer, by the other side.
     let hold = SDP.replace("o=- 1 1", "o=- 1 2") + "a=sendonly\r\n";
-    bed.send(&bed.callee, &bed.request("INVITE", "7 INVITE", ";tag=callee", &hold));
+    bed.send(&bed.callee, &request("INVITE", "7 INVITE", ";tag=callee", &hold));
     let held = bed.hear(&bed.caller, "INVITE");
     assert!(body(&held).contains("a=sendonly"), "{held}");
     bed.send(&bed.caller, &answer(&held, "200 OK", SDP));
@@ -94,7 +94,7 @@ fn an_offer_may_come_with_the_answer_to_the_call() {
 fn what_the_relay_refuses_ends_the_call() {
     let host = Namespace::new("sip");
     let bed = Bed::new(&host);
-    bed.send(&bed.caller, &bed.request("INVITE", "1 INVITE", "", "v=0\r\nthis is none\r\n"));
+    bed.send(&bed.caller, &request("INVITE", "1 INVITE", "", "v=0\r\nthis is none\r\n"));
     bed.hear(&bed.caller, "SIP/2.0 488");
     assert!(bed.relay.list().is_empty());
     bed.relay.relay.stop();
@@ -118,17 +118,6 @@ impl<'n> Bed<'n> {
         bed.send(&bed.callee, register);
         bed.hear(&bed.callee, "SIP/2.0 200");
         bed
-    }
-
-    /// A request of the call, whose description may be empty.
-    fn request(&self, method: &str, sequence: &str, tag: &str, sdp: &str) -> String {
-        let number = sequence.split(' ').next().expect("a number");
-        format!(
-            "{method} sip:bob@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK-{number};rport\r\n\
-             From: <sip:alice@127.0.0.1>;tag=caller\r\nTo: <sip:bob@127.0.0.1>{tag}\r\nCall-ID: call\r\nCSeq: {sequence}\r\n\
-             Contact: <sip:alice@127.0.0.1>\r\nMax-Forwards: 70\r\n{}",
-            with_body(sdp)
-        )
     }
 
     fn send(&self, from: &UdpSocket, message: &str) {
@@ -158,6 +147,17 @@ impl<'n> Bed<'n> {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// A request of the call, whose description may be empty.
+fn request(method: &str, sequence: &str, tag: &str, sdp: &str) -> String {
+    let number = sequence.split(' ').next().expect("a number");
+    format!(
+        "{method} sip:bob@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK-{number};rport\r\n\
+         From: <sip:alice@127.0.0.1>;tag=caller\r\nTo: <sip:bob@127.0.0.1>{tag}\r\nCall-ID: call\r\nCSeq: {sequence}\r\n\
+         Contact: <sip:alice@127.0.0.1>\r\nMax-Forwards: 70\r\n{}",
+        with_body(sdp)
+    )
 }
 
 /// The response to a request, as it was received.
