@@ -2,6 +2,8 @@
 //!
 //! - [`stun`]: the codec;
 //! - [`turn`]: the server's state machine;
+//! - [`ice`]: the words of ICE, and what a lite agent makes of connectivity checks;
+//! - [`media`]: sessions of two legs, between which media is relayed;
 //! - [`framing`]: where a message ends in a stream;
 //! - [`address`]: a type for each role of an address.
 //!
@@ -10,5 +12,9 @@
 
 pub mod address;
 pub mod framing;
+pub mod ice;
+pub mod media;
+mod random;
+mod slab;
 pub mod stun;
 pub mod turn;

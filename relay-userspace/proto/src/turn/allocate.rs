@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, FAMILIES, PeerTransport, Relay, RelayOwner};
-use super::attributes::Unknown;
+use crate::stun::Unknown;
 use super::cause::Cause;
 use super::config::Limits;
 use super::effect::{BindError, BindRequest, Effect, RelayId};

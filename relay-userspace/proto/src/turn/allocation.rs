@@ -12,7 +12,7 @@ use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
 use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
-use super::slab::Slab;
+use crate::slab::Slab;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr, Transport};
 
 /// A channel number in the range that is accepted (see [`CHANNEL_MAX`]).

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::allocation::PeerTransport;
-use super::attributes::Unknown;
+use crate::stun::Unknown;
 use super::cause::Cause;
 use super::effect::{AllocationId, ConnectError, ConnectionId, Effect, Now, RelayId};
 use super::mobility::Presence;

@@ -35,7 +35,7 @@ mod peer_policy;
 mod permission;
 mod port_pool;
 mod quota;
-mod random;
+
 mod reconfigure;
 mod redirect;
 mod refresh;
@@ -45,7 +45,7 @@ mod relaying;
 mod request;
 mod retransmission;
 mod server;
-mod slab;
+
 mod ticket;
 mod timer;
 mod translation;
@@ -64,7 +64,7 @@ pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;
 pub use port_pool::PortStripe;
 pub use quota::Quotas;
-pub use random::Random;
+pub use crate::random::Random;
 pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;

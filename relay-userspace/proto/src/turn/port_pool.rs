@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::config::RelayAddress;
-use super::random::RandomPool;
+use crate::random::RandomPool;
 use crate::address::{AddressFamily, RelayedAddr};
 
 /// One shard's share of the relay ports.
@@ -196,7 +196,7 @@ pub(super) fn next_port(address: RelayedAddr) -> RelayedAddr {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::random::tests::counting;
+    use crate::random::tests::counting;
     use super::*;
 
     const V4: [u8; 4] = [192, 0, 2, 1];

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::allocation::index;
 use super::cause::Cause;
-use super::random::RandomPool;
+use crate::random::RandomPool;
 use super::refusal::Denied;
 use super::server::Server;
 use super::translation::Translation;

@@ -1,6 +1,6 @@
 //! Requests that are refused: each error response, and what the operator is told behind it.
 
-use super::attributes::Unknown;
+use crate::stun::Unknown;
 use super::authentication::Rejection;
 use super::cause::Cause;
 use super::redirect::Alternatives;
