@@ -3,6 +3,8 @@
 //! - [`stun`]: the codec;
 //! - [`turn`]: the server's state machine;
 //! - [`framing`]: where a message ends in a stream;
+//! - [`ice`]: candidates and credentials of ICE agents;
+//! - [`sdp`]: session descriptions, read and written again;
 //! - [`address`]: a type for each role of an address.
 //!
 //! The invariant of this crate: time and randomness are arguments. The state machine is given a datagram, a timer or an
@@ -10,5 +12,7 @@
 
 pub mod address;
 pub mod framing;
+pub mod ice;
+pub mod sdp;
 pub mod stun;
 pub mod turn;
