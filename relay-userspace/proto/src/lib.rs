@@ -5,6 +5,7 @@
 //! - [`ice`]: the words of ICE, and what a lite agent makes of connectivity checks;
 //! - [`media`]: sessions of two legs, between which media is relayed;
 //! - [`framing`]: where a message ends in a stream;
+//! - [`sdp`]: session descriptions, read and written again;
 //! - [`address`]: a type for each role of an address.
 //!
 //! The invariant of this crate: time and randomness are arguments. The state machine is given a datagram, a timer or an
@@ -16,5 +17,6 @@ pub mod ice;
 pub mod media;
 mod random;
 mod slab;
+pub mod sdp;
 pub mod stun;
 pub mod turn;

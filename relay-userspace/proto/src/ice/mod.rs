@@ -9,10 +9,16 @@
 //! - `check`: from a Binding request to a check, or to why it is none;
 //! - [`Selection`]: which remote of a component is nominated, and which are known.
 
+mod candidate;
 mod check;
 mod credentials;
+mod parameters;
 mod selection;
 
+pub use candidate::{
+    Candidate, CandidateAddress, CandidateError, CandidateKind, CandidateTransport, pair_priority, priority,
+};
 pub(crate) use check::{Check, Rejection, accept, receive, refuse};
 pub use credentials::Credentials;
+pub use parameters::{Misshape, Parameters, ParametersError, is_ice_char};
 pub use selection::{Outcome, Pair, Selection};
