@@ -16,7 +16,7 @@ pub mod framing;
 pub mod ice;
 pub mod media;
 mod random;
-mod slab;
 pub mod sdp;
+mod slab;
 pub mod stun;
 pub mod turn;

@@ -18,7 +18,7 @@ mod selection;
 pub use candidate::{
     Candidate, CandidateAddress, CandidateError, CandidateKind, CandidateTransport, pair_priority, priority,
 };
-pub(crate) use check::{Check, Rejection, accept, receive, refuse};
+pub(crate) use check::{Rejection, accept, receive, refuse};
 pub use credentials::Credentials;
 pub use parameters::{Misshape, Parameters, ParametersError, is_ice_char};
 pub use selection::{Outcome, Pair, Selection};

@@ -121,16 +121,12 @@ impl Selection {
             return Outcome::Unchanged;
         }
         let others = self.pairs.iter().filter(|pair| pair.is_nominated && pair.has_consent(now, consent));
-        match others.max_by_key(|pair| (pair.generation, pair.priority)) {
-            Some(other) => {
-                self.selected = Some((other.base, other.remote));
-                Outcome::Moved
-            }
-            None => {
-                self.is_lost = true;
-                Outcome::Lost
-            }
+        if let Some(other) = others.max_by_key(|pair| (pair.generation, pair.priority)) {
+            self.selected = Some((other.base, other.remote));
+            return Outcome::Moved;
         }
+        self.is_lost = true;
+        Outcome::Lost
     }
 
     /// When the nominated pair loses its consent, unless it is checked before.

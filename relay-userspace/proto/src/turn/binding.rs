@@ -1,12 +1,12 @@
 //! Binding (RFC 8489 section 12, RFC 5780 section 6.1): for everybody, and therefore as short as can be.
 
 use super::attributes::KNOWN;
-use crate::stun::Unknown;
 use super::cause::Cause;
 use super::discovery::Probe;
 use super::refusal::{Refusal, is_connected};
 use super::server::Server;
 use crate::address::FiveTuple;
+use crate::stun::Unknown;
 use crate::stun::attribute::{MappedAddress, OtherAddress, ResponseOrigin, UnknownAttributes, XorMappedAddress};
 use crate::stun::{Class, Message, MessageBuilder, Method};
 

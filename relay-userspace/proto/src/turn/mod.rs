@@ -50,6 +50,7 @@ mod ticket;
 mod timer;
 mod translation;
 
+pub use crate::random::Random;
 pub use allocation::PeerTransport;
 pub use cause::Cause;
 pub use config::{Limits, RelayAddress, ServerConfig, Settings};
@@ -64,7 +65,6 @@ pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;
 pub use port_pool::PortStripe;
 pub use quota::Quotas;
-pub use crate::random::Random;
 pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;

@@ -8,11 +8,11 @@ use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader};
 
 use super::allocation::{Allocation, ChannelNumber, PeerTransport, RelayOwner};
 use super::attributes::KNOWN;
-use crate::stun::Unknown;
 use super::effect::{AllocationId, Discard, Disposition, Forward, FrameHeader, Now, RelayId};
 use super::mobility::Presence;
 use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr};
+use crate::stun::Unknown;
 use crate::stun::attribute::{Attribute, Data, DontFragment, XorPeerAddress};
 use crate::stun::{Class, Message, MessageBuilder, Method, padded};
 

@@ -92,8 +92,8 @@ impl fmt::Debug for Tickets {
 
 #[cfg(test)]
 mod tests {
-    use crate::random::tests::counting;
     use super::*;
+    use crate::random::tests::counting;
 
     const TICKET: Ticket = Ticket {
         shard: 0x0102_0304,
