@@ -9,6 +9,8 @@ use std::ops::AddAssign;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+pub mod ice;
+
 /// How the relay is.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Status {
