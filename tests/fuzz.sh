@@ -35,7 +35,7 @@ longest() { # TARGET
     case $1 in
         codec) echo 2000 ;;
         framing) echo 600 ;;
-        sdp) echo 1500 ;;
+        sdp) echo 2500 ;;
         *) echo 800 ;;
     esac
 }

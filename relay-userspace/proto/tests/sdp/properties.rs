@@ -27,7 +27,7 @@ fn sections() -> impl Strategy<Value = Vec<Section>> {
     let ip = select(vec![V4, V6]);
     let endpoint = (ip, 1..u16::MAX - 1, any::<bool>(), any::<bool>()).prop_map(|(ip, port, is_split, has_ice)| {
         let endpoint = if is_split { split(ip, port) } else { muxed(ip, port) };
-        if has_ice { by_ice(endpoint) } else { endpoint }
+        if has_ice { by_ice(&endpoint) } else { endpoint }
     });
     let section = prop_oneof![
         Just(Section::Rejected),
@@ -118,7 +118,7 @@ proptest! {
 
 #[test]
 fn every_sample_keeps_what_is_not_transport() {
-    let endpoint = by_ice(split(V6, 5000));
+    let endpoint = by_ice(&split(V6, 5000));
     for sample in ALL {
         let sections = [Section::Own(endpoint.clone()), Section::Bundled(endpoint.clone())];
         check(&sample.before(), &sections).unwrap_or_else(|error| panic!("{}: {error}", sample.name));

@@ -11,7 +11,7 @@ use crate::samples::{
 };
 
 fn at(address: &str) -> Option<SocketAddr> {
-    Some(address.parse().unwrap())
+    address.parse().map(Some).unwrap()
 }
 
 /// A description with one media section of these lines.

@@ -53,7 +53,7 @@ fn a_description_has_a_length() {
     let mut text = "v=0\nm=audio 9 RTP/AVP 0\n".to_owned();
     while text.len() < 65_536 {
         let room = 65_536 - text.len();
-        text += &format!("a={}\n", "x".repeat(room.min(1000) - 3));
+        text.extend(["a=", &"x".repeat(room.min(1000) - 3), "\n"]);
     }
     assert_eq!(text.len(), 65_536);
     assert!(Description::parse(&text).is_ok());

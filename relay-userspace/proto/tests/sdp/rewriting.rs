@@ -33,20 +33,20 @@ fn without_ice(text: &str) {
 
 #[test]
 fn an_offer_of_chrome_stays_one_bundle() {
-    let endpoint = by_ice(muxed(V4, 40_000));
+    let endpoint = by_ice(&muxed(V4, 40_000));
     let sections = [own(endpoint.clone()), Section::Bundled(endpoint.clone()), Section::Bundled(endpoint)];
     rewritten(&CHROME_OFFER, &sections);
 }
 
 #[test]
 fn an_answer_of_chrome_goes_on_rejecting_what_it_has_rejected() {
-    let endpoint = by_ice(muxed(V6, 40_000));
+    let endpoint = by_ice(&muxed(V6, 40_000));
     rewritten(&CHROME_ANSWER, &[own(endpoint.clone()), Section::Rejected, Section::Bundled(endpoint)]);
 }
 
 #[test]
 fn a_section_for_a_bundle_only_gets_no_port() {
-    let endpoint = by_ice(muxed(V4, 40_000));
+    let endpoint = by_ice(&muxed(V4, 40_000));
     rewritten(&CHROME_MAX_BUNDLE_OFFER, &[own(endpoint.clone()), Section::Bundled(endpoint)]);
 }
 
@@ -58,7 +58,7 @@ fn an_offer_of_firefox_becomes_plain() {
 
 #[test]
 fn an_offer_of_baresip_keeps_two_components() {
-    rewritten(&BARESIP_OFFER, &[own(by_ice(split(V4, 40_000)))]);
+    rewritten(&BARESIP_OFFER, &[own(by_ice(&split(V4, 40_000)))]);
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn an_offer_of_asterisk_becomes_plain() {
 
 #[test]
 fn an_offer_of_freeswitch_gets_ice() {
-    rewritten(&FREESWITCH_OFFER, &[own(by_ice(split(V4, 40_000)))]);
+    rewritten(&FREESWITCH_OFFER, &[own(by_ice(&split(V4, 40_000)))]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn one_address_takes_the_place_of_several() {
 #[test]
 fn sections_that_are_missing_are_rejected_and_others_are_not_looked_at() {
     let offer = AUDIO_VIDEO.parse();
-    let [audio, more] = [own(muxed(V4, 40_000)), own(by_ice(muxed(V4, 40_002)))];
+    let [audio, more] = [own(muxed(V4, 40_000)), own(by_ice(&muxed(V4, 40_002)))];
     let expected = offer.rewrite(&[audio.clone(), Section::Rejected]);
     assert_eq!(offer.rewrite(std::slice::from_ref(&audio)), expected);
     assert_eq!(offer.rewrite(&[audio, Section::Rejected, more]), expected, "and its ICE is not told of");
@@ -134,7 +134,7 @@ fn a_section_for_a_bundle_only_gets_a_port_of_its_own_where_there_is_no_bundle()
 
 #[test]
 fn what_is_written_is_read_as_what_was_meant() {
-    let endpoint = by_ice(split(V6, 40_000));
+    let endpoint = by_ice(&split(V6, 40_000));
     let written = FREESWITCH_OFFER.parse().rewrite(&[own(endpoint.clone())]);
     let again = Description::parse(&written).unwrap();
     let (media, ice) = (&again.media()[0], endpoint.ice.unwrap());
@@ -146,7 +146,7 @@ fn what_is_written_is_read_as_what_was_meant() {
 
 #[test]
 fn rtcp_without_an_address_has_no_candidates() {
-    let written = FREESWITCH_OFFER.parse().rewrite(&[own(by_ice(muxed(V4, 40_000)))]);
+    let written = FREESWITCH_OFFER.parse().rewrite(&[own(by_ice(&muxed(V4, 40_000)))]);
     let again = Description::parse(&written).unwrap();
     let components: Vec<u16> = again.media()[0].candidates.iter().map(|candidate| candidate.component).collect();
     assert_eq!(components, [1]);

@@ -62,7 +62,7 @@ impl Sample {
     fn side(&self, marks: [&str; 2]) -> String {
         let lines = self.patch.lines();
         assert!(lines.clone().all(|line| ["  ", "- ", "+ "].contains(&&line[..2])), "{}", self.name);
-        lines.filter(|line| marks.contains(&&line[..2])).map(|line| format!("{}\r\n", &line[2..])).collect()
+        lines.filter(|line| marks.contains(&&line[..2])).flat_map(|line| [&line[2..], "\r\n"]).collect()
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn split(ip: IpAddr, port: u16) -> Endpoint {
 }
 
 /// The same by ICE, with a candidate for each of two components.
-pub(crate) fn by_ice(endpoint: Endpoint) -> Endpoint {
+pub(crate) fn by_ice(endpoint: &Endpoint) -> Endpoint {
     let candidate = |component: u16| Candidate {
         foundation: "1".to_owned(),
         component,
@@ -90,5 +90,5 @@ pub(crate) fn by_ice(endpoint: Endpoint) -> Endpoint {
     };
     let parameters = Parameters::new("hpUf", "hairpinhairpinhairpin00").unwrap();
     let ice = Some(LocalIce { parameters, candidates: vec![candidate(1), candidate(2)] });
-    Endpoint { ice, ..endpoint }
+    Endpoint { ice, ..endpoint.clone() }
 }
