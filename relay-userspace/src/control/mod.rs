@@ -20,7 +20,7 @@ use crate::relay::published::{Published, Shared};
 use crate::relay::{Request, settle};
 pub use crate::selection::BadFilter;
 use crate::selection::Selection;
-use crate::shard::{Events, Report, Reservations, ShardQuery, ask_all};
+use crate::shard::{Events, IceEvents, Report, Reservations, ShardQuery, ask_all};
 use crate::{announce, api, datapath, log, traces};
 
 /// How long a shard may take to answer before it counts as stuck.
@@ -35,9 +35,12 @@ pub(crate) struct Sources {
     pub(crate) reservations: Reservations,
     /// How many allocations there may be at once.
     pub(crate) allocation_capacity: u32,
+    /// How many sessions of two legs there may be at once.
+    pub(crate) session_capacity: u32,
     pub(crate) published: Shared,
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: Events,
+    pub(crate) ice_events: IceEvents,
     pub(crate) log: log::Handle,
     /// Counts credentials.
     pub(crate) gate: Arc<Gate>,
@@ -191,6 +194,7 @@ impl Control {
         api::DrainStatus {
             draining: drain.is_some(),
             allocations: reports.iter().map(|report| report.allocations as u64).sum(),
+            sessions: reports.iter().map(|report| report.media.by_state.iter().sum::<usize>() as u64).sum(),
             deadline: drain.and_then(|(deadline, _)| deadline),
             stop: drain.is_some_and(|(_, stop)| stop),
         }
@@ -260,6 +264,7 @@ impl Control {
             interfaces: sources.interfaces.status(),
             ports: self.ports(&published, &reports).into_iter().map(port).collect(),
             allocation_capacity: sources.allocation_capacity,
+            session_capacity: sources.session_capacity,
             rates: published.config.rates,
             ended: ended.collect(),
             refusals: refusals(&reports),
