@@ -80,7 +80,7 @@ impl Capacity {
         let new = Self::of(config);
         let allocations_per_user = new.allocations_per_user.min(self.allocations as usize);
         let Self { allocations, sessions, paths, records, .. } = *self;
-        *self = Self { allocations, sessions, paths, records, allocations_per_user, ..new };
+        *self = Self { allocations, allocations_per_user, sessions, paths, records, ..new };
     }
 
     /// For so many sockets of relayed addresses. Files that are left over keep metrics reachable when all are taken.
