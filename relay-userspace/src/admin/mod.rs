@@ -25,6 +25,7 @@ mod read;
 mod reload;
 mod router;
 mod socket;
+mod sse;
 mod stall;
 mod status;
 mod users;
