@@ -150,6 +150,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         mode: config.xdp,
         interfaces: config.interfaces.clone(),
         max_allocations: capacity.allocations,
+        max_media: 0,
         records: capacity.records,
         limits: limits(&config.rates),
         // Who probes a NAT is told more than the program knows.

@@ -227,7 +227,7 @@ impl State {
 }
 
 /// The same moment on the other clock.
-fn unix(at: Instant) -> u64 {
+pub(super) fn unix(at: Instant) -> u64 {
     let now = Instant::now();
     let (ahead, behind) = (at.saturating_duration_since(now), now.saturating_duration_since(at));
     (unix_seconds() + ahead.as_secs()).saturating_sub(behind.as_secs())

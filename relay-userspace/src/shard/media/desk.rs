@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use hairpin_proto::address::AddressFamily;
 use hairpin_proto::media::{
-    CloseReason, LegKind, OpenError, Remote, RemoteError, Request, SessionId, Side, StreamCandidates, Timeouts,
+    CloseReason, NegotiationError, Offer, OpenError, Remote, RemoteError, Request, SessionId, Side, StreamCandidates,
+    Timeouts,
 };
 use hairpin_proto::sdp::Description;
 
@@ -56,7 +56,8 @@ impl ShardQuery {
 impl Desk<'_> {
     /// Creates a session.
     pub fn create(&mut self, request: Request) -> Result<SessionId, OpenError> {
-        self.0.media.create(now(), request)
+        let (sessions, mut ports) = self.0.media_with_ports();
+        sessions.create(now(), request, &mut ports)
     }
 
     /// A session as it is now.
@@ -67,6 +68,16 @@ impl Desk<'_> {
     /// Says who is on the other side of a leg.
     pub fn set_remote(&mut self, id: SessionId, side: Side, remote: Remote) -> Result<(), RemoteError> {
         self.0.media.sessions.set_remote(now().instant, id, side, remote)
+    }
+
+    /// The same by a session description, whose media sections are the session's streams.
+    pub fn set_described(
+        &mut self,
+        id: SessionId,
+        side: Side,
+        description: &Description,
+    ) -> Result<(), NegotiationError> {
+        self.0.media.sessions.set_described(now(), id, side, description)
     }
 
     /// Adds candidates of the other side of a leg.
@@ -103,18 +114,20 @@ impl Desk<'_> {
     }
 
     /// Makes a session of an offer, which becomes leg A's remote. With what leg B's remote is to be told.
-    pub fn offer(&mut self, offer: &NewOffer) -> Result<(SessionId, String), NegotiationError> {
-        self.0.media.offer(now(), offer)
+    pub fn offer(&mut self, offer: &Offer) -> Result<(SessionId, String), NegotiationError> {
+        let (sessions, mut ports) = self.0.media_with_ports();
+        sessions.offer(now(), offer, &mut ports)
     }
 
     /// Takes another offer, of either side. With what the other side is to be told.
     pub fn reoffer(&mut self, id: SessionId, from: Side, offer: &Description) -> Result<String, NegotiationError> {
-        self.0.media.reoffer(now(), id, from, offer)
+        let (sessions, mut ports) = self.0.media_with_ports();
+        sessions.reoffer(now(), id, from, offer, &mut ports)
     }
 
     /// Takes the answer to the last offer. With what the other side is to be told.
     pub fn answer(&mut self, id: SessionId, from: Side, answer: &Description) -> Result<String, NegotiationError> {
-        self.0.media.answer(now(), id, from, answer)
+        self.0.media.sessions.answer(now(), id, from, answer)
     }
 
     /// The relayed addresses of an allocation, by its serial number, as the world knows them.
