@@ -217,6 +217,25 @@ pub struct Filter {
     pub session: Option<String>,
 }
 
+impl Filter {
+    /// Whether a session of this id and label is among those that are meant.
+    pub fn has(&self, id: &str, label: &str) -> bool {
+        self.session.as_ref().is_none_or(|session| session == id) && self.label.as_ref().is_none_or(|of| of == label)
+    }
+
+    /// Whether something that has happened is.
+    pub fn has_event(&self, event: &Event) -> bool {
+        match event {
+            Event::Nominated(end) | Event::Moved(end) | Event::ConsentLost(end) | Event::Resumed(end) => {
+                self.has(&end.session, &end.label)
+            }
+            Event::Closed { session, .. } => self.has(&session.id, &session.label),
+            // One of them may have been meant.
+            Event::Missed { .. } => true,
+        }
+    }
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = IceSession)]

@@ -17,8 +17,8 @@ use rustix::event::epoll;
 use super::associations::is_dtls;
 use super::connection::Accepts;
 use super::listening::Listening;
-use super::reservations::Reservations;
 use super::places::Places;
+use super::reservations::Reservations;
 use super::socket::Socket;
 use crate::datapath;
 use crate::net::{IpFields, SocketError, Stream, StreamListener, UdpSocket, send_one};
@@ -371,7 +371,8 @@ impl Sockets {
         };
         let local = RelayedAddr::new(socket.local());
         let name = Socket::Relay(relay, self.relays.prepare(relay.0));
-        epoll::add(&self.poll, socket.as_fd(), name.token(), epoll::EventFlags::IN).map_err(|_| BindError::Unavailable)?;
+        epoll::add(&self.poll, socket.as_fd(), name.token(), epoll::EventFlags::IN)
+            .map_err(|_| BindError::Unavailable)?;
         self.relays.put(relay.0, socket);
         // Last, since whatever fails must leave nothing behind.
         if let Some((token, next)) = next {

@@ -289,7 +289,11 @@ impl State {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let resting = self.resting.iter().map(|(until, _)| *until).min();
         let clients = [self.connections.next_deadline(), self.associations.next_deadline(), self.pairs.next_deadline()];
-        [self.server.poll_timeout(), self.media.sessions.poll_timeout(), resting].into_iter().chain(clients).flatten().min()
+        [self.server.poll_timeout(), self.media.sessions.poll_timeout(), resting]
+            .into_iter()
+            .chain(clients)
+            .flatten()
+            .min()
     }
 
     /// Ends all whose time has come.

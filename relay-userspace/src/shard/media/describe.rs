@@ -9,8 +9,8 @@ use hairpin_proto::media::{
 use super::super::journal::name;
 use super::super::questions::unix;
 use super::super::state::State;
-use crate::api::ice;
 use crate::api::Amount;
+use crate::api::ice;
 use crate::clock::unix_seconds;
 
 impl State {
@@ -92,9 +92,8 @@ impl State {
 
 fn leg(info: &SessionInfo, side: Side) -> ice::LegStatus {
     let leg = &info.legs[side as usize];
-    let paths = || {
-        info.streams.iter().flat_map(|stream| stream.paths.iter().map(move |path| (stream.name.as_str(), path)))
-    };
+    let paths =
+        || info.streams.iter().flat_map(|stream| stream.paths.iter().map(move |path| (stream.name.as_str(), path)));
     let end = |path: &PathInfo| path.ends[side as usize].clone();
     let candidates = paths().flat_map(|(stream, path)| {
         let EndInfo { locals, candidates, .. } = end(path);

@@ -2,8 +2,8 @@
 //!
 //! [`Desk`] is what the admin interface may ask and do, `describe` what it is told.
 
-mod desk;
 mod describe;
+mod desk;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -18,13 +18,13 @@ use tokio::sync::broadcast;
 
 pub use self::desk::Desk;
 use super::journal::JournalLevel;
-use super::sockets::Sockets;
 use super::socket::Socket;
+use super::sockets::Sockets;
 use super::state::State;
 use crate::api;
 use crate::datapath::{self, Direction};
-use crate::printable::clean;
 use crate::net::{IpFields, Outbox, Outgoing, Received, send_one};
+use crate::printable::clean;
 
 /// Events that a slow reader may be behind.
 const BACKLOG: usize = 4096;
