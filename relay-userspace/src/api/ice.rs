@@ -1,5 +1,7 @@
 //! Sessions of two legs (ICE-lite or plain), as the admin interface takes and tells them.
 
+#[cfg(test)]
+mod example;
 mod remote;
 
 use std::net::SocketAddr;
