@@ -418,6 +418,9 @@ pub struct DrainStatus {
     pub draining: bool,
     /// Allocations that are left.
     pub allocations: u64,
+    /// Sessions of two legs that are left.
+    #[serde(default)]
+    pub sessions: u64,
     /// When those that are left are closed.
     pub deadline: Option<u64>,
     /// Whether the relay ends then.

@@ -38,6 +38,8 @@ pub(crate) struct Sources {
     pub(crate) reservations: Reservations,
     /// How many allocations there may be at once.
     pub(crate) allocation_capacity: u32,
+    /// How many sessions of two legs there may be at once.
+    pub(crate) session_capacity: u32,
     pub(crate) published: Shared,
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: Events,
@@ -165,6 +167,11 @@ impl Control {
         self.0.sources.events.subscribe()
     }
 
+    /// What happens to sessions from now on.
+    pub fn ice_events(&self) -> broadcast::Receiver<api::ice::Event> {
+        self.0.sources.ice_events.subscribe()
+    }
+
     /// Has the relay follow its configuration. An error says what is wrong with it; then nothing has changed.
     pub async fn reload(&self, request: api::ReloadRequest) -> Result<api::Reloaded, Vec<String>> {
         let (answer, answered) = oneshot::channel();
@@ -197,6 +204,7 @@ impl Control {
         api::DrainStatus {
             draining: drain.is_some(),
             allocations: reports.iter().map(|report| report.allocations as u64).sum(),
+            sessions: reports.iter().map(|report| report.media.by_state.iter().sum::<usize>() as u64).sum(),
             deadline: drain.and_then(|(deadline, _)| deadline),
             stop: drain.is_some_and(|(_, stop)| stop),
         }
@@ -266,6 +274,7 @@ impl Control {
             interfaces: sources.interfaces.status(),
             ports: self.ports(&published, &reports).into_iter().map(port).collect(),
             allocation_capacity: sources.allocation_capacity,
+            session_capacity: sources.session_capacity,
             rates: published.config.rates,
             ended: ended.collect(),
             refusals: refusals(&reports),

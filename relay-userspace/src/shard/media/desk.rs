@@ -1,6 +1,6 @@
 //! What may be asked of a shard about its sessions, and be done to them, between packets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hairpin_proto::media::{
     CloseReason, NegotiationError, Offer, OpenError, Remote, RemoteError, Request, SessionId, Side, StreamCandidates,
@@ -32,6 +32,20 @@ impl ShardQuery {
         .await
     }
 
+    /// Closes all sessions that are reached at an address of which this is true. Returns how many.
+    pub async fn close_sessions(
+        &self,
+        reason: CloseReason,
+        is_meant: impl Fn(IpAddr) -> bool + Send + 'static,
+    ) -> usize {
+        let closed = self.media(move |desk| {
+            let sessions = &mut desk.0.media.sessions;
+            let meant: Vec<_> = sessions.ids(SessionId(0)).filter(|id| sessions.is_on(*id, &is_meant)).collect();
+            meant.into_iter().filter(|id| sessions.close(*id, reason)).count()
+        });
+        closed.await.unwrap_or_default()
+    }
+
     /// All sessions of which this is true, the oldest first.
     pub async fn sessions(
         &self,
@@ -54,6 +68,11 @@ impl ShardQuery {
 }
 
 impl Desk<'_> {
+    /// Whether no new sessions are welcome.
+    pub fn is_draining(&self) -> bool {
+        self.0.server.is_draining()
+    }
+
     /// Creates a session.
     pub fn create(&mut self, request: Request) -> Result<SessionId, OpenError> {
         let (sessions, mut ports) = self.0.media_with_ports();
