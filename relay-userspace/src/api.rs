@@ -477,4 +477,7 @@ pub struct Problem {
     /// Each single problem, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// The line of a session description that is wrong, the first being 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
 }

@@ -1,9 +1,11 @@
 //! What the admin interface drives: the relay, as one thing that can be asked and told. It knows who has the answer; `view`
 //! makes of what was answered what an operator reads.
 
+mod ice;
 mod view;
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::ice::{IceError, IceErrorKind};
 use self::view::{dropped, failure, listeners, most_first, refusals, relayed, users, warnings};
 use crate::admin::Gate;
 use crate::clock::unix_seconds;
@@ -57,13 +60,15 @@ struct Inner {
     started: u64,
     /// The last report of each shard: a sum without one that is stuck would look like a restart to Prometheus.
     last: Mutex<Vec<Option<Report>>>,
+    /// Which shard the next session is made by.
+    next_shard: AtomicUsize,
 }
 
 impl Control {
     /// Of a relay.
     pub(crate) fn new(sources: Sources) -> Self {
         let last = Mutex::new(vec![None; sources.shards.len()]);
-        Self(Arc::new(Inner { sources, started: unix_seconds(), last }))
+        Self(Arc::new(Inner { sources, started: unix_seconds(), last, next_shard: AtomicUsize::new(0) }))
     }
 
     /// How the relay is.
