@@ -2,7 +2,10 @@
 //!
 //! - [`stun`]: the codec;
 //! - [`turn`]: the server's state machine;
+//! - [`ice`]: the words of ICE, and what a lite agent makes of connectivity checks;
+//! - [`media`]: sessions of two legs, between which media is relayed;
 //! - [`framing`]: where a message ends in a stream;
+//! - [`sdp`]: session descriptions, read and written again;
 //! - [`address`]: a type for each role of an address.
 //!
 //! The invariant of this crate: time and randomness are arguments. The state machine is given a datagram, a timer or an
@@ -10,5 +13,10 @@
 
 pub mod address;
 pub mod framing;
+pub mod ice;
+pub mod media;
+mod random;
+pub mod sdp;
+mod slab;
 pub mod stun;
 pub mod turn;

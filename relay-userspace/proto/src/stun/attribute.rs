@@ -9,9 +9,11 @@ use super::header::TransactionId;
 use crate::address::AddressFamily;
 
 mod discovery;
+mod ice;
 mod plain_address;
 
 pub use discovery::{ChangeRequest, Padding, ResponsePort};
+pub use ice::{IceControlled, IceControlling, Priority, UseCandidate};
 pub use plain_address::{AlternateServerAttribute, MappedAddress, OtherAddress, ResponseOrigin};
 
 /// MESSAGE-INTEGRITY, RFC 8489 section 14.5.

@@ -54,6 +54,8 @@ codes! {
     CONNECTION_TIMEOUT_OR_FAILURE = 447, "Connection Timeout or Failure";
     /// The user has as many allocations as it may (RFC 8656 section 19).
     ALLOCATION_QUOTA_REACHED = 486, "Allocation Quota Reached";
+    /// Both agents take themselves for the controlling, or for the controlled one (RFC 8445 section 16.2).
+    ROLE_CONFLICT = 487, "Role Conflict";
     /// The server failed; the client may try again (RFC 8489 section 14.8).
     SERVER_ERROR = 500, "Server Error";
     /// The server cannot do it now for want of something (RFC 8656 section 19).

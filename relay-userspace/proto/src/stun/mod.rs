@@ -6,6 +6,7 @@ mod error_code;
 mod header;
 mod integrity;
 mod message;
+mod unknown;
 
 pub use builder::MessageBuilder;
 pub use error_code::ErrorCode;
@@ -14,3 +15,4 @@ pub use integrity::{LongTermKey, hmac_sha1};
 pub use message::{Attributes, Message, ParseError};
 
 pub(crate) use message::padded;
+pub(crate) use unknown::Unknown;

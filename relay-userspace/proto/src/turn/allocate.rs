@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, FAMILIES, PeerTransport, Relay, RelayOwner};
-use super::attributes::Unknown;
 use super::cause::Cause;
 use super::config::Limits;
 use super::effect::{BindError, BindRequest, Effect, RelayId};
@@ -19,6 +18,7 @@ use super::request::{ReplyTo, Request};
 use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
+use crate::stun::Unknown;
 use crate::stun::attribute::{
     AdditionalAddressFamily, AdditionalAddressFamilyOfCoturn, AddressErrorCode, Attribute, DontFragment, EvenPort,
     Lifetime, MobilityTicket, RequestedAddressFamily, RequestedTransport, ReservationToken, XorMappedAddress,

@@ -12,8 +12,8 @@ use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
 use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
-use super::slab::Slab;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr, Transport};
+use crate::slab::Slab;
 
 /// A channel number in the range that is accepted (see [`CHANNEL_MAX`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,18 +1,19 @@
 //! Binding (RFC 8489 section 12, RFC 5780 section 6.1): for everybody, and therefore as short as can be.
 
-use super::attributes::Unknown;
+use super::attributes::KNOWN;
 use super::cause::Cause;
 use super::discovery::Probe;
 use super::refusal::{Refusal, is_connected};
 use super::server::Server;
 use crate::address::FiveTuple;
+use crate::stun::Unknown;
 use crate::stun::attribute::{MappedAddress, OtherAddress, ResponseOrigin, UnknownAttributes, XorMappedAddress};
 use crate::stun::{Class, Message, MessageBuilder, Method};
 
 impl Server {
     pub(super) fn binding(&mut self, five_tuple: FiveTuple, message: &Message<'_>) {
         let understood = self.discovery.as_ref().map_or(&[][..], |discovery| discovery.understood(&five_tuple));
-        let unknown = Unknown::beyond(message, understood);
+        let unknown = Unknown::beyond(message, [KNOWN, understood]);
         let probe = match &self.discovery {
             _ if !unknown.is_empty() => Err(Cause::UnknownAttribute),
             Some(discovery) => discovery.probe(five_tuple, message).map(Some),

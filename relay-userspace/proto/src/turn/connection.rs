@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use super::allocation::PeerTransport;
-use super::attributes::Unknown;
 use super::cause::Cause;
 use super::effect::{AllocationId, ConnectError, ConnectionId, Effect, Now, RelayId};
 use super::mobility::Presence;
@@ -16,6 +15,7 @@ use super::request::{ReplyTo, Request};
 use super::server::{Outcome, Server};
 use super::timer::Timer;
 use crate::address::{AddressFamily, PeerAddr};
+use crate::stun::Unknown;
 use crate::stun::attribute::XorPeerAddress;
 use crate::stun::{Class, MessageBuilder, Method};
 

@@ -35,7 +35,7 @@ mod peer_policy;
 mod permission;
 mod port_pool;
 mod quota;
-mod random;
+
 mod reconfigure;
 mod redirect;
 mod refresh;
@@ -45,11 +45,12 @@ mod relaying;
 mod request;
 mod retransmission;
 mod server;
-mod slab;
+
 mod ticket;
 mod timer;
 mod translation;
 
+pub use crate::random::Random;
 pub use allocation::PeerTransport;
 pub use cause::Cause;
 pub use config::{Limits, RelayAddress, ServerConfig, Settings};
@@ -64,7 +65,6 @@ pub use message_counts::MessageCounts;
 pub use peer_policy::PeerPolicy;
 pub use port_pool::PortStripe;
 pub use quota::Quotas;
-pub use random::Random;
 pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;

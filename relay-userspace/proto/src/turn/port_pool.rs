@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::config::RelayAddress;
-use super::random::RandomPool;
 use crate::address::{AddressFamily, RelayedAddr};
+use crate::random::RandomPool;
 
 /// One shard's share of the relay ports.
 ///
@@ -196,8 +196,8 @@ pub(super) fn next_port(address: RelayedAddr) -> RelayedAddr {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::random::tests::counting;
     use super::*;
+    use crate::random::tests::counting;
 
     const V4: [u8; 4] = [192, 0, 2, 1];
 

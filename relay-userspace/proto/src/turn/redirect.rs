@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use super::allocation::index;
 use super::cause::Cause;
-use super::random::RandomPool;
 use super::refusal::Denied;
 use super::server::Server;
 use super::translation::Translation;
 use crate::address::{AddressFamily, FiveTuple, ServerAddr, Transport};
+use crate::random::RandomPool;
 use crate::stun::attribute::{AlternateDomain, AlternateServerAttribute};
 
 /// The longest ALTERNATE-DOMAIN (RFC 8489 section 14.16).

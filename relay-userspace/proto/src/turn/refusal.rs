@@ -1,12 +1,12 @@
 //! Requests that are refused: each error response, and what the operator is told behind it.
 
-use super::attributes::Unknown;
 use super::authentication::Rejection;
 use super::cause::Cause;
 use super::redirect::Alternatives;
 use super::request::ReplyTo;
 use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr, Transport};
+use crate::stun::Unknown;
 use crate::stun::attribute::{Nonce, Realm, Software, UnknownAttributes, Username};
 use crate::stun::{ErrorCode, Message, MessageBuilder, Method};
 

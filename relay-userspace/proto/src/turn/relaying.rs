@@ -7,11 +7,12 @@
 use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader};
 
 use super::allocation::{Allocation, ChannelNumber, PeerTransport, RelayOwner};
-use super::attributes::Unknown;
+use super::attributes::KNOWN;
 use super::effect::{AllocationId, Discard, Disposition, Forward, FrameHeader, Now, RelayId};
 use super::mobility::Presence;
 use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr};
+use crate::stun::Unknown;
 use crate::stun::attribute::{Attribute, Data, DontFragment, XorPeerAddress};
 use crate::stun::{Class, Message, MessageBuilder, Method, padded};
 
@@ -45,7 +46,7 @@ impl Server {
         five_tuple: &FiveTuple,
         message: &Message<'p>,
     ) -> Result<Forward<'p>, Discard> {
-        if !Unknown::of(message).is_empty() {
+        if !Unknown::beyond(message, [KNOWN, &[]]).is_empty() {
             return Err(Discard::BadIndication);
         }
         let XorPeerAddress(peer) = required(message)?;

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::allocate::{PendingAllocate, Reservation};
 use super::allocation::{Allocations, RelayOwner};
-use super::attributes::Unknown;
+use super::attributes::KNOWN;
 use super::authentication::{Authenticated, Authenticator};
 use super::cause::Cause;
 use super::config::{Limits, ServerConfig};
@@ -25,7 +25,6 @@ use super::outbox::Outbox;
 use super::peer_policy::PeerPolicy;
 use super::port_pool::PortPool;
 use super::quota::Quotas;
-use super::random::{Random, RandomPool};
 use super::redirect::Redirect;
 use super::refusal::Denied;
 use super::relay_addresses::RelayAddresses;
@@ -36,6 +35,8 @@ use super::ticket::{SealedTicket, Tickets};
 use super::timer::Timers;
 use super::translation::Translation;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr, Transport};
+use crate::random::{Random, RandomPool};
+use crate::stun::Unknown;
 use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, ReservationToken};
 use crate::stun::{Class, Message, Method, ParseError};
 
@@ -371,7 +372,7 @@ impl Server {
                 key: credential.key,
             },
         };
-        let unknown = Unknown::of(message);
+        let unknown = Unknown::beyond(message, [KNOWN, &[]]);
         let outcome = if unknown.is_empty() {
             match method {
                 Method::ALLOCATE => self.allocate(&request),

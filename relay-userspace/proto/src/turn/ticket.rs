@@ -5,7 +5,7 @@ use std::fmt;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use super::effect::AllocationId;
-use super::random::RandomPool;
+use crate::random::RandomPool;
 
 /// Of ChaCha20-Poly1305.
 const TAG_LEN: usize = 16;
@@ -92,8 +92,8 @@ impl fmt::Debug for Tickets {
 
 #[cfg(test)]
 mod tests {
-    use super::super::random::tests::counting;
     use super::*;
+    use crate::random::tests::counting;
 
     const TICKET: Ticket = Ticket {
         shard: 0x0102_0304,

@@ -7,22 +7,22 @@ use std::collections::VecDeque;
 /// Of the numbers that were freed, the one that has rested longest is used first: a late message about the old thing
 /// rarely meets a new one.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     entries: Vec<Option<T>>,
     free: VecDeque<u32>,
 }
 
 impl<T> Slab<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { entries: Vec::new(), free: VecDeque::new() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
     /// Keeps a thing and names it.
-    pub(super) fn insert(&mut self, thing: T) -> u32 {
+    pub(crate) fn insert(&mut self, thing: T) -> u32 {
         if let Some(name) = self.free.pop_front() {
             self.entries[name as usize] = Some(thing);
             return name;
@@ -31,7 +31,7 @@ impl<T> Slab<T> {
         (self.entries.len() - 1) as u32
     }
 
-    pub(super) fn remove(&mut self, name: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, name: u32) -> Option<T> {
         let removed = self.entries.get_mut(name as usize)?.take();
         if removed.is_some() {
             self.free.push_back(name);
@@ -40,16 +40,16 @@ impl<T> Slab<T> {
     }
 
     #[inline]
-    pub(super) fn find(&self, name: u32) -> Option<&T> {
+    pub(crate) fn find(&self, name: u32) -> Option<&T> {
         self.entries.get(name as usize)?.as_ref()
     }
 
-    pub(super) fn find_mut(&mut self, name: u32) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, name: u32) -> Option<&mut T> {
         self.entries.get_mut(name as usize)?.as_mut()
     }
 
     /// All names in use.
-    pub(super) fn names(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.entries).filter(|(_, entry)| entry.is_some()).map(|(name, _)| name)
     }
 }

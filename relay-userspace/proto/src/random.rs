@@ -13,7 +13,7 @@ pub trait Random {
 
 /// Draws from the source in large pieces, because a Data indication needs only twelve bytes and the source may be a
 /// system call.
-pub(super) struct RandomPool {
+pub(crate) struct RandomPool {
     source: Box<dyn Random + Send>,
     bytes: Box<[u8; Self::SIZE]>,
     at: usize,
@@ -22,34 +22,38 @@ pub(super) struct RandomPool {
 impl RandomPool {
     const SIZE: usize = 1536;
 
-    pub(super) fn new(source: Box<dyn Random + Send>) -> Self {
+    pub(crate) fn new(source: Box<dyn Random + Send>) -> Self {
         Self { source, bytes: Box::new([0; Self::SIZE]), at: Self::SIZE }
     }
 
-    pub(super) fn transaction_id(&mut self) -> TransactionId {
+    pub(crate) fn transaction_id(&mut self) -> TransactionId {
         TransactionId(self.take())
     }
 
-    pub(super) fn reservation_token(&mut self) -> ReservationToken {
+    pub(crate) fn reservation_token(&mut self) -> ReservationToken {
         ReservationToken(self.take())
     }
 
-    pub(super) fn ticket_nonce(&mut self) -> [u8; 12] {
+    pub(crate) fn ticket_nonce(&mut self) -> [u8; 12] {
         self.take()
     }
 
-    pub(super) fn serial(&mut self) -> u64 {
+    pub(crate) fn serial(&mut self) -> u64 {
         u64::from_be_bytes(self.take())
     }
 
-    pub(super) fn number(&mut self) -> u32 {
+    pub(crate) fn number(&mut self) -> u32 {
         u32::from_be_bytes(self.take())
     }
 
     /// A number below `bound`, which must not be 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         // Of 64 random bits the bias is 2^-48 for as many values as there are ports.
         ((u128::from(u64::from_be_bytes(self.take())) * bound as u128) >> 64) as usize
+    }
+
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        self.take()
     }
 
     fn take<const N: usize>(&mut self) -> [u8; N] {
@@ -74,7 +78,7 @@ impl fmt::Debug for RandomPool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Counts up: every byte differs from the one before.

@@ -1,0 +1,85 @@
+//! The way of a connectivity check (RFC 8445 section 7.3).
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::effect::{Discard, Disposition, Event, PathId};
+use super::end::{Far, Side};
+use super::sessions::Sessions;
+use crate::ice::{self, Outcome, Pair, Rejection, pair_priority};
+use crate::stun::Message;
+
+impl Sessions {
+    pub(super) fn check<'p>(
+        &mut self,
+        now: Instant,
+        (id, side, base): (PathId, Side, usize),
+        source: SocketAddr,
+        datagram: &[u8],
+    ) -> Disposition<'p> {
+        let Self { table, paths, response, .. } = self;
+        let (Ok(message), Some(path)) = (Message::parse(datagram), paths.find_mut(id.0)) else {
+            return Disposition::Discard(Discard::Stun);
+        };
+        let consent = path.consent;
+        let Some(leg) = table.get(&path.session).map(|session| session.leg(side)) else {
+            return Disposition::Discard(Discard::NoLeg);
+        };
+        let end = path.end_mut(side);
+        let own = end.locals.get(base).map_or(0, |local| local.priority);
+        // A leg whose remote is lite, too, gets no checks; those that come are as good as any.
+        let Far::Ice(selection) = &mut end.far else { return Disposition::Discard(Discard::Stun) };
+        let credentials: Vec<_> = [Some(&leg.credentials), leg.previous.as_ref()].into_iter().flatten().collect();
+        response.clear();
+        let check = match ice::receive(&message, &credentials) {
+            Ok(check) => check,
+            Err(Rejection::Ignore) => return Disposition::Discard(Discard::Stun),
+            Err(Rejection::Refuse { code, credentials: own, unknown }) => {
+                let key = own.and_then(|at| credentials.get(at)).map(|credentials| credentials.key());
+                ice::refuse(response, &message, code, &unknown, key);
+                return Disposition::Respond;
+            }
+        };
+        ice::accept(response, &message, source, credentials[check.credentials].key());
+        let known = leg.remote.iter().flat_map(|agent| &agent.candidates);
+        let known = known.map(|(_, candidate)| candidate).find(|candidate| candidate.usable() == Some(source));
+        let pair = Pair {
+            base,
+            remote: source,
+            priority: pair_priority(known.map_or(check.priority, |candidate| candidate.priority), own),
+            generation: leg.generation - check.credentials as u32,
+            checked: now,
+            is_nominated: check.use_candidate,
+        };
+        let outcome = selection.checked(pair, consent);
+        let session = path.session;
+        let event = match outcome {
+            Outcome::Nominated => Event::Nominated,
+            Outcome::Moved => Event::Moved,
+            Outcome::Resumed => Event::Resumed,
+            Outcome::Unchanged | Outcome::Lost => {
+                // The pair may be the one that media flows to, which may do so for longer now.
+                self.update_flow(id, now);
+                return Disposition::Respond;
+            }
+        };
+        self.happened(session, event, id, side);
+        self.update_flow(id, now);
+        self.settle(session, now);
+        self.forget_previous(session, side);
+        Disposition::Respond
+    }
+
+    /// Takes the credentials of before a restart back, once nothing flows by them any more.
+    fn forget_previous(&mut self, id: super::SessionId, side: Side) {
+        let Some(session) = self.table.get(&id) else { return };
+        let generation = session.leg(side).generation;
+        let is_over = session.paths().filter_map(|path| self.path(path)).all(|path| match &path.end(side).far {
+            Far::Ice(selection) => selection.selected().is_none_or(|pair| pair.generation == generation),
+            Far::Plain(_) => true,
+        });
+        if is_over && let Some(session) = self.table.get_mut(&id) {
+            session.leg_mut(side).previous = None;
+        }
+    }
+}

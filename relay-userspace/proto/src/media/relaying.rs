@@ -1,0 +1,73 @@
+//! The way of a datagram that has come to a leg.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use hairpin_common::wire::Datagram;
+
+use super::effect::{Discard, Disposition, Forward, PathId, PortId};
+use super::end::{Far, Side};
+use super::sessions::{Port, Sessions};
+use crate::address::PeerAddr;
+
+impl Sessions {
+    /// Takes a datagram. `source` is as the world knows it, if that is an address of this relay behind a 1:1 NAT.
+    pub fn datagram<'p>(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        source: SocketAddr,
+        payload: &'p [u8],
+    ) -> Disposition<'p> {
+        let Some(Port { path, side, base }) = self.ports.find(port.0).copied() else {
+            return Disposition::Discard(Discard::NoLeg);
+        };
+        if payload.first().is_some_and(|first| Datagram::of(*first) == Datagram::Stun) {
+            return self.check(now, (path, side, base), source, payload);
+        }
+        match self.media(now, (path, side, base), source) {
+            Ok((port, remote)) => Disposition::Forward(Forward { path, from: side, port, remote, payload }),
+            Err(reason) => Disposition::Discard(reason),
+        }
+    }
+
+    /// Whether a datagram is of somebody who has proven something, or is where the remote was said to be.
+    pub fn knows(&self, port: PortId, source: SocketAddr, now: Instant) -> bool {
+        self.ports.find(port.0).is_some_and(|Port { path, side, base }| {
+            self.path(*path).is_some_and(|path| path.end(*side).accepts(*base, source, now, path.consent))
+        })
+    }
+
+    /// Where media goes that has come from there.
+    fn media(
+        &mut self,
+        now: Instant,
+        (id, side, base): (PathId, Side, usize),
+        source: SocketAddr,
+    ) -> Result<(PortId, SocketAddr), Discard> {
+        let path = self.paths.find(id.0).ok_or(Discard::NoLeg)?;
+        if !path.end(side).accepts(base, source, now, path.consent) && !self.latch(now, (id, side, base), source) {
+            return Err(Discard::UnknownRemote);
+        }
+        let path = self.paths.find(id.0).ok_or(Discard::NoLeg)?;
+        let (local, remote) = path.end(side.other()).target().ok_or(Discard::NoRemote)?;
+        Ok((local.port, remote))
+    }
+
+    /// Whether whoever has sent this takes the remote's place: the first, once, where that was allowed.
+    fn latch(&mut self, now: Instant, (id, side, base): (PathId, Side, usize), source: SocketAddr) -> bool {
+        let may = self.path(id).is_some_and(|path| matches!(&path.end(side).far, Far::Plain(plain) if plain.latches));
+        if !may || !self.settings.peer_policy.permits(PeerAddr::new(source)) {
+            return false;
+        }
+        self.change_end(now, id, side, |end| {
+            if let Far::Plain(plain) = &mut end.far {
+                (plain.remote, plain.latches) = (Some((base, source)), false);
+            }
+        });
+        if let Some(session) = self.path(id).map(|path| path.session) {
+            self.settle(session, now);
+        }
+        true
+    }
+}

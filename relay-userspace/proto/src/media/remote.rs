@@ -1,0 +1,260 @@
+//! What the other side of a leg says of itself.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::effect::{Event, PathId, SessionId};
+use super::end::{End, Far, Plain, Side};
+use super::session::{LegKind, RemoteAgent, Session};
+use super::sessions::Sessions;
+use crate::address::PeerAddr;
+use crate::ice::{Candidate, Parameters, Selection};
+
+/// Candidates of a remote that are remembered for a leg. They are of use only where the remote is lite, too, or to know a
+/// candidate's priority; others prove themselves by their checks.
+const CANDIDATES: usize = 256;
+
+/// The other side of a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// An ICE agent.
+    Ice {
+        /// Its credentials.
+        parameters: Parameters,
+        /// Whether it is lite, too: then nobody sends checks, and media goes to the best of its candidates.
+        is_lite: bool,
+        /// Where it may be.
+        candidates: Vec<StreamCandidates>,
+        /// Whether there will be no more.
+        end_of_candidates: bool,
+    },
+    /// Somebody without ICE.
+    Plain {
+        /// Where media goes. An end of which nothing is said has no remote, until it latches.
+        addresses: Vec<PlainAddress>,
+        /// Whether the first that sends something takes the remote's place.
+        latch: bool,
+    },
+}
+
+/// Candidates of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamCandidates {
+    /// The stream; none: the first.
+    pub stream: Option<String>,
+    /// Those of all its components.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Where a component of a stream is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainAddress {
+    /// The stream; none: the first.
+    pub stream: Option<String>,
+    /// 1, or 2 for RTCP.
+    pub component: u16,
+    /// Where it is.
+    pub address: SocketAddr,
+}
+
+/// Why a remote cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteError {
+    /// There is no such session.
+    #[error("there is no such session")]
+    NoSession,
+    /// It has no such stream.
+    #[error("the session has no stream {0:?}")]
+    NoStream(String),
+    /// The stream has no such component.
+    #[error("the stream {0:?} has no component {1}")]
+    NoComponent(String, u16),
+    /// The leg has no address of this family.
+    #[error("the leg has no address of the family of {0}")]
+    NoFamily(SocketAddr),
+    /// The peer rules forbid it.
+    #[error("the peer rules forbid {0} (allow-peer, deny-peer)")]
+    Forbidden(SocketAddr),
+    /// Candidates have come before the agent that they are of.
+    #[error("the leg has no remote ICE agent yet: say who it is first")]
+    NoAgent,
+}
+
+impl Sessions {
+    /// Says who is on the other side of a leg. When it cannot be, everything stays as it was.
+    pub fn set_remote(&mut self, now: Instant, id: SessionId, side: Side, remote: Remote) -> Result<(), RemoteError> {
+        let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
+        match remote {
+            Remote::Ice { parameters, is_lite, candidates, end_of_candidates } => {
+                let candidates = named(session, candidates)?;
+                let agent = RemoteAgent { parameters, is_lite, candidates, end_of_candidates };
+                self.set_agent(now, id, side, agent)?;
+            }
+            Remote::Plain { addresses, latch } => self.set_plain(now, id, side, &addresses, latch)?,
+        }
+        self.settle(id, now);
+        Ok(())
+    }
+
+    /// Adds candidates of a remote agent that is known already (RFC 8838).
+    pub fn add_candidates(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        side: Side,
+        candidates: Vec<StreamCandidates>,
+        end_of_candidates: bool,
+    ) -> Result<(), RemoteError> {
+        let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
+        let more = named(session, candidates)?;
+        let mut agent = session.leg(side).remote.clone().ok_or(RemoteError::NoAgent)?;
+        for candidate in more {
+            if !agent.candidates.contains(&candidate) {
+                agent.candidates.push(candidate);
+            }
+        }
+        agent.end_of_candidates |= end_of_candidates;
+        self.set_agent(now, id, side, agent)?;
+        self.settle(id, now);
+        Ok(())
+    }
+
+    fn set_agent(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        side: Side,
+        mut agent: RemoteAgent,
+    ) -> Result<(), RemoteError> {
+        agent.candidates.truncate(CANDIDATES);
+        let paths = self.paths_of(id);
+        // Nobody checks a lite agent's candidates, so they are asked about as any address is.
+        let chosen: Vec<_> = paths.iter().map(|path| self.choose(*path, side, &agent)).collect();
+        let forbidden = agent.candidates.iter().filter_map(|(_, candidate)| candidate.usable());
+        let forbidden = forbidden.filter(|remote| !self.permits(*remote)).max();
+        if let (true, Some(forbidden)) = (agent.is_lite && chosen.iter().all(Option::is_none), forbidden) {
+            return Err(RemoteError::Forbidden(forbidden));
+        }
+        let is_lite = agent.is_lite;
+        let Some(session) = self.table.get_mut(&id) else { return Err(RemoteError::NoSession) };
+        let leg = session.leg_mut(side);
+        leg.kind = LegKind::Ice;
+        leg.remote = Some(agent);
+        for (path, chosen) in paths.into_iter().zip(chosen) {
+            self.change_end(now, path, side, |end| match &mut end.far {
+                Far::Ice(_) if !is_lite => {}
+                far if is_lite => {
+                    let told = chosen.map(|(_, remote)| remote);
+                    *far = Far::Plain(Plain { remote: chosen, told, latches: false });
+                }
+                far => *far = Far::Ice(Selection::default()),
+            });
+        }
+        Ok(())
+    }
+
+    fn set_plain(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        side: Side,
+        addresses: &[PlainAddress],
+        latch: bool,
+    ) -> Result<(), RemoteError> {
+        let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
+        let mut told = Vec::new();
+        for PlainAddress { stream, component, address } in addresses {
+            let path = path_named(session, stream.as_deref(), *component)?;
+            let base = self.path(path).and_then(|path| path.end(side).base_for(*address));
+            let base = base.ok_or(RemoteError::NoFamily(*address))?;
+            if !self.permits(*address) {
+                return Err(RemoteError::Forbidden(*address));
+            }
+            told.push((path, (base, *address)));
+        }
+        if let Some(session) = self.table.get_mut(&id) {
+            let leg = session.leg_mut(side);
+            leg.kind = LegKind::Plain { latch };
+            leg.remote = None;
+        }
+        for path in self.paths_of(id) {
+            let remote = told.iter().find(|(at, _)| *at == path).map(|(_, remote)| *remote);
+            self.change_end(now, path, side, |end| {
+                let was = match &end.far {
+                    Far::Plain(plain) => *plain,
+                    Far::Ice(_) => Plain::default(),
+                };
+                let told = remote.map(|(_, address)| address);
+                // Who has latched stays, as long as nobody is said to be elsewhere: what a side behind a NAT says is wrong each
+                // time.
+                let stays = latch && was.remote.is_some() && was.told == told && matches!(end.far, Far::Plain(_));
+                let plain = Plain { remote, told, latches: latch };
+                end.far = Far::Plain(if stays { was } else { plain });
+            });
+        }
+        Ok(())
+    }
+
+    /// The candidate of a lite agent that media of a path goes to: the best that can be reached.
+    fn choose(&self, path: PathId, side: Side, agent: &RemoteAgent) -> Option<(usize, SocketAddr)> {
+        let path = self.path(path)?;
+        let of_path = agent
+            .candidates
+            .iter()
+            .filter(|(stream, candidate)| *stream == path.stream && candidate.component == path.component);
+        let reachable = of_path.filter_map(|(_, candidate)| {
+            let remote = candidate.usable().filter(|remote| self.permits(*remote))?;
+            Some((candidate.priority, (path.end(side).base_for(remote)?, remote)))
+        });
+        reachable.max_by_key(|(priority, _)| *priority).map(|(_, remote)| remote)
+    }
+
+    fn permits(&self, remote: SocketAddr) -> bool {
+        self.settings.peer_policy.permits(PeerAddr::new(remote))
+    }
+
+    /// Changes an end, tells what that has done to its remote, and has the fast path follow.
+    pub(super) fn change_end(&mut self, now: Instant, id: PathId, side: Side, change: impl FnOnce(&mut End)) {
+        let Some(path) = self.paths.find_mut(id.0) else { return };
+        let session = path.session;
+        let target = |end: &End| end.target().map(|(local, remote)| (local.port, remote));
+        let end = path.end_mut(side);
+        let before = target(end);
+        change(end);
+        let event = match (before, target(end)) {
+            (None, Some(_)) => Some(Event::Nominated),
+            (Some(before), Some(after)) if before != after => Some(Event::Moved),
+            _ => None,
+        };
+        if let Some(event) = event {
+            self.happened(session, event, id, side);
+        }
+        self.update_flow(id, now);
+    }
+}
+
+/// Candidates with the names of their streams.
+fn named(session: &Session, candidates: Vec<StreamCandidates>) -> Result<Vec<(String, Candidate)>, RemoteError> {
+    let mut named = Vec::new();
+    for StreamCandidates { stream, candidates } in candidates {
+        let name = stream_named(session, stream.as_deref())?;
+        named.extend(candidates.into_iter().map(|candidate| (name.clone(), candidate)));
+    }
+    Ok(named)
+}
+
+fn stream_named(session: &Session, name: Option<&str>) -> Result<String, RemoteError> {
+    let stream = match name {
+        Some(name) => session.stream(name),
+        None => session.streams.first(),
+    };
+    stream.map(|stream| stream.name.clone()).ok_or_else(|| RemoteError::NoStream(name.unwrap_or_default().to_owned()))
+}
+
+fn path_named(session: &Session, name: Option<&str>, component: u16) -> Result<PathId, RemoteError> {
+    let name = stream_named(session, name)?;
+    let paths = session.stream(&name).map(|stream| &stream.paths);
+    let at = usize::from(component).checked_sub(1);
+    let path = paths.zip(at).and_then(|(paths, at)| paths.get(at).copied());
+    path.ok_or(RemoteError::NoComponent(name, component))
+}
