@@ -47,7 +47,7 @@ pub enum IceError {
     #[error(transparent)]
     Remote(RemoteError),
     /// The description does not go with what was said before.
-    #[error("sdp: {0}")]
+    #[error(transparent)]
     Negotiation(NegotiationError),
     /// The relay lets nobody in.
     #[error("the relay is draining: it takes no new sessions")]

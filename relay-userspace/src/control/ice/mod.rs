@@ -62,7 +62,7 @@ impl Control {
             async move { shard.sessions(move |session| filter.has(&session.id, &session.label)).await }
         });
         let mut all: Vec<_> = all.await.into_iter().flatten().collect();
-        all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        all.sort_by_key(|session| (session.created, numbers(&session.id)));
         all
     }
 

@@ -177,7 +177,7 @@ fn check_turn(side: Side, allocation: &str, streams: &[StreamRequest], problems:
         let allowed = "the id of an allocation is, such as 0-12 (`hairpin allocations list`)";
         problems.refuse(format_args!("{leg}.allocation"), allocation, allowed);
     }
-    let components: u16 = streams.iter().map(|stream| stream.components.min(2)).sum();
+    let components: u32 = streams.iter().map(|stream| u32::from(stream.components)).sum();
     if components > 1 {
         let allowed = "a leg of TURN has one stream of one component, as its allocation has one address";
         problems.refuse("streams", format_args!("{components} components"), allowed);
@@ -326,11 +326,20 @@ mod tests {
         let cases: [(fn(&mut ice::Create), &[&str]); 15] = [
             (|create| create.label = "l".repeat(129), &["label: `lll", "at most 128 printable"]),
             (|create| create.label = "a\nb".to_owned(), &["label: `a\\u{a}b` is not allowed"]),
-            (|create| create.streams = (0..17).map(|at| stream(&at.to_string(), 1)).collect(), &["streams", "17", "16"]),
+            (
+                |create| create.streams = (0..17).map(|at| stream(&at.to_string(), 1)).collect(),
+                &["streams", "17", "16"],
+            ),
             (|create| create.streams = vec![stream("", 1)], &["streams[0].name: ``", "1 to 64"]),
-            (|create| create.streams = vec![stream("a", 1), stream(&"n".repeat(65), 1)], &["streams[1].name", "1 to 64"]),
+            (
+                |create| create.streams = vec![stream("a", 1), stream(&"n".repeat(65), 1)],
+                &["streams[1].name", "1 to 64"],
+            ),
             (|create| create.streams = vec![stream("a\u{202E}", 1)], &["streams[0].name: `a\\u{202e}`", "printable"]),
-            (|create| create.streams = vec![stream("a", 1), stream("a", 1)], &["streams[1].name: `a`", "another stream"]),
+            (
+                |create| create.streams = vec![stream("a", 1), stream("a", 1)],
+                &["streams[1].name: `a`", "another stream"],
+            ),
             (|create| create.streams = vec![stream("a", 0)], &["streams[0].components: `0`", "1 is, or 2"]),
             (|create| create.streams = vec![stream("a", 3)], &["streams[0].components: `3`", "1 is, or 2"]),
             (|create| create.timeouts.setup = Some(0), &["timeouts.setup: `0`", "1 to 86400"]),
@@ -354,8 +363,7 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_told_at_once() {
-        let request =
-            ice::Create { label: "\n".to_owned(), timeouts: timeouts(0, 1, 1, 1), ..ice::Create::default() };
+        let request = ice::Create { label: "\n".to_owned(), timeouts: timeouts(0, 1, 1, 1), ..ice::Create::default() };
         let error = create(&request).unwrap_err();
         assert_eq!(error.to_string(), "2 values are not allowed");
         assert_eq!(error.problems().len(), 2);
@@ -408,11 +416,8 @@ mod tests {
 
     #[test]
     fn addresses_are_of_one_host_each() {
-        let at = |address: &str, component| ice::PlainAddress {
-            stream: None,
-            component,
-            address: address.parse().unwrap(),
-        };
+        let at =
+            |address: &str, component| ice::PlainAddress { stream: None, component, address: address.parse().unwrap() };
         let read = |addresses| remote(&ice::Remote::Plain(ice::Plain { addresses, latch: true }));
         let Ok(Told::Remote(Remote::Plain { addresses, latch: true })) =
             read(vec![at("192.0.2.1:5000", 1), at("[::ffff:192.0.2.1]:5001", 2)])
