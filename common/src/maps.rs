@@ -48,11 +48,14 @@ pub const SOURCE_METERS: u32 = 1 << 16;
 /// |---|---|---|---|
 /// | channel, from the client | client | server | its number |
 /// | channel, from the peer | peer | relayed address | 0 |
+/// | media | remote of a leg | local address of that leg | 0 |
 /// | permission | peer, port 0 | relayed address | 0 |
 /// | Send indications | client | server | IP version of the peer, 4 or 6 |
 /// | a relayed address | all zero | relayed address | 0 |
 /// | a listener | all zero | server | 0 |
 /// | a client that is vouched for | client | server | [`VOUCHED`] |
+///
+/// Local addresses of legs and relayed addresses are sockets of one pool of ports, so that no address is ever both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
@@ -109,8 +112,8 @@ pub struct Rewrite {
     pub source_port: [u8; 2],
     /// UDP destination port to send to.
     pub destination_port: [u8; 2],
-    /// Channel to wrap the payload in. 0 to a peer, which gets it plain, and to the client of a permission without a
-    /// channel, which gets a Data indication.
+    /// Channel to wrap the payload in. 0 to a peer and of [`MEDIA`], who get it plain, and to the client of a permission
+    /// without a channel, which gets a Data indication.
     pub channel: [u8; 2],
     /// Wire word of the difference that addresses and ports make to the UDP checksum, see [`flow_delta`]. A part that the
     /// record does not know (the port of a permission's peer, the peer of a Send indication) is left out.
@@ -122,7 +125,7 @@ pub struct Rewrite {
     pub peer_next_hop: u16,
     /// IP version to send: 4 or 6.
     pub family: u8,
-    /// See [`PEER_IS_RELAYED`].
+    /// See [`PEER_IS_RELAYED`], [`MEDIA`] and [`MEDIA_TO_PEER`].
     pub flags: u8,
 }
 
@@ -133,6 +136,14 @@ pub const NO_ALLOCATION: u32 = u32::MAX;
 /// Towards it, the packet may be translated a second time, as if it had arrived there; from it, no packet comes by a
 /// wire that is not forged.
 pub const PEER_IS_RELAYED: u8 = 1;
+
+/// Set in [`Rewrite::flags`] of the records of a media path: what arrives at a leg leaves from another as it is. Only STUN
+/// does not (see [`Datagram::Stun`](crate::wire::Datagram)), nor what has no payload to tell: they are for the daemon.
+pub const MEDIA: u8 = 2;
+
+/// Set beside [`MEDIA`] in the record of a path that counts as to a peer; without it, it counts as to a client. Of the two
+/// legs that a path joins, only the one that this record leads to may have a peer that is [relayed](PEER_IS_RELAYED).
+pub const MEDIA_TO_PEER: u8 = 4;
 
 /// Behind a 1:1 NAT, what [`Rewrite::peer_next_hop`] of a permission for one of the relay's own addresses is: the indices
 /// of the [`RelayAddress`] that data goes out from, and of the one that it goes to. 0 where neither is translated.

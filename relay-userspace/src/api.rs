@@ -418,6 +418,9 @@ pub struct DrainStatus {
     pub draining: bool,
     /// Allocations that are left.
     pub allocations: u64,
+    /// Sessions of two legs that are left.
+    #[serde(default)]
+    pub sessions: u64,
     /// When those that are left are closed.
     pub deadline: Option<u64>,
     /// Whether the relay ends then.
@@ -474,4 +477,7 @@ pub struct Problem {
     /// Each single problem, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// The line of a session description that is wrong, the first being 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
 }

@@ -17,6 +17,12 @@ const LISTENER_RECORDS: u32 = 256;
 /// Sockets that an allocation has at most: a relayed address of each family, or one and the port that it has reserved.
 const SOCKETS_PER_ALLOCATION: usize = 2;
 
+/// Paths that there is room for, for each session: two streams, with RTCP apart or not yet known to be muxed. Sessions that
+/// need more leave less to others.
+const PATHS_PER_SESSION: u32 = 4;
+/// Records of a path in the kernel: one for each direction.
+const RECORDS_PER_PATH: u32 = 2;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// How much of everything there may be.
@@ -28,6 +34,10 @@ pub struct Capacity {
     pub allocations: u32,
     /// Allocations and reserved ports of one user, over all shards.
     pub allocations_per_user: usize,
+    /// Sessions of two legs, over all shards: a multiple of their number.
+    pub sessions: u32,
+    /// Paths of all sessions, likewise.
+    pub paths: u32,
     /// Records in the kernel.
     pub records: u32,
     /// Connections over TCP and TLS, and associations over DTLS, that there may be at once.
@@ -43,7 +53,8 @@ impl Capacity {
             Some(wanted) => wanted as usize,
             None => allocations_by_ports(&config.relay_addresses, config.relay_ports).min(DEFAULT_ALLOCATIONS),
         };
-        let sockets = ports(config).min(wanted.saturating_mul(SOCKETS_PER_ALLOCATION));
+        let legs = (config.ice_max_sessions as usize).saturating_mul(2 * config.relay_addresses.len());
+        let sockets = ports(config).min(wanted.saturating_mul(SOCKETS_PER_ALLOCATION).saturating_add(legs));
         // Who cannot connect takes no file.
         let has_streams = config.listeners.iter().any(|listener| listener.transport.is_stream());
         // Room for newcomers, too: they have to be told that there is none.
@@ -68,7 +79,8 @@ impl Capacity {
     pub fn follow(&mut self, config: &Config) {
         let new = Self::of(config);
         let allocations_per_user = new.allocations_per_user.min(self.allocations as usize);
-        *self = Self { allocations: self.allocations, records: self.records, allocations_per_user, ..new };
+        let Self { allocations, sessions, paths, records, .. } = *self;
+        *self = Self { allocations, allocations_per_user, sessions, paths, records, ..new };
     }
 
     /// For so many sockets of relayed addresses. Files that are left over keep metrics reachable when all are taken.
@@ -77,13 +89,17 @@ impl Capacity {
         let families = [true, false].into_iter().filter(|v4| has_family(*v4)).count().max(1);
         let allocations = wanted.min((sockets / families).max(1));
         let of_all_shards = u32::try_from(allocations).unwrap_or(u32::MAX).next_multiple_of(config.shards);
+        let sessions = config.ice_max_sessions.next_multiple_of(config.shards);
+        let paths = sessions.saturating_mul(PATHS_PER_SESSION);
         Self {
             ports: ports(config),
             allocations: of_all_shards,
             allocations_per_user: config
                 .max_allocations_per_user
                 .map_or_else(|| share_of_one_user(allocations), |most| most as usize),
-            records: config.kernel_records.unwrap_or(records_for(of_all_shards)),
+            sessions,
+            paths,
+            records: config.kernel_records.unwrap_or(records_for(of_all_shards, paths)),
             connections: 0,
             warning: None,
         }
@@ -91,8 +107,9 @@ impl Capacity {
 }
 
 /// How many records the kernel has room for unless the operator says otherwise.
-pub fn records_for(allocations: u32) -> u32 {
-    allocations.saturating_mul(RECORDS_PER_ALLOCATION).saturating_add(LISTENER_RECORDS)
+pub fn records_for(allocations: u32, paths: u32) -> u32 {
+    let of_allocations = allocations.saturating_mul(RECORDS_PER_ALLOCATION);
+    of_allocations.saturating_add(paths.saturating_mul(RECORDS_PER_PATH)).saturating_add(LISTENER_RECORDS)
 }
 
 fn ports(config: &Config) -> usize {
@@ -191,6 +208,7 @@ mod tests {
             shards,
             max_allocations: None,
             max_allocations_per_user: None,
+            ice_max_sessions: 0,
             kernel_records: None,
             rates: OFF,
         }

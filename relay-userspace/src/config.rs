@@ -92,6 +92,8 @@ pub struct Config {
     pub max_allocations: Option<u32>,
     /// How many of them one user may have; none: three quarters.
     pub max_allocations_per_user: Option<u32>,
+    /// How many sessions of two legs there may be at once.
+    pub ice_max_sessions: u32,
     /// How many records the kernel has room for; none: by the number of allocations.
     pub kernel_records: Option<u32>,
     /// How much may be relayed and asked for in a time.

@@ -106,6 +106,7 @@ fn the_writer_installs_a_hundred_thousand_allocations_with_a_channel_each() {
         mode: XdpMode::Native,
         interfaces: vec![RELAY_LINK.to_owned()],
         max_allocations: ALLOCATIONS,
+        max_media: 0,
         records: records_for(ALLOCATIONS),
         limits: Limits::default(),
         answer_binding: true,

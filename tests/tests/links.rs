@@ -378,6 +378,7 @@ fn start(host: &Namespace) -> Datapath {
         mode: XdpMode::Native,
         interfaces: vec!["e0".to_owned(), "e1".to_owned()],
         max_allocations: 16,
+        max_media: 0,
         records: 64,
         limits: Limits::default(),
         answer_binding: true,

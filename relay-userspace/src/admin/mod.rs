@@ -16,6 +16,7 @@ mod drain;
 mod events;
 mod failures;
 mod health;
+mod ice;
 mod listen;
 mod log_level;
 mod openapi;
@@ -25,6 +26,7 @@ mod read;
 mod reload;
 mod router;
 mod socket;
+mod sse;
 mod stall;
 mod status;
 mod users;
@@ -54,15 +56,19 @@ struct Admin {
     control: Control,
     gate: Arc<Gate>,
     exporter: Arc<Exporter>,
+    /// What was answered to requests that may come again.
+    kept: Arc<ice::Kept>,
     via: Via,
 }
 
 /// Serves until the task is dropped.
 pub async fn serve(listeners: Listeners, gate: Arc<Gate>, control: Control) {
     let exporter = Arc::<Exporter>::default();
+    let kept = Arc::<ice::Kept>::default();
     let router = |via| {
-        let (control, gate, exporter) = (control.clone(), Arc::clone(&gate), Arc::clone(&exporter));
-        router::router(Admin { control, gate, exporter, via })
+        let (control, gate) = (control.clone(), Arc::clone(&gate));
+        let (exporter, kept) = (Arc::clone(&exporter), Arc::clone(&kept));
+        router::router(Admin { control, gate, exporter, kept, via })
     };
     let Listeners { tcp, unix } = listeners;
     let by_tcp = async {

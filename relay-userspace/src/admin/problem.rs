@@ -26,7 +26,13 @@ impl Refusal {
 
     /// With several.
     pub(super) fn of_several(status: StatusCode, error: impl Into<String>, problems: Vec<String>) -> Self {
-        Self(Box::new(Parts { status, problem: Problem { error: error.into(), problems }, header: None }))
+        Self(Box::new(Parts { status, problem: Problem { error: error.into(), problems, line: None }, header: None }))
+    }
+
+    /// And the line of a session description.
+    pub(super) fn at_line(mut self, line: usize) -> Self {
+        self.0.problem.line = Some(line as u64);
+        self
     }
 
     /// And a header.

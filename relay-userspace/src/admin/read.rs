@@ -14,11 +14,13 @@ use crate::api::Filter;
 
 /// The longest body. The longest sensible one names a user, in 763 bytes.
 const MAX_BODY: usize = 16 << 10;
+/// The longest body with a session description, whose lines end in four characters of JSON where there were two.
+pub(super) const MAX_DESCRIPTION: usize = 128 << 10;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A body of JSON.
-pub(super) struct Body<T>(pub(super) T);
+/// A body of JSON, of no more bytes than this.
+pub(super) struct Body<T, const MAX: usize = MAX_BODY>(pub(super) T);
 
 /// A body of JSON; an empty one is an empty object.
 pub(super) struct BodyOrDefault<T>(pub(super) T);
@@ -37,16 +39,13 @@ pub(super) struct Selected {
     pub(super) all: bool,
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let bytes = whole(body).await?;
-        if bytes.is_empty() {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, "a body of JSON is needed"));
-        }
-        json(&parts.headers, &bytes).map(Self)
+        let bytes = whole(body, MAX).await?;
+        needed(&parts.headers, &bytes).map(Self)
     }
 }
 
@@ -55,7 +54,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for BodyOrDef
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let bytes = whole(body).await?;
+        let bytes = whole(body, MAX_BODY).await?;
         if bytes.is_empty() { Ok(Self(T::default())) } else { json(&parts.headers, &bytes).map(Self) }
     }
 }
@@ -123,11 +122,12 @@ impl Selected {
     }
 }
 
-async fn whole(body: body::Body) -> Result<Bytes, Refusal> {
-    match timeout(PATIENCE, body::to_bytes(body, MAX_BODY)).await {
+/// A body of at most so many bytes.
+pub(super) async fn whole(body: body::Body, max: usize) -> Result<Bytes, Refusal> {
+    match timeout(PATIENCE, body::to_bytes(body, max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => {
-            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {MAX_BODY} bytes")))
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {max} bytes")))
         }
         Ok(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the body has no end")),
         Err(_) => Err(Refusal::new(
@@ -139,6 +139,14 @@ async fn whole(body: body::Body) -> Result<Bytes, Refusal> {
 
 fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
+}
+
+/// What a body says that cannot be left out.
+pub(super) fn needed<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Refusal> {
+    if bytes.is_empty() {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "a body of JSON is needed"));
+    }
+    json(headers, bytes)
 }
 
 fn json<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Refusal> {

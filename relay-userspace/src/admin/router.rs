@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Admin, allocations, cors, credentials, drain, events, failures, health, log_level, openapi, problem, reload,
+    Admin, allocations, cors, credentials, drain, events, failures, health, ice, log_level, openapi, problem, reload,
     status, users,
 };
 
@@ -37,6 +37,7 @@ pub(super) fn paths() -> OpenApiRouter<Admin> {
         .routes(routes!(drain::show, drain::begin, drain::cancel))
         .routes(routes!(log_level::show, log_level::set))
         .routes(routes!(credentials::by_query, credentials::by_body))
+        .merge(ice::paths())
         .routes(routes!(openapi::serve))
         .routes(routes!(health::metrics))
         .routes(routes!(health::healthz))

@@ -1,15 +1,22 @@
 //! Sessions of two legs (ICE-lite or plain), as the admin interface takes and tells them.
 
+#[cfg(test)]
+mod example;
+mod remote;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+pub use remote::{Agent, Described, Plain, PlainAddress, Remote};
 
 use super::Amount;
 
 /// A session that is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceCreate)]
 pub struct Create {
     /// What its owner calls it: at most 128 characters.
     #[serde(default)]
@@ -32,6 +39,7 @@ pub struct Create {
 /// What a leg speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[schema(as = IceLeg)]
 pub enum Leg {
     /// ICE: the leg is a lite agent (RFC 8445 section 2.5).
     Ice {},
@@ -57,6 +65,7 @@ impl Default for Leg {
 /// A stream that is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceStreamRequest)]
 pub struct StreamRequest {
     /// Its name: 1 to 64 characters, other than those of the others.
     pub name: String,
@@ -72,6 +81,7 @@ fn one() -> u16 {
 /// An IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = IceFamily)]
 pub enum Family {
     /// IPv4.
     Ipv4,
@@ -82,6 +92,7 @@ pub enum Family {
 /// How long a session lives without what it lives for, in seconds; what is not said stays as it is, or as is usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceTimeouts)]
 pub struct Timeouts {
     /// Until both legs have a remote: 300 where nothing is said.
     pub setup: Option<u32>,
@@ -96,6 +107,7 @@ pub struct Timeouts {
 /// What may be changed about a session; what is not said stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceUpdate)]
 pub struct Update {
     /// What its owner calls it: at most 128 characters.
     pub label: Option<String>,
@@ -104,78 +116,10 @@ pub struct Update {
     pub timeouts: Timeouts,
 }
 
-/// Who is on the other side of a leg: an ICE agent (`ufrag` and `pwd`), addresses without ICE (`addresses`), or what a
-/// session description says (`sdp`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub enum Remote {
-    /// An ICE agent.
-    Agent(Agent),
-    /// Addresses without ICE.
-    Plain(Plain),
-    /// A session description: its media sections are the session's streams, in order.
-    Described(Described),
-}
-
-/// An ICE agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Agent {
-    /// Its username fragment.
-    pub ufrag: String,
-    /// Its password.
-    pub pwd: String,
-    /// Whether it is lite, too: then nobody checks, and media goes to the best of its candidates.
-    #[serde(default)]
-    pub lite: bool,
-    /// Its candidates, as in a session description.
-    #[serde(default)]
-    pub candidates: Vec<String>,
-    /// The stream that they are of; the first where nothing is said.
-    #[serde(default)]
-    pub stream: Option<String>,
-    /// Whether there will be no more.
-    #[serde(default)]
-    pub end_of_candidates: bool,
-}
-
-/// Addresses without ICE.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Plain {
-    /// Where media goes. What is not named has no remote, until it latches.
-    pub addresses: Vec<PlainAddress>,
-    /// Whether the first that sends something takes the remote's place.
-    #[serde(default)]
-    pub latch: bool,
-}
-
-/// Where a component is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PlainAddress {
-    /// The stream; the first where nothing is said.
-    #[serde(default)]
-    pub stream: Option<String>,
-    /// 1, or 2 for RTCP.
-    #[serde(default = "one")]
-    pub component: u16,
-    /// IP address and port.
-    #[schema(value_type = String)]
-    pub address: SocketAddr,
-}
-
-/// A session description.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Described {
-    /// Its text.
-    pub sdp: String,
-}
-
 /// Candidates that have come later (RFC 8838).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceCandidates)]
 pub struct Candidates {
     /// The candidates, as in a session description.
     #[serde(default)]
@@ -191,6 +135,7 @@ pub struct Candidates {
 /// The offer of a new session: of the side that becomes leg A, for the side that becomes leg B.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceOffer)]
 pub struct Offer {
     /// The session description.
     pub sdp: String,
@@ -214,6 +159,7 @@ pub struct Offer {
 /// What a leg that is offered speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = IceTo)]
 pub enum To {
     /// ICE.
     #[default]
@@ -225,6 +171,7 @@ pub enum To {
 /// A session description of one side of a session that is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = IceExchange)]
 pub struct Exchange {
     /// Whose it is.
     pub from: Side,
@@ -235,6 +182,7 @@ pub struct Exchange {
 /// Which leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = IceSide)]
 pub enum Side {
     /// The first.
     A,
@@ -244,6 +192,7 @@ pub enum Side {
 
 /// A session, and what the other side is to be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceExchanged)]
 pub struct Exchanged {
     /// The session.
     pub session: Session,
@@ -253,6 +202,7 @@ pub struct Exchanged {
 
 /// All sessions that are meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceSessions)]
 pub struct Sessions {
     /// The sessions, the oldest first.
     pub sessions: Vec<Session>,
@@ -269,8 +219,28 @@ pub struct Filter {
     pub session: Option<String>,
 }
 
+impl Filter {
+    /// Whether a session of this id and label is among those that are meant.
+    pub fn has(&self, id: &str, label: &str) -> bool {
+        self.session.as_ref().is_none_or(|session| session == id) && self.label.as_ref().is_none_or(|of| of == label)
+    }
+
+    /// Whether something that has happened is.
+    pub fn has_event(&self, event: &Event) -> bool {
+        match event {
+            Event::Nominated(end) | Event::Moved(end) | Event::ConsentLost(end) | Event::Resumed(end) => {
+                self.has(&end.session, &end.label)
+            }
+            Event::Closed { session, .. } => self.has(&session.id, &session.label),
+            // One of them may have been meant.
+            Event::Missed { .. } => true,
+        }
+    }
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceSession)]
 pub struct Session {
     /// Its id.
     pub id: String,
@@ -292,6 +262,7 @@ pub struct Session {
 
 /// A stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceStream)]
 pub struct Stream {
     /// Its name.
     pub name: String,
@@ -301,6 +272,7 @@ pub struct Stream {
 
 /// A component of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceComponent)]
 pub struct Component {
     /// 1, or 2 for RTCP.
     pub component: u16,
@@ -316,6 +288,7 @@ pub struct Component {
 
 /// A leg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceLegStatus)]
 pub struct LegStatus {
     /// `ice` or `plain`.
     pub kind: String,
@@ -337,6 +310,7 @@ pub struct LegStatus {
 
 /// Where a leg is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceLocalCandidate)]
 pub struct LocalCandidate {
     /// The stream.
     pub stream: String,
@@ -351,6 +325,7 @@ pub struct LocalCandidate {
 
 /// What the other side has said of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceRemoteStatus)]
 pub struct RemoteStatus {
     /// Its username fragment.
     pub ufrag: String,
@@ -364,6 +339,7 @@ pub struct RemoteStatus {
 
 /// Where the media of a component goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceSelected)]
 pub struct Selected {
     /// The stream.
     pub stream: String,
@@ -384,6 +360,7 @@ pub struct Selected {
 /// Something that has happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[schema(as = IceEvent)]
 pub enum Event {
     /// A leg has a remote now, where it had none.
     Nominated(EndEvent),
@@ -409,6 +386,7 @@ pub enum Event {
 
 /// Which end of a session something has happened to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceEndEvent)]
 pub struct EndEvent {
     /// The session's id.
     pub session: String,

@@ -45,6 +45,8 @@ enum Command {
     Status(admin::status::Args),
     /// List, show, watch or close allocations.
     Allocations(admin::allocations::Args),
+    /// Create, list, show, change, close or watch sessions of two legs, ICE-lite or plain RTP.
+    Ice(Box<admin::ice::Args>),
     /// List users that have allocations, or close all allocations of one.
     Users(admin::users::Args),
     /// Show what failed lately for a client, newest first, and what to do about it.
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Credentials(args) => credentials::run(&args),
         Command::Status(args) => admin::status::run(&args),
         Command::Allocations(args) => admin::allocations::run(&args),
+        Command::Ice(args) => admin::ice::run(&args),
         Command::Users(args) => admin::users::run(&args),
         Command::Why(args) => admin::why::run(&args),
         Command::Reload(args) => admin::reload::run(&args),

@@ -1,9 +1,11 @@
 //! What the admin interface drives: the relay, as one thing that can be asked and told. It knows who has the answer; `view`
 //! makes of what was answered what an operator reads.
 
+mod ice;
 mod view;
 
 use std::net::IpAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::ice::{IceError, IceErrorKind};
 use self::view::{dropped, failure, listeners, most_first, refusals, relayed, users, warnings};
 use crate::admin::Gate;
 use crate::clock::unix_seconds;
@@ -20,7 +23,7 @@ use crate::relay::published::{Published, Shared};
 use crate::relay::{Request, settle};
 pub use crate::selection::BadFilter;
 use crate::selection::Selection;
-use crate::shard::{Events, Report, Reservations, ShardQuery, ask_all};
+use crate::shard::{Events, IceEvents, Report, Reservations, ShardQuery, ask_all};
 use crate::{announce, api, datapath, log, traces};
 
 /// How long a shard may take to answer before it counts as stuck.
@@ -35,9 +38,12 @@ pub(crate) struct Sources {
     pub(crate) reservations: Reservations,
     /// How many allocations there may be at once.
     pub(crate) allocation_capacity: u32,
+    /// How many sessions of two legs there may be at once.
+    pub(crate) session_capacity: u32,
     pub(crate) published: Shared,
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: Events,
+    pub(crate) ice_events: IceEvents,
     pub(crate) log: log::Handle,
     /// Counts credentials.
     pub(crate) gate: Arc<Gate>,
@@ -54,13 +60,15 @@ struct Inner {
     started: u64,
     /// The last report of each shard: a sum without one that is stuck would look like a restart to Prometheus.
     last: Mutex<Vec<Option<Report>>>,
+    /// Which shard the next session is made by.
+    next_shard: AtomicUsize,
 }
 
 impl Control {
     /// Of a relay.
     pub(crate) fn new(sources: Sources) -> Self {
         let last = Mutex::new(vec![None; sources.shards.len()]);
-        Self(Arc::new(Inner { sources, started: unix_seconds(), last }))
+        Self(Arc::new(Inner { sources, started: unix_seconds(), last, next_shard: AtomicUsize::new(0) }))
     }
 
     /// How the relay is.
@@ -191,6 +199,7 @@ impl Control {
         api::DrainStatus {
             draining: drain.is_some(),
             allocations: reports.iter().map(|report| report.allocations as u64).sum(),
+            sessions: reports.iter().map(|report| report.media.by_state.iter().sum::<usize>() as u64).sum(),
             deadline: drain.and_then(|(deadline, _)| deadline),
             stop: drain.is_some_and(|(_, stop)| stop),
         }
@@ -260,6 +269,7 @@ impl Control {
             interfaces: sources.interfaces.status(),
             ports: self.ports(&published, &reports).into_iter().map(port).collect(),
             allocation_capacity: sources.allocation_capacity,
+            session_capacity: sources.session_capacity,
             rates: published.config.rates,
             ended: ended.collect(),
             refusals: refusals(&reports),

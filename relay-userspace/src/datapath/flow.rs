@@ -5,7 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use hairpin_common::maps::NO_ALLOCATION;
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 
-/// A part of an allocation's traffic that may pass for a time of its own.
+/// A part of an allocation's traffic, or a path of a media session, that may pass for a time of its own.
+///
+/// A media path joins two legs. To the kernel, one of them is the client's, `client` to `server`, and the other the peer's,
+/// `relayed` to the peer: see [`Scope::Media`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Flow {
     /// The client's address, as the server sees it.
@@ -14,7 +17,8 @@ pub struct Flow {
     pub server: SocketAddr,
     /// The local address that the relayed transport address is bound to (behind a NAT not the one the peer sees).
     pub relayed: SocketAddr,
-    /// Index of the allocation's counters and state, less than `max_allocations`; of [`Scope::Client`], none.
+    /// Index of the allocation's counters and state, less than `max_allocations`; of [`Scope::Media`], one of the
+    /// `max_media` behind these; of [`Scope::Client`], none.
     pub allocation: u32,
     /// Which part.
     pub scope: Scope,
@@ -43,6 +47,17 @@ pub enum Scope {
         /// The peer's address, of the relayed address's family.
         peer: SocketAddr,
     },
+    /// A path of a media session, both ways, without any framing: what `client` sends to `server` goes from `relayed` to
+    /// the peer and counts as to a peer, what the peer sends to `relayed` goes from `server` to `client` and counts as to
+    /// the client. STUN (RFC 7983 section 7) and empty datagrams are left to userspace, and so is what comes from anybody
+    /// else. It rests on no other flow.
+    ///
+    /// Where the remote of one leg is a relayed address of this relay, that leg is the peer's. When a remote becomes another
+    /// one, the new flow is installed and then the old one removed: a record of both changes hands.
+    Media {
+        /// The remote of the other leg, of its local address's family.
+        peer: SocketAddr,
+    },
 }
 
 /// Which way a datagram goes.
@@ -67,7 +82,7 @@ impl Flow {
         match &mut self.scope {
             Scope::Client | Scope::Relay => {}
             Scope::Permission { peer } => *peer = peer.to_canonical(),
-            Scope::Channel { peer, .. } => *peer = canonical(*peer),
+            Scope::Channel { peer, .. } | Scope::Media { peer } => *peer = canonical(*peer),
         }
         for address in addresses {
             *address = canonical(*address);
@@ -82,6 +97,7 @@ impl Flow {
             Scope::Client | Scope::Relay => true,
             Scope::Permission { peer } => is_unicast(peer),
             Scope::Channel { channel, peer } => is_exact(&peer) && (CHANNEL_MIN..=CHANNEL_MAX).contains(&channel),
+            Scope::Media { peer } => is_exact(&peer),
         };
         // Each leg is of one family; the two may differ.
         let legs = self.client.is_ipv4() == self.server.is_ipv4()
@@ -94,7 +110,7 @@ impl Flow {
         match self.scope {
             Scope::Client | Scope::Relay => None,
             Scope::Permission { peer } => Some(peer),
-            Scope::Channel { peer, .. } => Some(peer.ip()),
+            Scope::Channel { peer, .. } | Scope::Media { peer } => Some(peer.ip()),
         }
     }
 }

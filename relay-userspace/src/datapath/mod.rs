@@ -89,6 +89,9 @@ pub struct Options {
     pub interfaces: Vec<String>,
     /// Allocations that have counters and limits of their own: [`Flow::allocation`] is less than this.
     pub max_allocations: u32,
+    /// Media paths that have them, too: of [`Scope::Media`], [`Flow::allocation`] is one of so many indices behind those of
+    /// allocations.
+    pub max_media: u32,
     /// Records that the kernel has room for, see [`Capacities::records`]. The memory is taken at once: 172 bytes for each.
     pub records: u32,
     /// Limits of rate. They hold without XDP, too.
@@ -100,6 +103,13 @@ pub struct Options {
     pub listeners: Vec<SocketAddr>,
     /// Addresses that relayed addresses are made of: a peer at one of them may be another client of this relay.
     pub relay_addresses: Vec<RelayAddress>,
+}
+
+impl Options {
+    /// How many indices [`Flow::allocation`] can have.
+    fn indices(&self) -> u32 {
+        self.max_allocations.saturating_add(self.max_media)
+    }
 }
 
 /// Why there is no kernel fast path, although it was asked for. The text is meant for the operator.
@@ -213,13 +223,13 @@ impl Datapath {
     }
 
     fn off(reason: &str, interfaces: Interfaces, options: &Options) -> Result<Self, StartError> {
-        let state = SharedState::alone(options.max_allocations, program::random_seed()?).map_err(StartError::Memory)?;
+        let state = SharedState::alone(options.indices(), program::random_seed()?).map_err(StartError::Memory)?;
         state.set_limits(options.limits);
         Ok(Self { running: None, state: Arc::new(state), interfaces, off: Some(reason.to_owned()) })
     }
 
     fn start_attached(options: &Options) -> Result<Self, StartError> {
-        let Options { mode, max_allocations, records, limits, answer_binding, .. } = *options;
+        let Options { mode, records, limits, answer_binding, .. } = *options;
         let served = Served { listeners: options.listeners.clone(), relay_addresses: options.relay_addresses.clone() };
         let mut netlink = Netlink::open().map_err(StartError::Netlink)?;
         let links_now = netlink.links().map_err(StartError::Netlink)?;
@@ -230,7 +240,7 @@ impl Datapath {
             &netlink.local_addresses().map_err(StartError::Netlink)?,
             &links_now,
         )?;
-        let capacities = Capacities { records, allocations: max_allocations };
+        let capacities = Capacities { records, allocations: options.indices() };
         let mut program = Program::load(capacities, answer_binding)?;
         let map_bytes = program.map_bytes();
         let Maps { flows, port_roles, next_hops, relay_addresses, links, devices, verdicts, allocations, state } =

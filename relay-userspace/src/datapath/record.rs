@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hairpin_common::maps::{FlowKey, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, VOUCHED, flow_delta};
+use hairpin_common::maps::{
+    FlowKey, MEDIA, MEDIA_TO_PEER, NO_ALLOCATION, PEER_IS_RELAYED, Rewrite, VOUCHED, flow_delta,
+};
 
 use super::flow::{Flow, Scope};
 use super::relay_addresses::Crossing;
@@ -43,6 +45,10 @@ pub(super) fn records(flow: &Flow, stamp: &Stamp) -> impl Iterator<Item = Record
         Scope::Channel { channel, peer } => {
             (to_peer(flow, channel, peer, stamp), Some(to_client(flow, channel, peer, stamp)))
         }
+        Scope::Media { peer } => {
+            let (there, back) = (to_peer(flow, 0, peer, stamp), to_client(flow, 0, peer, stamp));
+            (flagged(there, MEDIA | MEDIA_TO_PEER), Some(flagged(back, MEDIA)))
+        }
     };
     std::iter::once(first).chain(second)
 }
@@ -55,6 +61,11 @@ pub(super) fn keys(flow: &Flow) -> impl Iterator<Item = FlowKey> + use<> {
 /// The record of a listener. It belongs to no allocation and is never over.
 pub(super) fn listener(server: SocketAddr) -> Record {
     mark(server, NO_ALLOCATION, u32::MAX)
+}
+
+/// Plain datagrams where there is no channel, from one leg to another.
+fn flagged(Record { key, rewrite }: Record, more: u8) -> Record {
+    Record { key, rewrite: Rewrite { flags: rewrite.flags | more, ..rewrite } }
 }
 
 /// ChannelData from the client.

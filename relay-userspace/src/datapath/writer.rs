@@ -86,7 +86,7 @@ impl Hidden {
         match flow.scope {
             Scope::Relay => Some(Self::Allocation(flow.allocation)),
             Scope::Client => Some(Self::Client(flow.canonical())),
-            Scope::Permission { .. } | Scope::Channel { .. } => None,
+            Scope::Permission { .. } | Scope::Channel { .. } | Scope::Media { .. } => None,
         }
     }
 }

@@ -109,6 +109,14 @@ families! {
         "Ports of relayed addresses that are bound, reserved ones included.";
     RelayPortsCapacity = Gauge "hairpin_relay_ports_capacity" ["address"]
         "Ports that relayed addresses can have.";
+    IceSessions = Gauge "hairpin_ice_sessions" ["state"]
+        "Sessions of two legs, by state.";
+    IceSessionsCapacity = Gauge "hairpin_ice_sessions_capacity" []
+        "Sessions that there can be at once.";
+    IceSessionsCreated = Counter "hairpin_ice_sessions_created_total" []
+        "Sessions that were created.";
+    IceSessionsClosed = Counter "hairpin_ice_sessions_closed_total" ["reason"]
+        "Sessions that have ended, by reason.";
     ByteLimits = Gauge "hairpin_limit_bytes_per_second" ["limit"]
         "Bytes of application data that are relayed in a second at most, by limit; 0 without one.";
     PacketLimits = Gauge "hairpin_limit_packets_per_second" ["limit"]
@@ -121,6 +129,8 @@ families! {
         "STUN requests received, by the path that answers, and method.";
     StunResponses = Counter "hairpin_stun_responses_total" ["path", "method", "code"]
         "STUN responses sent, by path, method and code (200: success).";
+    IceChecks = Counter "hairpin_ice_checks_total" []
+        "Connectivity checks that legs of sessions have answered, whatever the answer.";
     CredentialsMinted = Counter "hairpin_credentials_minted_total" []
         "Credentials that the admin interface has made for applications.";
     CredentialsRefused = Counter "hairpin_credentials_refused_total" ["reason"]

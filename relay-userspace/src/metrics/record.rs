@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
 use hairpin_proto::address::Transport;
+use hairpin_proto::media::{self, CloseReason, SessionState};
 use hairpin_proto::turn::Discard;
 
 use super::exposition::Page;
@@ -16,6 +17,8 @@ use crate::shard::{ConnectionCounts, End, Histogram, LIMITS, Report};
 /// How Binding requests that the program has answered are told.
 const BINDING: &str = "binding";
 const SUCCESS: u16 = 200;
+/// The direction of what is relayed between legs of sessions.
+const MEDIA: &str = "media";
 /// Transports whose clients have connections, or associations.
 const CONNECTED: [Transport; 3] = [Transport::Tcp, Transport::Tls, Transport::Dtls];
 /// Transports that begin with a handshake.
@@ -25,6 +28,7 @@ const ENCRYPTED: [Transport; 2] = [Transport::Tls, Transport::Dtls];
 pub(super) fn record(page: &mut Page, snapshot: &Snapshot) {
     health(page, snapshot);
     allocations(page, snapshot);
+    sessions(page, snapshot);
     limits(page, &snapshot.rates);
     requests(page, snapshot);
     traffic(page, snapshot);
@@ -79,6 +83,21 @@ fn allocations(page: &mut Page, snapshot: &Snapshot) {
     }
 }
 
+fn sessions(page: &mut Page, snapshot: &Snapshot) {
+    let shards = &snapshot.shards;
+    for state in SessionState::ALL {
+        let live: usize = shards.iter().map(|shard| shard.media.by_state[state as usize]).sum();
+        page.put(Family::IceSessions, &[state.label()], live);
+    }
+    page.put(Family::IceSessionsCapacity, &[], snapshot.session_capacity);
+    page.put(Family::IceSessionsCreated, &[], total(shards, |shard| shard.media.created));
+    for reason in CloseReason::ALL {
+        let closed = total(shards, |shard| shard.media.closed[reason as usize]);
+        page.put(Family::IceSessionsClosed, &[reason.label()], closed);
+    }
+    page.put(Family::IceChecks, &[], total(shards, |shard| shard.media.checks));
+}
+
 /// Limits have the name that their victims have among what was dropped.
 fn limits(page: &mut Page, rates: &Rates) {
     let bits = [(Verdict::AllocationBitRate, rates.allocation_bits), (Verdict::RelayBitRate, rates.relay_bits)];
@@ -119,6 +138,10 @@ fn traffic(page: &mut Page, snapshot: &Snapshot) {
     let userspace = |count: fn(&Report) -> Count| shards.iter().map(count).fold(Count::default(), add);
     relayed(page, "userspace", "to_peer", userspace(|shard| shard.counters.to_peer));
     relayed(page, "userspace", "to_client", userspace(|shard| shard.counters.to_client));
+    relayed(page, "userspace", MEDIA, userspace(|shard| shard.counters.media));
+    for reason in media::Discard::ALL {
+        dropped(page, "userspace", reason.label(), total(shards, |shard| shard.media.discarded[*reason as usize]));
+    }
     for reason in Discard::ALL {
         dropped(page, "userspace", reason.label(), total(shards, |shard| shard.counters.discarded[*reason as usize]));
     }

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub ports: Vec<Ports>,
     /// How many allocations there may be at once.
     pub allocation_capacity: u32,
+    /// How many sessions of two legs there may be at once.
+    pub session_capacity: u32,
     /// The limits of rate.
     pub rates: Rates,
     /// How many ended for each reason, over all shards; reasons that never were, too.

@@ -83,6 +83,7 @@ const ASPECTS: &[Aspect] = &[
     kept!(shards, "shards"),
     kept!(max_allocations, "max-allocations"),
     followed!(max_allocations_per_user, "max-allocations-per-user"),
+    kept!(ice_max_sessions, "ice-max-sessions"),
     kept!(kernel_records, "kernel-records"),
     followed!(rates.allocation_bits, "allocation-bit-rate"),
     followed!(rates.allocation_packets, "allocation-packet-rate"),
@@ -161,6 +162,7 @@ fn names_every_field(config: &Config) {
         shards: _,
         max_allocations: _,
         max_allocations_per_user: _,
+        ice_max_sessions: _,
         kernel_records: _,
         rates: _,
     } = config;

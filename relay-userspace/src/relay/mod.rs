@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use hairpin_proto::media::{self, CloseReason};
 use hairpin_proto::turn::{EndReason, Limits, RelayAddress, Settings, Translation};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -113,7 +114,7 @@ async fn open(
     let listeners = admin::Listeners::bind(config.admin, &config.admin_socket).await?;
     let gate = Arc::new(admin::Gate::new(&access(&config))?);
     let started = Relay::start(source, config, log.clone(), Arc::clone(&gate))?;
-    let Started { relay, reservations, events, published } = started;
+    let Started { relay, reservations, events, ice_events, published } = started;
     let control = Control::new(Sources {
         shards: relay.queries.clone(),
         datapath: relay.datapath.handle(),
@@ -121,9 +122,11 @@ async fn open(
         summary: relay.datapath.summary(),
         reservations,
         allocation_capacity: relay.capacity.allocations,
+        session_capacity: relay.capacity.sessions,
         published,
         requests,
         events,
+        ice_events,
         log,
         gate: Arc::clone(&gate),
         traces: relay.traces.counts(),
@@ -257,7 +260,7 @@ impl Relay {
     /// Goes on with a drain. Returns whether the relay ends.
     async fn drain_step(&mut self) -> bool {
         let Some(drain) = &mut self.drain else { return false };
-        let counts = ask_all(&self.queries, |shard| async move { shard.allocation_count().await }).await;
+        let counts = ask_all(&self.queries, |shard| async move { shard.in_service().await }).await;
         // Who does not answer may have some left.
         let allocations = counts.into_iter().map(|count| count.unwrap_or(1)).sum();
         match drain.step(allocations, Instant::now()) {
@@ -265,7 +268,11 @@ impl Relay {
             Step::Stop => true,
             Step::Close => {
                 tracing::info!(allocations, "draining: the time is over, what is left is closed");
-                ask_all(&self.queries, |shard| async move { shard.close(EndReason::Drained, |_| true).await }).await;
+                ask_all(&self.queries, |shard| async move {
+                    shard.close(EndReason::Drained, |_| true).await;
+                    shard.close_sessions(CloseReason::Drained, |_| true).await
+                })
+                .await;
                 drain.stop
             }
         }
@@ -327,6 +334,18 @@ impl Relay {
         }
     }
 
+    /// What engines of sessions are told.
+    fn media(&self) -> media::Settings {
+        let Settings { peer_policy, relay_addresses, .. } = self.settings();
+        media::Settings {
+            relay_addresses,
+            ports: self.config.relay_ports.range(),
+            peer_policy,
+            max_sessions: (self.capacity.sessions / self.config.shards) as usize,
+            max_paths: (self.capacity.paths / self.config.shards) as usize,
+        }
+    }
+
     /// How the world sees this host's addresses, those that are only still in use included.
     fn translation(&self) -> Translation {
         self.config.translation.including(&self.retired.relay_addresses)
@@ -337,6 +356,7 @@ impl Relay {
         let listeners = self.open.iter().chain(&self.retired.listeners);
         Change {
             settings,
+            media: self.media(),
             opened,
             listeners: listeners.map(|listener| (listener.transport, listener.address)).collect(),
             connections: self.connection_limits(),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hairpin_proto::address::Transport;
+use hairpin_proto::media::CloseReason;
 use hairpin_proto::turn::{EndReason, RelayAddress, comes_by};
 
 use super::authority::{Authority, own_addresses};
@@ -205,6 +206,12 @@ impl Relay {
             async move { shard.close(EndReason::Closed, is_meant).await }
         });
         let closed: usize = counts.await.into_iter().sum();
+        let addresses: Vec<_> = self.retired.relay_addresses.iter().map(|address| address.bind).collect();
+        let sessions = ask_all(&self.queries, |shard| {
+            let addresses = addresses.clone();
+            async move { shard.close_sessions(CloseReason::Deleted, move |ip| addresses.contains(&ip)).await }
+        });
+        let closed = closed + sessions.await.into_iter().sum::<usize>();
         let (plural, are) = if closed == 1 { ("", "is") } else { ("s", "are") };
         vec![format!("{closed} allocation{plural} of what was removed {are} closed")]
     }

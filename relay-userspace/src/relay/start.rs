@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hairpin_proto::address::Transport;
+use hairpin_proto::media::Sessions;
 use hairpin_proto::turn::{Discovery, PortStripe, Quotas, Server, ServerConfig};
 
 use super::authority::{Authority, own_addresses};
@@ -22,7 +23,7 @@ use crate::listeners::Opened;
 use crate::log;
 use crate::net::{SocketError, UdpSocket};
 use crate::random::{self, SystemRandomness};
-use crate::shard::{Events, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
+use crate::shard::{Events, IceEvents, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
 use crate::traces::Traces;
 
 /// What a relay that has started leaves to whoever asks it.
@@ -30,6 +31,7 @@ pub(super) struct Started {
     pub(super) relay: Relay,
     pub(super) reservations: Reservations,
     pub(super) events: Events,
+    pub(super) ice_events: IceEvents,
     pub(super) published: Shared,
 }
 
@@ -45,7 +47,7 @@ impl Relay {
         let datapath = start_datapath(&config, &opened.in_kernel(), &capacity)?;
         let traces = Traces::start(config.otlp.as_deref(), config.otlp_sample).context("--otlp")?;
         let reservations = Reservations::default();
-        let events = Events::default();
+        let (events, ice_events) = (Events::default(), IceEvents::default());
         let mut relay = Self {
             source,
             log,
@@ -70,12 +72,12 @@ impl Relay {
             is_ending: false,
             published: None,
         };
-        let parts = relay.parts(opened.sockets, &reservations, &events)?;
+        let parts = relay.parts(opened.sockets, &reservations, &events, &ice_events)?;
         relay.shards = ShardHandle::spawn_all(parts)?;
         relay.queries = relay.shards.iter().map(ShardHandle::query).collect::<Vec<ShardQuery>>();
         let published = relay.publish();
         relay.published = Some(Arc::clone(&published));
-        Ok(Started { relay, reservations, events, published })
+        Ok(Started { relay, reservations, events, ice_events, published })
     }
 
     fn parts(
@@ -83,6 +85,7 @@ impl Relay {
         sockets: Vec<Listeners>,
         reservations: &Reservations,
         events: &Events,
+        ice_events: &IceEvents,
     ) -> anyhow::Result<Vec<Parts>> {
         let config = &self.config;
         let quotas = Quotas::default();
@@ -113,8 +116,11 @@ impl Relay {
                 realm: config.realm.as_str().into(),
                 reservations: reservations.clone(),
                 datapath: self.datapath.handle(),
+                sessions: Sessions::new(self.media(), Box::new(SystemRandomness::default())),
+                first_path: self.capacity.allocations,
                 journal: self.journal(),
                 events: events.clone(),
+                ice_events: ice_events.clone(),
                 tracer: self.traces.tracer(),
             }
         });
@@ -150,6 +156,7 @@ fn start_datapath(config: &Config, listeners: &[SocketAddr], capacity: &Capacity
         mode: config.xdp,
         interfaces: config.interfaces.clone(),
         max_allocations: capacity.allocations,
+        max_media: capacity.paths,
         records: capacity.records,
         limits: limits(&config.rates),
         // Who probes a NAT is told more than the program knows.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hairpin_dtls::ServerContext;
 use hairpin_proto::address::Transport;
+use hairpin_proto::media;
 use hairpin_proto::turn::Settings;
 use ipnet::IpNet;
 
@@ -18,6 +19,8 @@ use super::state::{State, now};
 pub struct Change {
     /// What its engine is told.
     pub settings: Settings,
+    /// What its engine of sessions is told.
+    pub media: media::Settings,
     /// Listeners that it shall have besides those that it has.
     pub opened: Listeners,
     /// What is spoken where. Listeners of which nothing is said are closed.
@@ -49,12 +52,14 @@ impl ShardQuery {
 
 impl State {
     fn change(&mut self, change: Change) {
-        let Change { settings, opened, listeners, connections, proxies, tls, dtls, journal } = change;
+        let Change { settings, media, opened, listeners, connections, proxies, tls, dtls, journal } = change;
         // First, so that nobody is let in who may no longer come.
         self.translation = settings.translation.clone();
         self.realm = settings.realm.as_str().into();
         self.server.reconfigure(now(), settings);
         self.carry_out();
+        self.media.sessions.reconfigure(now().instant, media);
+        self.carry_out_media();
         if let Some(context) = dtls {
             self.associations.set_context(Some(context));
         }

@@ -7,7 +7,8 @@
 //! Clients over DTLS have `associations`, and `dtls` is their way. `visitors` are clients whose datagrams reach another
 //! shard than the one that has their allocation. Clients over TCP and TLS come by `streams`: a `connection` knows how
 //! bytes become messages, `connections` who may stay, `output` what waits to be written. TCP relaying (RFC 6062) is
-//! `tcp_relay`: `peers` wait for a client's connection, and `pairs` are joined.
+//! `tcp_relay`: `peers` wait for a client's connection, and `pairs` are joined. Sessions of two legs, which have no client of
+//! TURN, are `media`.
 
 mod admission;
 mod associations;
@@ -21,9 +22,11 @@ mod histogram;
 mod journal;
 mod lingering;
 mod listening;
+mod media;
 mod output;
 mod pairs;
 mod peers;
+mod places;
 mod questions;
 mod register;
 mod report;
@@ -42,6 +45,7 @@ use std::thread::{self, JoinHandle};
 
 use hairpin_dtls::ServerContext;
 use hairpin_proto::address::{FiveTuple, Transport};
+use hairpin_proto::media::Sessions;
 use hairpin_proto::turn::{EndReason, Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -59,6 +63,8 @@ pub use self::failures::{Excerpt, Failure};
 pub use self::histogram::Histogram;
 pub use self::journal::{Events, JournalLevel, JournalOptions};
 use self::listening::Listening;
+use self::media::Media;
+pub use self::media::{Desk, IceEvents, MediaReport};
 use self::pairs::Pairs;
 use self::peers::Peers;
 pub(crate) use self::questions::ask_all;
@@ -94,10 +100,16 @@ pub struct Parts {
     pub reservations: Reservations,
     /// Where kernel flows are installed.
     pub datapath: datapath::Handle,
+    /// Its engine of sessions.
+    pub sessions: Sessions,
+    /// The datapath's number of the first path of all shards.
+    pub first_path: u32,
     /// What is logged of allocations.
     pub journal: JournalOptions,
     /// Where events go.
     pub events: Events,
+    /// Where events of sessions go.
+    pub ice_events: IceEvents,
     /// What requests are traced with.
     pub tracer: Tracer,
 }
@@ -164,8 +176,11 @@ impl ShardHandle {
             realm,
             reservations,
             datapath,
+            sessions,
+            first_path,
             journal,
             events,
+            ice_events,
             tracer,
         } = parts;
         let mut sockets = Sockets::new(shared.listening, reservations, datapath.clone())?;
@@ -177,6 +192,7 @@ impl ShardHandle {
             connections: Connections::new(sockets.poll_fd()?, connections, shared.sources.clone()),
             peers: Peers::new(sockets.poll_fd()?),
             pairs: Pairs::new(sockets.poll_fd()?),
+            media: Media::new(sessions, ice_events, first_path),
             max_peers: connections.all,
             joined: None,
             joining: None,

@@ -45,9 +45,9 @@ impl ShardQuery {
         self.question(|state| state.report()).await
     }
 
-    /// How many allocations it has.
-    pub async fn allocation_count(&self) -> Option<usize> {
-        self.ask(|state| state.server.allocations()).await
+    /// How many allocations and sessions it has.
+    pub async fn in_service(&self) -> Option<usize> {
+        self.ask(|state| state.server.allocations() + state.media.sessions.len()).await
     }
 
     /// All allocations of which this is true.
@@ -110,7 +110,10 @@ impl ShardQuery {
     pub async fn in_use(&self, listeners: Vec<(Transport, SocketAddr)>, relay_addresses: Vec<IpAddr>) -> Option<InUse> {
         let answer = self.ask(move |state| InUse {
             listeners: listeners.iter().map(|(transport, at)| state.server.allocations_at(*transport, *at)).collect(),
-            relay_addresses: relay_addresses.iter().map(|ip| state.server.allocations_on(*ip)).collect(),
+            relay_addresses: relay_addresses
+                .iter()
+                .map(|ip| state.server.allocations_on(*ip) + state.media.sessions.on(*ip))
+                .collect(),
         });
         answer.await
     }
@@ -227,7 +230,7 @@ impl State {
 }
 
 /// The same moment on the other clock.
-fn unix(at: Instant) -> u64 {
+pub(super) fn unix(at: Instant) -> u64 {
     let now = Instant::now();
     let (ahead, behind) = (at.saturating_duration_since(now), now.saturating_duration_since(at));
     (unix_seconds() + ahead.as_secs()).saturating_sub(behind.as_secs())

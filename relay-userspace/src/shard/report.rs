@@ -9,6 +9,7 @@ use hairpin_proto::turn::{Cause, Discard, EndReason, MessageCounts};
 
 use super::connections::ConnectionCounts;
 use super::histogram::{HANDSHAKE_SECONDS, Histogram, LIFETIME_SECONDS, SETUP_SECONDS};
+use super::media::MediaReport;
 use super::socket::Socket;
 
 /// What limits of rate refuse.
@@ -27,6 +28,8 @@ pub struct Counters {
     pub to_peer: Count,
     /// Relayed from peers to clients.
     pub to_client: Count,
+    /// Media of sessions, both ways.
+    pub media: Count,
     /// Dropped by the engine, by reason.
     pub discarded: [u64; Discard::ALL.len()],
     /// Dropped by a limit of rate, by verdict.
@@ -67,6 +70,7 @@ impl Counters {
     fn direction(&mut self, through: Socket) -> &mut Count {
         match through {
             Socket::Relay(..) => &mut self.to_peer,
+            Socket::Media(..) => &mut self.media,
             _ => &mut self.to_client,
         }
     }
@@ -129,4 +133,6 @@ pub struct Report {
     pub refusals: [u64; Cause::COUNT],
     /// Allocations that have ended, by reason.
     pub ended: [u64; EndReason::COUNT],
+    /// Sessions of two legs.
+    pub media: MediaReport,
 }

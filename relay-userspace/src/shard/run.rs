@@ -124,7 +124,7 @@ impl Shard {
                     Socket::Relay(..) if self.state.sockets.relay_listener(ready.socket).is_some() => {
                         self.state.accept_peers(ready.socket);
                     }
-                    Socket::Listener(_) | Socket::Relay(..) => self.datagrams(ready),
+                    Socket::Listener(_) | Socket::Relay(..) | Socket::Media(..) => self.datagrams(ready),
                 }
             }
             if !self.receive.is_empty() {

@@ -1,5 +1,6 @@
 //! Which socket of a shard, as a name that fits into an epoll event.
 
+use hairpin_proto::media::PortId;
 use hairpin_proto::turn::{ConnectionId, RelayId};
 use rustix::event::epoll;
 
@@ -15,6 +16,8 @@ pub(super) enum Socket {
     Acceptor(u32),
     /// A client's connection, by its place and how often that was used before.
     Connection(u32, Generation),
+    /// An address of a leg of a session.
+    Media(PortId, Generation),
     /// A connection between a relayed address and a peer (RFC 6062).
     Peer(ConnectionId),
     /// A client's connection that is joined to a peer's.
@@ -45,6 +48,7 @@ impl Socket {
             Self::Connection(at, Generation(generation)) => (3, generation, at),
             Self::Peer(ConnectionId(id)) => (4, 0, id),
             Self::Joined(ConnectionId(id)) => (5, 0, id),
+            Self::Media(PortId(id), Generation(generation)) => (6, generation, id),
         };
         epoll::EventData::new_u64(kind << KIND_SHIFT | u64::from(generation) << 32 | u64::from(id))
     }
@@ -57,7 +61,8 @@ impl Socket {
             2 => Self::Acceptor(id),
             3 => Self::Connection(id, generation),
             4 => Self::Peer(ConnectionId(id)),
-            _ => Self::Joined(ConnectionId(id)),
+            5 => Self::Joined(ConnectionId(id)),
+            _ => Self::Media(PortId(id), generation),
         }
     }
 }
@@ -74,6 +79,8 @@ mod tests {
             Socket::Listener(7),
             Socket::Relay(RelayId(u32::MAX), last),
             Socket::Relay(RelayId(1), Generation(5)),
+            Socket::Media(PortId(u32::MAX), last),
+            Socket::Media(PortId(2), Generation(1)),
             Socket::Acceptor(u32::MAX),
             Socket::Connection(u32::MAX, last),
             Socket::Connection(3, Generation::default()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hairpin_common::maps::PortRole;
 use hairpin_proto::address::{FiveTuple, RelayedAddr, ServerAddr, Transport};
+use hairpin_proto::media::PortId;
 use hairpin_proto::stun::attribute::ReservationToken;
 use hairpin_proto::turn::{BindError, BindRequest, RelayId};
 use rustix::event::epoll;
@@ -16,8 +17,9 @@ use rustix::event::epoll;
 use super::associations::is_dtls;
 use super::connection::Accepts;
 use super::listening::Listening;
+use super::places::Places;
 use super::reservations::Reservations;
-use super::socket::{Generation, Socket};
+use super::socket::Socket;
 use crate::datapath;
 use crate::net::{IpFields, SocketError, Stream, StreamListener, UdpSocket, send_one};
 
@@ -72,19 +74,13 @@ pub(super) struct Sockets {
     /// Each keeps its place as long as it is there.
     listeners: Vec<Option<DatagramListener>>,
     acceptors: Vec<Option<Acceptor>>,
-    relays: Vec<RelaySocket>,
+    relays: Places<Bound>,
+    media: Places<UdpSocket>,
     /// How many are open, by address; an address that has had one stays.
     open: BTreeMap<IpAddr, usize>,
     listening: Listening,
     reservations: Reservations,
     datapath: datapath::Handle,
-}
-
-/// The place of a relayed address's socket.
-#[derive(Default)]
-struct RelaySocket {
-    socket: Option<Bound>,
-    generation: Generation,
 }
 
 /// The socket of a relayed address.
@@ -122,8 +118,9 @@ impl Sockets {
         datapath: datapath::Handle,
     ) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let (listeners, acceptors, relays) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { poll, listeners, acceptors, relays, open: BTreeMap::new(), listening, reservations, datapath })
+        let (listeners, acceptors, open) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (relays, media) = (Places::default(), Places::default());
+        Ok(Self { poll, listeners, acceptors, relays, media, open, listening, reservations, datapath })
     }
 
     /// Watches listeners. An error is the first; the others are watched all the same.
@@ -207,6 +204,7 @@ impl Sockets {
         match socket {
             Socket::Listener(at) => self.listener(at).map(|listener| listener.socket.as_fd()),
             Socket::Relay(..) => self.relay(socket).map(UdpSocket::as_fd),
+            Socket::Media(..) => self.media(socket).map(UdpSocket::as_fd),
             // Streams are read and written by their owners.
             Socket::Acceptor(_) | Socket::Connection(..) | Socket::Peer(_) | Socket::Joined(_) => None,
         }
@@ -238,12 +236,50 @@ impl Sockets {
 
     fn bound(&self, socket: Socket) -> Option<&Bound> {
         let Socket::Relay(RelayId(id), generation) = socket else { return None };
-        self.relays.get(id as usize).filter(|relay| relay.generation == generation)?.socket.as_ref()
+        self.relays.get(id, generation)
+    }
+
+    /// The socket of a leg, unless it was closed.
+    pub(super) fn media(&self, socket: Socket) -> Option<&UdpSocket> {
+        let Socket::Media(PortId(id), generation) = socket else { return None };
+        self.media.get(id, generation)
+    }
+
+    /// The socket that a leg's port has now.
+    pub(super) fn socket_of_media(&self, port: PortId) -> Option<Socket> {
+        self.media.now(port.0).map(|(_, generation)| Socket::Media(port, generation))
+    }
+
+    /// Opens the socket of a leg.
+    pub(super) fn open_media(&mut self, port: PortId, address: SocketAddr) -> Result<(), BindError> {
+        let socket = open(RelayedAddr::new(address))?;
+        let token = Socket::Media(port, self.media.prepare(port.0)).token();
+        epoll::add(&self.poll, &socket, token, epoll::EventFlags::IN).map_err(|_| BindError::Unavailable)?;
+        self.media.put(port.0, socket);
+        self.claim(address);
+        Ok(())
+    }
+
+    /// Closes the socket of a leg.
+    pub(super) fn close_media(&mut self, PortId(id): PortId) {
+        if let Some(socket) = self.media.take(id) {
+            self.release(socket.local());
+        }
+    }
+
+    fn claim(&mut self, local: SocketAddr) {
+        *self.open.entry(local.ip()).or_default() += 1;
+        self.datapath.claim_port(local.port(), PortRole::Relayed);
+    }
+
+    fn release(&mut self, local: SocketAddr) {
+        *self.open.entry(local.ip()).or_default() -= 1;
+        self.datapath.release_port(local.port(), PortRole::Relayed);
     }
 
     /// The address that a relayed address has on this host.
     pub(super) fn relayed(&self, RelayId(id): RelayId) -> Option<SocketAddr> {
-        self.relays.get(id as usize)?.socket.as_ref().map(Bound::local)
+        self.relays.now(id).map(|(socket, _)| socket.local())
     }
 
     /// Takes a connection that waits at a listener: with the address at its other end, and what may be spoken.
@@ -270,8 +306,7 @@ impl Sockets {
 
     /// The socket that a relayed address has now.
     pub(super) fn socket_of(&self, relay: RelayId) -> Option<Socket> {
-        let place = self.relays.get(relay.0 as usize)?;
-        place.socket.as_ref().map(|_| Socket::Relay(relay, place.generation))
+        self.relays.now(relay.0).map(|(_, generation)| Socket::Relay(relay, generation))
     }
 
     /// The address at which a datagram reached a listener.
@@ -335,35 +370,28 @@ impl Sockets {
             BindRequest::Stream(address) => (Bound::Tcp(bound(StreamListener::relay(address.socket()))?), None),
         };
         let local = RelayedAddr::new(socket.local());
-        let at = relay.0 as usize;
-        if self.relays.len() <= at {
-            self.relays.resize_with(at + 1, RelaySocket::default);
-        }
-        let place = &mut self.relays[at];
-        place.generation = place.generation.next();
-        let token = Socket::Relay(relay, place.generation).token();
-        epoll::add(&self.poll, socket.as_fd(), token, epoll::EventFlags::IN).map_err(|_| BindError::Unavailable)?;
-        place.socket = Some(socket);
+        let name = Socket::Relay(relay, self.relays.prepare(relay.0));
+        epoll::add(&self.poll, socket.as_fd(), name.token(), epoll::EventFlags::IN)
+            .map_err(|_| BindError::Unavailable)?;
+        self.relays.put(relay.0, socket);
         // Last, since whatever fails must leave nothing behind.
         if let Some((token, next)) = next {
             self.reservations.keep(token, next);
         }
-        if let Some(listener) = self.relay_listener(Socket::Relay(relay, self.relays[at].generation)) {
+        if let Some(listener) = self.relay_listener(name) {
             self.listening.add(listener.local());
         }
-        *self.open.entry(local.ip()).or_default() += 1;
-        self.datapath.claim_port(local.port(), PortRole::Relayed);
+        self.claim(local.socket());
         Ok(local)
     }
 
     /// Closes the socket of a relayed address.
     pub(super) fn close(&mut self, RelayId(id): RelayId) {
-        if let Some(socket) = self.relays.get_mut(id as usize).and_then(|place| place.socket.take()) {
-            *self.open.entry(socket.local().ip()).or_default() -= 1;
+        if let Some(socket) = self.relays.take(id) {
             if let Bound::Tcp(listener) = &socket {
                 self.listening.remove(listener.local());
             }
-            self.datapath.release_port(socket.local().port(), PortRole::Relayed);
+            self.release(socket.local());
         }
     }
 

@@ -15,6 +15,7 @@ use super::connection::{End, StreamBuffer};
 use super::connections::Connections;
 use super::failures::Failures;
 use super::journal::{Events, JournalOptions};
+use super::media::Media;
 use super::pairs::Pairs;
 use super::peers::Peers;
 use super::register::Register;
@@ -39,6 +40,7 @@ pub(super) struct State {
     pub(super) visitors: Visitors,
     pub(super) peers: Peers,
     pub(super) pairs: Pairs,
+    pub(super) media: Media,
     /// How many connections with peers there may be.
     pub(super) max_peers: usize,
     /// A client's connection that the engine has just bound to a peer's, and that.
@@ -102,6 +104,9 @@ impl State {
                 let disposition = self.server.peer_datagram(now, relay, peer, datagram.payload);
                 self.carry_through(disposition, Some(datagram.ip), outbox);
             }
+            // As above.
+            Socket::Media(..) if self.sockets.media(datagram.socket).is_none() => {}
+            Socket::Media(port, _) => self.media_datagram(now, port, datagram, outbox),
             _ => {}
         }
     }
@@ -229,7 +234,7 @@ impl State {
         self.datapath.admit_source(five_tuple.client.socket().ip(), self.batch_time)
     }
 
-    fn push<'p>(&mut self, outgoing: &Outgoing<'_, 'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
+    pub(super) fn push<'p>(&mut self, outgoing: &Outgoing<'_, 'p, Socket>, outbox: &mut Outbox<'_, 'p, Socket>) {
         if outbox.is_full() {
             self.flush(outbox);
         }
@@ -284,7 +289,11 @@ impl State {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let resting = self.resting.iter().map(|(until, _)| *until).min();
         let clients = [self.connections.next_deadline(), self.associations.next_deadline(), self.pairs.next_deadline()];
-        [self.server.poll_timeout(), resting].into_iter().chain(clients).flatten().min()
+        [self.server.poll_timeout(), self.media.sessions.poll_timeout(), resting]
+            .into_iter()
+            .chain(clients)
+            .flatten()
+            .min()
     }
 
     /// Ends all whose time has come.
@@ -295,6 +304,7 @@ impl State {
         while let Some(socket) = self.take_silent(now.instant) {
             self.end(socket, End::Timeout);
         }
+        self.handle_media_timeouts(now.instant);
         self.handle_association_timeouts(now.instant);
         self.handle_pair_timeouts(now.instant, buffer);
         self.wake(now.instant);
@@ -311,6 +321,8 @@ impl State {
     pub(super) fn shut_down(&mut self) {
         self.server.shutdown(now());
         self.carry_out();
+        self.media.sessions.shutdown();
+        self.carry_out_media();
         self.write_out();
     }
 
@@ -340,6 +352,7 @@ impl State {
             messages: self.server.message_counts().clone(),
             refusals: *self.server.refusals(),
             ended: self.ended,
+            media: self.media.report(),
         }
     }
 }

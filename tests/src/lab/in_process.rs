@@ -51,6 +51,7 @@ impl InProcess {
                 mode: XdpMode::Native,
                 interfaces: vec![RELAY_LINK.to_owned()],
                 max_allocations: ALLOCATIONS,
+                max_media: 0,
                 records: RECORDS,
                 limits: RateLimits::default(),
                 answer_binding: true,

@@ -33,6 +33,7 @@ fn options() -> Options {
         mode: XdpMode::Native,
         interfaces: vec!["e0".to_owned()],
         max_allocations: 16,
+        max_media: 0,
         records: 64,
         limits: Limits::default(),
         answer_binding: true,

@@ -99,6 +99,7 @@ pub(super) fn start(lab: &Lab, family: Family) -> Datapath {
         mode: XdpMode::Native,
         interfaces: vec![RELAY_LINK.to_owned()],
         max_allocations: 16,
+        max_media: 0,
         records: 64,
         limits: Limits::default(),
         answer_binding: true,

@@ -300,3 +300,6 @@ impl fmt::Display for CandidateKind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::effect::{PathId, SessionId};
-use super::end::{Far, Local, Side};
+use super::end::{Far, Side};
 use super::session::{LegKind, LegState, RemoteAgent, Session, SessionState};
 use super::sessions::Sessions;
 use super::settings::Timeouts;
-use crate::ice::{Candidate, CandidateAddress, CandidateKind, CandidateTransport, Parameters};
+use crate::ice::{Candidate, Parameters};
 
 /// A session as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,8 +66,10 @@ pub struct PathInfo {
     pub component: u16,
     /// Its ends: leg A's, then leg B's.
     pub ends: [EndInfo; 2],
-    /// Until when a fast path may serve it alone, and which leg it calls the client's.
-    pub installed: Option<(Instant, Side)>,
+    /// Until when a fast path may serve it alone.
+    pub installed: Option<Instant>,
+    /// The leg that a fast path calls the client's.
+    pub client_side: Side,
     /// What the driver has relayed itself, by the leg that it came from: packets and bytes.
     pub relayed: [(u64, u64); 2],
 }
@@ -152,25 +154,18 @@ impl Sessions {
             });
             EndInfo {
                 locals: end.locals.iter().map(|local| local.public).collect(),
-                candidates: end.locals.iter().map(|local| candidate(local, path.component)).collect(),
+                candidates: end.locals.iter().map(|local| local.candidate(path.component)).collect(),
                 selected,
             }
         });
-        let installed = path.installed.map(|(flow, until)| (until, flow.client_side));
-        Some(PathInfo { path: id, component: path.component, ends, installed, relayed: path.relayed })
-    }
-}
-
-/// A local address as a host candidate.
-fn candidate(local: &Local, component: u16) -> Candidate {
-    Candidate {
-        foundation: local.foundation.to_string(),
-        component,
-        transport: CandidateTransport::Udp,
-        priority: local.priority,
-        address: CandidateAddress::Ip(local.public.ip()),
-        port: local.public.port(),
-        kind: CandidateKind::Host,
-        related: None,
+        let installed = path.installed.map(|(_, until)| until);
+        Some(PathInfo {
+            path: id,
+            component: path.component,
+            ends,
+            installed,
+            client_side: path.client_side,
+            relayed: path.relayed,
+        })
     }
 }

@@ -64,10 +64,10 @@ impl Discard {
     /// The name in metrics.
     pub fn label(self) -> &'static str {
         match self {
-            Self::NoLeg => "no_leg",
-            Self::Stun => "stun",
-            Self::UnknownRemote => "unknown_remote",
-            Self::NoRemote => "no_remote",
+            Self::NoLeg => "media_no_leg",
+            Self::Stun => "media_stun",
+            Self::UnknownRemote => "media_unknown_remote",
+            Self::NoRemote => "media_no_remote",
         }
     }
 }
@@ -103,13 +103,16 @@ pub enum CloseReason {
     ConsentLost,
     /// No media flowed.
     Idle,
+    /// The relay was drained, and the time was over.
+    Drained,
     /// The relay ends.
     Shutdown,
 }
 
 impl CloseReason {
     /// Every reason, in the order of `as usize`.
-    pub const ALL: [Self; 5] = [Self::Deleted, Self::Setup, Self::ConsentLost, Self::Idle, Self::Shutdown];
+    pub const ALL: [Self; 6] =
+        [Self::Deleted, Self::Setup, Self::ConsentLost, Self::Idle, Self::Drained, Self::Shutdown];
 
     /// The name in metrics, logs and events.
     pub fn label(self) -> &'static str {
@@ -118,6 +121,7 @@ impl CloseReason {
             Self::Setup => "setup",
             Self::ConsentLost => "consent_lost",
             Self::Idle => "idle",
+            Self::Drained => "drained",
             Self::Shutdown => "shutdown",
         }
     }

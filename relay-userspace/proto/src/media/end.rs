@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::effect::PortId;
-use crate::ice::Selection;
+use crate::ice::{Candidate, CandidateAddress, CandidateKind, CandidateTransport, Selection};
 
 /// Which leg of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +50,22 @@ pub(super) struct Local {
     /// Which of the relay's addresses it has: the foundation of its candidate, as that is of one base (RFC 8445 section
     /// 5.1.1.3).
     pub(super) foundation: usize,
+}
+
+impl Local {
+    /// The same as a host candidate.
+    pub(super) fn candidate(&self, component: u16) -> Candidate {
+        Candidate {
+            foundation: self.foundation.to_string(),
+            component,
+            transport: CandidateTransport::Udp,
+            priority: self.priority,
+            address: CandidateAddress::Ip(self.public.ip()),
+            port: self.public.port(),
+            kind: CandidateKind::Host,
+            related: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -117,6 +133,13 @@ impl End {
     /// Whether there was a remote that has lost its consent.
     pub(super) fn is_lost(&self) -> bool {
         matches!(&self.far, Far::Ice(selection) if selection.is_lost())
+    }
+
+    /// The local address that is told to who knows of one only: that which the remote is reached from, or else one of IPv4,
+    /// which everybody has.
+    pub(super) fn default_base(&self) -> usize {
+        let used = self.target().and_then(|(used, _)| self.locals.iter().position(|local| local.port == used.port));
+        used.or_else(|| self.locals.iter().position(|local| local.public.is_ipv4())).unwrap_or(0)
     }
 
     /// The local address of an address family that comes first.

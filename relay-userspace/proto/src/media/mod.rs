@@ -11,7 +11,7 @@
 //! - [`Sessions`] is the state machine: it is asked to create, change and close sessions, is given datagrams and timers, and
 //!   says what is to be done as [`Effect`]s;
 //! - `open` finds ports, `remote` is what the other side says of itself, `relaying` the way of a datagram, `checks` that of a
-//!   connectivity check, `flow` what a fast path may send on alone, `expiry` the end of things.
+//!   connectivity check, `negotiation` has both sides of a call told the legs in place of each other, `flow` what a fast path may send on alone, `expiry` the end of things.
 
 mod checks;
 mod describe;
@@ -19,6 +19,7 @@ mod effect;
 mod end;
 mod expiry;
 mod flow;
+mod negotiation;
 mod open;
 mod relaying;
 mod remote;
@@ -29,6 +30,7 @@ mod settings;
 pub use describe::{EndInfo, LegInfo, PathInfo, SelectedInfo, SessionInfo, StreamInfo};
 pub use effect::{CloseReason, Discard, Disposition, Effect, Event, Forward, MediaFlow, PathId, PortId, SessionId};
 pub use end::Side;
+pub use negotiation::{NegotiationError, Offer};
 pub use open::{OpenError, OpenPort, Request, StreamRequest};
 pub use remote::{PlainAddress, Remote, RemoteError, StreamCandidates};
 pub use session::{LegKind, LegState, SessionState};

@@ -48,6 +48,9 @@ pub enum OpenError {
     /// There are as many as there may be.
     #[error("there are as many sessions as there may be (ice-max-sessions)")]
     TooMany,
+    /// There is a stream of this name already.
+    #[error("two streams of a session cannot have the same name")]
+    SameName,
     /// The relay has no address of a family that was asked for.
     #[error("the relay has no address of these families")]
     NoAddress,
@@ -94,6 +97,8 @@ impl Sessions {
                 families,
                 legs,
                 streams: Vec::new(),
+                negotiation: None,
+                latches: false,
                 timeouts,
                 began: now.instant,
                 was_connected: false,
@@ -122,6 +127,9 @@ impl Sessions {
         ports: &mut dyn OpenPort,
     ) -> Result<(), OpenError> {
         let Some(session) = self.table.get(&id) else { return Err(OpenError::TooMany) };
+        if session.stream(&stream.name).is_some() {
+            return Err(OpenError::SameName);
+        }
         let addresses = self.addresses(&session.families);
         if addresses.is_empty() {
             return Err(OpenError::NoAddress);
@@ -142,6 +150,7 @@ impl Sessions {
                     ends,
                     consent,
                     installed: None,
+                    client_side: Side::A,
                     relayed: Default::default(),
                 }))
             })
@@ -255,10 +264,11 @@ impl Sessions {
     }
 
     /// Forgets a session of which nobody was told.
-    fn discard(&mut self, id: SessionId) {
+    pub(super) fn discard(&mut self, id: SessionId) {
         let Some(session) = self.table.remove(&id) else { return };
         self.timers.remove(&(session.timer, id));
         for path in session.paths() {
+            self.withdraw(path);
             self.free(path);
         }
     }

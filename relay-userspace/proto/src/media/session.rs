@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::effect::{MediaFlow, PathId, SessionId};
 use super::end::{End, Far, Plain, Side};
+use super::negotiation::Negotiation;
 use super::settings::Timeouts;
 use crate::address::AddressFamily;
 use crate::ice::{Candidate, Credentials, Parameters, Selection};
@@ -92,6 +93,10 @@ pub(super) struct Session {
     pub(super) families: Vec<AddressFamily>,
     pub(super) legs: [Leg; 2],
     pub(super) streams: Vec<Stream>,
+    /// What the media sections of descriptions are; none of a session that was not made of an offer.
+    pub(super) negotiation: Option<Negotiation>,
+    /// Whether sides without ICE are taken to be where they first send from.
+    pub(super) latches: bool,
     pub(super) timeouts: Timeouts,
     pub(super) began: Instant,
     /// Whether it ever had a remote on both sides.
@@ -144,6 +149,8 @@ pub(super) struct Path {
     pub(super) consent: Duration,
     /// What the driver was told last.
     pub(super) installed: Option<(MediaFlow, Instant)>,
+    /// Which leg the fast path calls the client's; what it counts is to be understood by it.
+    pub(super) client_side: Side,
     /// What the driver has sent on itself, by the leg that it came from: packets and bytes.
     pub(super) relayed: [(u64, u64); 2],
 }

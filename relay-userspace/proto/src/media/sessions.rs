@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::effect::{CloseReason, Effect, Event, PathId, PortId, SessionId};
@@ -91,6 +92,18 @@ impl Sessions {
     /// How many have ended, by reason, in the order of [`CloseReason::ALL`].
     pub fn closed(&self) -> &[u64; CloseReason::ALL.len()] {
         &self.closed
+    }
+
+    /// How many are reached at this address, as it is bound.
+    pub fn on(&self, ip: IpAddr) -> usize {
+        self.table.keys().filter(|id| self.is_on(**id, &|at| at == ip)).count()
+    }
+
+    /// Whether a session is reached at an address, as it is bound, of which this is true.
+    pub fn is_on(&self, id: SessionId, is_meant: &dyn Fn(IpAddr) -> bool) -> bool {
+        let Some(session) = self.table.get(&id) else { return false };
+        let ends = session.paths().filter_map(|path| self.path(path)).flat_map(|path| &path.ends);
+        ends.flat_map(|end| &end.locals).any(|local| is_meant(local.bind.ip()))
     }
 
     /// The names of those that are not before `from`, in order.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::line::attribute;
 use crate::ice::{Candidate, Parameters};
 
 /// A media section of a description.
@@ -30,7 +31,11 @@ pub struct Media {
     pub ignored_candidates: usize,
     /// Whether there are no more candidates, by the word of the section or of the session.
     pub(super) ended: bool,
-    /// All lines of the section, that which begins it among them.
+    /// What the line that begins the section says before the port.
+    pub(super) before_port: String,
+    /// What it says behind the port and the number of ports.
+    pub(super) after_port: String,
+    /// The other lines of the section.
     pub(super) lines: Vec<String>,
 }
 
@@ -43,7 +48,7 @@ impl Media {
     /// Whether it has no port because it shall be used in a bundle or not at all (RFC 9143 section 6). With a port, the
     /// attribute means nothing.
     pub fn is_bundle_only(&self) -> bool {
-        self.port == 0 && self.has("a=bundle-only")
+        self.port == 0 && self.has("bundle-only")
     }
 
     /// Whether RTP is sent, and RTCP with it.
@@ -53,12 +58,12 @@ impl Media {
 
     /// Whether RTCP may come to the port of RTP (RFC 5761).
     pub fn rtcp_mux(&self) -> bool {
-        self.has("a=rtcp-mux")
+        self.has("rtcp-mux")
     }
 
     /// Whether RTCP comes to the port of RTP or not at all (RFC 8858).
     pub fn rtcp_mux_only(&self) -> bool {
-        self.has("a=rtcp-mux-only")
+        self.has("rtcp-mux-only")
     }
 
     /// Whether its agent has no more candidates to tell (RFC 8840 section 8.2).
@@ -66,8 +71,8 @@ impl Media {
         self.ended
     }
 
-    fn has(&self, attribute: &str) -> bool {
-        self.lines.iter().any(|line| line.trim_ascii_end() == attribute)
+    fn has(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| attribute(line).is_some_and(|(found, _)| found == name))
     }
 }
 

@@ -5,6 +5,7 @@
 //! byte for byte, whether it is known here or not: what the two sides agree on is their business.
 
 mod error;
+mod line;
 mod media;
 mod parse;
 mod rewrite;
@@ -32,7 +33,7 @@ impl Description {
 
     /// Whether it comes from an ICE-lite agent (RFC 8839 section 5.3).
     pub fn is_lite(&self) -> bool {
-        self.session.iter().any(|line| line == "a=ice-lite")
+        self.session.iter().any(|line| line::attribute(line).is_some_and(|(name, _)| name == "ice-lite"))
     }
 
     /// Whether ICE is used for some of its media.

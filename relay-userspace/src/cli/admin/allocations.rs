@@ -8,7 +8,7 @@ use super::human::{age, amount, bit_rate, clean, named, plural, size, until};
 use super::output::{note, show};
 use super::place::{Place, given};
 use super::table::{Column, section, table};
-use super::watch::watch;
+use super::watch::{render, watch};
 use crate::api::{Allocation, AllocationDetail, Closed};
 use crate::clock::unix_seconds;
 
@@ -101,7 +101,9 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
                 let answer = client.get(&format!("/v1/allocations/{}", escaped(id))).await?;
                 show(json, &answer, |detail| describe(detail, unix_seconds()))
             }
-            Action::Watch { which } => watch(&client, which, json).await,
+            Action::Watch { which } => {
+                watch(&client, &with_query("/v1/allocations/events", &which.query()), json, render).await
+            }
             Action::Close { id, which, all } => {
                 let answer = client.delete(&closing(id.as_deref(), which, *all)?).await?;
                 show(json, &answer, |closed: &Closed| format!("closed {}", plural(closed.closed, "allocation")))

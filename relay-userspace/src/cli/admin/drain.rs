@@ -87,7 +87,7 @@ async fn wait(client: &Client, mut answer: Answer, json: bool) -> Result<(), Fai
         if !status.draining {
             return Err(Failed::Here("somebody has let new clients in again".to_owned()));
         }
-        if status.allocations == 0 {
+        if status.allocations + status.sessions == 0 {
             return Ok(());
         }
         sleep(POLL).await;
@@ -107,14 +107,18 @@ fn tell(answer: &Answer, json: bool) -> Result<(), Failed> {
 }
 
 fn render(status: &DrainStatus, now: u64) -> String {
-    let DrainStatus { draining, allocations, deadline, stop } = *status;
+    let DrainStatus { draining, allocations, sessions, deadline, stop } = *status;
     if !draining {
         return "not draining".to_owned();
     }
     let then = if stop { ", then the relay ends" } else { "" };
-    let left = plural(allocations, "allocation");
+    let allocated = plural(allocations, "allocation");
+    let left = match sessions {
+        0 => allocated,
+        sessions => format!("{allocated} and {}", plural(sessions, "session")),
+    };
     match deadline {
-        _ if allocations == 0 => format!("drained: no allocation is left{then}"),
+        _ if allocations + sessions == 0 => format!("drained: no allocation is left{then}"),
         Some(deadline) => format!("draining: {left} left, closed in {}{then}", until(now, deadline)),
         None => format!("draining: {left} left, no deadline{then}"),
     }
@@ -135,10 +139,12 @@ mod tests {
 
     #[test]
     fn how_far_it_is_fits_in_a_line() {
-        let status = DrainStatus { draining: true, allocations: 12, deadline: Some(1_290), stop: true };
+        let status = DrainStatus { draining: true, allocations: 12, sessions: 0, deadline: Some(1_290), stop: true };
         assert_eq!(render(&status, 1_000), "draining: 12 allocations left, closed in 4m50s, then the relay ends");
         let endless = DrainStatus { allocations: 1, deadline: None, stop: false, ..status };
         assert_eq!(render(&endless, 1_000), "draining: 1 allocation left, no deadline");
+        let calls = DrainStatus { sessions: 2, ..endless };
+        assert_eq!(render(&calls, 1_000), "draining: 1 allocation and 2 sessions left, no deadline");
         let over = DrainStatus { allocations: 0, stop: false, ..status };
         assert_eq!(render(&over, 1_000), "drained: no allocation is left");
         assert_eq!(render(&DrainStatus { draining: false, ..status }, 1_000), "not draining");

@@ -25,7 +25,7 @@ impl Failed {
         match self {
             Self::Usage(message) => return usage_error(&message),
             Self::Here(message) => complain(&message),
-            Self::Refused(Problem { error, problems }) => {
+            Self::Refused(Problem { error, problems, line: _ }) => {
                 complain(&error);
                 for problem in &problems {
                     complain(problem);

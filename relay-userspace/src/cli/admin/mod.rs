@@ -6,6 +6,7 @@ mod client;
 pub(super) mod drain;
 mod failed;
 mod human;
+pub(super) mod ice;
 pub(super) mod log_level;
 pub(super) mod openapi;
 mod output;

@@ -182,7 +182,8 @@ pub(super) struct Kernel {
     pub(super) interface: Vec<String>,
 
     /// Records that the kernel has room for: two for each relayed address, one for each permission, two for each channel,
-    /// 172 bytes each [default: 8 for each allocation, and 256 for listeners]
+    /// 172 bytes each [default: 8 for each allocation, 8 for each session, and
+    /// 256 for listeners]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..=MAX_KERNEL_RECORDS))]
     pub(super) kernel_records: Option<u32>,
 }
@@ -198,6 +199,11 @@ pub(super) struct Limits {
     /// Allocations that one user may have at once [default: three quarters of all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
     pub(super) max_allocations_per_user: Option<u32>,
+
+    /// Sessions of two legs (ICE-lite or plain RTP) that the admin interface may create, shared out to the shards evenly; 0 for
+    /// none. They take relay ports
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=MAX_ALLOCATIONS))]
+    pub(super) ice_max_sessions: u32,
 
     /// Connections over tcp and tls, and associations over dtls, that there may be at once [default: as many as
     /// allocations, and as many as may be new]

@@ -109,6 +109,7 @@ impl Args {
             shards,
             max_allocations: limits.max_allocations,
             max_allocations_per_user: limits.max_allocations_per_user,
+            ice_max_sessions: limits.ice_max_sessions,
             kernel_records: self.kernel.kernel_records,
             rates: Rates {
                 allocation_bits: limits.allocation_bit_rate,

@@ -11,7 +11,7 @@ pub enum Reload {
 
 /// First options of what is made or opened once: threads, maps, the admin interface, the sender of traces. Then those of
 /// what is looked up anew, or can be changed while packets pass.
-const TABLE: [(&str, Reload); 50] = [
+const TABLE: [(&str, Reload); 51] = [
     ("config", Reload::Restart),
     ("shards", Reload::Restart),
     ("state-dir", Reload::Restart),
@@ -20,6 +20,7 @@ const TABLE: [(&str, Reload); 50] = [
     ("mobility", Reload::Live),
     ("xdp", Reload::Restart),
     ("interface", Reload::Restart),
+    ("ice-max-sessions", Reload::Restart),
     ("kernel-records", Reload::Restart),
     ("max-allocations", Reload::Restart),
     ("admin", Reload::Restart),

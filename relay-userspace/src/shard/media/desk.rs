@@ -1,10 +1,10 @@
 //! What may be asked of a shard about its sessions, and be done to them, between packets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use hairpin_proto::address::AddressFamily;
 use hairpin_proto::media::{
-    CloseReason, LegKind, OpenError, Remote, RemoteError, Request, SessionId, Side, StreamCandidates, Timeouts,
+    CloseReason, NegotiationError, Offer, OpenError, Remote, RemoteError, Request, SessionId, Side, StreamCandidates,
+    Timeouts,
 };
 use hairpin_proto::sdp::Description;
 
@@ -32,6 +32,20 @@ impl ShardQuery {
         .await
     }
 
+    /// Closes all sessions that are reached at an address of which this is true. Returns how many.
+    pub async fn close_sessions(
+        &self,
+        reason: CloseReason,
+        is_meant: impl Fn(IpAddr) -> bool + Send + 'static,
+    ) -> usize {
+        let closed = self.media(move |desk| {
+            let sessions = &mut desk.0.media.sessions;
+            let meant: Vec<_> = sessions.ids(SessionId(0)).filter(|id| sessions.is_on(*id, &is_meant)).collect();
+            meant.into_iter().filter(|id| sessions.close(*id, reason)).count()
+        });
+        closed.await.unwrap_or_default()
+    }
+
     /// All sessions of which this is true, the oldest first.
     pub async fn sessions(
         &self,
@@ -54,9 +68,15 @@ impl ShardQuery {
 }
 
 impl Desk<'_> {
+    /// Whether no new sessions are welcome.
+    pub fn is_draining(&self) -> bool {
+        self.0.server.is_draining()
+    }
+
     /// Creates a session.
     pub fn create(&mut self, request: Request) -> Result<SessionId, OpenError> {
-        self.0.media.create(now(), request)
+        let (sessions, mut ports) = self.0.media_with_ports();
+        sessions.create(now(), request, &mut ports)
     }
 
     /// A session as it is now.
@@ -67,6 +87,16 @@ impl Desk<'_> {
     /// Says who is on the other side of a leg.
     pub fn set_remote(&mut self, id: SessionId, side: Side, remote: Remote) -> Result<(), RemoteError> {
         self.0.media.sessions.set_remote(now().instant, id, side, remote)
+    }
+
+    /// The same by a session description, whose media sections are the session's streams.
+    pub fn set_described(
+        &mut self,
+        id: SessionId,
+        side: Side,
+        description: &Description,
+    ) -> Result<(), NegotiationError> {
+        self.0.media.sessions.set_described(now(), id, side, description)
     }
 
     /// Adds candidates of the other side of a leg.
@@ -103,18 +133,20 @@ impl Desk<'_> {
     }
 
     /// Makes a session of an offer, which becomes leg A's remote. With what leg B's remote is to be told.
-    pub fn offer(&mut self, offer: &NewOffer) -> Result<(SessionId, String), NegotiationError> {
-        self.0.media.offer(now(), offer)
+    pub fn offer(&mut self, offer: &Offer) -> Result<(SessionId, String), NegotiationError> {
+        let (sessions, mut ports) = self.0.media_with_ports();
+        sessions.offer(now(), offer, &mut ports)
     }
 
     /// Takes another offer, of either side. With what the other side is to be told.
     pub fn reoffer(&mut self, id: SessionId, from: Side, offer: &Description) -> Result<String, NegotiationError> {
-        self.0.media.reoffer(now(), id, from, offer)
+        let (sessions, mut ports) = self.0.media_with_ports();
+        sessions.reoffer(now(), id, from, offer, &mut ports)
     }
 
     /// Takes the answer to the last offer. With what the other side is to be told.
     pub fn answer(&mut self, id: SessionId, from: Side, answer: &Description) -> Result<String, NegotiationError> {
-        self.0.media.answer(now(), id, from, answer)
+        self.0.media.sessions.answer(now(), id, from, answer)
     }
 
     /// The relayed addresses of an allocation, by its serial number, as the world knows them.

@@ -1,0 +1,138 @@
+//! Requests that are carried out once, however often they come (`Idempotency-Key`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
+use ring::digest::{Context, SHA256};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+
+use super::super::problem::Refusal;
+use super::super::read::{needed, whole};
+use super::kept::{Answer, Awaited, Digest, Doing, Found, Kept};
+use crate::control::IceError;
+
+/// The header, in lower case.
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that an answer is an earlier one.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// The longest key, in characters.
+const LONGEST: usize = 128;
+/// The longest body of what has no session description.
+const MAX_BODY: usize = 16 << 10;
+
+/// What tells that a request is one that came before. It is read by [`Once`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "it documents a parameter")]
+pub(super) struct Key {
+    /// 1 to 128 visible characters of the client's choice. For ten minutes, the same request with the same key gets the same
+    /// answer and is not carried out again; another request with it is refused.
+    #[param(rename = "Idempotency-Key")]
+    key: Option<String>,
+}
+
+/// A body of JSON, of no more bytes than this, that is asked for once if it has a key.
+pub(super) struct Once<T, const MAX: usize = MAX_BODY> {
+    key: Option<(String, Digest)>,
+    body: T,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Once<T, MAX> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let key = key_of(&parts.headers).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
+        let bytes = whole(body, MAX).await?;
+        let body = needed(&parts.headers, &bytes)?;
+        Ok(Self { key: key.map(|key| (key, digest(parts.uri.path(), &bytes))), body })
+    }
+}
+
+impl<T, const MAX: usize> Once<T, MAX> {
+    /// Does it, or answers what was answered when it was done. What is begun comes to its end, whoever has gone: the same
+    /// request comes again then.
+    pub(super) async fn answer<A, F>(self, kept: &Arc<Kept>, work: impl FnOnce(T) -> F) -> Response
+    where
+        A: Serialize + Send + 'static,
+        F: Future<Output = Result<A, IceError>> + Send + 'static,
+    {
+        let Self { key, body } = self;
+        let Some((key, request)) = key else { return respond(work(body).await) };
+        match kept.find(Instant::now(), &key, request) {
+            Found::Same(answer) => {
+                let mut response = await_answer(answer).await;
+                response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+                response
+            }
+            Found::Another => {
+                let error =
+                    format!("Idempotency-Key: `{key}` was given to another request: give each a key of its own");
+                Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error).into_response()
+            }
+            Found::First(doing, answer) => {
+                tokio::spawn(carry_out(doing, work(body)));
+                await_answer(answer).await
+            }
+        }
+    }
+}
+
+async fn carry_out<A: Serialize>(doing: Doing, work: impl Future<Output = Result<A, IceError>>) {
+    let response = respond(work.await);
+    let status = response.status();
+    // It was made of bytes that are there.
+    if let Ok(body) = response.into_body().collect().await {
+        doing.done(Answer { status, body: body.to_bytes() });
+    }
+}
+
+fn respond<A: Serialize>(answer: Result<A, IceError>) -> Response {
+    answer.map(Json).map_err(Refusal::from).into_response()
+}
+
+async fn await_answer(mut answer: Awaited) -> Response {
+    let answer = answer.wait_for(Option::is_some).await.map(|answer| answer.clone());
+    match answer.ok().flatten() {
+        Some(Answer { status, body }) => {
+            (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+        }
+        None => {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request came to no end: look at the log of the relay")
+                .into_response()
+        }
+    }
+}
+
+/// What was asked of which path.
+fn digest(path: &str, body: &Bytes) -> Digest {
+    let mut context = Context::new(&SHA256);
+    // No path has the byte between them.
+    for part in [path.as_bytes(), &[0], body] {
+        context.update(part);
+    }
+    let mut digest = Digest::default();
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+fn key_of(headers: &HeaderMap) -> Result<Option<String>, String> {
+    let mut keys = headers.get_all(HEADER).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let is_visible = |key: &&str| (1..=LONGEST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+    match key.to_str().ok().filter(is_visible) {
+        Some(key) if keys.next().is_none() => Ok(Some(key.to_owned())),
+        Some(_) => Err("Idempotency-Key: it is given twice, one is allowed".to_owned()),
+        None => {
+            Err(format!("Idempotency-Key: 1 to {LONGEST} visible characters of ASCII are allowed, and nothing else"))
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `hairpin ice show`: a session, and all that belongs to it.
+
+use super::super::human::{age, amount, named, plural, since, size};
+use super::super::table::{Column, section, table};
+use super::list::{Totals, share_of};
+use crate::api::ice::{LegStatus, RemoteStatus, Session, Side, Timeouts};
+
+/// One leg, as lines of a session description.
+pub(super) fn fragment(session: &Session, side: Side) -> String {
+    match side {
+        Side::A => session.a.sdp.clone(),
+        Side::B => session.b.sdp.clone(),
+    }
+}
+
+pub(super) fn describe(session: &Session, now: u64) -> String {
+    let totals = Totals::of(session);
+    let mut text = pairs([
+        ("id", session.id.clone()),
+        ("label", named(&session.label)),
+        ("state", session.state.clone()),
+        ("age", age(now.saturating_sub(session.created))),
+        ("timeouts", timeouts(&session.timeouts)),
+        ("a to b", amount(totals.a_to_b)),
+        ("b to a", amount(totals.b_to_a)),
+        ("in the kernel", format!("{}, {}", amount(totals.kernel), totals.share())),
+    ]);
+    text.push_str(&section("STREAMS", &streams(session)));
+    for (name, leg) in [("A", &session.a), ("B", &session.b)] {
+        text.push_str(&section(&format!("LEG {name}"), &facts(leg)));
+        text.push_str(&section(&format!("ADDRESSES OF {name}"), &addresses(leg)));
+        text.push_str(&section(&format!("SELECTED BY {name}"), &selected(leg, now)));
+    }
+    text
+}
+
+fn pairs(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    table([Column::Left(""), Column::Left("")], rows.into_iter().map(|(name, value)| [name.to_owned(), value]))
+}
+
+fn timeouts(timeouts: &Timeouts) -> String {
+    let Timeouts { setup, consent, paused, idle } = *timeouts;
+    let named = [("setup", setup), ("consent", consent), ("paused", paused), ("idle", idle)];
+    let told = named.into_iter().filter_map(|(name, seconds)| {
+        Some(match seconds? {
+            0 => format!("{name} off"),
+            seconds => format!("{name} {}", age(seconds.into())),
+        })
+    });
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn streams(session: &Session) -> String {
+    let columns = [
+        Column::Left("STREAM"),
+        Column::Right("COMPONENT"),
+        Column::Right("A TO B"),
+        Column::Right("B TO A"),
+        Column::Right("BY THE KERNEL"),
+        Column::Left("IN KERNEL"),
+    ];
+    let components =
+        session.streams.iter().flat_map(|stream| stream.components.iter().map(|component| (&stream.name, component)));
+    let rows = components.map(|(name, component)| {
+        [
+            name.clone(),
+            component.component.to_string(),
+            size(component.a_to_b.bytes),
+            size(component.b_to_a.bytes),
+            share_of(component),
+            if component.in_kernel { "yes" } else { "no" }.to_owned(),
+        ]
+    });
+    table(columns, rows)
+}
+
+fn facts(leg: &LegStatus) -> String {
+    let mut rows = vec![("kind", leg.kind.clone()), ("state", leg.state.clone())];
+    rows.extend(leg.ufrag.clone().map(|ufrag| ("ufrag", ufrag)));
+    rows.extend(leg.pwd.clone().map(|pwd| ("pwd", pwd)));
+    if let Some(RemoteStatus { ufrag, lite, candidates, end_of_candidates }) = &leg.remote {
+        let lite = if *lite { ", lite" } else { "" };
+        let more = if *end_of_candidates { "no more will come" } else { "more may come" };
+        let count = plural(candidates.len() as u64, "candidate");
+        rows.push(("remote", format!("ufrag {ufrag}{lite}, {count}, {more}")));
+        rows.extend(candidates.iter().map(|candidate| ("", candidate.clone())));
+    }
+    pairs(rows)
+}
+
+fn addresses(leg: &LegStatus) -> String {
+    let rows = leg.candidates.iter().map(|local| {
+        // A side without ICE is told the address alone.
+        let candidate = if leg.ufrag.is_some() { local.candidate.clone() } else { String::new() };
+        [local.stream.clone(), local.component.to_string(), local.address.to_string(), candidate]
+    });
+    table(
+        [Column::Left("STREAM"), Column::Right("COMPONENT"), Column::Left("ADDRESS"), Column::Left("CANDIDATE")],
+        rows,
+    )
+}
+
+fn selected(leg: &LegStatus, now: u64) -> String {
+    let columns = [
+        Column::Left("STREAM"),
+        Column::Right("COMPONENT"),
+        Column::Left("LOCAL"),
+        Column::Left("REMOTE"),
+        Column::Left("LAST CHECK"),
+        Column::Left("CONSENT"),
+    ];
+    let rows = leg.selected.iter().map(|selected| {
+        [
+            selected.stream.clone(),
+            selected.component.to_string(),
+            selected.local.to_string(),
+            selected.remote.to_string(),
+            selected.last_check.map_or("-".to_owned(), |at| since(now, at)),
+            match (selected.lost, selected.last_check) {
+                (true, _) => "lost",
+                (false, Some(_)) => "yes",
+                (false, None) => "-",
+            }
+            .to_owned(),
+        ]
+    });
+    table(columns, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_shown_with_all_that_belongs_to_it() {
+        let expected = "\
+id             0-17
+label          call
+state          connected
+age            3m12s
+timeouts       setup 5m00s, consent 30s, paused 1m00s, idle off
+a to b         9.0 MB (9.0k packets)
+b to a         1.2 MB (3.0k packets)
+in the kernel  8.0 MB (9.0k packets), 75%
+
+STREAMS
+  STREAM  COMPONENT  A TO B  B TO A  BY THE KERNEL  IN KERNEL
+  audio           1  9.0 MB  1.2 MB            75%  yes
+
+LEG A
+  kind    ice
+  state   nominated
+  ufrag   abcdefgh
+  pwd     abcdefghijklmnopqrstuvwx
+  remote  ufrag wxyz, 1 candidate, more may come
+          candidate:1 1 UDP 2130706431 198.51.100.7 4000 typ host
+
+ADDRESSES OF A
+  STREAM  COMPONENT  ADDRESS            CANDIDATE
+  audio           1  203.0.113.7:50000  candidate:1 1 UDP 2130706431 203.0.113.7 50000 typ host
+
+SELECTED BY A
+  STREAM  COMPONENT  LOCAL              REMOTE             LAST CHECK  CONSENT
+  audio           1  203.0.113.7:50000  198.51.100.7:4000  5s ago      yes
+
+LEG B
+  kind   plain
+  state  nominated
+
+ADDRESSES OF B
+  STREAM  COMPONENT  ADDRESS            CANDIDATE
+  audio           1  203.0.113.7:50002
+
+SELECTED BY B
+  STREAM  COMPONENT  LOCAL              REMOTE          LAST CHECK  CONSENT
+  audio           1  203.0.113.7:50002  192.0.2.9:6000  -           -
+";
+        assert_eq!(describe(&Session::example(), 1_192), expected);
+    }
+
+    #[test]
+    fn a_leg_alone_is_as_a_description_says_it() {
+        let session = Session::example();
+        assert_eq!(fragment(&session, Side::A), "a=ice-lite\r\n");
+        assert_eq!(fragment(&session, Side::B), "");
+    }
+}
