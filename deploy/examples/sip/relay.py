@@ -53,7 +53,8 @@ class Relay:
 
     def first_offer(self, sdp, kind, label, key):
         """A new session: its name, and the offer for the other side."""
-        body = {"sdp": sdp, "to": kind, "label": label}
+        # What a phone without ICE says of its address is wrong behind a NAT: it is taken to be where it sends from.
+        body = {"sdp": sdp, "to": kind, "latch": True, "label": label}
         answer = self.ask("POST", "/v1/ice/offer", body, key)
         return answer["session"]["id"], answer["sdp"]
 

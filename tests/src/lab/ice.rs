@@ -77,10 +77,10 @@ impl<'n> IceRelay<'n> {
         Session { relay: self, id: id.to_owned() }
     }
 
-    /// A session from an offer, and the offer for the other side, which is an agent or a plain phone.
+    /// A session from an offer, and the offer for the other side.
     #[track_caller]
-    pub fn offer(&self, sdp: &str, to: &str) -> (Session<'_, 'n>, String) {
-        let answer = self.ask("POST", "/offer", &json!({ "sdp": sdp, "to": to }));
+    pub fn offer(&self, sdp: &str) -> (Session<'_, 'n>, String) {
+        let answer = self.ask("POST", "/offer", &json!({ "sdp": sdp, "to": "ice" }));
         let id = answer["session"]["id"].as_str().expect("a session has a name");
         (self.session(id), text(&answer["sdp"]))
     }
@@ -102,8 +102,9 @@ impl Session<'_, '_> {
     /// What an agent at a leg is told to connect to: credentials and candidates.
     #[track_caller]
     pub fn described(&self, leg: &str) -> Value {
-        let leg = &self.show()[leg];
-        json!({ "ufrag": leg["ufrag"], "pwd": leg["pwd"], "candidates": leg["candidates"] })
+        let session = self.show();
+        let candidates = candidates(&session, leg);
+        json!({ "ufrag": session[leg]["ufrag"], "pwd": session[leg]["pwd"], "candidates": candidates })
     }
 
     /// Tells it of the remote side of a leg.
@@ -185,8 +186,21 @@ pub fn packets(session: &Value) -> (u64, u64) {
     let count = |value: &Value| value.as_u64().expect("a count");
     components(session).fold((0, 0), |(all, kernel), component| {
         let here = count(&component["a_to_b"]["packets"]) + count(&component["b_to_a"]["packets"]);
-        (all + here, kernel + count(&component["kernel_packets"]))
+        (all + here, kernel + count(&component["kernel"]["packets"]))
     })
+}
+
+/// The candidates of a leg, as in a session description.
+pub fn candidates(session: &Value, leg: &str) -> Vec<String> {
+    let candidates = session[leg]["candidates"].as_array().into_iter().flatten();
+    candidates.map(|one| text(&one["candidate"])).collect()
+}
+
+/// Whether a place, which an agent has told, is a candidate of a leg.
+pub fn is_candidate(session: &Value, leg: &str, place: &Value) -> bool {
+    let Some((ip, port)) = place.as_str().and_then(|place| place.rsplit_once(':')) else { return false };
+    let place = format!(" {} {port} ", ip.trim_matches(['[', ']']));
+    candidates(session, leg).iter().any(|candidate| candidate.contains(&place))
 }
 
 /// Where the remote of a leg is, for a component.

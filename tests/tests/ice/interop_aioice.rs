@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hairpin_tests::lab::ice::remote;
+use hairpin_tests::lab::ice::{is_candidate, remote};
 use hairpin_tests::lab::{Agent, Family, Lab, nat, python};
 use serde_json::{Value, json};
 
@@ -23,9 +23,7 @@ fn an_agent_behind_a_nat_reaches_one_that_is_not() {
     let mut agents = [&home, &lab.clients[1]].map(|host| agent(host, interpreter, 1));
     for (agent, leg) in agents.iter_mut().zip(["a", "b"]) {
         let chosen = connect(agent, &session, leg);
-        let candidates = session.show()[leg]["candidates"].to_string();
-        let to = place(&chosen["1"]["remote"]);
-        assert!(candidates.contains(&format!("{} {}", to.0, to.1)), "{chosen} is none of {candidates}");
+        assert!(is_candidate(&session.show(), leg, &chosen["1"]["remote"]), "{chosen}");
     }
     let connected = session.wait_for_kernel();
     assert_eq!(connected["state"], "connected");
@@ -109,7 +107,8 @@ fn an_agent_moves_to_another_address_and_family() {
     let [one, other] = &mut agents;
     exchange([&mut *one, &mut *other], 100, 0);
 
-    let (from, _) = place(&chosen["1"]["local"]);
+    let from = chosen["1"]["local"].as_str().and_then(|local| local.rsplit_once(':')).expect("an address").0;
+    let from = from.trim_matches(['[', ']']);
     let to = Family::ALL.map(|family| Lab::client_ip(family, 1)).into_iter().find(|ip| ip.to_string() != from);
     let to = to.expect("there are two").to_string();
     let mut events = session.events();
@@ -127,11 +126,4 @@ fn an_agent_moves_to_another_address_and_family() {
 
 fn agent(host: &hairpin_tests::lab::Namespace, interpreter: &Path, components: u16) -> Agent {
     Agent::start(host, interpreter, SCRIPT, [components.to_string()])
-}
-
-/// Address and port.
-fn place(text: &Value) -> (String, String) {
-    let place = text.as_str().and_then(|text| text.rsplit_once(':'));
-    let (ip, port) = place.unwrap_or_else(|| panic!("no address: {text}"));
-    (ip.trim_matches(['[', ']']).to_owned(), port.to_owned())
 }
