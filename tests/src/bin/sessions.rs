@@ -97,7 +97,7 @@ fn main() -> Result<ExitCode> {
             .count()
     });
     ensure!(connected == count, "{connected} of {count} sessions are connected and in the kernel");
-    let rate = |all: usize, took: Duration| all as f64 / took.as_secs_f64();
+    let rate = |all: usize, took: Duration| f64::from(u32::try_from(all).unwrap_or(u32::MAX)) / took.as_secs_f64();
     let (create_rate, nominate_rate) = (rate(count, created), rate(2 * others.len(), nominated));
     if json {
         let figures = json!({
