@@ -161,21 +161,24 @@ fn traffic(page: &mut Page, snapshot: &Snapshot) {
 
 fn kernel(page: &mut Page, snapshot: &Snapshot) {
     let kernel = &snapshot.kernel;
-    let between_relays = kernel.verdicts[Verdict::RelayToRelay as usize];
+    let of = |verdicts: &[Verdict]| {
+        verdicts.iter().map(|verdict| kernel.verdicts[*verdict as usize]).fold(Count::default(), add)
+    };
     for verdict in Verdict::ALL {
         let count = kernel.verdicts[*verdict as usize];
         match verdict.action() {
-            // It is a response, and counted with them.
-            Action::Transmit if *verdict == Verdict::Binding => {}
-            Action::Transmit if *verdict == Verdict::RelayToRelay => {
-                page.put(Family::RelayToRelay, &[], count.packets);
-            }
-            // What goes from client to client goes to a peer, and to a client.
-            Action::Transmit => relayed(page, "kernel", verdict.label(), add(count, between_relays)),
+            // Those that were sent are below.
+            Action::Transmit => {}
             Action::Drop => dropped(page, "kernel", verdict.label(), count.packets),
             Action::Pass => page.put(Family::XdpPassed, &[verdict.label()], count.packets),
         }
     }
+    // What goes from client to client goes to a peer, and to a client; and between a client and a leg, one of these. Answers
+    // to Binding requests are counted with responses.
+    relayed(page, "kernel", "to_peer", of(&Verdict::RELAYED_TO_PEER));
+    relayed(page, "kernel", "to_client", of(&Verdict::RELAYED_TO_CLIENT));
+    page.put(Family::RelayToRelay, &[], of(&[Verdict::RelayToRelay]).packets);
+    media(page, "kernel", of(&Verdict::CARRIED_MEDIA));
     page.put(Family::Flows, &[], kernel.flows);
     page.put(Family::FlowInsertFailures, &[], kernel.insert_failures);
     page.put(Family::KernelRecords, &[], kernel.records.used);
@@ -236,6 +239,11 @@ fn responded(page: &mut Page, path: &str, method: &str, code: u16, responses: u6
 fn relayed(page: &mut Page, path: &str, direction: &str, count: Count) {
     page.put(Family::RelayedPackets, &[path, direction], count.packets);
     page.put(Family::RelayedBytes, &[path, direction], count.bytes);
+}
+
+fn media(page: &mut Page, path: &str, count: Count) {
+    page.put(Family::MediaPackets, &[path], count.packets);
+    page.put(Family::MediaBytes, &[path], count.bytes);
 }
 
 fn dropped(page: &mut Page, path: &str, reason: &str, packets: u64) {
