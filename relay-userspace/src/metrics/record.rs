@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
 use hairpin_proto::address::Transport;
-use hairpin_proto::media::{self, CloseReason, SessionState};
+use hairpin_proto::media::{self as proto, CloseReason, SessionState};
 use hairpin_proto::turn::Discard;
 
 use super::exposition::Page;
@@ -17,8 +17,6 @@ use crate::shard::{ConnectionCounts, End, Histogram, LIMITS, Report};
 /// How Binding requests that the program has answered are told.
 const BINDING: &str = "binding";
 const SUCCESS: u16 = 200;
-/// The direction of what is relayed between legs of sessions.
-const MEDIA: &str = "media";
 /// Transports whose clients have connections, or associations.
 const CONNECTED: [Transport; 3] = [Transport::Tcp, Transport::Tls, Transport::Dtls];
 /// Transports that begin with a handshake.
@@ -138,8 +136,8 @@ fn traffic(page: &mut Page, snapshot: &Snapshot) {
     let userspace = |count: fn(&Report) -> Count| shards.iter().map(count).fold(Count::default(), add);
     relayed(page, "userspace", "to_peer", userspace(|shard| shard.counters.to_peer));
     relayed(page, "userspace", "to_client", userspace(|shard| shard.counters.to_client));
-    relayed(page, "userspace", MEDIA, userspace(|shard| shard.counters.media));
-    for reason in media::Discard::ALL {
+    media(page, "userspace", userspace(|shard| shard.counters.media));
+    for reason in proto::Discard::ALL {
         dropped(page, "userspace", reason.label(), total(shards, |shard| shard.media.discarded[*reason as usize]));
     }
     for reason in Discard::ALL {
