@@ -23,12 +23,10 @@ pub struct Pair {
     pub remote: SocketAddr,
     /// Priority of the pair (RFC 8445 section 6.1.2.3).
     pub priority: u64,
-    /// Which of the successive credentials its last check was made with.
-    pub generation: u32,
-    /// When that was.
+    /// When its last check was.
     pub checked: Instant,
-    /// Whether it was nominated at some time.
-    pub is_nominated: bool,
+    /// Which of the successive credentials it was last nominated with, if it was.
+    pub nominated: Option<u32>,
 }
 
 impl Pair {
@@ -58,8 +56,8 @@ pub struct Selection {
     pairs: Vec<Pair>,
     /// The one to send to, by what names it.
     selected: Option<(usize, SocketAddr)>,
-    /// When the first one was nominated, with the credentials of now.
-    settling: Option<Instant>,
+    /// When the first one was nominated, and with which credentials.
+    settling: Option<(Instant, u32)>,
     is_lost: bool,
 }
 
@@ -86,25 +84,21 @@ impl Selection {
         self.find(base, remote).is_some_and(|pair| pair.has_consent(now, consent))
     }
 
-    /// Takes a check that was proven. `generation` counts the credentials that the leg has had, and does not fall.
+    /// Takes a check that was proven.
     pub fn checked(&mut self, check: Pair, consent: Duration) -> Outcome {
         let now = check.checked;
-        let pair = self.remember(check);
-        let was_lost = self.is_lost;
+        self.remember(check);
+        if check.nominated > self.settling.map(|(_, generation)| generation) {
+            self.settling = check.nominated.map(|generation| (now, generation));
+        }
         if self.selected == Some((check.base, check.remote)) {
-            self.is_lost = false;
+            let was_lost = std::mem::take(&mut self.is_lost);
             return if was_lost { Outcome::Resumed } else { Outcome::Unchanged };
         }
-        if !check.is_nominated {
-            return Outcome::Unchanged;
-        }
         let current = self.selected().copied();
-        let takes_over = current.is_none_or(|current| self.takes_over(&pair, &current, now, consent));
-        if !takes_over {
+        let takes_over = current.is_none_or(|current| self.takes_over(&check, &current, now, consent));
+        if check.nominated.is_none() || !takes_over {
             return Outcome::Unchanged;
-        }
-        if current.is_none_or(|current| current.generation < pair.generation) {
-            self.settling = Some(now);
         }
         self.selected = Some((check.base, check.remote));
         self.is_lost = false;
@@ -120,8 +114,9 @@ impl Selection {
         if self.is_lost || current.has_consent(now, consent) {
             return Outcome::Unchanged;
         }
-        let others = self.pairs.iter().filter(|pair| pair.is_nominated && pair.has_consent(now, consent));
-        if let Some(other) = others.max_by_key(|pair| (pair.generation, pair.priority)) {
+        // What was nominated before a restart is nothing to go back to.
+        let is_as_good = |pair: &&Pair| pair.nominated >= current.nominated && pair.has_consent(now, consent);
+        if let Some(other) = self.pairs.iter().filter(is_as_good).max_by_key(|pair| (pair.nominated, pair.priority)) {
             self.selected = Some((other.base, other.remote));
             return Outcome::Moved;
         }
@@ -136,23 +131,21 @@ impl Selection {
 
     /// Whether a newly nominated pair takes the place of the one that is.
     fn takes_over(&self, pair: &Pair, current: &Pair, now: Instant, consent: Duration) -> bool {
-        if pair.generation != current.generation {
+        if pair.nominated != current.nominated {
             // RFC 8445 section 9: what was agreed after a restart counts as soon as there is something, and for good.
-            return pair.generation > current.generation;
+            return pair.nominated > current.nominated;
         }
-        let is_settling = self.settling.is_some_and(|since| now < since + SETTLING);
+        let is_settling = self.settling.is_some_and(|(since, _)| now < since + SETTLING);
         !is_settling || pair.priority > current.priority || !current.has_consent(now, consent)
     }
 
-    /// Adds the pair, or what is new about it. Returns it as it is now.
-    fn remember(&mut self, check: Pair) -> Pair {
+    /// Adds the pair, or what is new about it.
+    fn remember(&mut self, check: Pair) {
         let is_it = |pair: &&mut Pair| (pair.base, pair.remote) == (check.base, check.remote);
         if let Some(pair) = self.pairs.iter_mut().find(is_it) {
-            let is_newer = check.generation > pair.generation;
-            pair.is_nominated = check.is_nominated || (pair.is_nominated && !is_newer);
-            pair.generation = pair.generation.max(check.generation);
+            pair.nominated = pair.nominated.max(check.nominated);
             (pair.priority, pair.checked) = (check.priority, check.checked);
-            return *pair;
+            return;
         }
         if self.pairs.len() >= PAIRS {
             let selected = self.selected;
@@ -163,7 +156,6 @@ impl Selection {
             }
         }
         self.pairs.push(check);
-        check
     }
 
     fn find(&self, base: usize, remote: SocketAddr) -> Option<&Pair> {
@@ -196,7 +188,7 @@ mod tests {
         fn check(&mut self, milliseconds: u64, remote: u16, generation: u32, is_nominated: bool) -> Outcome {
             let checked = self.at(milliseconds);
             let (remote, priority) = (at(remote), remote.into());
-            let pair = Pair { base: 0, remote, priority, generation, checked, is_nominated };
+            let pair = Pair { base: 0, remote, priority, checked, nominated: is_nominated.then_some(generation) };
             self.selection.checked(pair, CONSENT)
         }
 

@@ -47,35 +47,37 @@ impl Sessions {
             base,
             remote: source,
             priority: pair_priority(known.map_or(check.priority, |candidate| candidate.priority), own),
-            generation: leg.generation - check.credentials as u32,
             checked: now,
-            is_nominated: check.use_candidate,
+            nominated: check.use_candidate.then_some(leg.generation - check.credentials as u32),
         };
         let outcome = selection.checked(pair, consent);
         let session = path.session;
         let event = match outcome {
-            Outcome::Nominated => Event::Nominated,
-            Outcome::Moved => Event::Moved,
-            Outcome::Resumed => Event::Resumed,
-            Outcome::Unchanged | Outcome::Lost => {
-                // The pair may be the one that media flows to, which may do so for longer now.
-                self.update_flow(id, now);
-                return Disposition::Respond;
-            }
+            Outcome::Nominated => Some(Event::Nominated),
+            Outcome::Moved => Some(Event::Moved),
+            Outcome::Resumed => Some(Event::Resumed),
+            Outcome::Unchanged | Outcome::Lost => None,
         };
-        self.happened(session, event, id, side);
+        if let Some(event) = event {
+            self.happened(session, event, id, side);
+        }
+        // The pair may be the one that media flows to already, which may do so for longer now.
         self.update_flow(id, now);
-        self.settle(session, now);
+        if event.is_some() {
+            self.settle(session, now);
+        }
         self.forget_previous(session, side);
         Disposition::Respond
     }
 
     /// Takes the credentials of before a restart back, once nothing flows by them any more.
     fn forget_previous(&mut self, id: super::SessionId, side: Side) {
-        let Some(session) = self.table.get(&id) else { return };
+        let Some(session) = self.table.get(&id).filter(|session| session.leg(side).previous.is_some()) else { return };
         let generation = session.leg(side).generation;
+        // A remote that stays where it was is selected already: that it has been nominated anew is what counts.
+        let is_new = |pair: &Pair| pair.nominated == Some(generation);
         let is_over = session.paths().filter_map(|path| self.path(path)).all(|path| match &path.end(side).far {
-            Far::Ice(selection) => selection.selected().is_none_or(|pair| pair.generation == generation),
+            Far::Ice(selection) => selection.selected().is_none_or(is_new),
             Far::Plain(_) => true,
         });
         if is_over && let Some(session) = self.table.get_mut(&id) {

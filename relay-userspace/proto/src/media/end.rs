@@ -108,8 +108,18 @@ impl End {
     pub(super) fn accepts(&self, base: usize, source: SocketAddr, now: Instant, consent: Duration) -> bool {
         match &self.far {
             Far::Ice(selection) => selection.accepts(base, source, now, consent),
-            Far::Plain(plain) => plain.remote == Some((base, source)),
+            Far::Plain(plain) => !plain.latches && plain.remote == Some((base, source)),
         }
+    }
+
+    /// Whether whoever sends something first is its remote: nothing that arrives may be missed then.
+    pub(super) fn latches(&self) -> bool {
+        matches!(&self.far, Far::Plain(plain) if plain.latches)
+    }
+
+    /// Whether the remote wants what it is sent, as far as it has to say so.
+    pub(super) fn has_consent(&self, now: Instant, consent: Duration) -> bool {
+        self.consent_ends(consent).is_none_or(|ends| now < ends)
     }
 
     /// When the remote has to have proven itself again; none for one that does not.

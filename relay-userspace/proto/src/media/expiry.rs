@@ -97,7 +97,9 @@ impl Sessions {
         if !session.was_connected && session.began + session.timeouts.setup <= now {
             return Some(CloseReason::Setup);
         }
-        if session.paused_since.is_some_and(|since| since + session.timeouts.paused <= now) {
+        // A stream that was taken out may have been what the session had paused for.
+        let is_paused = self.state_of(session) == SessionState::Paused;
+        if is_paused && session.paused_since.is_some_and(|since| since + session.timeouts.paused <= now) {
             return Some(CloseReason::ConsentLost);
         }
         let is_idle = session.timeouts.idle.is_some_and(|idle| session.active + idle <= now);

@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::effect::{Effect, MediaFlow, PathId};
-use super::end::Side;
+use super::end::{End, Side};
 use super::session::Path;
 use super::sessions::Sessions;
 
 /// How long a fast path may serve a path on which nobody proves anything. A daemon that is dead leaves it open for so long;
 /// one that lives extends it by half of it.
 pub(super) const UNPROVEN: Duration = Duration::from_secs(60);
-/// A flow is extended once its end has moved by this part of the time of consent: a full agent checks every few seconds (RFC
-/// 7675 section 5.1), and not each of its checks is worth a change of the kernel's records.
+/// A flow is extended once its end has moved by this part of the time that it is given: a full agent checks every few seconds
+/// (RFC 7675 section 5.1), and not each of its checks is worth a change of the kernel's records.
 const PART: u32 = 8;
 
 impl Sessions {
@@ -25,7 +25,7 @@ impl Sessions {
         if let Some((known, until)) = installed
             && known == flow
             && until <= expires
-            && expires < until + path.consent / PART
+            && expires < until + path.consent.min(UNPROVEN) / PART
         {
             return;
         }
@@ -50,6 +50,10 @@ impl Sessions {
     }
 
     fn wanted(&self, id: PathId, path: &Path, now: Instant) -> Option<(MediaFlow, Instant)> {
+        // Who has latched is known by what it has sent, so that has to come by here.
+        if path.ends.iter().any(End::latches) {
+            return None;
+        }
         let [a, b] = Side::BOTH.map(|side| path.end(side).target().map(|(local, remote)| (local.bind, remote)));
         let ([a, b], side) = match (a?, b?) {
             // Who is behind a relayed address of ours is the peer, as the fast path has it.

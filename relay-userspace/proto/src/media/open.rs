@@ -234,7 +234,7 @@ impl Sessions {
         let mut opened = Vec::new();
         for (offset, path) in (0..).zip(paths) {
             let number = first + offset;
-            let port = PortId(self.ports.insert(Port { path: *path, side, base }));
+            let port = PortId(self.ports.insert(Some(Port { path: *path, side, base })));
             let [bind, public] = [address.bind, address.public].map(|ip| SocketAddr::new(ip, number));
             if let Err(error) = ports.open(port, bind) {
                 self.ports.remove(port.0);

@@ -19,7 +19,7 @@ impl Sessions {
         source: SocketAddr,
         payload: &'p [u8],
     ) -> Disposition<'p> {
-        let Some(Port { path, side, base }) = self.ports.find(port.0).copied() else {
+        let Some(Port { path, side, base }) = self.ports.find(port.0).copied().flatten() else {
             return Disposition::Discard(Discard::NoLeg);
         };
         if payload.first().is_some_and(|first| Datagram::of(*first) == Datagram::Stun) {
@@ -33,8 +33,8 @@ impl Sessions {
 
     /// Whether a datagram is of somebody who has proven something, or is where the remote was said to be.
     pub fn knows(&self, port: PortId, source: SocketAddr, now: Instant) -> bool {
-        self.ports.find(port.0).is_some_and(|Port { path, side, base }| {
-            self.path(*path).is_some_and(|path| path.end(*side).accepts(*base, source, now, path.consent))
+        self.ports.find(port.0).copied().flatten().is_some_and(|Port { path, side, base }| {
+            self.path(path).is_some_and(|path| path.end(side).accepts(base, source, now, path.consent))
         })
     }
 
@@ -50,13 +50,16 @@ impl Sessions {
             return Err(Discard::UnknownRemote);
         }
         let path = self.paths.find(id.0).ok_or(Discard::NoLeg)?;
-        let (local, remote) = path.end(side.other()).target().ok_or(Discard::NoRemote)?;
+        let other = path.end(side.other());
+        // The time itself ends consent, also where its timer is late.
+        let target = other.target().filter(|_| other.has_consent(now, path.consent));
+        let (local, remote) = target.ok_or(Discard::NoRemote)?;
         Ok((local.port, remote))
     }
 
     /// Whether whoever has sent this takes the remote's place: the first, once, where that was allowed.
     fn latch(&mut self, now: Instant, (id, side, base): (PathId, Side, usize), source: SocketAddr) -> bool {
-        let may = self.path(id).is_some_and(|path| matches!(&path.end(side).far, Far::Plain(plain) if plain.latches));
+        let may = self.path(id).is_some_and(|path| path.end(side).latches());
         if !may || !self.settings.peer_policy.permits(PeerAddr::new(source)) {
             return false;
         }

@@ -172,11 +172,11 @@ impl Sessions {
             }
             told.push((path, (base, *address)));
         }
-        if let Some(session) = self.table.get_mut(&id) {
+        let latched = self.table.get_mut(&id).is_some_and(|session| {
             let leg = session.leg_mut(side);
-            leg.kind = LegKind::Plain { latch };
             leg.remote = None;
-        }
+            std::mem::replace(&mut leg.kind, LegKind::Plain { latch }) == LegKind::Plain { latch: true }
+        });
         for path in self.paths_of(id) {
             let remote = told.iter().find(|(at, _)| *at == path).map(|(_, remote)| *remote);
             self.change_end(now, path, side, |end| {
@@ -187,7 +187,7 @@ impl Sessions {
                 let told = remote.map(|(_, address)| address);
                 // Who has latched stays, as long as nobody is said to be elsewhere: what a side behind a NAT says is wrong each
                 // time.
-                let stays = latch && was.remote.is_some() && was.told == told && matches!(end.far, Far::Plain(_));
+                let stays = latch && latched && was.remote.is_some() && was.told == told;
                 let plain = Plain { remote, told, latches: latch };
                 end.far = Far::Plain(if stays { was } else { plain });
             });

@@ -20,7 +20,8 @@ pub struct Sessions {
     pub(super) table: BTreeMap<SessionId, Session>,
     pub(super) next: u64,
     pub(super) paths: Slab<Path>,
-    pub(super) ports: Slab<Port>,
+    /// Sockets, and the names of those that the driver has yet to close: it opens sockets at once, and closes them later.
+    pub(super) ports: Slab<Option<Port>>,
     pub(super) timers: BTreeSet<(Instant, SessionId)>,
     pub(super) effects: VecDeque<Effect>,
     /// The answer to the last check.
@@ -112,7 +113,11 @@ impl Sessions {
 
     /// What is to be done, in order.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        let effect = self.effects.pop_front()?;
+        if let Effect::Close { port } = &effect {
+            self.ports.remove(port.0);
+        }
+        Some(effect)
     }
 
     /// When [`Sessions::handle_timeout`] is to be called next.
@@ -147,10 +152,11 @@ impl Sessions {
         session.label = label.unwrap_or_else(|| std::mem::take(&mut session.label));
         let new = timeouts(&session.timeouts);
         session.timeouts = new;
-        for path in self.paths_of(id) {
-            if let Some(path) = self.paths.find_mut(path.0) {
+        for id in self.paths_of(id) {
+            if let Some(path) = self.paths.find_mut(id.0) {
                 path.consent = new.consent;
             }
+            self.update_flow(id, now);
         }
         self.settle(id, now);
         true
@@ -204,7 +210,9 @@ impl Sessions {
     }
 
     pub(super) fn close_port(&mut self, port: PortId) {
-        self.ports.remove(port.0);
+        if let Some(known) = self.ports.find_mut(port.0) {
+            *known = None;
+        }
         self.effects.push_back(Effect::Close { port });
     }
 

@@ -1,0 +1,174 @@
+//! Consent: it is kept by checks, ends with them, and nothing is sent without (RFC 7675, as the side that is checked).
+
+use std::time::Duration;
+
+use hairpin_proto::media::{CloseReason, Discard, Effect, Event, LegState, SessionState, Side};
+
+use crate::agent::Check;
+use crate::harness::{At, Bed, ELSEWHERE, Got, ICE, MEDIA, PLAIN, REMOTE, request, socket};
+
+#[test]
+fn without_checks_nothing_is_sent_after_thirty_seconds() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.connected();
+    bed.pass(29_999);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    let (flow, expires) = bed.flow().expect("it is installed");
+    assert_eq!(expires, bed.after(1), "the fast path ends by itself");
+
+    let effects = bed.pass(1);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
+    assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA), Got::Dropped(Discard::UnknownRemote));
+    let path = bed.path(At::a(id)).path;
+    assert_eq!(
+        effects,
+        [Effect::Happened { session: id, event: Event::ConsentLost, path, side: Side::A }, Effect::RemoveFlow { flow },]
+    );
+    assert_eq!((bed.state(id), bed.describe(id).legs[0].state), (SessionState::Paused, LegState::Paused));
+    assert!(bed.path(At::a(id)).ends[0].selected.is_some_and(|selected| selected.is_lost));
+}
+
+#[test]
+fn not_a_timer_but_the_time_itself_ends_consent() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.connected();
+    bed.sleep(29_999);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    bed.sleep(1);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
+    assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA), Got::Dropped(Discard::UnknownRemote));
+}
+
+#[test]
+fn each_check_that_is_answered_prolongs_it_whether_it_nominates_or_not() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    for nominates in [false, true, false, true] {
+        bed.pass_seconds(29);
+        bed.succeeds(At::a(id), REMOTE, &Check { nominates, ..agent.check() });
+        assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    }
+    assert_eq!(bed.happened.len(), 2, "nothing has happened: {:?}", bed.happened);
+    bed.pass_seconds(30);
+    assert_eq!(bed.state(id), SessionState::Paused);
+}
+
+#[test]
+fn media_alone_is_no_consent() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.connected();
+    for _ in 0..29 {
+        bed.pass_seconds(1);
+        bed.arrives(At::a(id), REMOTE, MEDIA);
+    }
+    bed.pass_seconds(1);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
+}
+
+#[test]
+fn checks_of_another_pair_are_no_consent_for_this_one() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    bed.pass_seconds(20);
+    bed.succeeds(At::a(id), ELSEWHERE, &agent.check());
+    bed.pass_seconds(10);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
+    assert_eq!(bed.arrives(At::a(id), ELSEWHERE, MEDIA).target(), Some(socket(PLAIN)), "that one is still heard");
+}
+
+#[test]
+fn with_the_next_check_everything_goes_on() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    let (flow, _) = bed.flow().unwrap();
+    bed.pass_seconds(50);
+    assert_eq!(bed.flow(), None);
+    bed.succeeds(At::a(id), REMOTE, &agent.check());
+    assert_eq!(bed.happened.last(), Some(&(Event::Resumed, Side::A)));
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    assert_eq!(bed.flow(), Some((flow, bed.after(30_000))));
+    assert_eq!(bed.state(id), SessionState::Connected);
+    // What was waited for is over, so nothing ends with it.
+    bed.pass_seconds(20);
+    bed.succeeds(At::a(id), REMOTE, &agent.check());
+    bed.pass_seconds(25);
+    assert_eq!(bed.state(id), SessionState::Connected);
+}
+
+#[test]
+fn another_pair_that_was_nominated_takes_over_when_consent_ends() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    bed.pass(100);
+    bed.succeeds(At::a(id), ELSEWHERE, &Check { priority: Some(1), ..agent.nomination() });
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    bed.pass(29_900);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(ELSEWHERE)));
+    assert_eq!(bed.happened.last(), Some(&(Event::Moved, Side::A)));
+    assert_eq!(bed.flow().map(|(flow, expires)| (flow.client, expires)), Some((socket(ELSEWHERE), bed.after(100))));
+}
+
+#[test]
+fn a_leg_whose_consent_does_not_come_back_ends_the_session() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.connected();
+    bed.pass(30_000 + 59_999);
+    assert_eq!(bed.state(id), SessionState::Paused);
+    bed.pass(1);
+    assert_eq!(
+        bed.ended.iter().map(|(info, reason)| (info.id, *reason)).collect::<Vec<_>>(),
+        [(id, CloseReason::ConsentLost)]
+    );
+    assert!(bed.ports.open.is_empty() && bed.flows.is_empty() && bed.paths.is_empty());
+}
+
+#[test]
+fn a_leg_is_paused_when_its_last_component_is() {
+    let mut bed = Bed::default();
+    let mut request = request([ICE, ICE]);
+    request.streams[0].components = 2;
+    let id = bed.create(request).unwrap();
+    let agents = [At::a(id), At::b(id)].map(|at| bed.agent(at));
+    for path in [0, 1] {
+        for (at, agent) in [At::a(id), At::b(id)].into_iter().zip(&agents) {
+            bed.succeeds(At { path, ..at }, REMOTE, &agent.nomination());
+        }
+    }
+    bed.pass_seconds(20);
+    bed.succeeds(At::a(id), REMOTE, &agents[0].check());
+    for path in [0, 1] {
+        bed.succeeds(At { path, ..At::b(id) }, REMOTE, &agents[1].check());
+    }
+    bed.pass_seconds(10);
+    assert_eq!(bed.happened.iter().filter(|(event, _)| *event == Event::ConsentLost).count(), 1);
+    assert_eq!((bed.state(id), bed.describe(id).legs[0].state), (SessionState::Connected, LegState::Nominated));
+    assert_eq!(bed.flows.len(), 1);
+    bed.pass_seconds(20);
+    assert_eq!((bed.state(id), bed.describe(id).legs[0].state), (SessionState::Paused, LegState::Paused));
+    assert_eq!(bed.flows, []);
+}
+
+#[test]
+fn how_long_consent_lasts_can_be_said() {
+    let mut bed = Bed::default();
+    let mut request = request([ICE, crate::harness::STRICT]);
+    request.timeouts.consent = Duration::from_secs(5);
+    let id = bed.create(request).unwrap();
+    bed.plain(At::b(id), PLAIN, false).unwrap();
+    let agent = bed.agent(At::a(id));
+    bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+    assert_eq!(bed.flow().map(|(_, expires)| expires), Some(bed.after(5000)));
+    bed.pass(4999);
+    assert_eq!(bed.state(id), SessionState::Connected);
+    bed.pass(1);
+    assert_eq!(bed.state(id), SessionState::Paused);
+}
+
+#[test]
+fn the_answer_to_a_check_is_sent_without_consent_as_to_any_other() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    bed.pass_seconds(40);
+    bed.succeeds(At::a(id), ELSEWHERE, &agent.check());
+    assert_eq!(bed.state(id), SessionState::Paused, "and it is none, as it does not nominate");
+}

@@ -1,0 +1,176 @@
+//! What a session is, by what was done to it: who has proven itself, when, and who was nominated. There are no timers here.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hairpin_proto::media::{PathId, SessionId, Side};
+
+use crate::agent::Agent;
+
+pub(super) struct Mirror {
+    pub(super) id: SessionId,
+    pub(super) legs: [Leg; 2],
+    /// In the order of streams and components.
+    pub(super) paths: Vec<Path>,
+    pub(super) consent: Duration,
+    pub(super) idle: Option<Duration>,
+    /// When media has flowed last that the engine can know of.
+    pub(super) active: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ice,
+    Plain { latch: bool },
+}
+
+pub(super) struct Leg {
+    pub(super) kind: Kind,
+    /// All that it has had, as far as they were told.
+    pub(super) credentials: Vec<Option<Agent>>,
+    /// Whether those before the last are still good.
+    pub(super) previous: bool,
+}
+
+pub(super) struct Path {
+    pub(super) id: PathId,
+    pub(super) stream: String,
+    pub(super) component: u16,
+    /// Of each local address, whether it is of IPv6.
+    pub(super) families: Vec<bool>,
+    pub(super) ends: [End; 2],
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Ice(Ice),
+    Plain(Plain),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ice {
+    pub(super) proven: BTreeMap<(usize, SocketAddr), Proof>,
+    /// The latest credentials that anything was nominated with.
+    pub(super) generation: Option<u32>,
+}
+
+/// Whether media from somewhere is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepts {
+    Yes,
+    No,
+    /// Who comes first takes the place.
+    First,
+    /// Consent had ended, and then it was said to last longer: whether that is remembered is of no matter.
+    Perhaps,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proof {
+    pub(super) at: Instant,
+    pub(super) nominated: Option<u32>,
+    /// Whether its consent has ended since.
+    pub(super) has_ended: bool,
+    /// Whether it has had consent ever since it was nominated.
+    pub(super) is_continuous: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Plain {
+    pub(super) remote: Option<(usize, SocketAddr)>,
+    pub(super) told: Option<SocketAddr>,
+    pub(super) latches: bool,
+}
+
+impl Kind {
+    pub(super) fn end(self) -> End {
+        match self {
+            Self::Ice => End::Ice(Ice::default()),
+            Self::Plain { latch } => End::Plain(Plain { latches: latch, ..Plain::default() }),
+        }
+    }
+}
+
+impl Leg {
+    pub(super) fn generation(&self) -> u32 {
+        self.credentials.len() as u32 - 1
+    }
+}
+
+impl Path {
+    /// The first local address that is of the same family.
+    pub(super) fn base_for(&self, address: SocketAddr) -> Option<usize> {
+        self.families.iter().position(|is_v6| *is_v6 == address.is_ipv6())
+    }
+}
+
+impl Mirror {
+    pub(super) fn leg(&mut self, side: Side) -> &mut Leg {
+        &mut self.legs[side as usize]
+    }
+
+    /// A check was answered.
+    pub(super) fn checked(
+        &mut self,
+        (side, path, base): (Side, usize, usize),
+        source: SocketAddr,
+        (at, nominated): (Instant, Option<u32>),
+    ) {
+        let End::Ice(ice) = &mut self.paths[path].ends[side as usize] else { panic!("no ICE is spoken there") };
+        let consent = self.consent;
+        let proof =
+            ice.proven.entry((base, source)).or_insert(Proof { at, nominated, has_ended: false, is_continuous: true });
+        proof.is_continuous = nominated.is_some() || (proof.is_continuous && at < proof.at + consent);
+        (proof.at, proof.nominated, proof.has_ended) = (at, proof.nominated.max(nominated), false);
+        ice.generation = ice.generation.max(nominated);
+        let current = self.legs[side as usize].generation();
+        let is_over = self.paths.iter().all(|path| match &path.ends[side as usize] {
+            End::Ice(ice) => ice.generation.is_none_or(|generation| generation == current),
+            End::Plain(_) => true,
+        });
+        self.leg(side).previous &= !is_over;
+    }
+
+    /// Notes who has no consent any more.
+    pub(super) fn age(&mut self, now: Instant) {
+        let consent = self.consent;
+        for end in self.paths.iter_mut().flat_map(|path| &mut path.ends) {
+            if let End::Ice(ice) = end {
+                let late = ice.proven.values_mut().filter(|proof| proof.at + consent <= now);
+                late.for_each(|proof| (proof.has_ended, proof.is_continuous) = (true, false));
+            }
+        }
+    }
+
+    pub(super) fn accepts(
+        &self,
+        (side, path, base): (Side, usize, usize),
+        source: SocketAddr,
+        now: Instant,
+    ) -> Accepts {
+        let yes = |is: bool| if is { Accepts::Yes } else { Accepts::No };
+        match &self.paths[path].ends[side as usize] {
+            End::Ice(ice) => match ice.proven.get(&(base, source)).filter(|proof| now < proof.at + self.consent) {
+                Some(proof) if proof.has_ended => Accepts::Perhaps,
+                proof => yes(proof.is_some()),
+            },
+            End::Plain(plain) if plain.latches => Accepts::First,
+            End::Plain(plain) => yes(plain.remote == Some((base, source))),
+        }
+    }
+
+    /// Where media for an end may go, and whether there certainly is somewhere, if no timer is late.
+    pub(super) fn targets(&self, side: Side, path: usize, now: Instant) -> (Vec<(usize, SocketAddr)>, bool) {
+        match &self.paths[path].ends[side as usize] {
+            End::Ice(ice) => {
+                let nominated = ice.proven.iter().filter(|(_, proof)| {
+                    proof.nominated.is_some() && proof.nominated == ice.generation && now < proof.at + self.consent
+                });
+                let certain = nominated.clone().any(|(_, proof)| proof.is_continuous);
+                (nominated.map(|(pair, _)| *pair).collect(), certain)
+            }
+            End::Plain(plain) => (plain.remote.into_iter().collect(), plain.remote.is_some()),
+        }
+    }
+}
