@@ -1,12 +1,10 @@
 //! What happens to sessions, as it happens.
 
-use std::net::UdpSocket;
-
 use hairpin_tests::lab::Namespace;
 use hairpin_tests::lab::http::{ask, unix};
 use serde_json::{Value, json};
 
-use super::{SESSIONS, path};
+use super::{SESSIONS, party, path};
 use crate::bed::Bed;
 use crate::document::conforms;
 
@@ -50,7 +48,7 @@ fn what_happens_to_a_session_is_told_to_all_who_watch_it() {
     remote("198.51.100.7:4001");
     assert_eq!(expect("moved")["remote"], "198.51.100.7:4001");
 
-    let party = host.enter(|| UdpSocket::bind("127.0.0.1:0")).expect("a port is free");
+    let party = party(&host);
     let leg = session["b"]["candidates"][0]["address"].as_str().expect("an address");
     party.send_to(&[0x80; 20], leg).expect("it is sent");
     let event = expect("nominated");

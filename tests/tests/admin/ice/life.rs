@@ -1,20 +1,13 @@
 //! The life of a session over the interface.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hairpin_tests::lab::Namespace;
 use serde_json::{Value, json};
 
-use super::{CANDIDATE, PWD, SESSIONS, UFRAG, path};
+use super::{CANDIDATE, PWD, SESSIONS, UFRAG, party, path};
 use crate::bed::Bed;
-
-/// A socket of somebody who is reached without ICE.
-fn party(host: &Namespace) -> UdpSocket {
-    let socket = host.enter(|| UdpSocket::bind("127.0.0.1:0")).expect("a port is free");
-    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("the time is not zero");
-    socket
-}
 
 /// Where a leg is reached.
 fn address(session: &Value, leg: &str) -> SocketAddr {

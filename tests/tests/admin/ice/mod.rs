@@ -8,6 +8,10 @@ mod negotiation;
 mod once;
 mod refusals;
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use hairpin_tests::lab::Namespace;
 use hairpin_tests::lab::http::Answer;
 use serde_json::{Value, json};
 
@@ -68,6 +72,15 @@ impl Bed<'_> {
     fn sessions(&self) -> usize {
         self.unix("GET", SESSIONS, &[], "").json()["sessions"].as_array().map_or(0, Vec::len)
     }
+}
+
+/// A socket of somebody without ICE, at an address that the peer rules allow.
+fn party(host: &Namespace) -> UdpSocket {
+    // The address may be there already, for another party.
+    host.ip("address replace 198.51.100.1/32 dev lo");
+    let socket = host.enter(|| UdpSocket::bind("198.51.100.1:0")).expect("a port is free");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("the time is not zero");
+    socket
 }
 
 /// The path of a session.
