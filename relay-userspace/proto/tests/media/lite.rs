@@ -4,7 +4,7 @@ use hairpin_proto::media::{
     Discard, Event, LegKind, LegState, Remote, RemoteError, SessionState, Side, StreamCandidates,
 };
 
-use crate::candidates::{of_first, parameters, parsed, tell};
+use crate::agent::{of_first, parameters, parsed, tell};
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
 fn lite(candidates: &[&str]) -> Remote {
