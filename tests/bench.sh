@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace|streams [--json]
+# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace|streams|sessions [--json]
 #   fastpath   nanoseconds per packet of the XDP program, by path and IP versions, at 1 to 100,000 flows; --only and --flows
 #              as below, --limits sets every limit of rate
 #   live       packets a second through the XDP program, as a share of what a program reaches that only reflects;
 #              --only NAME measures the paths with this in their name, --flows N so many flows
 #   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)
+#   sessions   what sessions of two legs cost: created a second, memory, time into the kernel; --sessions N of them
 #   streams    the same for clients over TCP and TLS, next to those over UDP
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,6 +34,14 @@ live)
     fi
     cargo build --quiet --release -p hairpin
     exec cargo run --quiet --release -p hairpin-tests --bin live -- "$@"
+    ;;
+sessions)
+    if [ "$(id -u)" != 0 ]; then
+        echo "tests/bench.sh sessions makes network namespaces and loads a BPF program: run it as root." >&2
+        exit 1
+    fi
+    cargo build --quiet --release -p hairpin
+    exec cargo run --quiet --release -p hairpin-tests --bin sessions -- "$@"
     ;;
 userspace | streams)
     cargo build --quiet --release -p hairpin

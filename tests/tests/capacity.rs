@@ -25,7 +25,7 @@ const TRANSMITTED: u32 = 3;
 #[test]
 fn the_kernel_charges_what_the_relay_says_its_maps_take() {
     for allocations in [1_000, 16_384, ALLOCATIONS] {
-        let capacities = Capacities { records: records_for(allocations), allocations };
+        let capacities = Capacities { records: records_for(allocations, 0), allocations };
         let start = Instant::now();
         let program = Program::load(capacities, true).expect("BPF and the right to use it");
         let (loading, said, charged) = (start.elapsed(), program.map_bytes(), charged(&program));
@@ -51,7 +51,7 @@ fn the_relay_says_at_the_start_what_its_maps_take() {
 
 #[test]
 fn a_hundred_thousand_allocations_with_a_channel_each_are_found_by_the_program() {
-    let capacities = Capacities { records: records_for(ALLOCATIONS), allocations: ALLOCATIONS };
+    let capacities = Capacities { records: records_for(ALLOCATIONS, 0), allocations: ALLOCATIONS };
     let mut bench = Bench::load(capacities, Limits::default()).expect("BPF and the right to use it");
     let families = world::Family::ALL;
     let listeners = families.map(world::Family::listener);
@@ -107,7 +107,7 @@ fn the_writer_installs_a_hundred_thousand_allocations_with_a_channel_each() {
         interfaces: vec![RELAY_LINK.to_owned()],
         max_allocations: ALLOCATIONS,
         max_media: 0,
-        records: records_for(ALLOCATIONS),
+        records: records_for(ALLOCATIONS, 0),
         limits: Limits::default(),
         answer_binding: true,
         listeners: vec![SERVER],

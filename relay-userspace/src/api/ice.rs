@@ -407,3 +407,45 @@ pub struct EndEvent {
     /// When.
     pub at: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_has_what_all_of_it_is_true_of() {
+        let session = Session::example();
+        let filter = |id: Option<&str>, label: Option<&str>| Filter {
+            session: id.map(str::to_owned),
+            label: label.map(str::to_owned),
+        };
+        for (filter, is_meant) in [
+            (filter(None, None), true),
+            (filter(Some("0-17"), None), true),
+            (filter(None, Some("call")), true),
+            (filter(Some("0-17"), Some("call")), true),
+            (filter(Some("0-1"), Some("call")), false),
+            (filter(Some("0-17"), Some("cal")), false),
+        ] {
+            assert_eq!(filter.has(&session.id, &session.label), is_meant, "{filter:?}");
+            let end = EndEvent {
+                session: session.id.clone(),
+                label: session.label.clone(),
+                leg: Side::A,
+                stream: "audio".to_owned(),
+                component: 1,
+                local: None,
+                remote: None,
+                at: 0,
+            };
+            let closed = Event::Closed { session: Box::new(session.clone()), reason: "idle".to_owned() };
+            for event in
+                [Event::Nominated(end.clone()), Event::Moved(end.clone()), Event::ConsentLost(end.clone()), closed]
+            {
+                assert_eq!(filter.has_event(&event), is_meant, "{filter:?}: {event:?}");
+            }
+            assert_eq!(filter.has_event(&Event::Resumed(end)), is_meant, "{filter:?}");
+            assert!(filter.has_event(&Event::Missed { count: 1 }));
+        }
+    }
+}

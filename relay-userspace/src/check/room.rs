@@ -61,6 +61,8 @@ mod tests {
             allocations: 100,
             allocations_per_user: 75,
             records: 1056,
+            sessions: 0,
+            paths: 0,
             connections: 200,
             warning: None,
         };

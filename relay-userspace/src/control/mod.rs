@@ -167,6 +167,11 @@ impl Control {
         self.0.sources.events.subscribe()
     }
 
+    /// What happens to sessions from now on.
+    pub fn ice_events(&self) -> broadcast::Receiver<api::ice::Event> {
+        self.0.sources.ice_events.subscribe()
+    }
+
     /// Has the relay follow its configuration. An error says what is wrong with it; then nothing has changed.
     pub async fn reload(&self, request: api::ReloadRequest) -> Result<api::Reloaded, Vec<String>> {
         let (answer, answered) = oneshot::channel();

@@ -67,6 +67,7 @@ mod tests {
         places.put(3, "second");
         assert_eq!((places.get(3, first), places.get(3, second)), (None, Some(&"second")));
         assert_eq!(places.now(3), Some((&"second", second)));
-        assert_eq!((places.now(0), places.now(4), places.take(9)), (None, None, None));
+        assert_eq!((places.now(0), places.now(4)), (None, None));
+        assert_eq!(places.take(9), None);
     }
 }

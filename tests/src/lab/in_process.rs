@@ -12,11 +12,12 @@ use hairpin::datapath::{Datapath, Options, XdpMode};
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;
 use hairpin::shard::{
-    ConnectionLimits, DatagramListener, Events, JournalOptions, Listeners, Parts, Report, Reservations, ShardHandle,
-    ShardQuery,
+    ConnectionLimits, DatagramListener, Desk, Events, IceEvents, JournalOptions, Listeners, Parts, Report,
+    Reservations, ShardHandle, ShardQuery,
 };
 use hairpin::traces::Tracer;
 use hairpin_common::verdict::Verdict;
+use hairpin_proto::media::{self, Sessions};
 use hairpin_proto::turn::{
     Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Settings,
     Translation,
@@ -28,6 +29,7 @@ use super::topology::{Family, Lab, RELAY_LINK};
 
 const REALM: &str = "lab";
 const ALLOCATIONS: u32 = 64;
+const PATHS: u32 = 16;
 const RECORDS: u32 = 1024;
 const FIRST_RELAY_PORT: u16 = 50_000;
 const LAST_RELAY_PORT: u16 = 50_999;
@@ -51,7 +53,7 @@ impl InProcess {
                 mode: XdpMode::Native,
                 interfaces: vec![RELAY_LINK.to_owned()],
                 max_allocations: ALLOCATIONS,
-                max_media: 0,
+                max_media: PATHS,
                 records: RECORDS,
                 limits: RateLimits::default(),
                 answer_binding: true,
@@ -72,6 +74,13 @@ impl InProcess {
                 tcp_relay: false,
                 mobility: None,
                 listeners: Vec::new(),
+            };
+            let media = media::Settings {
+                relay_addresses: settings.relay_addresses.clone(),
+                ports: FIRST_RELAY_PORT..=LAST_RELAY_PORT,
+                peer_policy: settings.peer_policy.clone(),
+                max_sessions: PATHS as usize,
+                max_paths: PATHS as usize,
             };
             let config = ServerConfig {
                 settings,
@@ -98,14 +107,30 @@ impl InProcess {
                 realm: REALM.into(),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
+                sessions: Sessions::new(media, Box::new(SystemRandomness::default())),
+                first_path: ALLOCATIONS,
                 journal: JournalOptions::default(),
                 events: Events::default(),
+                ice_events: IceEvents::default(),
                 tracer: Tracer::default(),
             };
             let mut shards = ShardHandle::spawn_all(vec![parts]).expect("a thread can be started");
             let shard = shards.pop().expect("there is one for the parts");
             Self { query: shard.query(), shard: Some(shard), datapath }
         })
+    }
+
+    /// Asks its shard about sessions.
+    pub fn media<T: Send + 'static>(&self, question: impl FnOnce(&mut Desk<'_>) -> T + Send + 'static) -> T {
+        // It has a deadline, and so needs a clock.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let answer = runtime.expect("a runtime of one thread needs little").block_on(self.query.media(question));
+        answer.expect("the shard runs")
+    }
+
+    /// Waits until the kernel knows all that the shard has told it.
+    pub fn flush(&self) {
+        assert!(self.datapath.flush(Duration::from_secs(5)), "the writer is stuck");
     }
 
     /// What has been counted so far.

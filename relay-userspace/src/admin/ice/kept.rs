@@ -150,3 +150,112 @@ impl Shelf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: StatusCode, bytes: usize) -> Answer {
+        Answer { status, body: vec![b'x'; bytes].into() }
+    }
+
+    fn good(bytes: usize) -> Answer {
+        answer(StatusCode::OK, bytes)
+    }
+
+    /// A request, as one byte.
+    fn find(kept: &Arc<Kept>, now: Instant, key: &str, request: u8) -> Found {
+        kept.find(now, key, [request; 32])
+    }
+
+    fn first(kept: &Arc<Kept>, now: Instant, key: &str) -> (Doing, Awaited) {
+        match find(kept, now, key, 0) {
+            Found::First(doing, awaited) => (doing, awaited),
+            _ => panic!("{key} is known already"),
+        }
+    }
+
+    fn knows(kept: &Arc<Kept>, now: Instant, key: &str) -> bool {
+        // One that is looked for in vain is forgotten at once.
+        matches!(find(kept, now, key, 0), Found::Same(_))
+    }
+
+    #[test]
+    fn who_asks_the_same_gets_the_same_whether_it_is_done_or_not() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        let (doing, awaited) = first(&kept, now, "key");
+        let Found::Same(early) = find(&kept, now, "key", 0) else { panic!("it is being done") };
+        assert_eq!(*early.borrow(), None);
+        doing.done(good(5));
+        let Found::Same(late) = find(&kept, now, "key", 0) else { panic!("it was done") };
+        for awaited in [awaited, early, late] {
+            assert_eq!(*awaited.borrow(), Some(good(5)));
+        }
+    }
+
+    #[test]
+    fn a_key_is_for_one_request() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        let (doing, _awaited) = first(&kept, now, "key");
+        assert!(matches!(find(&kept, now, "key", 1), Found::Another), "while it is being done");
+        doing.done(good(5));
+        assert!(matches!(find(&kept, now, "key", 1), Found::Another), "and afterwards");
+        assert!(matches!(find(&kept, now, "Key", 1), Found::First(..)), "another key");
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_ten_minutes() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        first(&kept, now, "key").0.done(good(5));
+        assert!(knows(&kept, now + Duration::from_secs(599), "key"));
+        assert!(!knows(&kept, now + Duration::from_secs(600), "key"));
+        assert_eq!(kept.shelf().bytes, 0);
+    }
+
+    #[test]
+    fn the_oldest_make_way_for_more_than_a_thousand() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        for number in 0..MAX_COUNT + 2 {
+            first(&kept, now, &number.to_string()).0.done(good(5));
+        }
+        assert_eq!(kept.shelf().entries.len(), MAX_COUNT);
+        assert_eq!(kept.shelf().bytes, 5 * MAX_COUNT);
+        assert!(knows(&kept, now, "2"));
+        assert!(!knows(&kept, now, "1"));
+    }
+
+    #[test]
+    fn the_oldest_make_way_for_long_answers() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        for number in 0..17 {
+            first(&kept, now, &number.to_string()).0.done(good(1 << 20));
+        }
+        assert_eq!(kept.shelf().bytes, MAX_BYTES);
+        assert!(knows(&kept, now, "1") && !knows(&kept, now, "0"));
+        let (doing, awaited) = first(&kept, now, "huge");
+        doing.done(good(MAX_BYTES + 1));
+        assert!(awaited.borrow().is_some(), "who waits gets it");
+        assert!(kept.shelf().entries.is_empty(), "and it is not kept");
+        assert_eq!(kept.shelf().bytes, 0);
+    }
+
+    #[test]
+    fn what_had_no_room_may_be_tried_again_and_what_was_wrong_stays_wrong() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        let (doing, awaited) = first(&kept, now, "full");
+        doing.done(answer(StatusCode::SERVICE_UNAVAILABLE, 5));
+        assert!(awaited.borrow().is_some(), "who waits is told");
+        assert!(!knows(&kept, now, "full"));
+        first(&kept, now, "wrong").0.done(answer(StatusCode::UNPROCESSABLE_ENTITY, 5));
+        assert!(knows(&kept, now, "wrong"));
+    }
+
+    #[test]
+    fn what_came_to_no_end_may_be_asked_again() {
+        let (kept, now) = (Arc::<Kept>::default(), Instant::now());
+        let (doing, awaited) = first(&kept, now, "key");
+        drop(doing);
+        assert!(awaited.has_changed().is_err(), "who waits is told that there is nothing to wait for");
+        assert!(!knows(&kept, now, "key"));
+    }
+}

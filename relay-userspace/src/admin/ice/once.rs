@@ -136,3 +136,114 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Counts how often something is done, which takes a moment.
+    #[derive(Clone, Default)]
+    struct Work(Arc<AtomicUsize>);
+
+    impl Work {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn work(&self) -> impl FnOnce(u8) -> std::pin::Pin<Box<dyn Future<Output = Result<usize, IceError>> + Send>> {
+            let Self(count) = self.clone();
+            move |_| {
+                Box::pin(async move {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    Ok(count.fetch_add(1, Ordering::SeqCst))
+                })
+            }
+        }
+    }
+
+    fn once(key: Option<&str>, body: u8) -> Once<u8> {
+        Once { key: key.map(|key| (key.to_owned(), [body; 32])), body }
+    }
+
+    async fn text(response: Response) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_same_at_the_same_time_is_done_once_and_the_second_waits() {
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        let ask = || once(Some("key"), 1).answer(&kept, work.work());
+        let (first, second) = tokio::join!(ask(), ask());
+        assert!(!first.headers().contains_key(REPLAYED));
+        assert_eq!(second.headers()[REPLAYED], "true");
+        assert_eq!(second.headers()[header::CONTENT_TYPE], "application/json");
+        assert_eq!((text(first).await.as_str(), text(second).await.as_str()), ("0", "0"));
+        assert_eq!(text(ask().await).await, "0", "and so does one that comes later");
+        assert_eq!(work.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_a_key_everything_is_done() {
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        for expected in ["0", "1"] {
+            assert_eq!(text(once(None, 1).answer(&kept, work.work()).await).await, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn another_request_with_a_key_that_was_used_is_refused() {
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        once(Some("key"), 1).answer(&kept, work.work()).await;
+        let refused = once(Some("key"), 2).answer(&kept, work.work()).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let text = text(refused).await;
+        assert!(text.contains("`key`"), "{text}");
+        assert_eq!(work.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_begun_comes_to_its_end_when_nobody_waits() {
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        let gone = tokio::time::timeout(Duration::from_millis(1), once(Some("key"), 1).answer(&kept, work.work()));
+        assert!(gone.await.is_err(), "whoever has asked has gone");
+        assert_eq!(text(once(Some("key"), 1).answer(&kept, work.work()).await).await, "0");
+        assert_eq!(work.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_came_to_no_end_is_an_error_and_may_come_again() {
+        let kept = Arc::<Kept>::default();
+        let broken = once(Some("key"), 1).answer(&kept, |_| async { Err::<(), _>(IceError::Silent) }).await;
+        assert_eq!(broken.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let work = Work::default();
+        assert_eq!(once(Some("key"), 1).answer(&kept, work.work()).await.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn the_same_body_for_another_path_is_another_request() {
+        let [one, body] = [b"{}".as_slice(), b"{ }"].map(Bytes::from_static);
+        assert_eq!(digest("/v1/ice/offer", &one), digest("/v1/ice/offer", &one));
+        assert_ne!(digest("/v1/ice/offer", &one), digest("/v1/ice/sessions", &one));
+        assert_ne!(digest("/v1/ice/offer", &one), digest("/v1/ice/offer", &body));
+    }
+
+    #[test]
+    fn a_key_is_of_visible_characters() {
+        let read = |keys: &[&[u8]]| {
+            let keys = keys.iter().map(|key| (HEADER, HeaderValue::from_bytes(key).unwrap()));
+            key_of(&keys.collect())
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for good in ["8e03978e-40d5-43e8-bc93-6894a57f9324", "\"quoted\"", "k", &"k".repeat(128)] {
+            assert_eq!(read(&[good.as_bytes()]), Ok(Some(good.to_owned())));
+        }
+        for bad in [&b""[..], b"a b", b"a\tb", "ü".as_bytes(), "k".repeat(129).as_bytes()] {
+            let error = read(&[bad]).unwrap_err();
+            assert!(error.contains("128"), "{bad:?}: {error}");
+        }
+        assert!(read(&[b"a", b"a"]).unwrap_err().contains("twice"));
+    }
+}

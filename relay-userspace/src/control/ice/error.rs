@@ -47,7 +47,7 @@ pub enum IceError {
     #[error(transparent)]
     Remote(RemoteError),
     /// The description does not go with what was said before.
-    #[error("sdp: {0}")]
+    #[error(transparent)]
     Negotiation(NegotiationError),
     /// The relay lets nobody in.
     #[error("the relay is draining: it takes no new sessions")]
@@ -173,5 +173,45 @@ fn problems(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),
         several => format!("{} values are not allowed", several.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_the_engine_does_not_know_is_named_to_the_operator() {
+        for error in [
+            IceError::from(RemoteError::NoSession),
+            NegotiationError::NoSession.into(),
+            NegotiationError::Remote(RemoteError::NoSession).into(),
+        ] {
+            assert_eq!(error.of_session("0-7"), IceError::NoSession("0-7".to_owned()));
+        }
+    }
+
+    #[test]
+    fn an_error_says_what_can_be_done_about_it() {
+        let forbidden = RemoteError::Forbidden("192.0.2.1:9".parse().expect("an address"));
+        for (error, kind) in [
+            (IceError::Values(vec!["one".to_owned()]), IceErrorKind::Invalid),
+            (OpenError::NoAddress.into(), IceErrorKind::Invalid),
+            (OpenError::TooMany.into(), IceErrorKind::NoRoom),
+            (OpenError::NoPort.into(), IceErrorKind::NoRoom),
+            (forbidden.clone().into(), IceErrorKind::Invalid),
+            (RemoteError::NoAgent.into(), IceErrorKind::Conflict),
+            (NegotiationError::NotOffered.into(), IceErrorKind::Conflict),
+            (NegotiationError::OwnOffer.into(), IceErrorKind::Conflict),
+            (NegotiationError::Unmuxed(1).into(), IceErrorKind::Invalid),
+            (NegotiationError::Open(OpenError::NoPort).into(), IceErrorKind::NoRoom),
+            (NegotiationError::Remote(forbidden).into(), IceErrorKind::Invalid),
+            (IceError::NoSession("0-1".to_owned()), IceErrorKind::Missing),
+            (IceError::NoIce("b"), IceErrorKind::Conflict),
+            (IceError::Draining, IceErrorKind::NoRoom),
+            (IceError::Silent, IceErrorKind::NoRoom),
+        ] {
+            assert_eq!(error.kind(), kind, "{error}");
+        }
     }
 }

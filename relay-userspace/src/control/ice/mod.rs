@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hairpin_proto::media::{self, OpenError, RemoteError, Request, SessionId, Side};
-use tokio::sync::broadcast;
 
 pub use self::error::{IceError, IceErrorKind};
 use self::read::{Told, numbers};
@@ -63,7 +62,7 @@ impl Control {
             async move { shard.sessions(move |session| filter.has(&session.id, &session.label)).await }
         });
         let mut all: Vec<_> = all.await.into_iter().flatten().collect();
-        all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        all.sort_by_key(|session| (session.created, numbers(&session.id)));
         all
     }
 
@@ -133,11 +132,6 @@ impl Control {
         let (from, description) = (Side::from(exchange.from), read::description(&exchange.sdp)?);
         let taken = self.with_session(id, move |desk, id| Ok(desk.answer(id, from, &description)?));
         taken.await.map(|(sdp, session)| ice::Exchanged { session, sdp })
-    }
-
-    /// What happens to sessions, from now on.
-    pub fn ice_events(&self) -> broadcast::Receiver<ice::Event> {
-        self.0.sources.ice_events.subscribe()
     }
 
     fn admits_sessions(&self) -> Result<(), IceError> {

@@ -177,7 +177,7 @@ fn check_turn(side: Side, allocation: &str, streams: &[StreamRequest], problems:
         let allowed = "the id of an allocation is, such as 0-12 (`hairpin allocations list`)";
         problems.refuse(format_args!("{leg}.allocation"), allocation, allowed);
     }
-    let components: u16 = streams.iter().map(|stream| stream.components.min(2)).sum();
+    let components: u32 = streams.iter().map(|stream| u32::from(stream.components)).sum();
     if components > 1 {
         let allowed = "a leg of TURN has one stream of one component, as its allocation has one address";
         problems.refuse("streams", format_args!("{components} components"), allowed);
@@ -255,4 +255,208 @@ fn read_addresses(addresses: &[ice::PlainAddress]) -> Result<Vec<PlainAddress>, 
         read.push(PlainAddress { stream: stream.clone(), component: *component, address });
     }
     problems.or(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(name: &str, components: u16) -> ice::StreamRequest {
+        ice::StreamRequest { name: name.to_owned(), components }
+    }
+
+    fn turn(allocation: &str) -> ice::Leg {
+        ice::Leg::Turn { allocation: allocation.to_owned() }
+    }
+
+    fn timeouts(setup: u32, consent: u32, paused: u32, idle: u32) -> ice::Timeouts {
+        ice::Timeouts { setup: Some(setup), consent: Some(consent), paused: Some(paused), idle: Some(idle) }
+    }
+
+    /// What is wrong, each in a line.
+    #[track_caller]
+    fn problems<T>(read: Result<T, IceError>) -> Vec<String> {
+        match read {
+            Err(IceError::Values(problems)) => problems,
+            Err(other) => vec![other.to_string()],
+            Ok(_) => panic!("nothing is wrong"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_as_is_usual() {
+        let request = create(&ice::Create::default()).unwrap();
+        assert_eq!(request.label, "");
+        assert_eq!(request.legs, [LegKind::Ice; 2]);
+        assert_eq!(request.streams, [StreamRequest { name: "media".to_owned(), components: 1 }]);
+        assert_eq!(request.families, []);
+        assert_eq!(request.timeouts, Timeouts::default());
+    }
+
+    #[test]
+    fn what_is_said_is_meant() {
+        let request = create(&ice::Create {
+            label: "ü".repeat(128),
+            a: ice::Leg::Plain { latch: true },
+            b: ice::Leg::Plain { latch: false },
+            streams: vec![stream(&"n".repeat(64), 2), stream("m", 1)],
+            families: vec![ice::Family::Ipv6, ice::Family::Ipv4],
+            timeouts: timeouts(1, 86_400, 2, 0),
+        });
+        let request = request.unwrap();
+        assert_eq!(request.label, "ü".repeat(128));
+        assert_eq!(request.legs, [LegKind::Plain { latch: true }, LegKind::Plain { latch: false }]);
+        assert_eq!(request.streams.iter().map(|stream| stream.components).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(request.families, [AddressFamily::V6, AddressFamily::V4]);
+        let [setup, consent, paused] = [1, 86_400, 2].map(Duration::from_secs);
+        assert_eq!(request.timeouts, Timeouts { setup, consent, paused, idle: None });
+
+        let request = create(&ice::Create { b: turn("0-12"), streams: vec![stream("a", 1)], ..Default::default() });
+        assert_eq!(request.unwrap().legs[1], LegKind::Plain { latch: false });
+    }
+
+    #[test]
+    fn each_value_that_is_wrong_is_named_with_what_is_allowed() {
+        let with = |change: fn(&mut ice::Create)| {
+            let mut request = ice::Create::default();
+            change(&mut request);
+            problems(create(&request))
+        };
+        #[allow(clippy::type_complexity, reason = "a table of requests and what is said of them")]
+        let cases: [(fn(&mut ice::Create), &[&str]); 15] = [
+            (|create| create.label = "l".repeat(129), &["label: `lll", "at most 128 printable"]),
+            (|create| create.label = "a\nb".to_owned(), &["label: `a\\u{a}b` is not allowed"]),
+            (
+                |create| create.streams = (0..17).map(|at| stream(&at.to_string(), 1)).collect(),
+                &["streams", "17", "16"],
+            ),
+            (|create| create.streams = vec![stream("", 1)], &["streams[0].name: ``", "1 to 64"]),
+            (
+                |create| create.streams = vec![stream("a", 1), stream(&"n".repeat(65), 1)],
+                &["streams[1].name", "1 to 64"],
+            ),
+            (|create| create.streams = vec![stream("a\u{202E}", 1)], &["streams[0].name: `a\\u{202e}`", "printable"]),
+            (
+                |create| create.streams = vec![stream("a", 1), stream("a", 1)],
+                &["streams[1].name: `a`", "another stream"],
+            ),
+            (|create| create.streams = vec![stream("a", 0)], &["streams[0].components: `0`", "1 is, or 2"]),
+            (|create| create.streams = vec![stream("a", 3)], &["streams[0].components: `3`", "1 is, or 2"]),
+            (|create| create.timeouts.setup = Some(0), &["timeouts.setup: `0`", "1 to 86400"]),
+            (|create| create.timeouts.consent = Some(86_401), &["timeouts.consent: `86401`", "1 to 86400"]),
+            (|create| create.timeouts.paused = Some(0), &["timeouts.paused: `0`", "1 to 86400"]),
+            (|create| create.timeouts.idle = Some(86_401), &["timeouts.idle: `86401`", "0 to 86400"]),
+            (|create| create.a = turn("twelve"), &["a.allocation: `twelve`", "such as 0-12"]),
+            (
+                |create| (create.b, create.streams) = (turn("0-1"), vec![stream("a", 1), stream("b", 1)]),
+                &["streams: `2 components`", "one stream of one component"],
+            ),
+        ];
+        for (change, words) in cases {
+            let problems = with(change);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            for word in words {
+                assert!(problems[0].contains(word), "`{word}` is missing: {}", problems[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let request = ice::Create { label: "\n".to_owned(), timeouts: timeouts(0, 1, 1, 1), ..ice::Create::default() };
+        let error = create(&request).unwrap_err();
+        assert_eq!(error.to_string(), "2 values are not allowed");
+        assert_eq!(error.problems().len(), 2);
+        let update = ice::Update { label: Some("\n".to_owned()), timeouts: timeouts(0, 1, 1, 1) };
+        assert_eq!(problems(super::update(&update).map(|_| ())).len(), 2);
+        let offer = ice::Offer {
+            sdp: "v=0\r\nm=audio 0 RTP/AVP 0\r\n".to_owned(),
+            to: ice::To::Ice,
+            latch: false,
+            label: "\n".to_owned(),
+            families: Vec::new(),
+            timeouts: timeouts(0, 1, 1, 1),
+        };
+        assert_eq!(problems(super::offer(&offer)).len(), 3);
+    }
+
+    #[test]
+    fn an_update_changes_what_it_says() {
+        let asked = ice::Update {
+            label: Some("new".to_owned()),
+            timeouts: ice::Timeouts { idle: Some(0), consent: Some(7), ..ice::Timeouts::default() },
+        };
+        let (label, change) = update(&asked).unwrap();
+        assert_eq!(label.as_deref(), Some("new"));
+        let before = Timeouts { setup: Duration::from_secs(99), ..Timeouts::default() };
+        let expected = Timeouts { consent: Duration::from_secs(7), idle: None, ..before };
+        assert_eq!(change(&before), expected);
+        let (label, change) = update(&ice::Update::default()).unwrap();
+        assert_eq!((label, change(&expected)), (None, expected), "and nothing, if it says nothing");
+    }
+
+    #[test]
+    fn of_candidates_that_are_none_it_is_told_which_and_why() {
+        let good = "candidate:1 1 UDP 2130706431 198.51.100.7 4000 typ host";
+        let asked = |candidates: &[&str]| ice::Candidates {
+            candidates: candidates.iter().map(|text| (*text).to_owned()).collect(),
+            stream: Some("audio".to_owned()),
+            end_of_candidates: true,
+        };
+        let (read, are_all) = candidates(&asked(&[good])).unwrap();
+        assert_eq!((read.len(), read[0].stream.as_deref(), are_all), (1, Some("audio"), true));
+        assert_eq!(read[0].candidates[0].to_string(), good);
+        let problems = problems(candidates(&asked(&[good, "nonsense", &good.replace("4000", "70000")])));
+        assert!(problems[0].starts_with("candidates[1]: \"nonsense\""), "{problems:?}");
+        assert!(problems[1].starts_with("candidates[2]: \"70000\" is no port"), "{problems:?}");
+        assert_eq!(problems.len(), 2);
+        let many = vec![good; 257];
+        assert!(self::problems(candidates(&asked(&many)))[0].contains("at most 256"));
+    }
+
+    #[test]
+    fn addresses_are_of_one_host_each() {
+        let at =
+            |address: &str, component| ice::PlainAddress { stream: None, component, address: address.parse().unwrap() };
+        let read = |addresses| remote(&ice::Remote::Plain(ice::Plain { addresses, latch: true }));
+        let Ok(Told::Remote(Remote::Plain { addresses, latch: true })) =
+            read(vec![at("192.0.2.1:5000", 1), at("[::ffff:192.0.2.1]:5001", 2)])
+        else {
+            panic!("they are good");
+        };
+        assert_eq!(addresses[1].address.to_string(), "192.0.2.1:5001", "an address of IPv4 is one");
+        for bad in ["192.0.2.1:0", "0.0.0.0:5000", "[::]:5000", "224.0.0.1:5000", "[ff02::1]:5000"] {
+            let problems = problems(read(vec![at(bad, 1)]));
+            assert!(problems[0].starts_with(&format!("addresses[0].address: `{bad}`")), "{problems:?}");
+        }
+        let problems = problems(read(vec![at("192.0.2.1:5000", 1), at("192.0.2.1:5001", 1)]));
+        assert!(problems[0].starts_with("addresses[1].component: `1`"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_password_that_is_none_is_not_repeated() {
+        let agent = |ufrag: &str, pwd: &str| {
+            remote(&ice::Remote::Agent(ice::Agent {
+                ufrag: ufrag.to_owned(),
+                pwd: pwd.to_owned(),
+                lite: false,
+                candidates: Vec::new(),
+                stream: None,
+                end_of_candidates: false,
+            }))
+        };
+        assert!(agent("abcd", "abcdefghijklmnopqrstuv").is_ok());
+        let error = agent("abcd", "too-short").unwrap_err().to_string();
+        assert!(error.contains("22 to 256") && !error.contains("too-short"), "{error}");
+        assert!(agent("abc", "abcdefghijklmnopqrstuv").unwrap_err().to_string().contains("4 to 256"));
+    }
+
+    #[test]
+    fn an_id_is_two_numbers() {
+        assert_eq!(numbers("0-12"), Some((0, 12)));
+        assert_eq!(numbers("7-0"), Some((7, 0)));
+        for bad in ["", "-", "1", "1-", "-1", "a-1", "1-2-3", "+1-2", "1-+2", " 1-2", "1-99999999999999999999"] {
+            assert_eq!(numbers(bad), None, "{bad}");
+        }
+    }
 }

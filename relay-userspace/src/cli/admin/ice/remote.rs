@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::ArgGroup;
+
 use super::super::failed::Failed;
 use super::super::place::given;
 use super::exchange::read;
@@ -11,7 +13,7 @@ use crate::api::ice::{Agent, Described, Plain, PlainAddress, Remote, Side};
 
 /// Say who is on the other side of a leg: an ICE agent, addresses without ICE, or a session description.
 #[derive(Debug, clap::Args)]
-#[group(id = "who", required = true, multiple = true, args = ["sdp", "ufrag", "addresses"])]
+#[command(group = ArgGroup::new("who").args(["sdp", "ufrag", "addresses", "latch"]).required(true).multiple(true))]
 pub(super) struct Args {
     /// The session's id, as `list` shows it.
     #[arg(value_parser = given)]
@@ -22,11 +24,11 @@ pub(super) struct Args {
     pub(super) leg: Side,
 
     /// A session description, or - for standard input: its media sections are the session's streams, in order
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ufrag", "addresses"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ufrag", "addresses", "latch"])]
     sdp: Option<PathBuf>,
 
     /// The username fragment of an ICE agent
-    #[arg(long, value_name = "TEXT", requires = "pwd", conflicts_with = "addresses")]
+    #[arg(long, value_name = "TEXT", requires = "pwd", conflicts_with_all = ["addresses", "latch"])]
     ufrag: Option<String>,
 
     /// The password of the agent
@@ -53,8 +55,8 @@ pub(super) struct Args {
     #[arg(long = "address", value_name = "[STREAM[/COMPONENT]=]IP:PORT", value_parser = address)]
     addresses: Vec<PlainAddress>,
 
-    /// Whoever sends first takes its place
-    #[arg(long, requires = "addresses")]
+    /// Whoever sends first takes the remote's place, without ICE
+    #[arg(long)]
     latch: bool,
 }
 
