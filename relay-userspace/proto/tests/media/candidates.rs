@@ -66,7 +66,9 @@ fn the_end_of_candidates_is_noted_and_changes_nothing() {
     bed.succeeds(At::a(id), "10.9.9.9:9", &agent.nomination());
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket("10.9.9.9:9")), "a check needs no candidate");
     trickle(&mut bed, At::a(id), &[RELAYED], false).unwrap();
-    assert!(bed.describe(id).legs[0].end_of_candidates, "it is not taken back");
+    let leg = &bed.describe(id).legs[0];
+    assert!(leg.end_of_candidates, "it is not taken back");
+    assert_eq!(leg.remote_candidates.len(), 1, "RFC 8838 section 14");
     bed.pass_seconds(29);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket("10.9.9.9:9")));
 }
