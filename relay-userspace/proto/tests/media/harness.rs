@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::media::{
-    CloseReason, Discard, Disposition, Effect, Event, LegKind, MediaFlow, NegotiationError, Offer, OpenError, OpenPort,
-    PathId, PathInfo, PlainAddress, PortId, Remote, RemoteError, Request, SessionId, SessionInfo, SessionState,
-    Sessions, Settings, Side, StreamRequest, Timeouts,
+    CloseReason, Discard, Disposition, Effect, Event, LegKind, MediaFlow, OpenError, OpenPort, PathId, PathInfo,
+    PlainAddress, PortId, Remote, RemoteError, Request, SessionId, SessionInfo, SessionState, Sessions, Settings, Side,
+    StreamRequest, Timeouts,
 };
-use hairpin_proto::sdp::Description;
 use hairpin_proto::turn::{BindError, Now, PeerPolicy, Random, RelayAddress};
 
 use crate::agent::{Agent, Check};
@@ -233,7 +232,7 @@ impl Bed {
     }
 
     /// Of what failed only sockets are left that are about to be closed, and names that are given back.
-    fn nothing_is_left(&mut self, before: &BTreeMap<PortId, SocketAddr>) {
+    pub(crate) fn nothing_is_left(&mut self, before: &BTreeMap<PortId, SocketAddr>) {
         while let Some(effect) = self.sessions.poll_effect() {
             match effect {
                 Effect::Close { port } => self.closed(port),
@@ -244,47 +243,7 @@ impl Bed {
         assert_eq!(self.ports.open, *before, "what failed leaves sockets");
     }
 
-    /// Makes a session of an offer. With what the other side is offered.
-    pub(crate) fn offer(&mut self, offer: &Offer) -> Result<(SessionId, String), NegotiationError> {
-        let before = self.ports.open.clone();
-        let offered = self.sessions.offer(self.now, offer, &mut self.ports);
-        match &offered {
-            Ok((id, _)) => {
-                self.learn_paths(*id);
-                self.drain();
-            }
-            Err(_) => self.nothing_is_left(&before),
-        }
-        offered
-    }
-
-    /// Another offer of a side.
-    pub(crate) fn reoffer(&mut self, at: At, offer: &str) -> Result<String, NegotiationError> {
-        let before = (self.ports.open.clone(), self.sessions.describe(at.id));
-        let offer = Description::parse(offer).unwrap();
-        let offered = self.sessions.reoffer(self.now, at.id, at.side, &offer, &mut self.ports);
-        if offered.is_ok() {
-            self.learn_paths(at.id);
-            self.drain();
-        } else {
-            self.nothing_is_left(&before.0);
-            assert_eq!(self.sessions.describe(at.id), before.1, "what failed has changed something");
-        }
-        offered
-    }
-
-    /// The answer of a side.
-    pub(crate) fn answer(&mut self, at: At, answer: &str) -> Result<String, NegotiationError> {
-        let before = self.sessions.describe(at.id);
-        let answered = self.sessions.answer(self.now, at.id, at.side, &Description::parse(answer).unwrap());
-        if answered.is_err() {
-            assert_eq!(self.sessions.describe(at.id), before, "what failed has changed something");
-        }
-        self.drain();
-        answered
-    }
-
-    fn learn_paths(&mut self, id: SessionId) {
+    pub(crate) fn learn_paths(&mut self, id: SessionId) {
         for path in self.describe(id).streams.iter().flat_map(|stream| &stream.paths) {
             assert!((path.path.0 as usize) < self.max_paths, "{:?} is too high", path.path);
             let locals = path.ends.iter().flat_map(|end| &end.locals).map(|local| bound(*local)).collect();

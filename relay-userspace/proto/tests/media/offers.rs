@@ -10,6 +10,48 @@ use hairpin_proto::sdp::{Description, Media};
 
 use crate::harness::{At, Bed, ICE, LATCHING, MEDIA, PLAIN, PUBLIC_V4, REMOTE, STRICT, socket};
 
+impl Bed {
+    /// Makes a session of an offer. With what the other side is offered.
+    fn offer(&mut self, offer: &Offer) -> Result<(SessionId, String), NegotiationError> {
+        let before = self.ports.open.clone();
+        let offered = self.sessions.offer(self.now, offer, &mut self.ports);
+        match &offered {
+            Ok((id, _)) => {
+                self.learn_paths(*id);
+                self.drain();
+            }
+            Err(_) => self.nothing_is_left(&before),
+        }
+        offered
+    }
+
+    /// Another offer of a side.
+    fn reoffer(&mut self, at: At, offer: &str) -> Result<String, NegotiationError> {
+        let before = (self.ports.open.clone(), self.sessions.describe(at.id));
+        let offer = Description::parse(offer).unwrap();
+        let offered = self.sessions.reoffer(self.now, at.id, at.side, &offer, &mut self.ports);
+        if offered.is_ok() {
+            self.learn_paths(at.id);
+            self.drain();
+        } else {
+            self.nothing_is_left(&before.0);
+            assert_eq!(self.sessions.describe(at.id), before.1, "what failed has changed something");
+        }
+        offered
+    }
+
+    /// The answer of a side.
+    fn answer(&mut self, at: At, answer: &str) -> Result<String, NegotiationError> {
+        let before = self.sessions.describe(at.id);
+        let answered = self.sessions.answer(self.now, at.id, at.side, &Description::parse(answer).unwrap());
+        if answered.is_err() {
+            assert_eq!(self.sessions.describe(at.id), before, "what failed has changed something");
+        }
+        self.drain();
+        answered
+    }
+}
+
 /// A description of these sections, each without its credentials.
 fn description(session: &str, sections: &[String]) -> String {
     format!("v=0\no=- 1 1 IN IP4 8.8.8.8\ns=-\nc=IN IP4 8.8.8.8\nt=0 0\n{session}{}", sections.concat())
