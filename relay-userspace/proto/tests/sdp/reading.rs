@@ -169,6 +169,26 @@ fn nothing_is_sent_to_where_nobody_is() {
 }
 
 #[test]
+fn of_what_is_said_twice_the_first_holds() {
+    let media = only(&[
+        "m=audio 4000 RTP/AVP 0",
+        "c=IN IP4 198.51.100.1",
+        "c=IN IP4 198.51.100.2",
+        "a=ice-ufrag:first",
+        "a=ice-ufrag:second",
+        "a=ice-pwd:firstfirstfirstfirst00",
+        "a=ice-pwd:secondsecondsecondsecond",
+        "a=mid:0",
+        "a=mid:1",
+        "a=rtcp:5001",
+        "a=rtcp:5003",
+    ]);
+    assert_eq!((media.address, media.rtcp), (at("198.51.100.1:4000"), at("198.51.100.1:5001")));
+    assert_eq!(credentials(&media), Some(("first", "firstfirstfirstfirst00")));
+    assert_eq!(media.mid.as_deref(), Some("0"));
+}
+
+#[test]
 fn where_rtcp_goes_is_as_it_says_itself() {
     for (rtcp, expected, what) in [
         ("5001", at("198.51.100.1:5001"), "a port where media goes"),
