@@ -68,11 +68,9 @@ impl World {
         for (flow, expires) in self.bed.flows.clone() {
             let port =
                 |bed: &Bed, address: SocketAddr| *bed.ports.open.iter().find(|(_, open)| **open == address).unwrap().0;
-            for at in [now, expires - Duration::from_nanos(1)] {
-                // What was installed may have ended meanwhile, and nobody has said so yet.
-                if at < now || expires <= now {
-                    continue;
-                }
+            // What was installed may have ended meanwhile, and nobody has said so yet.
+            let last = expires.checked_sub(Duration::from_nanos(1)).filter(|last| now <= *last);
+            for at in last.into_iter().flat_map(|last| [now, last]) {
                 let [server, relayed] = [flow.server, flow.relayed].map(|address| port(&self.bed, address));
                 let bytes = MEDIA.to_vec();
                 let there = self.bed.arrives_at(server, at, flow.client, MEDIA);
