@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::super::problem::Refusal;
-use super::super::read::{needed, whole};
+use super::super::read::{MAX_BODY, needed, whole};
 use super::kept::{Answer, Awaited, Digest, Doing, Found, Kept};
 use crate::control::IceError;
 
@@ -25,8 +25,6 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters.
 const LONGEST: usize = 128;
-/// The longest body of what has no session description.
-const MAX_BODY: usize = 16 << 10;
 
 /// What tells that a request is one that came before. It is read by [`Once`].
 #[derive(IntoParams)]

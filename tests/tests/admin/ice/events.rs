@@ -1,7 +1,7 @@
 //! What happens to sessions, as it happens.
 
 use hairpin_tests::lab::Namespace;
-use hairpin_tests::lab::http::{ask, unix};
+use hairpin_tests::lab::http::{Stream, ask, unix};
 use serde_json::{Value, json};
 
 use super::{SESSIONS, party, path};
@@ -27,7 +27,7 @@ fn what_happens_to_a_session_is_told_to_all_who_watch_it() {
         assert_eq!(watcher.head.header("x-accel-buffering"), Some("no"));
     }
     let mut expect = |what: &str| -> Value {
-        let [first, second, third] = watchers.each_mut().map(|watcher| watcher.event());
+        let [first, second, third] = watchers.each_mut().map(Stream::event);
         assert_eq!(first["event"], what, "{first}");
         assert_eq!(first, second);
         assert_eq!(first, third);
