@@ -15,7 +15,7 @@ PATH=${CARGO_HOME:-${HOME:?HOME is not set}/.cargo}/bin:$PATH
 cd "$root/tests/fuzz" || exit 1
 
 usage() {
-    echo "fuzz: usage: tests/fuzz.sh SECONDS|keep [codec|framing|engine|sdp...]" >&2
+    echo "fuzz: usage: tests/fuzz.sh SECONDS|keep [codec|framing|engine|sdp|media...]" >&2
     exit 2
 }
 
@@ -25,7 +25,7 @@ case $seconds in
     keep) keep=yes seconds=600 ;;
     "" | *[!0-9]*) usage ;;
 esac
-[ $# -gt 0 ] || set -- codec framing engine sdp
+[ $# -gt 0 ] || set -- codec framing engine sdp media
 for target; do
     [ -f "targets/$target.rs" ] || usage
 done

@@ -45,6 +45,12 @@ verdicts! {
     ToClient = Transmit, "to_client";
     /// What a client sent to another client's relayed address was sent to that client.
     RelayToRelay = Transmit, "relay_to_relay";
+    /// What came to a leg of a media session was sent from the other.
+    Media = Transmit, "media";
+    /// What a client sent to a leg of a media session was sent from the other leg.
+    ClientToMedia = Transmit, "client_to_media";
+    /// What came to a leg of a media session was sent, by the other leg and a relayed address, to that one's client.
+    MediaToClient = Transmit, "media_to_client";
     /// A Binding request was answered.
     Binding = Transmit, "binding";
     /// Not IPv4 or IPv6 with UDP directly behind it, cut short, or with lengths or a header checksum that do not fit.
@@ -55,7 +61,7 @@ verdicts! {
     Fragment = Pass, "fragment";
     /// An IPv4 header with options.
     IpOptions = Pass, "ip_options";
-    /// To a listener, and a message that only the daemon answers, or none at all.
+    /// To a listener or a leg of a media session, and a message that only the daemon answers, or none at all.
     Control = Pass, "control";
     /// ChannelData or an indication whose lengths do not fit its datagram.
     Malformed = Pass, "malformed";
@@ -96,6 +102,12 @@ verdicts! {
 impl Verdict {
     /// How many verdicts there are: the size of the counter array.
     pub const COUNT: usize = Self::ALL.len();
+    /// Of what was transmitted: what an allocation has relayed to a peer.
+    pub const RELAYED_TO_PEER: [Self; 3] = [Self::ToPeer, Self::RelayToRelay, Self::ClientToMedia];
+    /// What an allocation has relayed to its client.
+    pub const RELAYED_TO_CLIENT: [Self; 3] = [Self::ToClient, Self::RelayToRelay, Self::MediaToClient];
+    /// What a media session has carried.
+    pub const CARRIED_MEDIA: [Self; 3] = [Self::Media, Self::ClientToMedia, Self::MediaToClient];
 }
 
 #[cfg(test)]

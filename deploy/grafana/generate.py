@@ -171,6 +171,10 @@ ROWS = [
               [(select("instance:hairpin_userspace_packets:ratio_rate5m"), "{{instance}}")], most=1),
         graph("From client to client", "Datagrams that the kernel took from one client of the relay to another, in one step.",
               "pps", [(rate("hairpin_relay_to_relay_packets_total", "instance"), "{{instance}}")]),
+        graph("Media sessions", "Datagrams a second that went from one leg of a media session to the other, by the path they "
+              "took.", "pps", [(rate("hairpin_media_packets_total", "path"), "{{path}}")], stacked=True),
+        graph("Data of media sessions", "Their payload a second, without headers, by path.", "bps",
+              [(f"8 * {rate('hairpin_media_bytes_total', 'path')}", "{{path}}")], stacked=True),
         graph("Limits of data", "Configured limits of data, in bits a second; 0 is none. Compare with the data relayed.", "bps",
               [(f"8 * max by (limit) ({select('hairpin_limit_bytes_per_second')})", "{{limit}}")]),
         graph("Limits of datagrams", "Configured limits of datagrams a second; 0 is none.", "pps",

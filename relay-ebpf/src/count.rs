@@ -13,9 +13,9 @@ use crate::{
 
 /// Counts a packet that goes out, by its application data.
 #[inline(always)]
-pub(crate) fn sent(transit: &Transit, verdict: Verdict) {
+pub(crate) fn sent(transit: &Transit) {
     let bytes = u64::from(transit.length);
-    add(VERDICTS.get_ptr_mut(verdict as u32), bytes);
+    add(VERDICTS.get_ptr_mut(transit.verdict()), bytes);
     // SAFETY: a field of an entry that is this CPU's own, as for all counters; the program is not interrupted by itself.
     add(of_allocation(transit.to_peer).map(|counts| unsafe { &raw mut (*counts).to_peer }), bytes);
     // SAFETY: as above.
@@ -32,13 +32,14 @@ pub(crate) fn not_sent(verdict: Verdict, frame_length: usize) {
 #[inline(always)]
 fn of_allocation(allocation: u64) -> Option<*mut AllocationCount> {
     let allocations = allocation_count();
-    // Nobody has a higher number than all.
-    if allocation >= u64::from(allocations) {
+    // The index without what stands in front of it. Nobody's is higher than all.
+    let allocation = allocation as u32;
+    if allocation >= allocations {
         return None;
     }
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    ALLOCATIONS.get_ptr_mut(cpu * allocations + allocation as u32)
+    ALLOCATIONS.get_ptr_mut(cpu * allocations + allocation)
 }
 
 #[inline(always)]

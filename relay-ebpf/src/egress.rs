@@ -18,7 +18,7 @@ use crate::{
     link::{VLAN_ID, is_for_this_host},
     maps::{DEVICES, NEXT_HOPS},
     parse::layer3,
-    transit::{NOBODY, Transit},
+    transit::Transit,
 };
 
 /// Both link-layer addresses of an Ethernet header, in two words.
@@ -27,7 +27,7 @@ type Addresses = (u64, u32);
 /// What is around the application data when it leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    /// Nothing: to a peer.
+    /// Nothing: to a peer, or from a leg.
     Plain,
     /// ChannelData, to a client.
     Channel,
@@ -78,7 +78,7 @@ fn plan(frame: &Frame, transit: &mut Transit) -> Result<Plan, Verdict> {
     if transit.udp_checksum == 0 && is_ipv6 {
         return Err(Verdict::NoChecksum);
     }
-    let (framing, framing_length, padding) = if transit.to_client == NOBODY {
+    let (framing, framing_length, padding) = if transit.leaves_plain() {
         (Framing::Plain, 0, 0)
     } else if record.channel != 0 {
         (Framing::Channel, CHANNEL_DATA_LEN, 0)

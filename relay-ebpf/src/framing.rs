@@ -24,6 +24,8 @@ use crate::{
 const MAX_PADDING: u16 = 3;
 /// The highest offset that a datagram can start at; it tells the verifier that sums of offsets are small.
 const MOST_START: usize = 0x7f;
+/// The highest offset that its data can start at: 118, behind all other attributes; all ones above.
+const MOST_DATA: usize = 0x7f;
 /// The attributes that a Send indication can have, each once.
 const MAX_ATTRIBUTES: usize = 3;
 
@@ -127,7 +129,8 @@ pub(crate) fn send_indication(context: Context, transit: &mut Transit, peer: &mu
     if at != end || data == 0 || peer.family == 0 || peer.port == 0 {
         return Err(Verdict::Control);
     }
-    transit.data = data as u64;
+    // The verifier takes this for news, and would follow the data to each place where it may be.
+    transit.data = (data & MOST_DATA) as u64;
     // Here the client says what it wants, so its own packet's DF, or lack of one in IPv6, means nothing (RFC 8656 section
     // 11.2).
     transit.carried.dont_fragment = dont_fragment;

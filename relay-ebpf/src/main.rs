@@ -86,7 +86,7 @@ fn relay(context: Context) -> Result<u32, Verdict> {
     let transit = unsafe { transit.assume_init_mut() };
     transit.forget();
     if let Next::Channel | Next::FromPeer = next {
-        next = route::by_key(transit, next)?;
+        next = route::by_key(context, transit, next)?;
     }
     if let Next::Indication = next {
         next = route::from_indication(context, transit).or_else(route::unless_known)?;
@@ -95,7 +95,7 @@ fn relay(context: Context) -> Result<u32, Verdict> {
         return Err(limit::admit_unknown(context, transit, verdict));
     }
     if let Next::ToRelayed | Next::NoChannel = next {
-        let result = route::to_relayed(transit, next);
+        let result = route::to_relayed(context, transit, next);
         result.map_err(|verdict| unless_for_another(context, transit, verdict))?;
         next = Next::Send;
     }
@@ -103,7 +103,7 @@ fn relay(context: Context) -> Result<u32, Verdict> {
         transit.forget();
         egress::send(context, transit)?;
     }
-    count::sent(transit, transit.verdict());
+    count::sent(transit);
     Ok(match transit.redirect {
         0 => xdp_action::XDP_TX,
         interface => {

@@ -1,7 +1,7 @@
 //! From what a datagram arrived with to what is to be sent, by one lookup or a few.
 
 use hairpin_common::{
-    maps::{NO_ALLOCATION, PEER_IS_RELAYED, RelayAddress, crossed},
+    maps::{MEDIA, MEDIA_TO_PEER, NO_ALLOCATION, PEER_IS_RELAYED, RelayAddress, crossed},
     stun::FINGERPRINT_LEN,
     verdict::Verdict,
     wire::{CHANNEL_DATA_LEN, Datagram, STUN_LEN, UDP_LEN},
@@ -18,7 +18,7 @@ use crate::{
     link::{VLAN_ID, is_for_this_host},
     lookup::{Record, lookup, lookup_here},
     maps::{ALLOCATION_STATES, RELAY_ADDRESSES, answers_binding},
-    transit::{NOBODY, Transit},
+    transit::{NOBODY, OF_MEDIA, Transit},
 };
 
 /// What is to be done with a datagram next.
@@ -30,11 +30,11 @@ pub(crate) enum Next {
     Indication,
     /// To a listener, and nothing that is forwarded or answered here, for this reason.
     Unknown(Verdict),
-    /// It is at a relayed address.
+    /// It is at a relayed address, or at a leg of a media session.
     FromPeer,
     /// The same, and it is not of a peer that has a channel.
     NoChannel,
-    /// The peer that it is for is the relayed address of another client.
+    /// The peer that it is for is the relayed address of another client, or a leg of a media session.
     ToRelayed,
     /// Its data is to be sent on.
     Send,
@@ -89,9 +89,9 @@ pub(crate) fn unless_known(verdict: Verdict) -> Result<Next, Verdict> {
     }
 }
 
-/// What is in a channel, from either side: one record says it all.
+/// What is in a channel, from either side, or at a leg of a media session: one record says it all.
 #[inline(always)]
-pub(crate) fn by_key(transit: &mut Transit, next: Next) -> Result<Next, Verdict> {
+pub(crate) fn by_key(context: Context, transit: &mut Transit, next: Next) -> Result<Next, Verdict> {
     let found = lookup_here(&transit.key, &mut transit.record);
     if let Next::Channel = next {
         return match found {
@@ -100,10 +100,35 @@ pub(crate) fn by_key(transit: &mut Transit, next: Next) -> Result<Next, Verdict>
         };
     }
     match found {
+        Ok(()) if transit.record().flags & u32::from(MEDIA) != 0 => at_leg(context, transit),
         Ok(()) => to_client(transit).map(|()| Next::Send),
         Err(Verdict::NoFlow) => Ok(Next::NoChannel),
         // In the tick in which a channel ends userspace still knows it.
         Err(verdict) => Err(verdict),
+    }
+}
+
+/// A datagram of the remote that a leg has, which leaves from the other leg as it is.
+#[inline(always)]
+fn at_leg(context: Context, transit: &mut Transit) -> Result<Next, Verdict> {
+    is_media(context, transit)?;
+    if transit.record().flags & u32::from(MEDIA_TO_PEER) == 0 {
+        return to_client(transit).map(|()| Next::Send);
+    }
+    to_peer(transit)
+}
+
+/// Whether the data is media, as far as its first byte tells (RFC 7983 section 7). STUN is for the daemon, and what has no
+/// data, too.
+#[inline(always)]
+fn is_media(context: Context, transit: &Transit) -> Result<(), Verdict> {
+    if transit.length == 0 {
+        return Err(Verdict::Control);
+    }
+    let first = Frame::of(context).byte_before(transit.data as usize).ok_or(Verdict::Control)?;
+    match Datagram::of(first.load(1)) {
+        Datagram::Stun => Err(Verdict::Control),
+        Datagram::ChannelData | Datagram::Other => Ok(()),
     }
 }
 
@@ -194,12 +219,12 @@ fn public_of(address: &RelayAddress) -> Address {
     unsafe { core::ptr::from_ref(address).cast::<Address>().add(1).read() }
 }
 
-/// The record is one towards a peer, which may be the relayed address of another client.
+/// The record is one towards a peer, which may be the relayed address of another client, or a leg.
 #[inline(always)]
 fn to_peer(transit: &mut Transit) -> Result<Next, Verdict> {
     let Record { source, destination, ports, allocation, delta, family, flags, .. } = *transit.record();
     transit.sum = transit.sum.add(delta);
-    transit.to_peer = allocation.into();
+    transit.to_peer = counted(allocation, flags);
     if flags & u32::from(PEER_IS_RELAYED) != 0 {
         transit.key = Key::new([source, destination], ports, family as u8);
         return Ok(Next::ToRelayed);
@@ -209,10 +234,11 @@ fn to_peer(transit: &mut Transit) -> Result<Next, Verdict> {
 
 /// A datagram to a relayed address (RFC 8656 sections 11.3 and 12.6), but for what [`by_key`] has already found.
 #[inline(never)]
-pub(crate) fn to_relayed(transit: &mut Transit, next: Next) -> Result<(), Verdict> {
+pub(crate) fn to_relayed(context: Context, transit: &mut Transit, next: Next) -> Result<(), Verdict> {
     let missing = Verdict::NoFlow;
     if let Next::ToRelayed = next {
         match lookup(&transit.key, &mut transit.record) {
+            Ok(()) if transit.record().flags & u32::from(MEDIA) != 0 => return from_relayed_to_leg(context, transit),
             Ok(()) => return to_client(transit),
             Err(Verdict::NoFlow) => {}
             Err(verdict) => return Err(verdict),
@@ -241,6 +267,17 @@ pub(crate) fn to_relayed(transit: &mut Transit, next: Next) -> Result<(), Verdic
     }
 }
 
+/// What comes from a relayed address of this relay's own, or from a leg, to a leg: then the other leg is the last one.
+#[inline(always)]
+fn from_relayed_to_leg(context: Context, transit: &mut Transit) -> Result<(), Verdict> {
+    // A third look-up there is none: the daemon has the peer of this kind on one side only.
+    if transit.record().flags & u32::from(MEDIA_TO_PEER) != 0 {
+        return Err(Verdict::NoFlow);
+    }
+    is_media(context, transit)?;
+    to_client(transit)
+}
+
 #[inline(always)]
 fn to_client(transit: &mut Transit) -> Result<(), Verdict> {
     let Record { delta, allocation, flags, .. } = *transit.record();
@@ -249,8 +286,16 @@ fn to_client(transit: &mut Transit) -> Result<(), Verdict> {
         return Err(Verdict::NoFlow);
     }
     transit.sum = transit.sum.add(delta);
-    transit.to_client = allocation.into();
+    transit.to_client = counted(allocation, flags);
     Ok(())
+}
+
+/// Who counts what a record sends: its index, with [`OF_MEDIA`] in front of a media path's. Without a branch, which the
+/// verifier would follow both ways.
+#[inline(always)]
+fn counted(index: u32, flags: u32) -> u64 {
+    const SHIFT: u32 = OF_MEDIA.trailing_zeros() - MEDIA.trailing_zeros();
+    u64::from(index) | u64::from(flags & u32::from(MEDIA)) << SHIFT
 }
 
 /// Both ports, as wire words, from how they stand in a UDP header.

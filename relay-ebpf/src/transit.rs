@@ -9,6 +9,9 @@ use crate::{family::Carried, key::Key, lookup::Record};
 /// No allocation.
 pub(crate) const NOBODY: u64 = u64::MAX;
 
+/// Stands in front of an index of 32 bits that is not an allocation's but a media path's.
+pub(crate) const OF_MEDIA: u64 = 1 << 32;
+
 /// All that one stage of the program leaves to the next.
 ///
 /// The kernel allows only aligned access to the stack, and the compiler likes to write neighbours that start as constants
@@ -21,9 +24,9 @@ pub(crate) struct Transit {
     pub record: MaybeUninit<Record>,
     /// Where its application data is in the frame; until that is known, the payload of the UDP datagram.
     pub data: u64,
-    /// Whose data it is on the way to a peer, if it is.
+    /// Whose data it is on the way to a peer, if it is: [`NOBODY`]'s, or an index, with or without [`OF_MEDIA`].
     pub to_peer: u64,
-    /// Whose data it is on the way to a client, if it is.
+    /// Whose data it is on the way to a client, likewise.
     pub to_client: u64,
     /// The interface to send from, unless it is the one it came in by: then 0.
     pub redirect: u64,
@@ -60,7 +63,8 @@ impl Transit {
     /// once for each mixture of IP versions, tags and framings. For the processor nothing changes.
     #[inline(always)]
     pub(crate) fn forget(&mut self) {
-        let unknown = u64::from(self.udp_checksum);
+        // Negative, so that it may have any bit set.
+        let unknown = u64::from(self.udp_checksum).wrapping_neg();
         for field in [&mut self.to_peer, &mut self.to_client, &mut self.tagged, &mut self.data] {
             // SAFETY: arithmetic only; the second undoes the first.
             unsafe {
@@ -69,10 +73,19 @@ impl Transit {
         }
     }
 
-    /// How many relays it passes: two, if the peer of one client is another client's relayed address.
+    /// How many relays it passes: two, if the peer of one client is another client's relayed address, or a leg.
+    ///
+    /// This and what follows is arithmetic, since each branch would be one more way for the verifier to follow to the end.
     #[inline(always)]
     pub(crate) fn hops(&self) -> u8 {
-        if self.to_peer != NOBODY && self.to_client != NOBODY { 2 } else { 1 }
+        const { assert!(NOBODY >> 63 == 1 && OF_MEDIA >> 63 == 0) };
+        2 - ((self.to_peer | self.to_client) >> 63) as u8
+    }
+
+    /// Whether it leaves without any framing: to a peer, or by a leg of a media session.
+    #[inline(always)]
+    pub(crate) fn leaves_plain(&self) -> bool {
+        self.to_client >> 32 != 0
     }
 
     /// The record, once it was found.
@@ -82,14 +95,41 @@ impl Transit {
         unsafe { self.record.assume_init_ref() }
     }
 
-    /// What is done with it when it is sent.
+    /// The index of what is done with it when it is sent, a [`Verdict`].
     #[inline(always)]
-    pub(crate) fn verdict(&self) -> Verdict {
-        match (self.to_peer != NOBODY, self.to_client != NOBODY) {
-            (true, true) => Verdict::RelayToRelay,
-            (true, false) => Verdict::ToPeer,
-            (false, true) => Verdict::ToClient,
-            (false, false) => Verdict::Binding,
-        }
+    pub(crate) fn verdict(&self) -> u32 {
+        const VERDICTS: u64 = {
+            const MEDIA: u64 = kind(OF_MEDIA);
+            const CLIENT: u64 = kind(0);
+            const NONE: u64 = kind(NOBODY);
+            place(CLIENT, NONE, Verdict::ToPeer)
+                | place(NONE, CLIENT, Verdict::ToClient)
+                | place(CLIENT, CLIENT, Verdict::RelayToRelay)
+                | place(MEDIA, NONE, Verdict::Media)
+                | place(NONE, MEDIA, Verdict::Media)
+                | place(MEDIA, MEDIA, Verdict::Media)
+                | place(CLIENT, MEDIA, Verdict::ClientToMedia)
+                | place(MEDIA, CLIENT, Verdict::MediaToClient)
+                | place(NONE, NONE, Verdict::Binding)
+        };
+        (VERDICTS >> shift(kind(self.to_peer), kind(self.to_client))) as u32 & 0xf
     }
+}
+
+/// What stands in front of an index: nothing, or [`OF_MEDIA`], or all ones for [`NOBODY`]; as far as two bits tell.
+#[inline(always)]
+const fn kind(index: u64) -> u64 {
+    index >> 32 & 3
+}
+
+/// Where the verdict of these kinds stands in a word.
+#[inline(always)]
+const fn shift(to_peer: u64, to_client: u64) -> u64 {
+    to_peer << 4 | to_client << 2
+}
+
+/// The word of this verdict alone.
+const fn place(to_peer: u64, to_client: u64, verdict: Verdict) -> u64 {
+    assert!((verdict as u64) < 1 << 4);
+    (verdict as u64) << shift(to_peer, to_client)
 }

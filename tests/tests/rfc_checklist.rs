@@ -9,8 +9,19 @@ use std::path::{Path, PathBuf};
 /// How often the key words of RFC 2119 stand in each RFC, and how many rows its list has at least.
 ///
 /// Each of the key words has a place: in a row, or among those that a section has for others than servers.
-const LISTS: [(u16, usize, usize); 5] =
-    [(5780, 47, 25), (6062, 60, 34), (8016, 22, 9), (8489, 222, 80), (8656, 136, 50)];
+const LISTS: [(u16, usize, usize); 11] = [
+    (5780, 47, 25),
+    (6062, 60, 34),
+    (7675, 23, 6),
+    (7983, 9, 1),
+    (8016, 22, 9),
+    (8445, 179, 45),
+    (8489, 222, 80),
+    (8656, 136, 50),
+    (8838, 41, 4),
+    (8839, 139, 60),
+    (8840, 70, 4),
+];
 /// As the lists write them.
 const LEVELS: [&str; 6] = ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "REQUIRED", "RECOMMENDED"];
 

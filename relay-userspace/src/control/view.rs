@@ -177,15 +177,15 @@ pub(super) fn relayed(reports: &[Report], kernel: &datapath::Counters) -> api::T
         totals.to_client.bytes += counters.stream_bytes_to_client;
     }
     // What goes from client to client is relayed twice.
-    let both = kernel.verdicts[Verdict::RelayToRelay as usize];
-    let [to_peer, to_client] = [Verdict::ToPeer, Verdict::ToClient].map(|verdict| kernel.verdicts[verdict as usize]);
-    for count in [to_peer, both] {
+    let [to_peer, to_client] = [Verdict::RELAYED_TO_PEER, Verdict::RELAYED_TO_CLIENT]
+        .map(|verdicts| verdicts.map(|verdict| kernel.verdicts[verdict as usize]));
+    for count in to_peer {
         totals.to_peer = add(totals.to_peer, count);
     }
-    for count in [to_client, both] {
+    for count in to_client {
         totals.to_client = add(totals.to_client, count);
     }
-    for count in [to_peer, to_client, both, both] {
+    for count in to_peer.into_iter().chain(to_client) {
         totals.in_kernel = add(totals.in_kernel, count);
     }
     totals

@@ -41,7 +41,7 @@ pub(super) enum Peer {
     Stranger,
     /// Where other clients' relayed addresses are.
     Own(Crossing),
-    /// The same, but there are more addresses than the program can be told of.
+    /// The same, but there are more addresses than the program can be told of, or the client of a media path is one, too.
     OutOfReach,
 }
 

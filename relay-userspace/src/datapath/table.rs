@@ -7,13 +7,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 
 use hairpin_common::maps::FlowKey;
 use hairpin_proto::turn::RelayAddress;
 use hashbrown::HashMap;
 
 use super::counters::Share;
-use super::flow::Flow;
+use super::flow::{Flow, Scope};
 use super::flow_map::MapFull;
 use super::maps::WriteMaps;
 use super::next_hop::rib::Rib;
@@ -44,8 +45,8 @@ pub(super) struct FlowTable<R> {
     relay_addresses: RelayAddresses,
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
-    /// Which entry owns a key. Two flows can claim one key only for a moment, when a peer is bound to another channel;
-    /// then the later one has it.
+    /// Which entry owns a key. Two flows can claim one key only for a moment, when a peer is bound to another channel, a
+    /// client has moved, or a leg has another remote; then the later one has it.
     owners: HashMap<FlowKey, u32>,
     /// Expiry tick, entry and its serial: one for each entry, moved on when its time comes and it was refreshed since.
     expiries: BinaryHeap<Reverse<(u32, u32, u32)>>,
@@ -130,11 +131,6 @@ impl<R: Rib> FlowTable<R> {
             }
             self.write_or_drop(id, maps)
         } else {
-            for key in record::keys(&flow) {
-                if let Some(&displaced) = self.owners.get(&key) {
-                    self.drop_entry(displaced, maps);
-                }
-            }
             self.add(flow, expires, maps)
         }?;
         if is_written {
@@ -216,8 +212,51 @@ impl<R: Rib> FlowTable<R> {
         self.write_or_drop(id, maps).map(|_| ())
     }
 
+    /// Adds a flow, and ends those that own a key of it. A record that changes hands is overwritten, so that packets find
+    /// the one or the other; the next hops from before are let go of when no record names them any more.
     fn add(&mut self, flow: Flow, expires: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
-        self.acquire_next_hops(&flow, maps)?;
+        let mut displaced = self.owners_of(&flow);
+        if self.acquire_next_hops(&flow, maps).is_err() {
+            // It may be they who have the last ones.
+            displaced.drain(..).for_each(|id| self.drop_entry(id, maps));
+            self.acquire_next_hops(&flow, maps)?;
+        }
+        let displaced: Vec<_> = displaced.into_iter().filter_map(|id| self.hand_over(id, &flow, maps)).collect();
+        let written = self.add_alone(flow, expires, maps);
+        if !matches!(written, Ok(true)) {
+            // Nobody owns what was handed over.
+            record::keys(&flow).for_each(|key| maps.remove(&key));
+        }
+        for flow in displaced {
+            for destination in self.destinations_of(&flow).into_iter().flatten() {
+                self.next_hops.release(destination, maps);
+            }
+        }
+        written
+    }
+
+    /// Which flows own a key of this one, each once.
+    fn owners_of(&self, flow: &Flow) -> Vec<u32> {
+        let mut owners: Vec<_> = record::keys(flow).filter_map(|key| self.owners.get(&key).copied()).collect();
+        owners.dedup();
+        owners
+    }
+
+    /// Ends a flow in favour of another: of its records, those with keys of the other stay where they are. Its references
+    /// to next hops are left to the caller.
+    fn hand_over(&mut self, id: u32, to: &Flow, maps: &mut impl WriteMaps) -> Option<Flow> {
+        let entry = self.entry_mut(id)?;
+        let flow = entry.flow;
+        if entry.written.take().is_some() {
+            self.resident -= 1;
+            let goes = |key: &FlowKey| record::keys(to).all(|taken| taken != *key);
+            record::keys(&flow).filter(goes).for_each(|key| maps.remove(&key));
+        }
+        self.forget(id)
+    }
+
+    /// Adds a flow whose keys nobody owns, and whose next hops have their references.
+    fn add_alone(&mut self, flow: Flow, expires: u32, maps: &mut impl WriteMaps) -> Result<bool, InsertError> {
         self.serial = self.serial.wrapping_add(1);
         let entry = Entry { flow, expires, serial: self.serial, written: None };
         let id = if let Some(id) = self.vacant.pop() {
@@ -375,7 +414,12 @@ fn destinations_of(flow: &Flow, relay_addresses: &RelayAddresses) -> [Option<Des
 }
 
 fn peer_of(flow: &Flow, relay_addresses: &RelayAddresses) -> Peer {
-    flow.peer().map_or(Peer::Stranger, |peer| relay_addresses.peer(flow.relayed.ip(), peer))
+    let of_leg = |local: SocketAddr, remote| relay_addresses.peer(local.ip(), remote);
+    match flow.scope {
+        // The program looks twice, not three times.
+        Scope::Media { .. } if of_leg(flow.server, flow.client.ip()) != Peer::Stranger => Peer::OutOfReach,
+        _ => flow.peer().map_or(Peer::Stranger, |peer| of_leg(flow.relayed, peer)),
+    }
 }
 
 impl From<MapFull> for InsertError {
@@ -390,7 +434,6 @@ mod tests {
 
     use hairpin_common::maps::{PEER_IS_RELAYED, Rewrite, crossing};
 
-    use super::super::flow::Scope;
     use super::super::flow::tests::{channel, crossed, flow4, flow6, scopes};
     use super::super::maps::fake::FakeMaps;
     use super::super::next_hop::rib::fake::FakeRib;

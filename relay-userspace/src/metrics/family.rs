@@ -143,6 +143,10 @@ families! {
         "Application data relayed, in bytes, without any framing.";
     RelayToRelay = Counter "hairpin_relay_to_relay_packets_total" []
         "Datagrams that the kernel took from one client to another; those are relayed twice, once in each direction.";
+    MediaPackets = Counter "hairpin_media_packets_total" ["path"]
+        "Datagrams of media sessions that came to one leg and left from the other, by the path they took.";
+    MediaBytes = Counter "hairpin_media_bytes_total" ["path"]
+        "Their payload, in bytes.";
     TcpRelayedBytes = Counter "hairpin_tcp_relayed_bytes_total" ["direction"]
         "Bytes carried over connections with peers, by direction.";
     Dropped = Counter "hairpin_dropped_packets_total" ["path", "reason"]
@@ -154,7 +158,7 @@ families! {
     XdpPassed = Counter "hairpin_xdp_passed_packets_total" ["reason"]
         "Packets that XDP left to the kernel's stack, by reason.";
     Flows = Gauge "hairpin_flows" []
-        "Relayed addresses, permissions and channels that the kernel knows.";
+        "Relayed addresses, permissions, channels and media paths that the kernel knows.";
     FlowInsertFailures = Counter "hairpin_flow_insert_failures_total" []
         "Those that it could not take; userspace serves them.";
     KernelRecords = Gauge "hairpin_kernel_records" []

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
 use hairpin_proto::address::Transport;
-use hairpin_proto::media::{self, CloseReason, SessionState};
+use hairpin_proto::media::{self as proto, CloseReason, SessionState};
 use hairpin_proto::turn::Discard;
 
 use super::exposition::Page;
@@ -17,8 +17,6 @@ use crate::shard::{ConnectionCounts, End, Histogram, LIMITS, Report};
 /// How Binding requests that the program has answered are told.
 const BINDING: &str = "binding";
 const SUCCESS: u16 = 200;
-/// The direction of what is relayed between legs of sessions.
-const MEDIA: &str = "media";
 /// Transports whose clients have connections, or associations.
 const CONNECTED: [Transport; 3] = [Transport::Tcp, Transport::Tls, Transport::Dtls];
 /// Transports that begin with a handshake.
@@ -138,8 +136,8 @@ fn traffic(page: &mut Page, snapshot: &Snapshot) {
     let userspace = |count: fn(&Report) -> Count| shards.iter().map(count).fold(Count::default(), add);
     relayed(page, "userspace", "to_peer", userspace(|shard| shard.counters.to_peer));
     relayed(page, "userspace", "to_client", userspace(|shard| shard.counters.to_client));
-    relayed(page, "userspace", MEDIA, userspace(|shard| shard.counters.media));
-    for reason in media::Discard::ALL {
+    media(page, "userspace", userspace(|shard| shard.counters.media));
+    for reason in proto::Discard::ALL {
         dropped(page, "userspace", reason.label(), total(shards, |shard| shard.media.discarded[*reason as usize]));
     }
     for reason in Discard::ALL {
@@ -161,21 +159,24 @@ fn traffic(page: &mut Page, snapshot: &Snapshot) {
 
 fn kernel(page: &mut Page, snapshot: &Snapshot) {
     let kernel = &snapshot.kernel;
-    let between_relays = kernel.verdicts[Verdict::RelayToRelay as usize];
+    let of = |verdicts: &[Verdict]| {
+        verdicts.iter().map(|verdict| kernel.verdicts[*verdict as usize]).fold(Count::default(), add)
+    };
     for verdict in Verdict::ALL {
         let count = kernel.verdicts[*verdict as usize];
         match verdict.action() {
-            // It is a response, and counted with them.
-            Action::Transmit if *verdict == Verdict::Binding => {}
-            Action::Transmit if *verdict == Verdict::RelayToRelay => {
-                page.put(Family::RelayToRelay, &[], count.packets);
-            }
-            // What goes from client to client goes to a peer, and to a client.
-            Action::Transmit => relayed(page, "kernel", verdict.label(), add(count, between_relays)),
+            // Those that were sent are below.
+            Action::Transmit => {}
             Action::Drop => dropped(page, "kernel", verdict.label(), count.packets),
             Action::Pass => page.put(Family::XdpPassed, &[verdict.label()], count.packets),
         }
     }
+    // What goes from client to client goes to a peer, and to a client; and between a client and a leg, one of these. Answers
+    // to Binding requests are counted with responses.
+    relayed(page, "kernel", "to_peer", of(&Verdict::RELAYED_TO_PEER));
+    relayed(page, "kernel", "to_client", of(&Verdict::RELAYED_TO_CLIENT));
+    page.put(Family::RelayToRelay, &[], of(&[Verdict::RelayToRelay]).packets);
+    media(page, "kernel", of(&Verdict::CARRIED_MEDIA));
     page.put(Family::Flows, &[], kernel.flows);
     page.put(Family::FlowInsertFailures, &[], kernel.insert_failures);
     page.put(Family::KernelRecords, &[], kernel.records.used);
@@ -236,6 +237,11 @@ fn responded(page: &mut Page, path: &str, method: &str, code: u16, responses: u6
 fn relayed(page: &mut Page, path: &str, direction: &str, count: Count) {
     page.put(Family::RelayedPackets, &[path, direction], count.packets);
     page.put(Family::RelayedBytes, &[path, direction], count.bytes);
+}
+
+fn media(page: &mut Page, path: &str, count: Count) {
+    page.put(Family::MediaPackets, &[path], count.packets);
+    page.put(Family::MediaBytes, &[path], count.bytes);
 }
 
 fn dropped(page: &mut Page, path: &str, reason: &str, packets: u64) {

@@ -104,12 +104,17 @@ impl End {
         Some((self.locals.get(base)?, remote))
     }
 
-    /// Whether what comes from there is the remote's.
-    pub(super) fn accepts(&self, base: usize, source: SocketAddr, now: Instant, consent: Duration) -> bool {
+    /// Whether this is where the remote is, as far as that is known.
+    pub(super) fn knows(&self, base: usize, source: SocketAddr, now: Instant, consent: Duration) -> bool {
         match &self.far {
             Far::Ice(selection) => selection.accepts(base, source, now, consent),
-            Far::Plain(plain) => !plain.latches && plain.remote == Some((base, source)),
+            Far::Plain(plain) => plain.remote == Some((base, source)),
         }
+    }
+
+    /// Whether what comes from there is the remote's, whoever else may send something.
+    pub(super) fn accepts(&self, base: usize, source: SocketAddr, now: Instant, consent: Duration) -> bool {
+        !self.latches() && self.knows(base, source, now, consent)
     }
 
     /// Whether whoever sends something first is its remote: nothing that arrives may be missed then.

@@ -34,7 +34,7 @@ impl Sessions {
     /// Whether a datagram is of somebody who has proven something, or is where the remote was said to be.
     pub fn knows(&self, port: PortId, source: SocketAddr, now: Instant) -> bool {
         self.ports.find(port.0).copied().flatten().is_some_and(|Port { path, side, base }| {
-            self.path(path).is_some_and(|path| path.end(side).accepts(base, source, now, path.consent))
+            self.path(path).is_some_and(|path| path.end(side).knows(base, source, now, path.consent))
         })
     }
 

@@ -108,6 +108,8 @@ impl Sessions {
         let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
         let more = named(session, candidates)?;
         let mut agent = session.leg(side).remote.clone().ok_or(RemoteError::NoAgent)?;
+        // RFC 8838 section 14: what comes behind the end does not count.
+        let more = if agent.end_of_candidates { Vec::new() } else { more };
         for candidate in more {
             if !agent.candidates.contains(&candidate) {
                 agent.candidates.push(candidate);

@@ -1,15 +1,16 @@
-//! A full ICE agent, as far as a lite one ever meets it: it sends checks.
+//! A full ICE agent, as far as a lite one ever meets it: it says who it is, and sends checks.
 
 use std::net::SocketAddr;
 
-use hairpin_proto::ice::Parameters;
+use hairpin_proto::ice::{Candidate, Parameters};
+use hairpin_proto::media::{Remote, StreamCandidates};
 use hairpin_proto::stun::attribute::{
     Attribute, AttributeError, ErrorCodeAttribute, IceControlled, IceControlling, Priority, UseCandidate, Username,
     XorMappedAddress,
 };
 use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
-use crate::harness::Got;
+use crate::harness::{At, Bed, Got};
 
 /// Priority of a peer-reflexive candidate (RFC 8445 section 5.1.2.1): 110, 65535, 1.
 pub(crate) const PRIORITY: u32 = (110 << 24) + (65_535 << 8) + 255;
@@ -106,6 +107,25 @@ impl Check {
     }
 }
 
+pub(crate) fn parameters() -> Parameters {
+    Parameters::new("peer", "the/password/of/the/peer").unwrap()
+}
+
+pub(crate) fn parsed(candidates: &[&str]) -> Vec<Candidate> {
+    candidates.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+pub(crate) fn of_first(candidates: &[&str]) -> Vec<StreamCandidates> {
+    vec![StreamCandidates { stream: None, candidates: parsed(candidates) }]
+}
+
+/// Says that the other side is a full agent with these candidates.
+pub(crate) fn tell(bed: &mut Bed, at: At, candidates: &[&str]) {
+    let candidates = of_first(candidates);
+    let remote = Remote::Ice { parameters: parameters(), is_lite: false, candidates, end_of_candidates: false };
+    bed.remote(at, remote).unwrap();
+}
+
 /// An attribute that no agent would send, by its type and value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum More {
@@ -121,7 +141,7 @@ pub(crate) enum More {
 }
 
 impl More {
-    fn add<'b>(&self, message: MessageBuilder<'b>) -> MessageBuilder<'b> {
+    fn add(self, message: MessageBuilder<'_>) -> MessageBuilder<'_> {
         match self {
             Self::Unknown7001 => message.with(&Raw::<0x7001>(b"xyz")),
             Self::Unknown7002 => message.with(&Raw::<0x7002>(b"")),

@@ -1,28 +1,9 @@
 //! What the other side says of where it may be: it is of little use to a lite agent (RFC 8838, RFC 8839 section 5.1).
 
-use hairpin_proto::ice::{Candidate, Parameters};
 use hairpin_proto::media::{Discard, Remote, RemoteError, StreamCandidates};
 
+use crate::agent::{of_first, parameters, parsed, tell};
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, socket};
-
-pub(crate) fn parameters() -> Parameters {
-    Parameters::new("peer", "the/password/of/the/peer").unwrap()
-}
-
-pub(crate) fn parsed(candidates: &[&str]) -> Vec<Candidate> {
-    candidates.iter().map(|text| text.parse().unwrap()).collect()
-}
-
-pub(crate) fn of_first(candidates: &[&str]) -> Vec<StreamCandidates> {
-    vec![StreamCandidates { stream: None, candidates: parsed(candidates) }]
-}
-
-/// Says that the other side is a full agent with these candidates.
-pub(crate) fn tell(bed: &mut Bed, at: At, candidates: &[&str]) {
-    let candidates = of_first(candidates);
-    let remote = Remote::Ice { parameters: parameters(), is_lite: false, candidates, end_of_candidates: false };
-    bed.remote(at, remote).unwrap();
-}
 
 fn trickle(bed: &mut Bed, at: At, candidates: &[&str], end: bool) -> Result<(), RemoteError> {
     let added = bed.sessions.add_candidates(bed.now.instant, at.id, at.side, of_first(candidates), end);
@@ -85,7 +66,9 @@ fn the_end_of_candidates_is_noted_and_changes_nothing() {
     bed.succeeds(At::a(id), "10.9.9.9:9", &agent.nomination());
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket("10.9.9.9:9")), "a check needs no candidate");
     trickle(&mut bed, At::a(id), &[RELAYED], false).unwrap();
-    assert!(bed.describe(id).legs[0].end_of_candidates, "it is not taken back");
+    let leg = &bed.describe(id).legs[0];
+    assert!(leg.end_of_candidates, "it is not taken back");
+    assert_eq!(leg.remote_candidates.len(), 1, "RFC 8838 section 14");
     bed.pass_seconds(29);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket("10.9.9.9:9")));
 }

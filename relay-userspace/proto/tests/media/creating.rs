@@ -1,5 +1,7 @@
 //! Sessions, streams and their sockets: how many there may be, and what is left of what could not be.
 
+use std::net::SocketAddr;
+
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::media::{CloseReason, OpenError, PathId, Request, SessionId, StreamRequest};
 
@@ -44,7 +46,7 @@ fn two_components_are_neighbours_and_the_first_is_even() {
 fn one_component_may_have_every_port_of_the_range_and_no_other() {
     let mut bed = Bed::with(|settings| settings.ports = 40_001..=40_004);
     let ids = [(); 2].map(|()| bed.session([ICE, STRICT]));
-    let mut ports: Vec<_> = bed.ports.open.values().map(|open| open.port()).collect();
+    let mut ports: Vec<_> = bed.ports.open.values().map(SocketAddr::port).collect();
     ports.sort_unstable();
     assert_eq!(ports, [40_001, 40_002, 40_003, 40_004]);
     assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::NoPort));

@@ -175,7 +175,7 @@ fn each_session_ends_for_itself_and_all_with_the_relay() {
     bed.sessions.shutdown();
     bed.drain();
     assert_eq!(ended(&bed)[2..], [CloseReason::Shutdown; 2]);
-    assert_eq!((bed.sessions.closed(), bed.sessions.created()), (&[1, 0, 1, 0, 2], 4));
+    assert_eq!((bed.sessions.closed(), bed.sessions.created()), (&[1, 0, 1, 0, 0, 2], 4));
     assert!(bed.sessions.is_empty() && bed.ports.open.is_empty() && bed.paths.is_empty());
     assert_eq!(bed.sessions.poll_timeout(), None);
 }

@@ -22,7 +22,8 @@ fn there_is_a_flow_when_both_legs_have_a_remote_and_not_before() {
     let path = bed.path(At::a(id)).path;
     let flow = MediaFlow { path, client: socket(REMOTE), server, relayed, peer: socket(PLAIN), client_side: Side::A };
     assert_eq!(bed.flow(), Some((flow, bed.after(30_000))));
-    assert_eq!(bed.path(At::a(id)).installed, Some((bed.after(30_000), Side::A)));
+    let info = bed.path(At::a(id));
+    assert_eq!((info.installed, info.client_side), (Some(bed.after(30_000)), Side::A));
 }
 
 #[test]
@@ -101,7 +102,11 @@ fn who_is_behind_a_relayed_address_of_this_relay_is_the_peer() {
         let flow =
             MediaFlow { path, client: socket(PLAIN), server: b, relayed: a, peer: socket(own), client_side: Side::B };
         assert_eq!(bed.flow().map(|(flow, _)| flow), Some(flow));
-        assert_eq!(bed.path(At::a(id)).installed.map(|(_, side)| side), Some(Side::B));
+        assert_eq!(bed.path(At::a(id)).client_side, Side::B);
+        bed.plain(At::b(id), "9.9.9.9:9", false).unwrap();
+        bed.remote(At::a(id), hairpin_proto::media::Remote::Plain { addresses: Vec::new(), latch: false }).unwrap();
+        let info = bed.path(At::a(id));
+        assert_eq!((info.installed, info.client_side), (None, Side::B), "what was counted is still to be understood");
     }
 }
 

@@ -232,7 +232,7 @@ impl Bed {
     }
 
     /// Of what failed only sockets are left that are about to be closed, and names that are given back.
-    fn nothing_is_left(&mut self, before: &BTreeMap<PortId, SocketAddr>) {
+    pub(crate) fn nothing_is_left(&mut self, before: &BTreeMap<PortId, SocketAddr>) {
         while let Some(effect) = self.sessions.poll_effect() {
             match effect {
                 Effect::Close { port } => self.closed(port),
@@ -243,7 +243,7 @@ impl Bed {
         assert_eq!(self.ports.open, *before, "what failed leaves sockets");
     }
 
-    fn learn_paths(&mut self, id: SessionId) {
+    pub(crate) fn learn_paths(&mut self, id: SessionId) {
         for path in self.describe(id).streams.iter().flat_map(|stream| &stream.paths) {
             assert!((path.path.0 as usize) < self.max_paths, "{:?} is too high", path.path);
             let locals = path.ends.iter().flat_map(|end| &end.locals).map(|local| bound(*local)).collect();

@@ -4,7 +4,7 @@ use hairpin_proto::media::{
     Discard, Event, LegKind, LegState, Remote, RemoteError, SessionState, Side, StreamCandidates,
 };
 
-use crate::candidates::{of_first, parameters, parsed, tell};
+use crate::agent::{of_first, parameters, parsed, tell};
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
 fn lite(candidates: &[&str]) -> Remote {
@@ -12,7 +12,7 @@ fn lite(candidates: &[&str]) -> Remote {
 }
 
 fn of_streams(candidates: Vec<StreamCandidates>) -> Remote {
-    Remote::Ice { parameters: parameters(), is_lite: true, candidates, end_of_candidates: true }
+    Remote::Ice { parameters: parameters(), is_lite: true, candidates, end_of_candidates: false }
 }
 
 const BEST: &str = "candidate:1 1 UDP 2130706431 9.9.9.9 4000 typ host";

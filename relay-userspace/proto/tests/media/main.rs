@@ -16,6 +16,7 @@ mod lite;
 mod model;
 mod moves;
 mod nomination;
+mod offers;
 mod operator;
 mod plain;
 mod refusals;

@@ -77,7 +77,7 @@ fn a_candidate_that_was_told_has_the_priority_that_it_was_told_with() {
         let at = socket(address);
         format!("candidate:1 1 UDP {priority} {} {} typ host", at.ip(), at.port())
     };
-    crate::candidates::tell(&mut bed, At::a(id), &[&told(REMOTE, 9_000_000), &told(ELSEWHERE, 4_000_000)]);
+    crate::agent::tell(&mut bed, At::a(id), &[&told(REMOTE, 9_000_000), &told(ELSEWHERE, 4_000_000)]);
     // The checks say the opposite, as those of an agent that takes all of them for peer-reflexive.
     bed.succeeds(At::a(id), REMOTE, &Check { priority: Some(5), ..agent.nomination() });
     bed.succeeds(At::a(id), ELSEWHERE, &Check { priority: Some(PRIORITY), ..agent.nomination() });

@@ -113,7 +113,7 @@ fn a_plain_leg_may_turn_out_to_speak_ice() {
     let mut bed = Bed::default();
     let id = bed.session([ICE, STRICT]);
     bed.plain(At::b(id), PLAIN, false).unwrap();
-    crate::candidates::tell(&mut bed, At::b(id), &[]);
+    crate::agent::tell(&mut bed, At::b(id), &[]);
     assert_eq!(bed.describe(id).legs[1].kind, LegKind::Ice);
     assert_eq!(bed.describe(id).legs[1].state, LegState::Waiting, "its old remote has proven nothing");
     let [a, b] = [At::a(id), At::b(id)].map(|at| bed.agent(at));

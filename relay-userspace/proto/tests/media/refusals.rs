@@ -24,8 +24,8 @@ fn refused(make: impl FnOnce(&Agent) -> Check) -> (u16, bool) {
     (code(&got), answer.has_integrity() && answer.verify_integrity(&agent.key))
 }
 
-fn guess() -> Option<LongTermKey> {
-    Some(LongTermKey::from_bytes(b"a guess"))
+fn guess() -> LongTermKey {
+    LongTermKey::from_bytes(b"a guess")
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_username_of_somebody_else_is_unauthenticated() {
 
 #[test]
 fn a_wrong_password_is_unauthenticated() {
-    assert_eq!(refused(|agent| Check { key: guess(), ..agent.nomination() }), (401, false));
+    assert_eq!(refused(|agent| Check { key: Some(guess()), ..agent.nomination() }), (401, false));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn what_has_to_be_understood_and_is_not_is_named() {
 #[test]
 fn strangers_are_not_told_what_is_not_understood() {
     let check = |agent: &Agent| Check { more: vec![More::Unknown7001], ..agent.nomination() };
-    assert_eq!(refused(|agent| Check { key: guess(), ..check(agent) }), (401, false));
+    assert_eq!(refused(|agent| Check { key: Some(guess()), ..check(agent) }), (401, false));
     assert_eq!(refused(|agent| Check { key: None, ..check(agent) }), (400, false));
 }
 
@@ -125,7 +125,7 @@ fn who_takes_itself_for_controlled_is_told_that_it_is_not() {
 #[test]
 fn what_is_refused_prolongs_no_consent() {
     for change in [
-        |check: &mut Check| check.key = guess(),
+        |check: &mut Check| check.key = Some(guess()),
         |check: &mut Check| check.role = Role::Controlled,
         |check: &mut Check| check.priority = None,
         |check: &mut Check| check.more = vec![More::Unknown7001],

@@ -5,7 +5,7 @@ use hairpin_proto::media::{
     LegState, PathId, PathInfo, Request, SelectedInfo, SessionId, SessionState, Side, StreamRequest, Timeouts,
 };
 
-use crate::candidates::{parameters, tell};
+use crate::agent::{parameters, tell};
 use crate::harness::{At, Bed, ICE, MEDIA, PLAIN, PUBLIC_V4, REMOTE, STRICT, request, socket};
 
 #[test]

@@ -29,7 +29,8 @@ impl World {
             told.extend(paths.iter().flat_map(|path| &path.ends).flat_map(|end| &end.locals).map(|at| bound(*at)));
             for path in paths {
                 let flow = bed.flows.iter().find(|(flow, _)| flow.path == path.path);
-                assert_eq!(path.installed, flow.map(|(flow, expires)| (*expires, flow.client_side)));
+                assert_eq!(path.installed, flow.map(|(_, expires)| *expires));
+                assert!(flow.is_none_or(|(flow, _)| flow.client_side == path.client_side));
             }
         }
         open.sort_unstable();
@@ -67,11 +68,9 @@ impl World {
         for (flow, expires) in self.bed.flows.clone() {
             let port =
                 |bed: &Bed, address: SocketAddr| *bed.ports.open.iter().find(|(_, open)| **open == address).unwrap().0;
-            for at in [now, expires - Duration::from_nanos(1)] {
-                // What was installed may have ended meanwhile, and nobody has said so yet.
-                if at < now || expires <= now {
-                    continue;
-                }
+            // What was installed may have ended meanwhile, and nobody has said so yet.
+            let last = expires.checked_sub(Duration::from_nanos(1)).filter(|last| now <= *last);
+            for at in last.into_iter().flat_map(|last| [now, last]) {
                 let [server, relayed] = [flow.server, flow.relayed].map(|address| port(&self.bed, address));
                 let bytes = MEDIA.to_vec();
                 let there = self.bed.arrives_at(server, at, flow.client, MEDIA);

@@ -7,7 +7,7 @@ use hairpin_proto::media::{PlainAddress, Remote, RemoteError, Side};
 use super::mirror::{Accepts, End, Ice, Kind, Mirror, Plain};
 use super::sources::{source, text};
 use super::{Place, World};
-use crate::candidates::{of_first, parameters};
+use crate::agent::{of_first, parameters};
 use crate::harness::At;
 
 impl World {

@@ -41,16 +41,16 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    pub(super) fn permits(&self, at: usize) -> bool {
+    pub(super) fn permits(self, at: usize) -> bool {
         let (_, permitted, rule) = SOURCES[at];
         permitted && !rule.is_some_and(|rule| self.rules[rule])
     }
 
-    pub(super) fn permits_address(&self, address: SocketAddr) -> bool {
+    pub(super) fn permits_address(self, address: SocketAddr) -> bool {
         (0..SOURCE_COUNT).find(|at| source(*at) == address).is_some_and(|at| self.permits(at))
     }
 
-    pub(super) fn settings(&self) -> Settings {
+    pub(super) fn settings(self) -> Settings {
         let mut settings = settings();
         let rules = RULES.iter().zip(self.rules).filter(|(_, there)| *there);
         rules.for_each(|(net, _)| settings.peer_policy.deny(net.parse().unwrap()));
