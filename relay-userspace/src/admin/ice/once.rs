@@ -212,11 +212,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_came_to_no_end_is_an_error_and_may_come_again() {
-        let kept = Arc::<Kept>::default();
-        let broken = once(Some("key"), 1).answer(&kept, |_| async { Err::<(), _>(IceError::Silent) }).await;
-        assert_eq!(broken.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let work = Work::default();
+    async fn what_had_no_room_may_come_again() {
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        let full = once(Some("key"), 1).answer(&kept, |_| async { Err::<(), _>(IceError::Draining) }).await;
+        assert_eq!(full.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(once(Some("key"), 1).answer(&kept, work.work()).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn what_came_to_no_end_is_an_error_and_may_come_again() {
+        async fn broken() -> Result<(), IceError> {
+            panic!("this is what the test is about")
+        }
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        let unknown = once(Some("key"), 1).answer(&kept, |_| broken()).await;
+        assert_eq!(unknown.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(text(unknown).await.contains("log"), "it says where to look");
         assert_eq!(once(Some("key"), 1).answer(&kept, work.work()).await.status(), StatusCode::OK);
     }
 
