@@ -176,7 +176,7 @@ fn ports_places_and_firewalls_are_looked_at() {
     command.args(["check", "--user", "a:b"]).args(SOUND).arg("--admin-socket").arg(&file);
     expect(&run(&mut command), 1, "error", "is not a socket");
 
-    let rules = "table inet filter { chain input { type filter hook input priority 0; } }";
+    let rules = "table inet filter {\nchain input { type filter hook input priority 0; }\n}\n";
     fs::write(&file, rules).expect("the folder is ours");
     if Command::new("nft").arg("--version").output().is_ok() {
         run(host.command("nft").arg("-f").arg(&file)).expect_success();
