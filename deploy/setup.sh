@@ -92,6 +92,9 @@ if [ "$purpose" = test ]; then
     need_python python3-venv "import ensurepip"
     need_python python3-gi "import gi"
     need_python gir1.2-nice-0.1 "import gi; gi.require_version('Nice', '0.1')"
+    # Phones, and the NATs that they are behind.
+    need baresip-core baresip
+    need nftables nft
     need prometheus promtool
     need openssl openssl
     need procps sysctl

@@ -17,6 +17,7 @@ use hairpin_common::{maps::NextHop, verdict::Verdict};
 use hairpin_tests::program::{
     bench::{Bench, INTERFACE, NEXT_HOP, OTHER_INTERFACE, Outcome},
     frame::{Frame, hex, repair_ipv4},
+    media::{media_world, media_world_behind_nat},
     setup::{Allocation, Channel, Permission, Relay, Setup},
     stun::{self, Builder, kind},
     world::{Family, Path, world, world_behind_nat},
@@ -490,7 +491,7 @@ fn what_becomes_of_a_packet_is_what_the_model_says() {
 
 #[test]
 fn noise_is_never_more_than_its_own_packet() {
-    for (setup, paths) in [world(), world_behind_nat()] {
+    for (setup, paths) in [world(), world_behind_nat(), media_world(), media_world_behind_nat()] {
         noise_around(&setup, &paths);
     }
 }

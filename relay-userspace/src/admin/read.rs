@@ -13,7 +13,7 @@ use super::problem::Refusal;
 use crate::api::Filter;
 
 /// The longest body. The longest sensible one names a user, in 763 bytes.
-const MAX_BODY: usize = 16 << 10;
+pub(super) const MAX_BODY: usize = 16 << 10;
 /// The longest body with a session description, whose lines end in four characters of JSON where there were two.
 pub(super) const MAX_DESCRIPTION: usize = 128 << 10;
 /// How long a client may take to send it.

@@ -17,10 +17,16 @@
 //! - [`coturn`] runs coturn's clients and judges them by what they print;
 //! - [`server`] is hairpin or coturn, for clients that are not ours, [`certificates`] are what it proves itself with;
 //! - [`python`] has clients that are written in Python;
+//! - [`agent`] is an ICE agent that takes orders, [`browser`] one that is a page in Chromium;
+//! - [`ice`] is a relay with sessions, and what it says of them;
+//! - [`nat`] puts hosts behind a NAT;
+//! - [`sip`] has phones, and the proxy of `deploy/examples` between them;
 //! - [`folder`] is a folder that is removed.
 //!
 //! No packet leaves: the lab has no route to anywhere else. Everything needs root.
 
+pub mod agent;
+pub mod browser;
 pub mod call;
 pub mod certificates;
 pub mod coturn;
@@ -29,22 +35,26 @@ pub mod folder;
 pub mod framing;
 pub mod half_open;
 pub mod http;
+pub mod ice;
 pub mod in_process;
 pub mod link;
 pub mod load;
 pub mod metrics;
 pub mod namespace;
+pub mod nat;
 mod passing;
 pub mod process;
 pub mod prometheus;
 pub mod python;
 pub mod relay;
 pub mod server;
+pub mod sip;
 pub mod stream;
 pub mod topology;
 pub mod turn;
 pub mod wire;
 
+pub use self::agent::Agent;
 pub use self::call::Call;
 pub use self::certificates::{Authority, Certificate, Key};
 pub use self::folder::Folder;

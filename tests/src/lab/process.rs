@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -53,8 +53,19 @@ pub fn run_for(command: &mut Command, limit: Duration) -> Finished {
 impl Process {
     /// Starts a program.
     pub fn spawn(command: &mut Command) -> Self {
+        Self::start(command, Stdio::null())
+    }
+
+    /// Starts a program that is told something over its standard input.
+    pub fn spawn_with_input(command: &mut Command) -> (Self, ChildStdin) {
+        let mut process = Self::start(command, Stdio::piped());
+        let input = process.child.stdin.take().expect("just asked for a pipe");
+        (process, input)
+    }
+
+    fn start(command: &mut Command, input: Stdio) -> Self {
         let name = format!("{command:?}").replace('"', "");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("`{name}` does not start: {error}"));
         let stdout = child.stdout.take().expect("just asked for a pipe");
         let stderr = child.stderr.take().expect("just asked for a pipe");

@@ -80,7 +80,8 @@ pub fn start<I: AsRef<OsStr>>(
     Process::spawn(command(namespace, interpreter, script).args(arguments))
 }
 
-fn command(namespace: &Namespace, interpreter: &Path, script: &str) -> Command {
+/// The command that runs a script of `tests/clients` in a namespace.
+pub fn command(namespace: &Namespace, interpreter: &Path, script: &str) -> Command {
     let mut command = namespace.command(interpreter);
     command.arg("-B").arg(scripts().join(script));
     command

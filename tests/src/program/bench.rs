@@ -313,13 +313,13 @@ impl Bench {
     /// The same for a packet that comes in by another interface.
     pub fn expect_from(&self, what: &str, setup: &Setup, interface: u32, packet: &[u8]) -> Result<Run> {
         let judgement = setup.judge(interface, packet);
-        let before: Vec<_> = setup.allocations.iter().map(|allocation| self.allocation(allocation.index)).collect();
+        let before: Vec<_> = setup.indices().map(|index| (index, self.allocation(index))).collect();
         let run = self.run_from(interface, packet)?;
         check(what, &judgement, packet, &run)?;
-        for (allocation, before) in setup.allocations.iter().zip(before) {
+        for (index, before) in before {
             let mut expected = before;
             if let Judgement::Sent(sent) = &judgement {
-                for (_, direction) in sent.counted.iter().filter(|(index, _)| *index == allocation.index) {
+                for (_, direction) in sent.counted.iter().filter(|(counted, _)| *counted == index) {
                     let count = match direction {
                         Direction::ToPeer => &mut expected.to_peer,
                         Direction::ToClient => &mut expected.to_client,
@@ -327,10 +327,8 @@ impl Bench {
                     *count = add(*count, Count { packets: 1, bytes: sent.bytes as u64 });
                 }
             }
-            let counted = self.allocation(allocation.index);
-            ensure!(counted == expected, "{what}: allocation {} counts\n  {counted:?}, not\n  {expected:?}", {
-                allocation.index
-            });
+            let counted = self.allocation(index);
+            ensure!(counted == expected, "{what}: index {index} counts\n  {counted:?}, not\n  {expected:?}");
         }
         Ok(run)
     }

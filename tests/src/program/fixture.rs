@@ -6,6 +6,7 @@ use hairpin_common::{maps::NextHop, verdict::Verdict};
 use super::{
     bench::{Bench, INTERFACE, NEXT_HOP, Run},
     frame::{Frame, hex},
+    media::{media_world, media_world_behind_nat},
     model::Judgement,
     setup::Setup,
     world::{Path, world, world_behind_nat},
@@ -35,16 +36,28 @@ impl Fixture {
         Self::of_world(world_behind_nat())
     }
 
+    /// A bench on which the [`media_world`] is installed.
+    pub fn of_media_or_skip() -> Result<Option<Self>> {
+        Self::of_world(media_world())
+    }
+
+    /// The same behind a NAT.
+    pub fn of_media_behind_nat_or_skip() -> Result<Option<Self>> {
+        Self::of_world(media_world_behind_nat())
+    }
+
     fn of_world((setup, paths): (Setup, Vec<Path>)) -> Result<Option<Self>> {
         let Some(mut bench) = Bench::or_skip() else { return Ok(None) };
         bench.install(&setup)?;
         Ok(Some(Self { bench, setup, paths }))
     }
 
-    /// Runs a test for each path, those behind a NAT included, with a good packet of it.
+    /// Runs a test for each path, those of media and those behind a NAT included, with a good packet of it.
     pub fn each(mut test: impl FnMut(&mut Self, &Path, Frame) -> Result<()>) -> Result<()> {
-        for fixture in [Self::or_skip()?, Self::behind_nat_or_skip()?] {
-            let Some(mut fixture) = fixture else { return Ok(()) };
+        let fixtures =
+            [Self::or_skip, Self::behind_nat_or_skip, Self::of_media_or_skip, Self::of_media_behind_nat_or_skip];
+        for fixture in fixtures {
+            let Some(mut fixture) = fixture()? else { return Ok(()) };
             for path in fixture.paths.clone() {
                 let packet = path.frame(DATA);
                 test(&mut fixture, &path, packet)?;

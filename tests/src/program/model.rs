@@ -13,7 +13,7 @@ use hairpin_common::{maps::PortRole, verdict::Verdict};
 use super::{
     bench::Outcome,
     frame::Frame,
-    setup::{Allocation, Relay, Setup},
+    setup::{Allocation, Media, Relay, Setup},
     stun::{self, BINDING_REQUEST, Message, SEND, TransactionId, kind},
 };
 
@@ -96,6 +96,15 @@ impl Payload {
 }
 
 impl Setup {
+    /// The path that has a leg at this address, and which way what arrives there goes.
+    fn leg_at(&self, local: SocketAddr) -> Option<(&Media, Direction)> {
+        self.media.iter().find_map(|media| match local {
+            local if media.client.local == local => Some((media, Direction::ToPeer)),
+            local if media.peer.local == local => Some((media, Direction::ToClient)),
+            _ => None,
+        })
+    }
+
     /// What must become of a frame that comes in by an interface.
     pub fn judge(&self, interface: u32, bytes: &[u8]) -> Judgement {
         let frame = match Frame::parse(bytes) {
@@ -115,6 +124,7 @@ impl Setup {
             _ if frame.source.port() == 0 => Err(vec![Verdict::NotOurs]),
             PortRole::None => Err(vec![Verdict::NotOurs]),
             PortRole::Listener => case.at_listener(&frame),
+            PortRole::Relayed if self.leg_at(frame.destination).is_some() => case.at_leg(&frame),
             PortRole::Relayed => case.at_relay(&frame),
         };
         match sent {
@@ -137,6 +147,14 @@ struct Case<'s> {
     interface: u32,
     /// Why it can only be passed, whatever else is found out.
     passed: Vec<Verdict>,
+}
+
+/// The first of two relays on the way.
+struct Hop {
+    index: u32,
+    is_media: bool,
+    /// Where data leaves it.
+    leaves: SocketAddr,
 }
 
 /// What is sent, or verdicts of which any is right.
@@ -226,7 +244,25 @@ impl<'s> Case<'s> {
         self.finish(Verdict::ToClient, frame, sent, payload, frame.payload.len(), counted)
     }
 
-    /// From the relayed address to a peer, which may be another relayed address.
+    /// A datagram to a leg of a media session: from its remote to the other leg's, as it is.
+    fn at_leg(&mut self, frame: &Frame) -> Judged<Sent> {
+        let (media, to) = self.setup.leg_at(frame.destination).ok_or(vec![Verdict::NoFlow])?;
+        if self.setup.relays_from(frame.source.ip()) {
+            self.passed.extend([Verdict::NoFlow, Verdict::Control]);
+        }
+        let arrives = if to == Direction::ToPeer { media.client } else { media.peer };
+        is_carried(media, arrives.remote == frame.source, &frame.payload)?;
+        if to == Direction::ToPeer && self.setup.relays_from(media.peer.remote.ip()) {
+            let hop = Hop { index: media.index, is_media: true, leaves: media.peer.local };
+            return self.towards_own(frame, &hop, media.peer.remote, &frame.payload, None);
+        }
+        let leaves = if to == Direction::ToPeer { media.peer } else { media.client };
+        let payload = Payload::Known(frame.payload.clone());
+        let sent = self.forward(frame, 1, [leaves.local, leaves.remote], &payload, None);
+        self.finish(Verdict::Media, frame, sent, payload, frame.payload.len(), vec![(media.index, to)])
+    }
+
+    /// From the relayed address to a peer, which may be another relayed address, or a leg.
     fn towards_peer(
         &mut self,
         frame: &Frame,
@@ -236,21 +272,44 @@ impl<'s> Case<'s> {
         data: &[u8],
         dont_fragment: Option<bool>,
     ) -> Judged<Sent> {
-        let counted = (allocation.index, Direction::ToPeer);
         if !self.setup.relays_from(peer.ip()) {
+            let counted = (allocation.index, Direction::ToPeer);
             let payload = Payload::Known(data.to_vec());
             let sent = self.forward(frame, 1, [relay.address, peer], &payload, dont_fragment);
             return self.finish(Verdict::ToPeer, frame, sent, payload, data.len(), vec![counted]);
         }
-        // A port of this host with something else behind it.
-        let nobody = || vec![Verdict::NextHop, Verdict::NoFlow, Verdict::NotOurs];
+        let hop = Hop { index: allocation.index, is_media: false, leaves: relay.address };
+        self.towards_own(frame, &hop, peer, data, dont_fragment)
+    }
+
+    /// From a relayed address or a leg to another of the relay's own.
+    fn towards_own(
+        &mut self,
+        frame: &Frame,
+        first: &Hop,
+        peer: SocketAddr,
+        data: &[u8],
+        dont_fragment: Option<bool>,
+    ) -> Judged<Sent> {
         // Behind a NAT clients know each other from outside, as if it had sent the packet back.
-        let (other, its_relay) = self.relay_at(self.setup.inside(peer)).ok_or_else(nobody)?;
-        let payload = payload_for_client(self.setup.outside(relay.address), other, its_relay, data)?;
+        let (known, peer) = (self.setup.outside(first.leaves), self.setup.inside(peer));
+        let (verdict, index, leaves, payload) = if let Some((other, its_relay)) = self.relay_at(peer) {
+            let payload = payload_for_client(known, other, its_relay, data)?;
+            let verdict = if first.is_media { Verdict::MediaToClient } else { Verdict::RelayToRelay };
+            (verdict, other.index, [other.server, other.client], payload)
+        } else if let Some((media, to)) = self.setup.leg_at(peer) {
+            is_carried(media, media.peer.remote == known && to == Direction::ToClient, data)?;
+            let verdict = if first.is_media { Verdict::Media } else { Verdict::ClientToMedia };
+            let Media { index, client, .. } = *media;
+            (verdict, index, [client.local, client.remote], Payload::Known(data.to_vec()))
+        } else {
+            // A port of this host with something else behind it.
+            return Err(vec![Verdict::NextHop, Verdict::NoFlow, Verdict::NotOurs]);
+        };
         // Two relays are two hops, but the header is translated once, from one client's IP version to the other's.
-        let sent = self.forward(frame, 2, [other.server, other.client], &payload, dont_fragment);
-        let counted = vec![counted, (other.index, Direction::ToClient)];
-        self.finish(Verdict::RelayToRelay, frame, sent, payload, data.len(), counted)
+        let sent = self.forward(frame, 2, leaves, &payload, dont_fragment);
+        let counted = vec![(first.index, Direction::ToPeer), (index, Direction::ToClient)];
+        self.finish(verdict, frame, sent, payload, data.len(), counted)
     }
 
     /// The header of a datagram that is sent on (RFC 8656 sections 13 to 16).
@@ -347,6 +406,20 @@ fn payload_for_client(peer: SocketAddr, allocation: &Allocation, relay: &Relay, 
         return Err(nobody.chain([Verdict::NoPermission]).collect());
     }
     Ok(Payload::DataIndication { peer, data: data.to_vec() })
+}
+
+/// Whether what arrives at a leg goes on from the other: media (RFC 7983 section 7) of the leg's remote.
+fn is_carried(media: &Media, is_from_remote: bool, data: &[u8]) -> Judged<()> {
+    if !is_from_remote {
+        return Err(vec![Verdict::NoFlow]);
+    }
+    if !media.live {
+        return Err(vec![Verdict::Expired]);
+    }
+    if matches!(data, [] | [0..=3, ..]) {
+        return Err(vec![Verdict::Control]);
+    }
+    Ok(())
 }
 
 /// RFC 8489 section 7: answered here only when there is nothing to decide.

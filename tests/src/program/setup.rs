@@ -5,7 +5,9 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use hairpin_common::maps::{FlowKey, NextHop, PEER_IS_RELAYED, PortRole, RelayAddress, Rewrite, crossing, flow_delta};
+use hairpin_common::maps::{
+    FlowKey, MEDIA, MEDIA_TO_PEER, NextHop, PEER_IS_RELAYED, PortRole, RelayAddress, Rewrite, crossing, flow_delta,
+};
 
 use super::bench::{INTERFACE, NEXT_HOP};
 
@@ -16,6 +18,8 @@ pub struct Setup {
     pub listeners: Vec<SocketAddr>,
     /// Who is served.
     pub allocations: Vec<Allocation>,
+    /// Which legs are joined.
+    pub media: Vec<Media>,
     /// Behind a 1:1 NAT, what others know the addresses by that relayed addresses are made of.
     pub public: BTreeMap<IpAddr, IpAddr>,
     /// Next hops by their index.
@@ -76,6 +80,28 @@ pub struct Channel {
     pub live: bool,
 }
 
+/// A path of a media session, which joins two legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Media {
+    /// Index of its counters and state, one that no allocation has.
+    pub index: u32,
+    /// The leg of whom it takes for the client.
+    pub client: Leg,
+    /// The leg of whom it takes for the peer, who may be at a relayed address or a leg.
+    pub peer: Leg,
+    /// Whether its time is not over.
+    pub live: bool,
+}
+
+/// One end of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// Where the relay receives and sends.
+    pub local: SocketAddr,
+    /// Whom it receives from and sends to; behind a NAT by what others know it by.
+    pub remote: SocketAddr,
+}
+
 /// A record of the flow table.
 pub type Record = (FlowKey, Rewrite);
 
@@ -85,6 +111,7 @@ impl Setup {
         Self {
             listeners: listeners.into(),
             allocations: Vec::new(),
+            media: Vec::new(),
             public: BTreeMap::new(),
             next_hops: BTreeMap::from([(1, NEXT_HOP)]),
             routes: BTreeMap::new(),
@@ -97,7 +124,7 @@ impl Setup {
     pub fn role(&self, port: u16) -> PortRole {
         if self.listeners.iter().any(|address| address.port() == port) {
             PortRole::Listener
-        } else if self.relays().any(|(_, relay)| relay.address.port() == port) {
+        } else if self.own().any(|address| address.port() == port) {
             PortRole::Relayed
         } else {
             PortRole::None
@@ -106,8 +133,8 @@ impl Setup {
 
     /// Every port that has a role, and which.
     pub fn ports(&self) -> BTreeMap<u16, PortRole> {
-        let relays = self.relays().map(|(_, relay)| (relay.address.port(), PortRole::Relayed));
-        relays.chain(self.listeners.iter().map(|address| (address.port(), PortRole::Listener))).collect()
+        let own = self.own().map(|address| (address.port(), PortRole::Relayed));
+        own.chain(self.listeners.iter().map(|address| (address.port(), PortRole::Listener))).collect()
     }
 
     /// All relayed addresses, and whose they are.
@@ -115,9 +142,21 @@ impl Setup {
         self.allocations.iter().flat_map(|allocation| allocation.relays.iter().map(move |relay| (allocation, relay)))
     }
 
-    /// Whether relayed addresses are made of this one, or known by it.
+    /// All relayed addresses, and the local addresses of all legs.
+    fn own(&self) -> impl Iterator<Item = SocketAddr> {
+        let legs = self.media.iter().flat_map(|media| [media.client.local, media.peer.local]);
+        self.relays().map(|(_, relay)| relay.address).chain(legs)
+    }
+
+    /// The indices that there are counters for.
+    pub fn indices(&self) -> impl Iterator<Item = u32> {
+        let allocations = self.allocations.iter().map(|allocation| allocation.index);
+        allocations.chain(self.media.iter().map(|media| media.index))
+    }
+
+    /// Whether relayed addresses and legs are made of this one, or known by it.
     pub fn relays_from(&self, ip: IpAddr) -> bool {
-        self.relays().any(|(_, relay)| [relay.address.ip(), self.outside(relay.address).ip()].contains(&ip))
+        self.own().any(|address| [address.ip(), self.outside(address).ip()].contains(&ip))
     }
 
     /// What others know a relayed address by.
@@ -147,7 +186,7 @@ impl Setup {
     }
 
     fn relay_ips(&self) -> BTreeSet<IpAddr> {
-        self.relays().map(|(_, relay)| relay.address.ip()).collect()
+        self.own().map(|address| address.ip()).collect()
     }
 
     /// How the program gets from a relayed address to a peer that is one, too.
@@ -175,7 +214,40 @@ impl Setup {
         let listeners = self.listeners.iter().map(|address| (mark_key(*address), mark));
         let relayed = self.relayed_ips();
         let allocations = self.allocations.iter().flat_map(|allocation| self.records_next_to(&relayed, allocation));
-        listeners.chain(allocations).collect()
+        let media = self.media.iter().flat_map(|media| self.records_of_media(media));
+        listeners.chain(allocations).chain(media).collect()
+    }
+
+    /// The records of a path of a media session.
+    pub fn records_of_media(&self, media: &Media) -> Vec<Record> {
+        let &Media { index, client, peer, live } = media;
+        let is_own = self.relays_from(peer.remote.ip());
+        let (from, to) =
+            if is_own { (self.outside(peer.local), self.inside(peer.remote)) } else { (peer.local, peer.remote) };
+        let flags = MEDIA | if is_own { PEER_IS_RELAYED } else { 0 };
+        let plain = |arrives: Leg, [from, to]: [SocketAddr; 2], next_hop, flags| {
+            let rewrite = Rewrite {
+                expires: expiry(live),
+                allocation: index,
+                source: octets(from),
+                destination: octets(to),
+                source_port: from.port().to_be_bytes(),
+                destination_port: to.port().to_be_bytes(),
+                channel: [0; 2],
+                delta: delta([Some(arrives.remote), Some(arrives.local)], [Some(from), Some(to)]),
+                next_hop,
+                peer_next_hop: 0,
+                family: version(to),
+                flags,
+            };
+            (key(arrives.remote, arrives.local, 0), rewrite)
+        };
+        let to_peer = self.next_hop_to(peer.remote.ip());
+        let to_client = self.next_hop_to(client.remote.ip());
+        vec![
+            plain(client, [from, to], to_peer, flags | MEDIA_TO_PEER),
+            plain(peer, [client.local, client.remote], to_client, flags),
+        ]
     }
 
     /// The records of one allocation.
@@ -184,7 +256,7 @@ impl Setup {
     }
 
     fn relayed_ips(&self) -> HashSet<IpAddr> {
-        self.relays().flat_map(|(_, relay)| [relay.address.ip(), self.outside(relay.address).ip()]).collect()
+        self.own().flat_map(|address| [address.ip(), self.outside(address).ip()]).collect()
     }
 
     fn records_next_to(&self, relayed: &HashSet<IpAddr>, allocation: &Allocation) -> Vec<Record> {

@@ -113,6 +113,11 @@ impl Path {
         !matches!(self.framing, Framing::Binding(_))
     }
 
+    /// Whether it leads through a leg of a media session, which takes no STUN and nothing empty.
+    pub fn passes_leg(&self) -> bool {
+        self.name.contains("media")
+    }
+
     /// Whether the packet is from a client.
     pub fn is_from_client(&self) -> bool {
         self.framing != Framing::Plain
@@ -231,13 +236,13 @@ fn allocation(index: u32, client: SocketAddr, own: [IpAddr; 2]) -> Allocation {
     }
 }
 
-fn relay_of(allocation: &Allocation, family: Family) -> SocketAddr {
+pub(super) fn relay_of(allocation: &Allocation, family: Family) -> SocketAddr {
     let relay = allocation.relays.iter().find(|relay| Family::of(relay.address) == family);
     relay.expect("an address of each IP version").address
 }
 
 /// Binds the next channel to a peer.
-fn bind(allocation: &mut Allocation, peer: SocketAddr) -> u16 {
+pub(super) fn bind(allocation: &mut Allocation, peer: SocketAddr) -> u16 {
     let number = 0x4000 + allocation.channels.len() as u16;
     allocation.channels.push(Channel { number, peer, live: true });
     number

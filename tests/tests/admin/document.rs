@@ -77,7 +77,8 @@ fn every_operation_answers_what_it_documents() {
     let paths = document["paths"].as_object().expect("there are paths").iter();
     let all =
         paths.flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(method, _)| (method, path)));
-    for (method, path) in all {
+    // Sessions have tests of their own.
+    for (method, path) in all.filter(|(_, path)| !path.starts_with("/v1/ice/")) {
         let operation = (method.as_str(), path.as_str());
         assert!(asked.contains(&operation) || elsewhere.contains(&operation), "{method} {path} was not asked for");
     }
@@ -107,7 +108,7 @@ fn events_and_problems_are_as_documented() {
 }
 
 /// Whether a value is as a schema says, without anything that the schema does not name.
-fn conforms(value: &Value, schema: &Value, document: &Value) -> Result<(), String> {
+pub(crate) fn conforms(value: &Value, schema: &Value, document: &Value) -> Result<(), String> {
     let mut named = BTreeSet::new();
     meets(value, schema, document, &mut named)?;
     match value.as_object().and_then(|object| object.keys().find(|key| !named.contains(*key))) {

@@ -7,5 +7,6 @@ mod commands;
 mod credentials;
 mod document;
 mod events;
+mod ice;
 mod patience;
 mod socket;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::super::problem::Refusal;
-use super::super::read::{needed, whole};
+use super::super::read::{MAX_BODY, needed, whole};
 use super::kept::{Answer, Awaited, Digest, Doing, Found, Kept};
 use crate::control::IceError;
 
@@ -25,8 +25,6 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters.
 const LONGEST: usize = 128;
-/// The longest body of what has no session description.
-const MAX_BODY: usize = 16 << 10;
 
 /// What tells that a request is one that came before. It is read by [`Once`].
 #[derive(IntoParams)]
@@ -214,11 +212,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_came_to_no_end_is_an_error_and_may_come_again() {
-        let kept = Arc::<Kept>::default();
-        let broken = once(Some("key"), 1).answer(&kept, |_| async { Err::<(), _>(IceError::Silent) }).await;
-        assert_eq!(broken.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let work = Work::default();
+    async fn what_had_no_room_may_come_again() {
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        let full = once(Some("key"), 1).answer(&kept, |_| async { Err::<(), _>(IceError::Draining) }).await;
+        assert_eq!(full.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(once(Some("key"), 1).answer(&kept, work.work()).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn what_came_to_no_end_is_an_error_and_may_come_again() {
+        async fn broken() -> Result<(), IceError> {
+            panic!("this is what the test is about")
+        }
+        let (kept, work) = (Arc::<Kept>::default(), Work::default());
+        let unknown = once(Some("key"), 1).answer(&kept, |_| broken()).await;
+        assert_eq!(unknown.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(text(unknown).await.contains("log"), "it says where to look");
         assert_eq!(once(Some("key"), 1).answer(&kept, work.work()).await.status(), StatusCode::OK);
     }
 
