@@ -123,6 +123,25 @@ fn a_leg_whose_consent_does_not_come_back_ends_the_session() {
 }
 
 #[test]
+fn either_leg_pauses_a_session() {
+    for lost in [Side::A, Side::B] {
+        let mut bed = Bed::default();
+        let id = bed.session([ICE, ICE]);
+        let ends = [At::a(id), At::b(id)].map(|at| (at, bed.agent(at)));
+        for (at, agent) in &ends {
+            bed.succeeds(*at, REMOTE, &agent.nomination());
+        }
+        bed.pass_seconds(20);
+        let (at, agent) = &ends[lost.other() as usize];
+        bed.succeeds(*at, REMOTE, &agent.check());
+        bed.pass_seconds(10);
+        assert_eq!((bed.state(id), bed.sessions.by_state()), (SessionState::Paused, [0, 0, 1]));
+        assert_eq!(bed.happened.last(), Some(&(Event::ConsentLost, lost)));
+        assert_eq!(bed.arrives(*at, REMOTE, MEDIA), Got::Dropped(Discard::NoRemote));
+    }
+}
+
+#[test]
 fn a_leg_is_paused_when_its_last_component_is() {
     let mut bed = Bed::default();
     let mut request = request([ICE, ICE]);
