@@ -123,6 +123,25 @@ fn a_leg_whose_consent_does_not_come_back_ends_the_session() {
 }
 
 #[test]
+fn either_leg_pauses_a_session() {
+    for lost in [Side::A, Side::B] {
+        let mut bed = Bed::default();
+        let id = bed.session([ICE, ICE]);
+        let ends = [At::a(id), At::b(id)].map(|at| (at, bed.agent(at)));
+        for (at, agent) in &ends {
+            bed.succeeds(*at, REMOTE, &agent.nomination());
+        }
+        bed.pass_seconds(20);
+        let (at, agent) = &ends[lost.other() as usize];
+        bed.succeeds(*at, REMOTE, &agent.check());
+        bed.pass_seconds(10);
+        assert_eq!((bed.state(id), bed.sessions.by_state()), (SessionState::Paused, [0, 0, 1]));
+        assert_eq!(bed.happened.last(), Some(&(Event::ConsentLost, lost)));
+        assert_eq!(bed.arrives(*at, REMOTE, MEDIA), Got::Dropped(Discard::NoRemote));
+    }
+}
+
+#[test]
 fn a_leg_is_paused_when_its_last_component_is() {
     let mut bed = Bed::default();
     let mut request = request([ICE, ICE]);
@@ -162,6 +181,26 @@ fn how_long_consent_lasts_can_be_said() {
     assert_eq!(bed.state(id), SessionState::Connected);
     bed.pass(1);
     assert_eq!(bed.state(id), SessionState::Paused);
+}
+
+#[test]
+fn what_has_lost_its_consent_makes_way_for_a_lesser_nomination_however_soon() {
+    for timers in [true, false] {
+        let mut bed = Bed::default();
+        let mut request = request([ICE, crate::harness::STRICT]);
+        request.timeouts.consent = Duration::from_secs(1);
+        let id = bed.create(request).unwrap();
+        bed.plain(At::b(id), PLAIN, false).unwrap();
+        let agent = bed.agent(At::a(id));
+        bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+        if timers {
+            bed.pass(1500);
+        } else {
+            bed.sleep(1500);
+        }
+        bed.succeeds(At::a(id), ELSEWHERE, &Check { priority: Some(1), ..agent.nomination() });
+        assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(ELSEWHERE)), "timers: {timers}");
+    }
 }
 
 #[test]

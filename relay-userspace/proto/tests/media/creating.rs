@@ -83,6 +83,24 @@ fn a_port_that_is_in_use_is_passed_over() {
 }
 
 #[test]
+fn names_of_sockets_stay_low_however_often_there_is_none() {
+    let mut bed = Bed::with(|settings| settings.ports = 40_000..=40_003);
+    bed.ports.taken = [40_000, 40_001, 40_002].into();
+    for _ in 0..20 {
+        assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::NoPort));
+    }
+    bed.ports.taken.clear();
+    bed.session([ICE, STRICT]);
+    for _ in 0..20 {
+        let id = bed.sessions.ids(SessionId(0)).next().unwrap();
+        bed.close(id);
+        bed.session([ICE, STRICT]);
+    }
+    // One that was opened and closed in vain may still rest.
+    assert!(bed.ports.open.keys().all(|port| port.0 < 4), "{:?}", bed.ports.open);
+}
+
+#[test]
 fn when_the_neighbour_is_in_use_another_pair_is_tried_and_nothing_is_left_open() {
     for seed in 0..20 {
         let mut bed = Bed::with(|settings| settings.ports = 40_000..=40_015);
@@ -211,6 +229,17 @@ fn a_stream_is_added_whole_or_not_at_all() {
     assert_eq!(info.streams[1].paths[0].ends[0].locals.len(), 1, "of the families that the session has");
     bed.close(id);
     assert_eq!(bed.add_stream(id, "video", 2), Err(OpenError::TooMany));
+}
+
+#[test]
+fn no_two_streams_of_a_session_have_the_same_name() {
+    let mut bed = Bed::default();
+    let mut twice = large();
+    twice.streams[1].name = twice.streams[0].name.clone();
+    assert_eq!(bed.create(twice), Err(OpenError::SameName));
+    let id = bed.session([ICE, STRICT]);
+    assert_eq!(bed.add_stream(id, "audio", 2), Err(OpenError::SameName));
+    assert_eq!(bed.paths.len(), 1);
 }
 
 #[test]

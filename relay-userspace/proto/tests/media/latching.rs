@@ -1,6 +1,6 @@
 //! Remotes without ICE that are known by what they send first.
 
-use hairpin_proto::media::{Discard, Event, LegState, PlainAddress, Remote, Side};
+use hairpin_proto::media::{Discard, Event, LegState, PlainAddress, Remote, SessionState, Side};
 
 use crate::harness::{At, Bed, Got, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
@@ -50,6 +50,36 @@ fn where_the_first_source_is_the_one_that_was_told_nobody_else_takes_its_place()
     assert_eq!(bed.flow().map(|(flow, _)| flow.peer), Some(socket(PLAIN)));
     assert_eq!(bed.arrives(at, NAT, MEDIA), Got::Dropped(Discard::UnknownRemote));
     assert_eq!(bed.happened.last(), Some(&(Event::Nominated, Side::B)), "it is where it was said to be");
+}
+
+#[test]
+fn a_session_has_begun_when_both_legs_have_latched() {
+    let mut bed = Bed::default();
+    let id = bed.session([LATCHING, LATCHING]);
+    bed.arrives(At::a(id), PLAIN, MEDIA);
+    bed.pass_seconds(200);
+    bed.arrives(At::b(id), NAT, MEDIA);
+    bed.pass_seconds(150);
+    assert_eq!(bed.state(id), SessionState::Connected, "the time that it had to begin is over");
+}
+
+#[test]
+fn who_is_where_it_was_said_to_be_is_known_before_it_sends() {
+    let mut bed = Bed::default();
+    let at = latching(&mut bed);
+    let knows = |bed: &Bed, at: At, source: &str| bed.sessions.knows(bed.port(at), socket(source), bed.now.instant);
+    assert!(!knows(&bed, at, PLAIN));
+    bed.plain(at, PLAIN, true).unwrap();
+    assert!(knows(&bed, at, PLAIN) && !knows(&bed, at, NAT));
+    bed.arrives(at, NAT, MEDIA);
+    assert!(knows(&bed, at, NAT) && !knows(&bed, at, PLAIN));
+    let a = At::a(at.id);
+    assert!(knows(&bed, a, REMOTE) && !knows(&bed, a, NAT));
+    bed.sleep(30_000);
+    assert!(!knows(&bed, a, REMOTE), "not without consent");
+    let port = bed.port(a);
+    bed.close(at.id);
+    assert!(!bed.sessions.knows(port, socket(NAT), bed.now.instant));
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn each_section_has_a_stream_until_a_bundle_is_agreed_on() {
     let answered = Description::parse(&answered).unwrap();
     assert_eq!(answered.media()[0].address, Some(bed.local(At::a(id))));
     assert_eq!(answered.media()[1].address, answered.media()[0].address);
-    assert!(answered.media()[1].parameters.is_none(), "the first section has them for both");
+    assert_eq!(answered.media()[1].parameters, answered.media()[0].parameters);
 }
 
 #[test]
@@ -196,6 +196,17 @@ fn a_section_that_is_rejected_has_no_stream_and_no_candidates() {
     let answered = Description::parse(&answered).unwrap();
     assert!(!answered.media()[1].is_active() && answered.media()[1].candidates.is_empty());
     assert!(answered.media()[1].parameters.is_none());
+}
+
+#[test]
+fn a_section_that_was_offered_as_rejected_is_not_answered_to_anything_else() {
+    let mut bed = Bed::default();
+    let text = description("", &[section("a", 9, &ice("caller")), section("v", 0, "")]);
+    let (id, _) = bed.offer(&offer(&text, ICE)).unwrap();
+    let answer = description("", &[section("a", 9, &ice("callee")), section("v", 9, &ice("callee"))]);
+    let answered = Description::parse(&bed.answer(At::b(id), &answer).unwrap()).unwrap();
+    assert!(answered.media()[0].is_active() && !answered.media()[1].is_active());
+    assert_eq!(bed.describe(id).streams.len(), 1);
 }
 
 #[test]

@@ -98,9 +98,11 @@ fn what_cannot_be_is_refused_and_everything_stays() {
 fn a_leg_may_become_plain_and_take_no_checks_any_more() {
     let mut bed = Bed::default();
     let (id, agent) = bed.connected();
+    crate::agent::tell(&mut bed, At::a(id), &["candidate:1 1 UDP 5 9.9.9.9 1 typ host"]);
     bed.plain(At::a(id), "9.9.9.9:1", false).unwrap();
     let info = bed.describe(id);
     assert_eq!((info.legs[0].kind, &info.legs[0].parameters), (STRICT, &None));
+    assert_eq!((&info.legs[0].remote, info.legs[0].remote_candidates.len()), (&None, 0));
     assert_eq!(bed.arrives(At::a(id), REMOTE, &agent.check().bytes()), Got::Dropped(Discard::Stun));
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket("9.9.9.9:1")));
     assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA), Got::Dropped(Discard::UnknownRemote));
