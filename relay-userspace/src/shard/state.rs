@@ -257,15 +257,25 @@ impl State {
         }
     }
 
-    /// Passes what ICMP packets say of a relayed address's datagrams through the engine.
+    /// Passes what ICMP packets say of a relayed address's datagrams through the engine. What they say of a leg's has to be taken,
+    /// too, or the socket would be ready for ever.
     pub(super) fn take_errors(&mut self, socket: Socket) {
-        let Socket::Relay(relay, _) = socket else { return };
+        if !matches!(socket, Socket::Relay(..) | Socket::Media(..)) {
+            return;
+        }
         let now = now();
         for _ in 0..ERRORS {
             let Some(Ok(entry)) = self.sockets.fd(socket).map(take_error) else { return };
             let Some(IcmpReport { destination, kind, code, mtu }) = entry else { continue };
             let error = IcmpError { kind, code, mtu };
             let peer = PeerAddr::new(self.translation.outside(destination));
+            let Socket::Relay(relay, _) = socket else {
+                // A leg's remote has no way to be told; only the way to it may be another one.
+                if error.is_too_big(peer) {
+                    self.datapath.path_changed();
+                }
+                continue;
+            };
             if let Disposition::Discard(reason) = self.server.peer_error(now, relay, peer, error) {
                 self.counters.discard(reason);
                 continue;

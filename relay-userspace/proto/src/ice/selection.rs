@@ -23,13 +23,38 @@ pub struct Pair {
     pub remote: SocketAddr,
     /// Priority of the pair (RFC 8445 section 6.1.2.3).
     pub priority: u64,
-    /// When its last check was.
+    /// When its last check was, or whatever else counts as one.
     pub checked: Instant,
     /// Which of the successive credentials it was last nominated with, if it was.
     pub nominated: Option<u32>,
+    /// Since when it is nominated with them.
+    since: Option<Instant>,
+    /// Whether it has been checked after all that belongs to its nomination: its agent sends checks for consent (RFC 7675), and is
+    /// held to them.
+    keeps_checking: bool,
 }
 
 impl Pair {
+    /// As a check shows it.
+    pub fn checked(
+        (base, remote): (usize, SocketAddr),
+        priority: u64,
+        checked: Instant,
+        nominated: Option<u32>,
+    ) -> Self {
+        Self { base, remote, priority, checked, nominated, since: nominated.map(|_| checked), keeps_checking: false }
+    }
+
+    /// Learns what another check of the same pair shows.
+    fn update(&mut self, check: &Self) {
+        if self.nominated < check.nominated {
+            // After a restart, too, all that belongs to it begins anew.
+            (self.nominated, self.since, self.keeps_checking) = (check.nominated, check.since, false);
+        }
+        self.keeps_checking |= self.since.is_some_and(|since| since + SETTLING <= check.checked);
+        (self.priority, self.checked) = (check.priority, check.checked);
+    }
+
     fn has_consent(&self, now: Instant, consent: Duration) -> bool {
         now < self.checked + consent
     }
@@ -105,6 +130,19 @@ impl Selection {
         if current.is_some() { Outcome::Moved } else { Outcome::Nominated }
     }
 
+    /// Takes a sign of life that proves nothing: media, or an indication that keeps a NAT's binding (RFC 8445 section 11).
+    ///
+    /// There are full agents that never check again what they have nominated. From them, what comes from the nominated address has
+    /// to do; from those that go on checking it counts for nothing.
+    pub fn heard(&mut self, base: usize, remote: SocketAddr, now: Instant) -> Outcome {
+        let is_selected = self.selected == Some((base, remote));
+        let mut pairs = self.pairs.iter_mut();
+        let pair = pairs.find(|pair| is_selected && (pair.base, pair.remote) == (base, remote));
+        let Some(pair) = pair.filter(|pair| !pair.keeps_checking) else { return Outcome::Unchanged };
+        pair.checked = pair.checked.max(now);
+        if std::mem::take(&mut self.is_lost) { Outcome::Resumed } else { Outcome::Unchanged }
+    }
+
     /// Forgets what has no consent. When the nominated pair is among it, the best of the others that were nominated takes
     /// its place; where there is none, it stays, and is lost until it is checked again.
     pub fn expire(&mut self, now: Instant, consent: Duration) -> Outcome {
@@ -143,8 +181,7 @@ impl Selection {
     fn remember(&mut self, check: Pair) {
         let is_it = |pair: &&mut Pair| (pair.base, pair.remote) == (check.base, check.remote);
         if let Some(pair) = self.pairs.iter_mut().find(is_it) {
-            pair.nominated = pair.nominated.max(check.nominated);
-            (pair.priority, pair.checked) = (check.priority, check.checked);
+            pair.update(&check);
             return;
         }
         if self.pairs.len() >= PAIRS {
@@ -188,7 +225,7 @@ mod tests {
         fn check(&mut self, milliseconds: u64, remote: u16, generation: u32, is_nominated: bool) -> Outcome {
             let checked = self.at(milliseconds);
             let (remote, priority) = (at(remote), remote.into());
-            let pair = Pair { base: 0, remote, priority, checked, nominated: is_nominated.then_some(generation) };
+            let pair = Pair::checked((0, remote), priority, checked, is_nominated.then_some(generation));
             self.selection.checked(pair, CONSENT)
         }
 
@@ -236,7 +273,7 @@ mod tests {
         let mut bench = Bench::new();
         let check = |bench: &mut Bench, remote: u16, priority: u64| {
             let (remote, checked) = (at(remote), bench.at(0));
-            bench.selection.checked(Pair { base: 0, remote, priority, checked, nominated: Some(0) }, CONSENT)
+            bench.selection.checked(Pair::checked((0, remote), priority, checked, Some(0)), CONSENT)
         };
         assert_eq!(check(&mut bench, 1, 9), Outcome::Nominated);
         assert_eq!(check(&mut bench, 2, 9), Outcome::Unchanged);
@@ -291,6 +328,39 @@ mod tests {
         assert_eq!(bench.expire(41_000), Outcome::Unchanged, "it is said once");
         assert_eq!(bench.check(45_000, 5, 0, false), Outcome::Resumed);
         assert_eq!(bench.usable(), Some(5));
+    }
+
+    #[test]
+    fn an_agent_that_never_checks_again_lives_by_what_it_sends() {
+        let mut bench = Bench::new();
+        bench.nominate(0, 5);
+        bench.nominate(1999, 5);
+        let heard = |bench: &mut Bench, milliseconds, remote| {
+            let now = bench.at(milliseconds);
+            bench.selection.heard(0, at(remote), now)
+        };
+        assert_eq!(heard(&mut bench, 20_000, 6), Outcome::Unchanged, "somebody else");
+        assert_eq!(bench.expire(31_999), Outcome::Lost);
+        assert_eq!(heard(&mut bench, 40_000, 5), Outcome::Resumed);
+        assert_eq!(heard(&mut bench, 60_000, 5), Outcome::Unchanged);
+        assert_eq!((bench.expire(89_999), bench.expire(90_000)), (Outcome::Unchanged, Outcome::Lost));
+    }
+
+    #[test]
+    fn an_agent_that_goes_on_checking_is_held_to_it() {
+        let mut bench = Bench::new();
+        bench.nominate(0, 5);
+        bench.check(2000, 5, 0, false);
+        let now = bench.at(31_000);
+        assert_eq!(bench.selection.heard(0, at(5), now), Outcome::Unchanged);
+        assert_eq!(bench.expire(32_000), Outcome::Lost);
+        assert_eq!(bench.selection.heard(0, at(5), now), Outcome::Unchanged);
+        assert_eq!(bench.usable(), None);
+        // Where it moves to, it may be another kind of agent, as behind another gateway.
+        bench.nominate(40_000, 6);
+        let now = bench.at(60_000);
+        bench.selection.heard(0, at(6), now);
+        assert_eq!(bench.expire(80_000), Outcome::Unchanged);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::effect::{Discard, Disposition, Event, PathId};
 use super::end::{Far, Side};
 use super::sessions::Sessions;
 use crate::ice::{self, Outcome, Pair, Rejection, pair_priority};
-use crate::stun::Message;
+use crate::stun::{Class, Message};
 
 impl Sessions {
     pub(super) fn check<'p>(
@@ -33,7 +33,13 @@ impl Sessions {
         response.clear();
         let check = match ice::receive(&message, &credentials) {
             Ok(check) => check,
-            Err(Rejection::Ignore) => return Disposition::Discard(Discard::Stun),
+            Err(Rejection::Ignore) => {
+                // What an agent that never checks again keeps its NAT's binding with.
+                if message.class() == Class::Indication {
+                    self.heard(now, (id, side, base), source);
+                }
+                return Disposition::Discard(Discard::Stun);
+            }
             Err(Rejection::Refuse { code, credentials: own, unknown }) => {
                 let key = own.and_then(|at| credentials.get(at)).map(|credentials| credentials.key());
                 ice::refuse(response, &message, code, &unknown, key);
@@ -43,13 +49,9 @@ impl Sessions {
         ice::accept(response, &message, source, credentials[check.credentials].key());
         let known = leg.remote.iter().flat_map(|agent| &agent.candidates);
         let known = known.map(|(_, candidate)| candidate).find(|candidate| candidate.usable() == Some(source));
-        let pair = Pair {
-            base,
-            remote: source,
-            priority: pair_priority(known.map_or(check.priority, |candidate| candidate.priority), own),
-            checked: now,
-            nominated: check.use_candidate.then_some(leg.generation - check.credentials as u32),
-        };
+        let priority = pair_priority(known.map_or(check.priority, |candidate| candidate.priority), own);
+        let nominated = check.use_candidate.then_some(leg.generation - check.credentials as u32);
+        let pair = Pair::checked((base, source), priority, now, nominated);
         let outcome = selection.checked(pair, consent);
         let session = path.session;
         let event = match outcome {

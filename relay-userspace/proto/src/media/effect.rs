@@ -36,6 +36,8 @@ pub struct Forward<'p> {
     pub path: PathId,
     /// Which leg it comes from.
     pub from: Side,
+    /// Whether that is the one that a fast path calls the client's: limits are by direction.
+    pub is_clients: bool,
     /// The socket to send from.
     pub port: PortId,
     /// Where to.

@@ -4,21 +4,22 @@ use std::time::{Duration, Instant};
 
 use super::effect::{CloseReason, Event, PathId, SessionId};
 use super::end::{Far, Side};
-use super::flow::UNPROVEN;
-use super::session::SessionState;
+use super::session::{Session, SessionState};
 use super::sessions::Sessions;
+use super::settings::Timeouts;
 use crate::ice::Outcome;
 
-/// How often to look whether media flows, at most.
+/// How seldom to look whether media flows, at most.
 const LOOK: Duration = Duration::from_secs(30);
 
 impl Sessions {
-    /// Ends what is over. `packets` says how many a fast path has relayed for a path, both ways.
-    pub fn handle_timeout(&mut self, now: Instant, packets: &dyn Fn(PathId) -> u64) {
+    /// Ends what is over. `packets` says how many a fast path has relayed for a path: from its client, and from its peer.
+    pub fn handle_timeout(&mut self, now: Instant, packets: &dyn Fn(PathId) -> [u64; 2]) {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
-            self.expire_consent(id, now);
+            // First, since what was heard of a remote may be all the consent there is.
             self.look(id, now, packets);
+            self.expire_consent(id, now);
             match self.is_over(id, now) {
                 Some(reason) => {
                     self.close(id, reason);
@@ -31,7 +32,7 @@ impl Sessions {
     /// Follows what has changed of a session: what state it is in, and when to look at it again.
     pub(super) fn settle(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.table.get(&id) else { return };
-        let (state, old_timer) = (self.state_of(session), session.timer);
+        let (state, old_timer, idle) = (self.state_of(session), session.timer, self.idle(session));
         let is_connected = session.paths().filter_map(|path| self.path(path)).any(super::session::Path::is_connected);
         let consents = session
             .paths()
@@ -46,9 +47,9 @@ impl Sessions {
         session.paused_since = (state == SessionState::Paused).then(|| session.paused_since.unwrap_or(now));
         let setup = (!session.was_connected).then_some(session.began + session.timeouts.setup);
         let paused = session.paused_since.map(|since| since + session.timeouts.paused);
-        let idle = session.timeouts.idle.filter(|_| session.was_connected).map(|idle| session.active + idle);
-        // What flows without consent is extended by half, and looked at by then.
-        let look = session.was_connected.then(|| now + LOOK.min(UNPROVEN / 2));
+        let idle = idle.filter(|_| session.was_connected).map(|idle| session.active + idle);
+        // Often enough that what is heard extends what a fast path may do before its time is over.
+        let look = session.was_connected.then(|| now + LOOK.min(session.timeouts.consent / 3));
         let next = [setup, paused, idle, look, consent_ends]
             .into_iter()
             .flatten()
@@ -77,19 +78,38 @@ impl Sessions {
         }
     }
 
-    /// Looks whether media has flowed since the last time.
-    fn look(&mut self, id: SessionId, now: Instant, packets: &dyn Fn(PathId) -> u64) {
-        let paths = self.paths_of(id);
-        let relayed = paths.iter().filter_map(|path| {
-            let [(from_a, _), (from_b, _)] = self.path(*path)?.relayed;
-            Some(from_a + from_b + packets(*path))
-        });
-        let all = relayed.sum();
-        if let Some(session) = self.table.get_mut(&id)
-            && std::mem::replace(&mut session.packets, all) != all
-        {
-            session.active = now;
+    /// Looks what has come to the legs since the last time.
+    fn look(&mut self, id: SessionId, now: Instant, packets: &dyn Fn(PathId) -> [u64; 2]) {
+        for path in self.paths_of(id) {
+            let mut forwarded = packets(path);
+            let Some(entry) = self.paths.find_mut(path.0) else { continue };
+            if entry.client_side == Side::B {
+                forwarded.reverse();
+            }
+            for side in Side::BOTH {
+                let all = entry.relayed[side as usize].0 + forwarded[side as usize];
+                if std::mem::replace(&mut entry.seen[side as usize], all) == all {
+                    continue;
+                }
+                entry.active = now;
+                // A fast path takes it from nobody else.
+                if let Far::Ice(selection) = &mut entry.end_mut(side).far
+                    && let Some((base, remote)) = selection.usable().map(|pair| (pair.base, pair.remote))
+                {
+                    selection.heard(base, remote, now);
+                }
+                if let Some(session) = self.table.get_mut(&id) {
+                    session.active = now;
+                }
+            }
         }
+    }
+
+    /// How long no media may flow. Where nobody is asked for consent, there has to be an end.
+    fn idle(&self, session: &Session) -> Option<Duration> {
+        let mut ends = session.paths().filter_map(|path| self.path(path)).flat_map(|path| &path.ends);
+        let asks = ends.any(|end| matches!(end.far, Far::Ice(_)));
+        session.timeouts.idle.or(Timeouts::default().idle.filter(|_| !asks))
     }
 
     fn is_over(&self, id: SessionId, now: Instant) -> Option<CloseReason> {
@@ -102,7 +122,7 @@ impl Sessions {
         if is_paused && session.paused_since.is_some_and(|since| since + session.timeouts.paused <= now) {
             return Some(CloseReason::ConsentLost);
         }
-        let is_idle = session.timeouts.idle.is_some_and(|idle| session.active + idle <= now);
+        let is_idle = self.idle(session).is_some_and(|idle| session.active + idle <= now);
         (session.was_connected && is_idle).then_some(CloseReason::Idle)
     }
 }

@@ -8,9 +8,9 @@ use super::end::{End, Side};
 use super::session::Path;
 use super::sessions::Sessions;
 
-/// How long a fast path may serve a path on which nobody proves anything. A daemon that is dead leaves it open for so long;
-/// one that lives extends it by half of it.
-pub(super) const UNPROVEN: Duration = Duration::from_secs(60);
+/// How long after the last media a fast path may serve a path on which nobody proves anything. A daemon that is dead leaves it
+/// open for so long; one that lives looks twice in that time.
+const UNPROVEN: Duration = Duration::from_secs(60);
 /// A flow is extended once its end has moved by this part of the time that it is given: a full agent checks every few seconds
 /// (RFC 7675 section 5.1), and not each of its checks is worth a change of the kernel's records.
 const PART: u32 = 8;
@@ -19,7 +19,7 @@ impl Sessions {
     /// Tells the driver what has changed about what a fast path may do for a path.
     pub(super) fn update_flow(&mut self, id: PathId, now: Instant) {
         let Some(path) = self.paths.find(id.0) else { return };
-        let wanted = self.wanted(id, path, now).filter(|(_, expires)| now < *expires);
+        let wanted = self.wanted(id, path).filter(|(_, expires)| now < *expires);
         let installed = path.installed;
         let Some((flow, expires)) = wanted else { return self.withdraw(id) };
         if let Some((known, until)) = installed
@@ -49,7 +49,7 @@ impl Sessions {
         }
     }
 
-    fn wanted(&self, id: PathId, path: &Path, now: Instant) -> Option<(MediaFlow, Instant)> {
+    fn wanted(&self, id: PathId, path: &Path) -> Option<(MediaFlow, Instant)> {
         // Who has latched is known by what it has sent, so that has to come by here.
         if path.ends.iter().any(End::latches) {
             return None;
@@ -61,7 +61,7 @@ impl Sessions {
             ends => (ends.into(), Side::A),
         };
         let ends = Side::BOTH.into_iter().filter_map(|side| path.end(side).consent_ends(path.consent));
-        let expires = ends.min().unwrap_or(now + UNPROVEN);
+        let expires = ends.min().unwrap_or(path.active + UNPROVEN);
         let flow = MediaFlow { path: id, client: a.1, server: a.0, relayed: b.0, peer: b.1, client_side: side };
         Some((flow, expires))
     }

@@ -3,8 +3,6 @@
 //! A media section of a description is a stream, unless it shares that of another (RFC 9143). What is offered may turn out not
 //! to be needed: the answer takes sections, second components (RFC 5761) and transports of bundled sections away.
 
-use std::net::SocketAddr;
-
 use super::effect::SessionId;
 use super::end::{End, Local, Side};
 use super::open::{OpenError, OpenPort, Request, StreamRequest};
@@ -12,7 +10,7 @@ use super::remote::{PlainAddress, Remote, RemoteError, StreamCandidates};
 use super::session::{LegKind, Session};
 use super::sessions::Sessions;
 use super::settings::Timeouts;
-use crate::address::{AddressFamily, PeerAddr};
+use crate::address::AddressFamily;
 use crate::ice::{Candidate, Parameters};
 use crate::sdp::{Description, Endpoint, LocalIce, Media, Section};
 use crate::turn::Now;
@@ -139,11 +137,12 @@ impl Sessions {
         }
         let is_restarted = restarts(session, from, offer);
         let (sections, added) = later_sections(offer, &before);
+        stay_muxed(session, offer, &sections)?;
         let mut opened = Vec::new();
         for at in added {
             let Agreed::Stream(name) = &sections[at] else { continue };
             let stream = StreamRequest { name: name.clone(), components: components(&offer.media()[at]) };
-            if let Err(error) = self.add_stream(id, &stream, ports) {
+            if let Err(error) = self.add_stream(now.instant, id, &stream, ports) {
                 self.remove_streams(id, opened);
                 return Err(error.into());
             }
@@ -180,13 +179,7 @@ impl Sessions {
             return Err(NegotiationError::Sections { found, expected });
         }
         let sections = answered_sections(answer, &before)?;
-        for (at, (media, agreed)) in answer.media().iter().zip(&sections).enumerate() {
-            let Agreed::Stream(name) = agreed else { continue };
-            let has_rtcp = session.stream(name).is_some_and(|stream| stream.paths.len() > 1);
-            if !has_rtcp && components(media) > 1 && !media.rtcp_mux() {
-                return Err(NegotiationError::Unmuxed(at + 1));
-            }
-        }
+        stay_muxed(session, answer, &sections)?;
         self.tell(now, id, from, answer, &sections)?;
         self.agree(id, &before, Negotiation { from: offered_by, sections: sections.clone() });
         for (media, agreed) in answer.media().iter().zip(&sections) {
@@ -266,14 +259,12 @@ impl Sessions {
             }
         } else {
             let latch = session.latches || matches!(session.leg(side).kind, LegKind::Plain { latch: true });
-            // Who is taken to be where it sends from need not be where it says.
-            let is_wanted = |at: &SocketAddr| !latch || self.settings.peer_policy.permits(PeerAddr::new(*at));
             let addresses = streams().flat_map(|(media, stream)| {
                 let both = [(1, media.address), (2, media.rtcp.filter(|_| stream.paths.len() > 1))];
                 let known = both.into_iter().filter_map(|(component, at)| Some((component, at?)));
                 known.map(|(component, address)| PlainAddress { stream: Some(stream.name.clone()), component, address })
             });
-            Remote::Plain { addresses: addresses.filter(|at| is_wanted(&at.address)).collect(), latch }
+            Remote::Plain { addresses: addresses.collect(), latch }
         };
         Ok(self.set_remote(now.instant, id, side, remote)?)
     }
@@ -318,6 +309,19 @@ impl Sessions {
         });
         Some(Endpoint { rtp: address(&first)?, rtcp: ends.get(1).and_then(address), ice })
     }
+}
+
+/// Whether no section would have RTCP apart again (RFC 5761), for which its stream has no path any more.
+fn stay_muxed(session: &Session, description: &Description, sections: &[Agreed]) -> Result<(), NegotiationError> {
+    for (at, (media, agreed)) in description.media().iter().zip(sections).enumerate() {
+        let Agreed::Stream(name) = agreed else { continue };
+        // A stream that is yet to be has what it needs.
+        let is_muxed = session.stream(name).is_some_and(|stream| stream.paths.len() == 1);
+        if is_muxed && components(media) > 1 && !media.rtcp_mux() {
+            return Err(NegotiationError::Unmuxed(at + 1));
+        }
+    }
+    Ok(())
 }
 
 /// How many components a media section may need.

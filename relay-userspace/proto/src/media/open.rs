@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use super::effect::{PathId, PortId, SessionId};
 use super::end::{End, Local, Side};
@@ -17,6 +18,9 @@ const HOST: u8 = 126;
 /// How many ports are tried for a local address. The kernel knows best which are free, and with half of them taken this many
 /// attempts fail once in 10^19 times.
 const ATTEMPTS: usize = 64;
+
+/// Streams that a session has at most: no description may take what is there for many calls.
+const STREAMS: usize = 16;
 
 /// What a session is to be.
 #[derive(Clone, Debug)]
@@ -48,6 +52,9 @@ pub enum OpenError {
     /// There are as many as there may be.
     #[error("there are as many sessions as there may be (ice-max-sessions)")]
     TooMany,
+    /// It would have more streams than one session may have.
+    #[error("a session has at most 16 streams: media sections that share no transport")]
+    TooManyStreams,
     /// There is a stream of this name already.
     #[error("two streams of a session cannot have the same name")]
     SameName,
@@ -104,13 +111,12 @@ impl Sessions {
                 was_connected: false,
                 paused_since: None,
                 active: now.instant,
-                packets: 0,
                 timer,
             },
         );
         self.timers.insert((timer, id));
         for stream in streams {
-            if let Err(error) = self.add_stream(id, &stream, ports) {
+            if let Err(error) = self.add_stream(now.instant, id, &stream, ports) {
                 self.discard(id);
                 return Err(error);
             }
@@ -122,6 +128,7 @@ impl Sessions {
     /// Adds a stream to a session. Of one that cannot be nothing is left.
     pub fn add_stream(
         &mut self,
+        now: Instant,
         id: SessionId,
         stream: &StreamRequest,
         ports: &mut dyn OpenPort,
@@ -129,6 +136,9 @@ impl Sessions {
         let Some(session) = self.table.get(&id) else { return Err(OpenError::TooMany) };
         if session.stream(&stream.name).is_some() {
             return Err(OpenError::SameName);
+        }
+        if session.streams.len() >= STREAMS {
+            return Err(OpenError::TooManyStreams);
         }
         let addresses = self.addresses(&session.families);
         if addresses.is_empty() {
@@ -151,6 +161,8 @@ impl Sessions {
                     consent,
                     installed: None,
                     client_side: Side::A,
+                    active: now,
+                    seen: Default::default(),
                     relayed: Default::default(),
                 }))
             })

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use hairpin_common::wire::Datagram;
 
-use super::effect::{Discard, Disposition, Forward, PathId, PortId};
+use super::effect::{Discard, Disposition, Event, Forward, PathId, PortId};
 use super::end::{Far, Side};
 use super::sessions::{Port, Sessions};
 use crate::address::PeerAddr;
+use crate::ice::Outcome;
 
 impl Sessions {
     /// Takes a datagram. `source` is as the world knows it, if that is an address of this relay behind a 1:1 NAT.
@@ -26,7 +27,10 @@ impl Sessions {
             return self.check(now, (path, side, base), source, payload);
         }
         match self.media(now, (path, side, base), source) {
-            Ok((port, remote)) => Disposition::Forward(Forward { path, from: side, port, remote, payload }),
+            Ok((port, remote)) => {
+                let is_clients = self.path(path).is_some_and(|path| path.client_side == side);
+                Disposition::Forward(Forward { path, from: side, is_clients, port, remote, payload })
+            }
             Err(reason) => Disposition::Discard(reason),
         }
     }
@@ -45,6 +49,7 @@ impl Sessions {
         (id, side, base): (PathId, Side, usize),
         source: SocketAddr,
     ) -> Result<(PortId, SocketAddr), Discard> {
+        self.heard(now, (id, side, base), source);
         let path = self.paths.find(id.0).ok_or(Discard::NoLeg)?;
         if !path.end(side).accepts(base, source, now, path.consent) && !self.latch(now, (id, side, base), source) {
             return Err(Discard::UnknownRemote);
@@ -54,7 +59,27 @@ impl Sessions {
         // The time itself ends consent, also where its timer is late.
         let target = other.target().filter(|_| other.has_consent(now, path.consent));
         let (local, remote) = target.ok_or(Discard::NoRemote)?;
-        Ok((local.port, remote))
+        let (port, is_idle) = (local.port, path.installed.is_none());
+        if let Some(path) = self.paths.find_mut(id.0) {
+            path.active = now;
+        }
+        if is_idle {
+            // Nothing had flowed for so long that a fast path was told to stop.
+            self.update_flow(id, now);
+        }
+        Ok((port, remote))
+    }
+
+    /// Takes something that a remote has sent as a sign of its life, where nothing better is to be had.
+    pub(super) fn heard(&mut self, now: Instant, (id, side, base): (PathId, Side, usize), source: SocketAddr) {
+        let Some(path) = self.paths.find_mut(id.0) else { return };
+        let session = path.session;
+        let Far::Ice(selection) = &mut path.end_mut(side).far else { return };
+        if selection.heard(base, source, now) == Outcome::Resumed {
+            self.happened(session, Event::Resumed, id, side);
+            self.update_flow(id, now);
+            self.settle(session, now);
+        }
     }
 
     /// Whether whoever has sent this takes the remote's place: the first, once, where that was allowed.

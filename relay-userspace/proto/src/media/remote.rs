@@ -168,11 +168,14 @@ impl Sessions {
         for PlainAddress { stream, component, address } in addresses {
             let path = path_named(session, stream.as_deref(), *component)?;
             let base = self.path(path).and_then(|path| path.end(side).base_for(*address));
-            let base = base.ok_or(RemoteError::NoFamily(*address))?;
-            if !self.permits(*address) {
-                return Err(RemoteError::Forbidden(*address));
-            }
-            told.push((path, (base, *address)));
+            let remote = match base {
+                Some(base) if self.permits(*address) => Some((base, *address)),
+                // Who is taken to be where it sends from need not be where it says, and may say it all the same.
+                _ if latch => None,
+                Some(_) => return Err(RemoteError::Forbidden(*address)),
+                None => return Err(RemoteError::NoFamily(*address)),
+            };
+            told.push((path, *address, remote));
         }
         let latched = self.table.get_mut(&id).is_some_and(|session| {
             let leg = session.leg_mut(side);
@@ -180,13 +183,13 @@ impl Sessions {
             std::mem::replace(&mut leg.kind, LegKind::Plain { latch }) == LegKind::Plain { latch: true }
         });
         for path in self.paths_of(id) {
-            let remote = told.iter().find(|(at, _)| *at == path).map(|(_, remote)| *remote);
+            let said = told.iter().find(|(at, ..)| *at == path);
+            let (told, remote) = (said.map(|(_, told, _)| *told), said.and_then(|(.., remote)| *remote));
             self.change_end(now, path, side, |end| {
                 let was = match &end.far {
                     Far::Plain(plain) => *plain,
                     Far::Ice(_) => Plain::default(),
                 };
-                let told = remote.map(|(_, address)| address);
                 // Who has latched stays, as long as nobody is said to be elsewhere: what a side behind a NAT says is wrong each
                 // time.
                 let stays = latch && latched && was.remote.is_some() && was.told == told;
@@ -220,6 +223,7 @@ impl Sessions {
         let Some(path) = self.paths.find_mut(id.0) else { return };
         let session = path.session;
         let target = |end: &End| end.target().map(|(local, remote)| (local.port, remote));
+        path.active = now;
         let end = path.end_mut(side);
         let before = target(end);
         change(end);

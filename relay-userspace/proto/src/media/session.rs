@@ -105,8 +105,6 @@ pub(super) struct Session {
     pub(super) paused_since: Option<Instant>,
     /// When media was last known to flow, or might have begun to.
     pub(super) active: Instant,
-    /// What all its paths had relayed then, on whichever path.
-    pub(super) packets: u64,
     /// When to look at it next.
     pub(super) timer: Instant,
 }
@@ -151,6 +149,10 @@ pub(super) struct Path {
     pub(super) installed: Option<(MediaFlow, Instant)>,
     /// Which leg the fast path calls the client's; what it counts is to be understood by it.
     pub(super) client_side: Side,
+    /// When something was last sent on, as far as that is known, or could be for the first time.
+    pub(super) active: Instant,
+    /// What had come to each leg when that was looked at last, in packets.
+    pub(super) seen: [u64; 2],
     /// What the driver has sent on itself, by the leg that it came from: packets and bytes.
     pub(super) relayed: [(u64, u64); 2],
 }

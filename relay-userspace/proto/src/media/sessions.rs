@@ -165,10 +165,14 @@ impl Sessions {
     /// New credentials for a leg (RFC 8445 section 9): the remote is to be told. Media flows as before until something is
     /// nominated with them. False if there is no such session, or the leg has no ICE.
     pub fn restart(&mut self, id: SessionId, side: Side) -> bool {
-        let Some(session) = self.table.get_mut(&id) else { return false };
-        let leg = session.leg_mut(side);
-        if leg.kind != super::LegKind::Ice {
+        if self.table.get(&id).is_none_or(|session| session.leg(side).kind != super::LegKind::Ice) {
             return false;
+        }
+        // Those of before are there for as long as media flows by them. A second restart meanwhile finds the first one's new ones,
+        // which nobody has used yet: were they drawn again, what is used now would be forgotten.
+        let Some(leg) = self.table.get_mut(&id).map(|session| session.leg_mut(side)) else { return false };
+        if leg.previous.is_some() {
+            return true;
         }
         let fresh = Credentials::generate(&mut self.random);
         leg.previous = Some(std::mem::replace(&mut leg.credentials, fresh));
@@ -231,7 +235,7 @@ impl Sessions {
     pub(super) fn state_of(&self, session: &Session) -> SessionState {
         match Side::BOTH.map(|side| self.leg_state(session, side)) {
             [LegState::Paused, _] | [_, LegState::Paused] => SessionState::Paused,
-            [LegState::Nominated, LegState::Nominated] => SessionState::Connected,
+            _ if session.paths().filter_map(|path| self.path(path)).any(Path::is_connected) => SessionState::Connected,
             _ => SessionState::New,
         }
     }

@@ -163,7 +163,7 @@ pub(crate) struct Bed {
     /// Those of paths that are there, with the sockets that they had in the beginning.
     pub(crate) paths: BTreeMap<PathId, Vec<SocketAddr>>,
     /// How many packets the fast path has relayed.
-    pub(crate) fast: BTreeMap<PathId, u64>,
+    pub(crate) fast: BTreeMap<PathId, [u64; 2]>,
     /// Sessions that have ended.
     pub(crate) ended: Vec<(SessionInfo, CloseReason)>,
     /// What has happened to ends, in order.
@@ -220,7 +220,7 @@ impl Bed {
     pub(crate) fn add_stream(&mut self, id: SessionId, name: &str, components: u16) -> Result<(), OpenError> {
         let before = self.ports.open.clone();
         let stream = StreamRequest { name: name.to_owned(), components };
-        let added = self.sessions.add_stream(id, &stream, &mut self.ports);
+        let added = self.sessions.add_stream(self.now.instant, id, &stream, &mut self.ports);
         match added {
             Ok(()) => {
                 self.learn_paths(id);
@@ -353,8 +353,9 @@ impl Bed {
 
     /// Has the fast path relayed so many packets.
     pub(crate) fn relays_fast(&mut self, at: At, packets: u64) {
-        let path = self.path(at).path;
-        *self.fast.entry(path).or_default() += packets;
+        let path = self.path(at);
+        let of_client = at.side == path.client_side;
+        self.fast.entry(path.path).or_default()[usize::from(!of_client)] += packets;
     }
 
     /// Lets time pass, with every timer on time, and tells what was done.

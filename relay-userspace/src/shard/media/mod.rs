@@ -146,15 +146,12 @@ impl State {
     }
 
     fn forward_media<'p>(&mut self, forward: &Forward<'p>, ip: IpFields, outbox: &mut Outbox<'_, 'p, Socket>) {
-        let Forward { path, from, port, remote, payload } = *forward;
+        let Forward { path, from, is_clients, port, remote, payload } = *forward;
         let Some(ip) = ip.next_hop() else {
             self.counters.hop_limit += 1;
             return;
         };
-        let direction = match from {
-            Side::A => Direction::ToPeer,
-            Side::B => Direction::ToClient,
-        };
+        let direction = if is_clients { Direction::ToPeer } else { Direction::ToClient };
         if let Err(limit) = self.datapath.admit(self.path_index(path), direction, payload.len(), self.batch_time) {
             return self.counters.refuse(limit);
         }
@@ -187,7 +184,7 @@ impl State {
             (self.datapath.clone(), self.media.first_index, self.others.len() as u32, self.index);
         let packets = |PathId(path): PathId| {
             let count = datapath.allocation_count(first + path * shards + index);
-            count.to_peer.packets + count.to_client.packets
+            [count.to_peer.packets, count.to_client.packets]
         };
         self.media.sessions.handle_timeout(now, &packets);
         self.carry_out_media();

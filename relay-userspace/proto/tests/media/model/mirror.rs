@@ -74,6 +74,18 @@ pub(super) struct Proof {
     pub(super) has_ended: bool,
     /// Whether it has had consent ever since it was nominated.
     pub(super) is_continuous: bool,
+    /// Since when it is nominated with these credentials.
+    pub(super) since: Option<Instant>,
+    /// Whether it was checked two seconds later, or more. Who was not, and is nominated, lives by what it sends: everybody sends
+    /// something after each step.
+    pub(super) keeps_checking: bool,
+}
+
+impl Proof {
+    /// Whether it may have consent without any check.
+    fn may_live_on(&self) -> bool {
+        self.nominated.is_some() && !self.keeps_checking
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,8 +131,19 @@ impl Mirror {
     ) {
         let End::Ice(ice) = &mut self.paths[path].ends[side as usize] else { panic!("no ICE is spoken there") };
         let consent = self.consent;
-        let proof =
-            ice.proven.entry((base, source)).or_insert(Proof { at, nominated, has_ended: false, is_continuous: true });
+        let since = nominated.map(|_| at);
+        let proof = ice.proven.entry((base, source)).or_insert(Proof {
+            at,
+            nominated,
+            has_ended: false,
+            is_continuous: true,
+            since,
+            keeps_checking: false,
+        });
+        if proof.nominated < nominated {
+            (proof.since, proof.keeps_checking) = (since, false);
+        }
+        proof.keeps_checking |= proof.since.is_some_and(|since| since + Duration::from_secs(2) <= at);
         proof.is_continuous = nominated.is_some() || (proof.is_continuous && at < proof.at + consent);
         (proof.at, proof.nominated, proof.has_ended) = (at, proof.nominated.max(nominated), false);
         ice.generation = ice.generation.max(nominated);
@@ -151,9 +174,10 @@ impl Mirror {
     ) -> Accepts {
         let yes = |is: bool| if is { Accepts::Yes } else { Accepts::No };
         match &self.paths[path].ends[side as usize] {
-            End::Ice(ice) => match ice.proven.get(&(base, source)).filter(|proof| now < proof.at + self.consent) {
-                Some(proof) if proof.has_ended => Accepts::Perhaps,
-                proof => yes(proof.is_some()),
+            End::Ice(ice) => match ice.proven.get(&(base, source)) {
+                Some(proof) if now < proof.at + self.consent && !proof.has_ended => Accepts::Yes,
+                Some(proof) if now < proof.at + self.consent || proof.may_live_on() => Accepts::Perhaps,
+                _ => Accepts::No,
             },
             End::Plain(plain) if plain.latches => Accepts::First,
             End::Plain(plain) => yes(plain.remote == Some((base, source))),
@@ -165,9 +189,12 @@ impl Mirror {
         match &self.paths[path].ends[side as usize] {
             End::Ice(ice) => {
                 let nominated = ice.proven.iter().filter(|(_, proof)| {
-                    proof.nominated.is_some() && proof.nominated == ice.generation && now < proof.at + self.consent
+                    proof.nominated.is_some()
+                        && proof.nominated == ice.generation
+                        && (now < proof.at + self.consent || proof.may_live_on())
                 });
-                let certain = nominated.clone().any(|(_, proof)| proof.is_continuous);
+                let has_consent = |proof: &Proof| now < proof.at + self.consent;
+                let certain = nominated.clone().any(|(_, proof)| proof.is_continuous && has_consent(proof));
                 (nominated.map(|(pair, _)| *pair).collect(), certain)
             }
             End::Plain(plain) => (plain.remote.into_iter().collect(), plain.remote.is_some()),
