@@ -96,11 +96,12 @@ pub enum Family {
 pub struct Timeouts {
     /// Until both legs have a remote: 300 where nothing is said.
     pub setup: Option<u32>,
-    /// For a remote to prove that it still wants what it is sent: 30 where nothing is said (RFC 7675).
+    /// For a remote to prove that it still wants what it is sent: 30 where nothing is said, and at most (RFC 7675).
     pub consent: Option<u32>,
     /// For a leg that has lost its consent to get it back: 60 where nothing is said.
     pub paused: Option<u32>,
-    /// Without media: 300 where nothing is said, 0 for as long as there is consent.
+    /// Without media: 300 where nothing is said, 0 for as long as there is consent; where no leg speaks ICE there is none, and 0 is
+    /// 300.
     pub idle: Option<u32>,
 }
 
@@ -300,7 +301,8 @@ pub struct LegStatus {
     pub pwd: Option<String>,
     /// Where it is reached, as the lines of a session description say it (RFC 8839).
     pub candidates: Vec<LocalCandidate>,
-    /// All of it as lines of a session description: of the session, then of each stream behind its name.
+    /// All of it as lines of a session description, for one that has one media section: of several streams, each has its own
+    /// candidates.
     pub sdp: String,
     /// The other side, as far as it has said who it is.
     pub remote: Option<RemoteStatus>,
@@ -374,7 +376,7 @@ pub enum Event {
     Closed {
         /// As it was in the end.
         session: Box<Session>,
-        /// `deleted`, `setup`, `consent_lost`, `idle` or `shutdown`.
+        /// `deleted`, `setup`, `consent_lost`, `idle`, `drained` or `shutdown`.
         reason: String,
     },
     /// So many events were too much for this reader.

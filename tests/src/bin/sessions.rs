@@ -132,8 +132,7 @@ fn create(socket: &Path, count: usize) -> Result<Vec<Session>> {
 }
 
 fn create_one(socket: &Path) -> Result<Session> {
-    // A host that nominates ten thousand one after the other takes longer than a telephone call's consent.
-    let timeouts = json!({"setup": 3600, "consent": 3600, "idle": 0});
+    let timeouts = json!({"setup": 3600, "paused": 3600, "idle": 0});
     let body = json!({"label": "bench", "a": {"kind": "ice"}, "b": {"kind": "ice"}, "timeouts": timeouts});
     let session = ask(socket, "POST", "/v1/ice/sessions", &body.to_string())?;
     let leg = |name: &str| -> Result<Leg> {

@@ -137,7 +137,6 @@ impl Sessions {
         }
         let is_restarted = restarts(session, from, offer);
         let (sections, added) = later_sections(offer, &before);
-        stay_muxed(session, offer, &sections)?;
         let mut opened = Vec::new();
         for at in added {
             let Agreed::Stream(name) = &sections[at] else { continue };
@@ -262,7 +261,10 @@ impl Sessions {
             let addresses = streams().flat_map(|(media, stream)| {
                 let both = [(1, media.address), (2, media.rtcp.filter(|_| stream.paths.len() > 1))];
                 let known = both.into_iter().filter_map(|(component, at)| Some((component, at?)));
-                known.map(|(component, address)| PlainAddress { stream: Some(stream.name.clone()), component, address })
+                known.map(|(component, address)| {
+                    let stream = Some(stream.name.clone());
+                    PlainAddress { stream, component, address, is_hint: latch }
+                })
             });
             Remote::Plain { addresses: addresses.collect(), latch }
         };

@@ -55,6 +55,9 @@ pub struct PlainAddress {
     pub component: u16,
     /// Where it is.
     pub address: SocketAddr,
+    /// Whether it may be wrong, as what a side behind a NAT says of itself: where nothing can or may be sent to it, the remote is who
+    /// sends first.
+    pub is_hint: bool,
 }
 
 /// Why a remote cannot be.
@@ -165,13 +168,13 @@ impl Sessions {
     ) -> Result<(), RemoteError> {
         let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
         let mut told = Vec::new();
-        for PlainAddress { stream, component, address } in addresses {
+        for PlainAddress { stream, component, address, is_hint } in addresses {
             let path = path_named(session, stream.as_deref(), *component)?;
             let base = self.path(path).and_then(|path| path.end(side).base_for(*address));
             let remote = match base {
                 Some(base) if self.permits(*address) => Some((base, *address)),
                 // Who is taken to be where it sends from need not be where it says, and may say it all the same.
-                _ if latch => None,
+                _ if *is_hint => None,
                 Some(_) => return Err(RemoteError::Forbidden(*address)),
                 None => return Err(RemoteError::NoFamily(*address)),
             };

@@ -115,15 +115,18 @@ fn what_is_no_request_of_binding_is_met_with_silence() {
 }
 
 #[test]
-fn an_indication_that_keeps_a_binding_alive_is_dropped_and_no_sign_of_consent() {
-    let mut bed = Bed::default();
-    let (id, agent) = bed.connected();
-    let keepalive = Check { class: Class::Indication, username: None, key: None, priority: None, ..agent.check() };
-    let keepalive = Check { role: Role::Unsaid, ..keepalive };
-    bed.pass_seconds(29);
-    assert_eq!(bed.arrives(At::a(id), REMOTE, &keepalive.bytes()), Got::Dropped(Discard::Stun));
-    bed.pass_seconds(1);
-    assert_eq!(bed.describe(id).legs[0].state, LegState::Paused);
+fn an_indication_that_keeps_a_binding_alive_is_dropped_and_counts_for_who_never_checks_again() {
+    for goes_on_checking in [false, true] {
+        let mut bed = Bed::default();
+        let (id, agent) = if goes_on_checking { bed.checking() } else { bed.connected() };
+        let keepalive = Check { class: Class::Indication, username: None, key: None, priority: None, ..agent.check() };
+        let keepalive = Check { role: Role::Unsaid, ..keepalive };
+        bed.pass_seconds(29);
+        assert_eq!(bed.arrives(At::a(id), REMOTE, &keepalive.bytes()), Got::Dropped(Discard::Stun));
+        bed.pass_seconds(1);
+        let expected = if goes_on_checking { LegState::Paused } else { LegState::Nominated };
+        assert_eq!(bed.describe(id).legs[0].state, expected);
+    }
 }
 
 #[test]

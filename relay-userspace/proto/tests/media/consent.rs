@@ -10,7 +10,7 @@ use crate::harness::{At, Bed, ELSEWHERE, Got, ICE, MEDIA, PLAIN, REMOTE, request
 #[test]
 fn without_checks_nothing_is_sent_after_thirty_seconds() {
     let mut bed = Bed::default();
-    let (id, _) = bed.connected();
+    let (id, _) = bed.checking();
     bed.pass(29_999);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
     let (flow, expires) = bed.flow().expect("it is installed");
@@ -31,7 +31,7 @@ fn without_checks_nothing_is_sent_after_thirty_seconds() {
 #[test]
 fn not_a_timer_but_the_time_itself_ends_consent() {
     let mut bed = Bed::default();
-    let (id, _) = bed.connected();
+    let (id, _) = bed.checking();
     bed.sleep(29_999);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
     bed.sleep(1);
@@ -54,15 +54,51 @@ fn each_check_that_is_answered_prolongs_it_whether_it_nominates_or_not() {
 }
 
 #[test]
-fn media_alone_is_no_consent() {
+fn media_is_no_consent_of_an_agent_that_goes_on_checking() {
     let mut bed = Bed::default();
-    let (id, _) = bed.connected();
+    let (id, _) = bed.checking();
     for _ in 0..29 {
         bed.pass_seconds(1);
         bed.arrives(At::a(id), REMOTE, MEDIA);
+        bed.relays_fast(At::a(id), 1);
     }
     bed.pass_seconds(1);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
+}
+
+#[test]
+fn an_agent_that_never_checks_again_lives_by_its_media_on_either_path() {
+    for fast in [false, true] {
+        let mut bed = Bed::default();
+        let (id, _) = bed.connected();
+        for _ in 0..30 {
+            bed.pass_seconds(7);
+            if fast {
+                bed.relays_fast(At::a(id), 1);
+            } else {
+                assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA).target(), Some(socket(PLAIN)));
+            }
+            let (_, expires) = bed.flow().expect("it never ends");
+            assert!(expires > bed.after(2_000), "what is heard extends it in time");
+        }
+        assert_eq!(bed.happened.len(), 2, "nothing has happened: {:?}", bed.happened);
+        bed.pass_seconds(60);
+        assert_eq!(bed.state(id), SessionState::Paused, "and ends with it");
+        assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA).target(), Some(socket(PLAIN)), "until it is heard again");
+        assert_eq!(bed.state(id), SessionState::Connected);
+    }
+}
+
+#[test]
+fn media_of_the_other_leg_is_no_sign_of_life() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.connected();
+    for _ in 0..30 {
+        bed.pass_seconds(1);
+        bed.arrives(At::b(id), PLAIN, MEDIA);
+        bed.relays_fast(At::b(id), 1);
+    }
+    assert_eq!(bed.state(id), SessionState::Paused);
 }
 
 #[test]

@@ -253,6 +253,7 @@ fn what_is_taken_out_of_a_session_is_closed_with_its_flow() {
         stream: Some(stream.to_owned()),
         component,
         address: socket(address),
+        is_hint: false,
     };
     for at in [At::a(id), At::b(id)] {
         let addresses =

@@ -270,6 +270,15 @@ impl Bed {
         (id, agent)
     }
 
+    /// The same, with an agent that has shown that it goes on checking.
+    pub(crate) fn checking(&mut self) -> (SessionId, Agent) {
+        let (id, agent) = self.connected();
+        // Late enough that the fast path is told, too.
+        self.pass_seconds(4);
+        self.succeeds(At::a(id), REMOTE, &agent.check());
+        (id, agent)
+    }
+
     /// Whoever knows the credentials that a leg has now.
     pub(crate) fn agent(&self, at: At) -> Agent {
         let info = self.describe(at.id);
@@ -278,7 +287,7 @@ impl Bed {
 
     /// Says that the first component is reached there.
     pub(crate) fn plain(&mut self, at: At, address: &str, latch: bool) -> Result<(), RemoteError> {
-        let address = PlainAddress { stream: None, component: 1, address: socket(address) };
+        let address = PlainAddress { stream: None, component: 1, address: socket(address), is_hint: false };
         self.remote(at, Remote::Plain { addresses: vec![address], latch })
     }
 

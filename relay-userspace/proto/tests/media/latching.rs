@@ -179,7 +179,7 @@ fn who_has_latched_stays_at_the_address_where_it_came_in() {
     let [v6, v4] = [0, 1].map(|base| At { base, ..At::b(id) });
     let agent = bed.agent(At::a(id));
     bed.succeeds(At { base: 1, ..At::a(id) }, REMOTE, &agent.nomination());
-    let told = PlainAddress { stream: None, component: 1, address: socket("[2001:db8:8::8]:4000") };
+    let told = PlainAddress { stream: None, component: 1, address: socket("[2001:db8:8::8]:4000"), is_hint: false };
     bed.remote(v4, Remote::Plain { addresses: vec![told], latch: true }).unwrap();
     assert_eq!(bed.arrives(v4, NAT, MEDIA).target(), Some(socket(REMOTE)));
     let got = bed.arrives(At { base: 1, ..At::a(id) }, REMOTE, MEDIA);

@@ -7,7 +7,7 @@ use hairpin_proto::media::{
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
 fn told(stream: Option<&str>, component: u16, address: &str) -> PlainAddress {
-    PlainAddress { stream: stream.map(str::to_owned), component, address: socket(address) }
+    PlainAddress { stream: stream.map(str::to_owned), component, address: socket(address), is_hint: false }
 }
 
 fn at(addresses: Vec<PlainAddress>) -> Remote {

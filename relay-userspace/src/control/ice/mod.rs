@@ -39,7 +39,11 @@ impl Control {
             }
         }
         let relayed = Arc::new(relayed);
-        self.on_any_shard(move |desk| open(desk, request.clone(), &relayed)).await
+        let made = self.on_any_shard(move |desk| {
+            admits(desk)?;
+            open(desk, request.clone(), &relayed)
+        });
+        made.await
     }
 
     /// Makes a session of an offer. With what the other side is to be offered.
@@ -47,6 +51,7 @@ impl Control {
         self.admits_sessions()?;
         let offer = Arc::new(read::offer(offer)?);
         let made = self.on_any_shard(move |desk| {
+            admits(desk)?;
             let (id, sdp) = desk.offer(&offer)?;
             // It was made a moment ago.
             let session = desk.session(id).ok_or(RemoteError::NoSession)?;
@@ -212,6 +217,11 @@ impl Control {
     }
 }
 
+/// Whether a shard takes new sessions: it is told of a drain before anybody else.
+fn admits(desk: &Desk<'_>) -> Result<(), IceError> {
+    if desk.is_draining() { Err(IceError::Draining) } else { Ok(()) }
+}
+
 /// Creates a session, with what is known of its remotes already.
 fn open(desk: &mut Desk<'_>, request: Request, relayed: &[Relayed]) -> Result<ice::Session, IceError> {
     let id = desk.create(request)?;
@@ -229,7 +239,7 @@ fn open(desk: &mut Desk<'_>, request: Request, relayed: &[Relayed]) -> Result<ic
 fn join(desk: &mut Desk<'_>, id: SessionId, relayed: &Relayed) -> Result<(), IceError> {
     let Relayed { side, id: allocation, addresses } = relayed;
     for address in addresses {
-        let address = media::PlainAddress { stream: None, component: 1, address: *address };
+        let address = media::PlainAddress { stream: None, component: 1, address: *address, is_hint: false };
         let remote = media::Remote::Plain { addresses: vec![address], latch: false };
         match desk.set_remote(id, *side, remote) {
             Err(RemoteError::NoFamily(_)) => {}

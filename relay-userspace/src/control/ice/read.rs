@@ -27,6 +27,8 @@ const STREAMS: usize = 16;
 const CANDIDATES: usize = 256;
 /// The longest time that a session may wait for anything, in seconds.
 const LONGEST: u32 = 86_400;
+/// The longest that a remote may take to prove that it still wants what it is sent (RFC 7675 section 5.1).
+const LONGEST_CONSENT: u32 = 30;
 /// What the only stream is called where nothing is said.
 const ONLY_STREAM: &str = "media";
 
@@ -212,7 +214,7 @@ fn read_timeouts(asked: &ice::Timeouts, before: &Timeouts, problems: &mut Proble
     let ice::Timeouts { setup, consent, paused, idle } = asked;
     Timeouts {
         setup: read("setup", *setup, 1..=LONGEST).unwrap_or(before.setup),
-        consent: read("consent", *consent, 1..=LONGEST).unwrap_or(before.consent),
+        consent: read("consent", *consent, 1..=LONGEST_CONSENT).unwrap_or(before.consent),
         paused: read("paused", *paused, 1..=LONGEST).unwrap_or(before.paused),
         idle: match read("idle", *idle, 0..=LONGEST) {
             Some(idle) => Some(idle).filter(|idle| !idle.is_zero()),
@@ -301,14 +303,14 @@ mod tests {
             b: ice::Leg::Plain { latch: false },
             streams: vec![stream(&"n".repeat(64), 2), stream("m", 1)],
             families: vec![ice::Family::Ipv6, ice::Family::Ipv4],
-            timeouts: timeouts(1, 86_400, 2, 0),
+            timeouts: timeouts(1, 30, 2, 0),
         });
         let request = request.unwrap();
         assert_eq!(request.label, "ü".repeat(128));
         assert_eq!(request.legs, [LegKind::Plain { latch: true }, LegKind::Plain { latch: false }]);
         assert_eq!(request.streams.iter().map(|stream| stream.components).collect::<Vec<_>>(), [2, 1]);
         assert_eq!(request.families, [AddressFamily::V6, AddressFamily::V4]);
-        let [setup, consent, paused] = [1, 86_400, 2].map(Duration::from_secs);
+        let [setup, consent, paused] = [1, 30, 2].map(Duration::from_secs);
         assert_eq!(request.timeouts, Timeouts { setup, consent, paused, idle: None });
 
         let request = create(&ice::Create { b: turn("0-12"), streams: vec![stream("a", 1)], ..Default::default() });
@@ -343,7 +345,7 @@ mod tests {
             (|create| create.streams = vec![stream("a", 0)], &["streams[0].components: `0`", "1 is, or 2"]),
             (|create| create.streams = vec![stream("a", 3)], &["streams[0].components: `3`", "1 is, or 2"]),
             (|create| create.timeouts.setup = Some(0), &["timeouts.setup: `0`", "1 to 86400"]),
-            (|create| create.timeouts.consent = Some(86_401), &["timeouts.consent: `86401`", "1 to 86400"]),
+            (|create| create.timeouts.consent = Some(31), &["timeouts.consent: `31`", "1 to 30"]),
             (|create| create.timeouts.paused = Some(0), &["timeouts.paused: `0`", "1 to 86400"]),
             (|create| create.timeouts.idle = Some(86_401), &["timeouts.idle: `86401`", "0 to 86400"]),
             (|create| create.a = turn("twelve"), &["a.allocation: `twelve`", "such as 0-12"]),

@@ -53,7 +53,12 @@ impl World {
         let Some((session, at)) = self.at(place) else { return };
         let path = &self.sessions[session].paths[at.path];
         let stream = Some(path.stream.clone());
-        let address = |from| PlainAddress { stream: stream.clone(), component: path.component, address: source(from) };
+        let address = |from| PlainAddress {
+            stream: stream.clone(),
+            component: path.component,
+            address: source(from),
+            is_hint: false,
+        };
         let addresses = from.map(address).into_iter().collect();
         let base = from.map(|from| path.base_for(source(from)));
         let told = self.bed.remote(at, Remote::Plain { addresses, latch });
@@ -89,8 +94,9 @@ impl World {
         let is_ice = self.sessions[session].leg(at.side).kind == Kind::Ice;
         assert_eq!(self.bed.sessions.restart(at.id, at.side), is_ice);
         assert_eq!(self.bed.drain(), []);
-        if is_ice {
-            let leg = self.sessions[session].leg(at.side);
+        let leg = self.sessions[session].leg(at.side);
+        // While those of before are good, nobody has used the new ones.
+        if is_ice && !leg.previous {
             leg.credentials.push(None);
             leg.previous = true;
             self.learn(session);
