@@ -18,7 +18,7 @@ use hairpin_tests::program::{
     bench::{Bench, INTERFACE, NEXT_HOP, OTHER_INTERFACE, Outcome},
     frame::{Frame, hex, repair_ipv4},
     media::{media_world, media_world_behind_nat},
-    setup::{Allocation, Channel, Permission, Relay, Setup},
+    setup::{Allocation, Channel, Leg, Media, Permission, Relay, Setup},
     stun::{self, Builder, kind},
     world::{Family, Path, world, world_behind_nat},
 };
@@ -34,6 +34,8 @@ const OWN: [(u32, [u8; 6]); 2] = [(INTERFACE, NEXT_HOP.source), (OTHER_INTERFACE
 /// VLANs of the host, and 0 for none.
 const VLANS: [u16; 3] = [0, 42, 0xabc];
 const HOPS: u16 = 3;
+/// How many [`Addresses::peers_of`] there are.
+const PEERS: usize = 12;
 
 /// A relay, and a packet that comes in by an interface.
 #[derive(Clone)]
@@ -65,6 +67,10 @@ struct Addresses {
     clients: [[SocketAddr; 2]; 2],
     peers: [[SocketAddr; 2]; 2],
     stranger: [SocketAddr; 2],
+    /// Where the legs of two sessions are, two of each; all on the first relay's addresses.
+    legs: [[SocketAddr; 2]; 4],
+    /// The remote of each session's first leg.
+    remotes: [[SocketAddr; 2]; 2],
     /// What others know those of some relayed addresses by.
     public: BTreeMap<IpAddr, IpAddr>,
 }
@@ -77,6 +83,14 @@ struct Shape {
     permissions: Vec<State>,
     channels: Vec<(State, u16)>,
     complete: bool,
+}
+
+/// What a path of media is like: the IP version of either leg, which peer, and whether it is there.
+#[derive(Clone, Debug)]
+struct MediaShape {
+    families: [usize; 2],
+    peer: Index,
+    state: State,
 }
 
 /// What a packet is like, before damage.
@@ -101,6 +115,8 @@ enum Kind {
     /// With attributes in one of six orders, DONT-FRAGMENT or not, and an attribute that should not be there.
     Send(u8, bool, Option<u16>),
     Plain,
+    /// To a leg; whether it looks like STUN.
+    Leg(usize, bool),
     Binding(bool),
 }
 
@@ -136,14 +152,19 @@ fn addresses() -> impl Strategy<Value = Addresses> {
     // Most relays have one address for everything; peers of a host may be many.
     let shared = (any::<bool>(), any::<bool>(), any::<bool>());
     let nat = (pair(), prop::option::weighted(0.4, any::<[bool; 4]>()));
-    (both(), pair(), pair(), pair(), both(), shared, nat).prop_map(
-        |(listeners, relays, clients, peers, stranger, shared, nat)| {
+    let media = (pair(), pair(), pair());
+    (both(), pair(), pair(), pair(), both(), shared, nat, media).prop_map(
+        |(listeners, relays, clients, peers, stranger, shared, nat, media)| {
             let (at_listener, one_relay, one_peer) = shared;
-            let public = BTreeMap::new();
-            let mut all = Addresses { listeners, relays, clients, peers, stranger, public };
+            let (public, ([one, other], [third, fourth], remotes)) = (BTreeMap::new(), media);
+            let legs = [one, other, third, fourth];
+            let mut all = Addresses { listeners, relays, clients, peers, stranger, legs, remotes, public };
             for family in [0, 1] {
                 if at_listener {
                     all.relays[0][family].set_ip(all.listeners[family].ip());
+                }
+                for leg in &mut all.legs {
+                    leg[family].set_ip(all.relays[0][family].ip());
                 }
                 if one_relay {
                     all.relays[1][family].set_ip(all.relays[0][family].ip());
@@ -164,13 +185,16 @@ fn addresses() -> impl Strategy<Value = Addresses> {
 }
 
 impl Addresses {
-    /// Who may be a peer of an allocation: peers of both versions, and all relayed addresses, by what they are known by.
+    /// Who may be a peer of an allocation: peers of both versions, and all relayed addresses and second legs, by what they
+    /// are known by.
     fn peers_of(&self) -> Vec<SocketAddr> {
-        let known = |relay: &SocketAddr| {
-            let ip = self.public.get(&relay.ip()).copied().unwrap_or(relay.ip());
-            SocketAddr::new(ip, relay.port())
-        };
-        self.peers.iter().flatten().copied().chain(self.relays.iter().flatten().map(known)).collect()
+        let own = self.relays.iter().chain([&self.legs[1], &self.legs[3]]).flatten();
+        self.peers.iter().flatten().copied().chain(own.map(|own| self.known(*own))).collect()
+    }
+
+    /// What others know an address of the relay's own by.
+    fn known(&self, own: SocketAddr) -> SocketAddr {
+        SocketAddr::new(self.public.get(&own.ip()).copied().unwrap_or(own.ip()), own.port())
     }
 }
 
@@ -182,7 +206,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
     let channel = (state(), 0x4000..=0x7fff_u16);
     let lives = prop_oneof![12 => Just(State::Live), 1 => Just(State::Over), 1 => Just(State::Absent)];
-    (family, (lives.clone(), lives), vec(state(), 8), vec(channel, 8), prop::bool::weighted(0.8)).prop_map(
+    (family, (lives.clone(), lives), vec(state(), PEERS), vec(channel, PEERS), prop::bool::weighted(0.8)).prop_map(
         |(client, relays, permissions, channels, complete)| {
             let relays = [relays.0, relays.1];
             Shape { client, relays, permissions, channels, complete }
@@ -190,14 +214,26 @@ fn shape() -> impl Strategy<Value = Shape> {
     )
 }
 
-/// Two allocations, and the links.
+fn media_shape() -> impl Strategy<Value = MediaShape> {
+    (0..2_usize, 0..2_usize, any::<Index>(), state()).prop_map(|(one, other, peer, state)| MediaShape {
+        families: [one, other],
+        peer,
+        state,
+    })
+}
+
+/// Two allocations, two paths of media, and the links.
 fn setup() -> impl Strategy<Value = (Setup, Addresses)> {
     let hop = (any::<[u8; 6]>(), prop::bool::weighted(0.8), 0..VLANS.len(), mtu(), 0..20_u8);
-    (addresses(), (shape(), shape()), vec(hop, usize::from(HOPS)), vec(0..40_u16, 6), 0..10_u8)
-        .prop_map(|(addresses, shapes, hops, routes, devices)| {
+    let media = (media_shape(), media_shape());
+    (addresses(), (shape(), shape()), media, vec(hop, usize::from(HOPS)), vec(0..40_u16, 6), 0..10_u8)
+        .prop_map(|(addresses, shapes, media, hops, routes, devices)| {
             let mut setup = Setup { public: addresses.public.clone(), ..Setup::new(addresses.listeners) };
             for (number, shape) in [shapes.0, shapes.1].into_iter().enumerate() {
                 setup.allocations.push(allocation(number, &shape, &addresses));
+            }
+            for (number, shape) in [media.0, media.1].into_iter().enumerate() {
+                setup.media.extend(path_of_media(number, &shape, &addresses));
             }
             let hops = hops.into_iter().map(|(destination, here, vlan, mtu, valid)| {
                 let (interface, source) = OWN[usize::from(!here)];
@@ -205,7 +241,7 @@ fn setup() -> impl Strategy<Value = (Setup, Addresses)> {
                 NextHop { interface, mtu, destination, source, vlan: VLANS[vlan].to_be_bytes(), zero: [0; 2] }
             });
             setup.next_hops = (1..).zip(hops).collect();
-            let destinations = addresses.clients.into_iter().chain(addresses.peers).flatten();
+            let destinations = addresses.clients.into_iter().chain(addresses.peers).chain(addresses.remotes).flatten();
             // One of forty leads to none.
             let route =
                 |(address, route): (SocketAddr, u16)| (address.ip(), if route == 39 { 0 } else { 1 + route % HOPS });
@@ -260,18 +296,43 @@ fn allocation(number: usize, shape: &Shape, addresses: &Addresses) -> Allocation
     allocation
 }
 
+fn path_of_media(number: usize, shape: &MediaShape, addresses: &Addresses) -> Option<Media> {
+    let live = match shape.state {
+        State::Live => true,
+        State::Over => false,
+        State::Absent => return None,
+    };
+    let [one, other] = shape.families;
+    let [first, second, of_the_other] = [2 * number, 2 * number + 1, 3 - 2 * number];
+    let peers = [
+        addresses.peers[number][other],
+        addresses.known(addresses.relays[0][other]),
+        addresses.known(addresses.relays[1][other]),
+        addresses.known(addresses.legs[of_the_other][other]),
+    ];
+    Some(Media {
+        index: 2 + number as u32,
+        client: Leg { local: addresses.legs[first][one], remote: addresses.remotes[number][one] },
+        peer: Leg { local: addresses.legs[second][other], remote: *shape.peer.get(&peers) },
+        live,
+    })
+}
+
 /// A relay binds no two things to one address, its ports have one role each, and nobody is at no address.
 fn is_consistent(setup: &Setup, addresses: &Addresses) -> bool {
-    let Addresses { listeners, relays, clients, peers, stranger, public } = addresses;
-    let pairs = relays.iter().chain(clients).chain(peers).chain([listeners, stranger]);
+    let Addresses { listeners, relays, clients, peers, stranger, legs, remotes, public } = addresses;
+    let pairs = relays.iter().chain(clients).chain(peers).chain(legs).chain(remotes).chain([listeners, stranger]);
     let mut all = pairs.flatten().map(SocketAddr::ip).chain(public.values().copied());
     if all.any(|ip| ip.is_unspecified()) {
         return false;
     }
     let listeners = addresses.listeners.map(|address| address.port());
-    let mixed = addresses.relays.iter().flatten().any(|relay| listeners.contains(&relay.port()));
+    let own = || relays.iter().chain(legs).flatten();
+    let mixed = own().any(|own| listeners.contains(&own.port())) || own().collect::<HashSet<_>>().len() < own().count();
+    // The daemon has no such paths for the program.
+    let three = setup.media.iter().any(|media| setup.relays_from(media.client.remote.ip()));
     let mut keys = HashSet::new();
-    !mixed && setup.records().iter().all(|(key, _)| keys.insert(*key))
+    !mixed && !three && setup.records().iter().all(|(key, _)| keys.insert(*key))
 }
 
 fn fields() -> impl Strategy<Value = Frame> {
@@ -303,9 +364,10 @@ fn fields() -> impl Strategy<Value = Frame> {
 fn intent() -> impl Strategy<Value = Intent> {
     let strange = prop_oneof![9 => Just(None), 1 => any::<u16>().prop_map(Some)];
     let kinds = prop_oneof![
-        3 => Just(Kind::Channel),
-        3 => (0..6_u8, prop::bool::weighted(0.3), strange).prop_map(|(order, df, strange)| Kind::Send(order, df, strange)),
-        4 => Just(Kind::Plain),
+        4 => Just(Kind::Channel),
+        4 => (0..6_u8, prop::bool::weighted(0.3), strange).prop_map(|(order, df, strange)| Kind::Send(order, df, strange)),
+        5 => Just(Kind::Plain),
+        3 => (0..8_usize, prop::bool::weighted(0.1)).prop_map(|(leg, stun)| Kind::Leg(leg, stun)),
         1 => any::<bool>().prop_map(Kind::Binding),
     ];
     let length = prop_oneof![3 => 0..40_usize, 1 => 0..1460_usize, 1 => 1170..1240_usize];
@@ -354,10 +416,19 @@ impl Intent {
         candidates.extend(addresses.stranger);
         candidates.extend(addresses.relays.iter().flatten().filter(|relay| setup.public.contains_key(&relay.ip())));
         // Most of the time somebody who is known.
-        candidates.extend(caller.channels.iter().map(|channel| channel.peer));
-        candidates.extend(caller.channels.iter().map(|channel| channel.peer));
         let permitted = |peer: &&SocketAddr| caller.permits(peer.ip());
-        candidates.extend(addresses.peers_of().iter().filter(permitted).copied());
+        let is_own = |remote: SocketAddr| caller.relays.iter().any(|relay| addresses.known(relay.address) == remote);
+        for _ in 0..3 {
+            candidates.extend(caller.channels.iter().map(|channel| channel.peer));
+            candidates.extend(addresses.peers_of().iter().filter(permitted).copied());
+            let legs = setup.media.iter().map(|media| media.peer).filter(|leg| is_own(leg.remote));
+            candidates.extend(legs.map(|leg| addresses.known(leg.local)));
+        }
+        if let Kind::Plain = self.framing {
+            // Nearly all that comes by a wire is no forgery.
+            let own = candidates.extract_if(.., |peer| setup.relays_from(peer.ip())).next();
+            candidates.extend(own);
+        }
         let peer = *self.peer.get(&candidates);
 
         let (client, server) = (caller.client, caller.server);
@@ -370,6 +441,14 @@ impl Intent {
             }
             Kind::Send(..) => (client, server, self.send_indication(peer)),
             Kind::Plain => (peer, relayed.unwrap_or(peer), self.data.clone()),
+            Kind::Leg(which, is_stun) => {
+                // The remote of the last is most often the relay's own, who sends nothing by a wire.
+                let legs = setup.media.iter().flat_map(|media| [media.client, media.client, media.client, media.peer]);
+                let Leg { local, remote } = legs.cycle().nth(which).unwrap_or(Leg { local: peer, remote: peer });
+                let mut data = self.data.clone();
+                data.iter_mut().take(usize::from(is_stun)).for_each(|first| *first &= 3);
+                (remote, local, data)
+            }
             Kind::Binding(fingerprint) => (client, server, stun::binding_request([self.caller as u8; 12], fingerprint)),
         };
         let mut frame = Frame { source, destination, payload, vlan: self.link.1, ..self.fields.clone() };
@@ -471,14 +550,17 @@ fn what_becomes_of_a_packet_is_what_the_model_says() {
     // Every kind of end was met, and not only now and then.
     let (seen, total) = (seen.borrow(), total.get());
     for (verdict, one_in) in [
-        (Verdict::ToPeer, 20),
-        (Verdict::ToClient, 25),
+        (Verdict::ToPeer, 30),
+        (Verdict::ToClient, 50),
         (Verdict::RelayToRelay, 40),
-        (Verdict::Binding, 100),
+        (Verdict::Media, 100),
+        (Verdict::ClientToMedia, 600),
+        (Verdict::MediaToClient, 200),
+        (Verdict::Binding, 150),
         (Verdict::Control, 100),
         (Verdict::NoFlow, 50),
         (Verdict::Expired, 50),
-        (Verdict::NoPermission, 50),
+        (Verdict::NoPermission, 150),
         (Verdict::OtherHost, 100),
         (Verdict::NextHop, 100),
         (Verdict::TooBig, 200),

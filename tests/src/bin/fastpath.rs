@@ -28,7 +28,7 @@ use hairpin_common::slot::{Bucket, buckets_for};
 use hairpin_tests::program::{
     bench::Bench,
     frame::Frame,
-    line,
+    line, media,
     setup::{Allocation, Channel, Permission, Setup},
     stun, sys,
     world::{Family, ID, numbered},
@@ -56,6 +56,7 @@ enum Path {
     SendToUdp,
     UdpToData,
     RelayToRelay,
+    Media,
     Binding,
 }
 
@@ -98,7 +99,7 @@ fn main() -> Result<()> {
                 }
                 // Its maps are as large as an operator would have them for so many flows.
                 let setup = path.setup(families, flows);
-                let allocations = u32::try_from(setup.allocations.len())?.max(1);
+                let allocations = u32::try_from(setup.indices().count())?.max(1);
                 let capacities = Capacities { records: RECORDS * allocations + 2, allocations: allocations + 1 };
                 let mut bench = Bench::load(capacities, limits)?;
                 bench.install(&setup)?;
@@ -183,8 +184,15 @@ fn floor(flows: u32, empty: BorrowedFd<'_>) -> Result<(f64, f64)> {
 }
 
 impl Path {
-    const ALL: [Self; 6] =
-        [Self::ChannelToUdp, Self::UdpToChannel, Self::SendToUdp, Self::UdpToData, Self::RelayToRelay, Self::Binding];
+    const ALL: [Self; 7] = [
+        Self::ChannelToUdp,
+        Self::UdpToChannel,
+        Self::SendToUdp,
+        Self::UdpToData,
+        Self::RelayToRelay,
+        Self::Media,
+        Self::Binding,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -193,6 +201,7 @@ impl Path {
             Self::SendToUdp => "Send -> UDP",
             Self::UdpToData => "UDP -> Data",
             Self::RelayToRelay => "relay to relay",
+            Self::Media => "leg -> leg",
             Self::Binding => "Binding",
         }
     }
@@ -221,8 +230,11 @@ impl Path {
                 }
                 all
             }
-            Self::Binding => Vec::new(),
+            Self::Media | Self::Binding => Vec::new(),
         };
+        if self == Self::Media {
+            setup.media = (0..flows).map(|number| media::numbered(arriving, leaving, number)).collect();
+        }
         setup
     }
 
@@ -247,6 +259,9 @@ impl Path {
             }
             Self::UdpToData => {
                 each(&|allocation| Frame::new(peer_of(allocation), allocation.relays[0].address, PAYLOAD))
+            }
+            Self::Media => {
+                setup.media.iter().map(|path| Frame::new(path.client.remote, path.client.local, PAYLOAD)).collect()
             }
             Self::Binding => (0..flows)
                 .map(|number| numbered(arriving, arriving, number, false))

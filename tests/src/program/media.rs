@@ -165,6 +165,19 @@ impl World {
     }
 }
 
+/// The path of one session among many: legs of any IP version. Another number makes other legs and other remotes.
+pub fn numbered(client: Family, peer: Family, number: u32) -> Media {
+    let (net, host) = ((number >> 16) as u8, (number & 0xffff) as u16);
+    // There are only so many ports, and each has two legs.
+    let (port, own) = (49_152 + (number % 16_000) as u16, 1 + 2 * (number / 16_000) as u16);
+    Media {
+        index: number,
+        client: Leg { local: client.address(51, own, port), remote: client.address(60 + net, host, 40_000) },
+        peer: Leg { local: peer.address(51, own + 1, port), remote: peer.address(70 + net, host, 5000) },
+        live: true,
+    }
+}
+
 fn version(address: SocketAddr) -> u16 {
     if address.is_ipv4() { 4 } else { 6 }
 }
