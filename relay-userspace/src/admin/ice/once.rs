@@ -222,6 +222,7 @@ mod tests {
     #[tokio::test]
     async fn what_came_to_no_end_is_an_error_and_may_come_again() {
         async fn broken() -> Result<(), IceError> {
+            std::future::ready(()).await;
             panic!("this is what the test is about")
         }
         let (kept, work) = (Arc::<Kept>::default(), Work::default());

@@ -141,7 +141,7 @@ impl From<NegotiationError> for IceError {
 
 fn of_open(error: OpenError) -> IceErrorKind {
     match error {
-        OpenError::NoAddress | OpenError::SameName => IceErrorKind::Invalid,
+        OpenError::NoAddress | OpenError::SameName | OpenError::TooManyStreams => IceErrorKind::Invalid,
         OpenError::TooMany | OpenError::NoPort | OpenError::NoSocket => IceErrorKind::NoRoom,
     }
 }

@@ -254,7 +254,7 @@ fn read_addresses(addresses: &[ice::PlainAddress]) -> Result<Vec<PlainAddress>, 
             problems.refuse(key, component, "another address is said to be of this component");
         }
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        read.push(PlainAddress { stream: stream.clone(), component: *component, address });
+        read.push(PlainAddress { stream: stream.clone(), component: *component, address, is_hint: false });
     }
     problems.or(read)
 }
