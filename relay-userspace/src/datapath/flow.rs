@@ -169,6 +169,12 @@ pub(super) mod tests {
         Scope::Channel { channel: 0x4001, peer: peer.parse().unwrap() }
     }
 
+    /// A path of a media session with the addresses of a channel.
+    pub(in crate::datapath) fn media(flow: Flow) -> Flow {
+        let Scope::Channel { peer, .. } = flow.scope else { panic!("not a channel: {flow:?}") };
+        Flow { scope: Scope::Media { peer }, ..flow }
+    }
+
     /// The same allocation's flow of another scope, with the same peer where there is one.
     pub(in crate::datapath) fn scopes(flow: Flow) -> [Flow; 3] {
         let peer = flow.peer().unwrap();
@@ -179,7 +185,8 @@ pub(super) mod tests {
     fn each_leg_may_be_of_either_family() {
         for client in [flow4(), flow6()] {
             for peer in [flow4(), flow6()] {
-                for flow in scopes(crossed(client, peer)) {
+                let flow = crossed(client, peer);
+                for flow in scopes(flow).into_iter().chain([media(flow)]) {
                     assert!(flow.is_supported(), "{flow:?}");
                 }
             }
@@ -193,6 +200,7 @@ pub(super) mod tests {
             let Scope::Channel { peer, .. } = flow4().scope else { panic!("a channel") };
             Flow { scope: Scope::Channel { channel, peer }, ..flow4() }
         };
+        let path = |peer: &str| Flow { scope: Scope::Media { peer: peer.parse().unwrap() }, ..flow4() };
         let permission = |peer: &str| Flow { scope: Scope::Permission { peer: peer.parse().unwrap() }, ..flow4() };
         let refused = [
             ("a leg of two families", Flow { server: flow6().server, ..flow4() }),
@@ -209,6 +217,10 @@ pub(super) mod tests {
             ("loopback client", Flow { client: "127.0.0.1:40000".parse().unwrap(), ..flow4() }),
             ("link-local peer", Flow { scope: channel("[fe80::1]:6000"), ..flow6() }),
             ("peer port 0", to("198.51.100.7:0")),
+            ("a leg of two families whose remote is another's", path("[2001:db8:1::7]:6000")),
+            ("a remote with port 0", path("198.51.100.7:0")),
+            ("a remote without an address", path("0.0.0.0:6000")),
+            ("a remote on this host", path("127.0.0.1:6000")),
         ];
         for (why, flow) in refused {
             assert!(!flow.is_supported(), "{why}: {flow:?}");
@@ -225,6 +237,7 @@ pub(super) mod tests {
             ..flow4()
         };
         assert_eq!(mapped.canonical(), flow4());
+        assert_eq!(media(mapped).canonical(), media(flow4()));
         let peer = "::ffff:198.51.100.7".parse().unwrap();
         let [_, permission, _] = scopes(flow4());
         assert_eq!(Flow { scope: Scope::Permission { peer }, ..mapped }.canonical(), permission);

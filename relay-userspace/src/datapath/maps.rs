@@ -58,6 +58,8 @@ pub(super) mod fake {
         /// Changes of links and devices, in words and in their order.
         pub(in crate::datapath) link_writes: Vec<String>,
         pub(in crate::datapath) state: SharedState,
+        /// Keys of the records that went.
+        pub(in crate::datapath) removals: Vec<FlowKey>,
         /// Whether a record ever went while its allocation was said to be complete.
         pub(in crate::datapath) removed_while_complete: bool,
     }
@@ -74,6 +76,7 @@ pub(super) mod fake {
                 links: HashMap::new(),
                 devices: HashSet::new(),
                 link_writes: Vec::new(),
+                removals: Vec::new(),
                 removed_while_complete: false,
                 state: SharedState::alone(8, [0; 5]).expect("a page of memory"),
             }
@@ -91,6 +94,7 @@ pub(super) mod fake {
 
         fn remove(&mut self, key: &FlowKey) {
             let gone = self.records.remove(key);
+            self.removals.extend(gone.map(|_| *key));
             self.removed_while_complete |= gone.is_some_and(|gone| self.state.is_complete(gone.allocation));
         }
 

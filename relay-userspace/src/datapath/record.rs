@@ -200,7 +200,7 @@ mod tests {
     use hairpin_common::checksum::{Sum, update_udp, word};
     use hairpin_common::wire::{CHANNEL_DATA_LEN, ChannelDataHeader, PROTOCOL_UDP, UDP_LEN};
 
-    use super::super::flow::tests::{crossed, flow4, flow6, scopes};
+    use super::super::flow::tests::{crossed, flow4, flow6, media, scopes};
     use super::*;
 
     const STAMP: Stamp = Stamp { expires: 1000, to_peer: 5, to_client: 6, crossing: None };
@@ -274,6 +274,24 @@ mod tests {
     }
 
     #[test]
+    fn the_delta_of_media_is_all_that_changes_in_the_checksum() {
+        for flow in pairs() {
+            let (_, peer) = channel_of(&flow);
+            let [there, back] = of(&media(flow), &STAMP)[..] else { panic!("a path is two records") };
+            for payload in payloads() {
+                let one = full_checksum(flow.client, flow.server, &payload);
+                let other = full_checksum(flow.relayed, peer, &payload);
+                let new = incremental(one, &there, Sum::ZERO, &[], &[], payload.len());
+                assert_eq!(new, other, "{flow:?} to the peer with {} bytes", payload.len());
+                let one = full_checksum(peer, flow.relayed, &payload);
+                let other = full_checksum(flow.server, flow.client, &payload);
+                let new = incremental(one, &back, Sum::ZERO, &[], &[], payload.len());
+                assert_eq!(new, other, "{flow:?} to the client with {} bytes", payload.len());
+            }
+        }
+    }
+
+    #[test]
     fn what_a_record_leaves_out_is_what_the_program_adds() {
         for flow in pairs() {
             let (_, peer) = channel_of(&flow);
@@ -321,6 +339,8 @@ mod tests {
         assert_eq!(relay, [key_of(CLIENT, 40_000, 3478, 4), key_of([0; 16], 0, 50_000, 0)]);
         assert_eq!(permission, [key_of(PEER, 0, 50_000, 0)]);
         assert_eq!(channel, [key_of(CLIENT, 40_000, 3478, 0x4001), key_of(PEER, 6000, 50_000, 0)]);
+        let path: Vec<_> = keys(&media(flow4())).collect();
+        assert_eq!(path, [key_of(CLIENT, 40_000, 3478, 0), key_of(PEER, 6000, 50_000, 0)]);
         assert_eq!(listener(flow4().server).key, key_of([0; 16], 0, 3478, 0));
         let vouched = of(&Flow::of_client(flow4().client, flow4().server), &STAMP);
         let expected = Rewrite { expires: 1000, ..listener(flow4().server).rewrite };
@@ -355,6 +375,25 @@ mod tests {
     }
 
     #[test]
+    fn a_media_path_is_plain_both_ways_and_says_which_is_which() {
+        let [there, back] = of(&media(crossed(flow6(), flow4())), &STAMP)[..] else { panic!("two records") };
+        assert_eq!((there.key.family, back.key.family), (6, 4));
+        let rewrite = there.rewrite;
+        assert_eq!((rewrite.source, rewrite.destination), (SERVER, PEER));
+        assert_eq!((rewrite.source_port, rewrite.destination_port), (50_000_u16.to_be_bytes(), 6000_u16.to_be_bytes()));
+        assert_eq!((rewrite.channel, rewrite.family, rewrite.flags), ([0; 2], 4, MEDIA | MEDIA_TO_PEER));
+        assert_eq!((rewrite.expires, rewrite.allocation), (1000, 3));
+        assert_eq!((rewrite.next_hop, rewrite.peer_next_hop), (5, 0));
+
+        let rewrite = back.rewrite;
+        assert_eq!((rewrite.source, rewrite.destination), (octets(flow6().server.ip()), octets(flow6().client.ip())));
+        assert_eq!((rewrite.source_port, rewrite.destination_port), (3478_u16.to_be_bytes(), 40_000_u16.to_be_bytes()));
+        assert_eq!((rewrite.channel, rewrite.family, rewrite.flags), ([0; 2], 6, MEDIA));
+        assert_eq!((rewrite.expires, rewrite.allocation), (1000, 3));
+        assert_eq!((rewrite.next_hop, rewrite.peer_next_hop), (6, 0));
+    }
+
+    #[test]
     fn a_permission_knows_both_ways_and_a_relay_neither() {
         let [relay, permission, _] = scopes(flow4());
         let data = of(&permission, &STAMP)[0].rewrite;
@@ -379,6 +418,8 @@ mod tests {
         let flags = |flow| records(&flow, &stamp).map(|record| record.rewrite.flags).collect::<Vec<_>>();
         let [relay, permission, channel] = scopes(flow4()).map(flags);
         assert_eq!((relay, permission, channel), (vec![0, 0], vec![PEER_IS_RELAYED], vec![PEER_IS_RELAYED; 2]));
+        let path = flags(media(flow));
+        assert_eq!(path, [PEER_IS_RELAYED | MEDIA | MEDIA_TO_PEER, PEER_IS_RELAYED | MEDIA]);
         let plain = of(&flow, &Stamp { to_peer: 0, ..STAMP });
         for (crossed, plain) in of(&flow, &stamp).iter().zip(plain) {
             assert_eq!(*crossed, Record { rewrite: Rewrite { flags: PEER_IS_RELAYED, ..plain.rewrite }, ..plain });
@@ -408,6 +449,10 @@ mod tests {
             let after = incremental(before, &to_peer, Sum::ZERO, &framing, &[], payload.len());
             assert_eq!(after, full_checksum(from, to, &payload), "{} bytes", payload.len());
         }
+        let [there, back] = of(&media(flow), &stamp)[..] else { panic!("two records") };
+        let sent = (there.rewrite.source, there.rewrite.destination);
+        assert_eq!(sent, (to_peer.rewrite.source, to_peer.rewrite.destination), "media goes the same way");
+        assert_eq!((there.rewrite.delta, back.rewrite.delta), (to_peer.rewrite.delta, to_client.rewrite.delta));
         let [_, permission, _] = scopes(flow);
         let [data] = of(&permission, &stamp)[..] else { panic!("one record") };
         let [plain] = of(&permission, &STAMP)[..] else { panic!("one record") };

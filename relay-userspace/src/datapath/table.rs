@@ -429,6 +429,9 @@ impl From<MapFull> for InsertError {
 }
 
 #[cfg(test)]
+mod media_tests;
+
+#[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
@@ -439,17 +442,17 @@ mod tests {
     use super::super::next_hop::rib::fake::FakeRib;
     use super::*;
 
-    const NOW: u32 = 1000;
+    pub(super) const NOW: u32 = 1000;
 
     /// A table and its maps, as one thread would use them.
-    struct Lab {
-        table: FlowTable<FakeRib>,
-        maps: FakeMaps,
+    pub(super) struct Lab {
+        pub(super) table: FlowTable<FakeRib>,
+        pub(super) maps: FakeMaps,
     }
 
     impl Lab {
         /// Clients and peers of `flow4` and `flow6` behind gateways on device 2. Relayed addresses are on theirs.
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let mut rib = FakeRib::new();
             for flow in [flow4(), flow6()] {
                 for address in [flow.client.ip(), flow.peer().unwrap()] {
@@ -467,7 +470,7 @@ mod tests {
         }
 
         /// Installs as a shard and the writer do it.
-        fn install(&mut self, flow: Flow, expires: u32) -> Result<(), InsertError> {
+        pub(super) fn install(&mut self, flow: Flow, expires: u32) -> Result<(), InsertError> {
             self.install_at(flow, expires, NOW)
         }
 
@@ -476,7 +479,7 @@ mod tests {
             self.table.install(Install { flow, expires, change }, now, &mut self.maps)
         }
 
-        fn remove(&mut self, flow: Flow) {
+        pub(super) fn remove(&mut self, flow: Flow) {
             self.table.remove(flow, &mut self.maps);
         }
 
@@ -485,21 +488,21 @@ mod tests {
             self.maps.state.settle(allocation, change);
         }
 
-        fn is_complete(&self, flow: Flow) -> bool {
+        pub(super) fn is_complete(&self, flow: Flow) -> bool {
             self.maps.state.is_complete(flow.allocation)
         }
 
-        fn rib(&mut self) -> &mut FakeRib {
+        pub(super) fn rib(&mut self) -> &mut FakeRib {
             self.table.next_hops().rib_mut()
         }
 
         /// The records of a flow that are there.
-        fn records(&self, flow: Flow) -> Vec<Rewrite> {
+        pub(super) fn records(&self, flow: Flow) -> Vec<Rewrite> {
             record::keys(&flow).filter_map(|key| self.maps.records.get(&key).copied()).collect()
         }
 
         /// How many flows and records there are.
-        fn count(&self) -> (usize, usize) {
+        pub(super) fn count(&self) -> (usize, usize) {
             (self.table.resident(), self.maps.records.len())
         }
     }
@@ -722,6 +725,8 @@ mod tests {
             lab.remove(flow);
         }
         assert_eq!(lab.count(), (3, 5));
+        let [kept, gone] = [1, 0].map(|at| record::keys(&flows[2]).nth(at).expect("two keys"));
+        assert!(lab.maps.removals.contains(&gone) && !lab.maps.removals.contains(&kept), "it changes hands in place");
         assert!(!lab.maps.removed_while_complete, "a peer was a stranger for a moment");
         assert!(lab.is_complete(flow4()));
         let [_, permission, channel] = there;

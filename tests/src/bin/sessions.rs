@@ -65,7 +65,8 @@ fn main() -> Result<ExitCode> {
     command.env("HAIRPIN_ADMIN_SOCKET", &socket);
     command.args(["serve", "--user", "alice:secret", "--xdp", "native", "--interface", "eth0"]);
     command.args(["--listen", &format!("{}:3478", Lab::relay_ip(Family::V4))]);
-    command.args(["--relay-ports", "10000-65535", "--max-allocations", "16"]);
+    // All agents have one address, and would be taken for one stranger who asks too much.
+    command.args(["--relay-ports", "10000-65535", "--max-allocations", "16", "--source-packet-rate", "off"]);
     command.args(["--ice-max-sessions", &count.to_string()]);
     let relay = Relay::start_with(&lab.relay, &mut command);
     let memory = relay.memory();

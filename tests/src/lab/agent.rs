@@ -154,10 +154,10 @@ impl Agent {
 
     fn output(&self) -> String {
         let output = [("stdout", self.process.stdout()), ("stderr", self.process.stderr())];
-        // The last lines of a browser are enough.
+        // The last lines are enough.
         let last = output.map(|(name, text)| {
             let lines: Vec<_> = text.lines().map(|line| format!("  {name}: {line}")).collect();
-            lines[lines.len().saturating_sub(40)..].join("\n")
+            lines[lines.len().saturating_sub(10)..].join("\n")
         });
         last.join("\n")
     }

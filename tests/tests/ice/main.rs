@@ -54,7 +54,14 @@ fn exchange(agents: [&mut Agent; 2], count: u64, before: u64) {
 /// Checks that a session has forwarded at least so many packets, and the kernel so many percent of them.
 #[track_caller]
 fn expect_kernel(session: &Value, least: u64, percent: u64) {
-    let (all, kernel) = packets(session);
+    expect_kernel_since(&Value::Null, session, least, percent);
+}
+
+/// The same, of those since an earlier state of it.
+#[track_caller]
+fn expect_kernel_since(before: &Value, session: &Value, least: u64, percent: u64) {
+    let (before, after) = (packets(before), packets(session));
+    let (all, kernel) = (after.0 - before.0, after.1 - before.1);
     println!("{kernel} of {all} packets in the kernel");
     assert!(all >= least, "{all} packets, less than {least}: {session:#}");
     assert!(100 * kernel >= percent * all, "{kernel} of {all} packets are less than {percent} %: {session:#}");

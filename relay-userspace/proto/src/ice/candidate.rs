@@ -1,5 +1,5 @@
-//! Candidates as they are written in descriptions and in trickled messages (RFC 8839 section 5.1), and what they are worth
-//! (RFC 8445 section 5.1.2).
+//! Candidates as they are written in descriptions and in trickled messages (RFC 8839 section 5.1), and what they are
+//! worth (RFC 8445 section 5.1.2).
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -136,8 +136,8 @@ impl Candidate {
 
 /// The priority of a candidate (RFC 8445 section 5.1.2.1).
 ///
-/// Type preferences go to 126 and components to 256; what is beyond counts as that, so that the result always is one that
-/// may be written, from 1 to 2^31 - 1.
+/// Type preferences go to 126 and components to 256; what is beyond counts as that, so that the result always is one
+/// that may be written, from 1 to 2^31 - 1.
 pub fn priority(type_preference: u8, local_preference: u16, component: u16) -> u32 {
     let of_type = u32::from(type_preference.min(126)) << 24;
     let of_address = u32::from(local_preference) << 8;
@@ -157,7 +157,7 @@ pub fn pair_priority(controlling: u32, controlled: u32) -> u64 {
 impl FromStr for Candidate {
     type Err = CandidateError;
 
-    /// Reads `candidate:...`, with or without `a=` before it. Extensions other than the related address are not looked at.
+    /// Reads `candidate:...`, with or without `a=` before it. Of extensions, only the related address is looked at.
     fn from_str(text: &str) -> Result<Self, CandidateError> {
         let text = text.trim_ascii_end();
         let rest = text.strip_prefix("a=").unwrap_or(text).strip_prefix("candidate:");

@@ -66,8 +66,8 @@ fn check(text: &str, lengths: &RangeInclusive<usize>) -> Result<(), Misshape> {
     if lengths.contains(&text.len()) { Ok(()) } else { Err(Misshape::Length(text.len())) }
 }
 
-/// Whether this is one of the characters that foundations, username fragments and passwords are made of (`ice-char`, RFC
-/// 8839 section 5.1).
+/// Whether this is one of the characters that foundations, username fragments and passwords are made of (`ice-char`,
+/// RFC 8839 section 5.1).
 pub fn is_ice_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
 }

@@ -115,8 +115,8 @@ impl Selection {
             return Outcome::Unchanged;
         }
         // What was nominated before a restart is nothing to go back to.
-        let is_as_good = |pair: &&Pair| pair.nominated >= current.nominated && pair.has_consent(now, consent);
-        if let Some(other) = self.pairs.iter().filter(is_as_good).max_by_key(|pair| (pair.nominated, pair.priority)) {
+        let is_as_good = |pair: &&Pair| pair.nominated == current.nominated && pair.has_consent(now, consent);
+        if let Some(other) = self.pairs.iter().filter(is_as_good).max_by_key(|pair| pair.priority) {
             self.selected = Some((other.base, other.remote));
             return Outcome::Moved;
         }
@@ -232,6 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn of_equal_priorities_the_first_counts_and_of_a_remote_that_of_its_last_check() {
+        let mut bench = Bench::new();
+        let check = |bench: &mut Bench, remote: u16, priority: u64| {
+            let (remote, checked) = (at(remote), bench.at(0));
+            bench.selection.checked(Pair { base: 0, remote, priority, checked, nominated: Some(0) }, CONSENT)
+        };
+        assert_eq!(check(&mut bench, 1, 9), Outcome::Nominated);
+        assert_eq!(check(&mut bench, 2, 9), Outcome::Unchanged);
+        assert_eq!(check(&mut bench, 1, 3), Outcome::Unchanged);
+        assert_eq!(check(&mut bench, 2, 4), Outcome::Moved);
+    }
+
+    #[test]
     fn a_later_nomination_counts_whatever_its_priority() {
         let mut bench = Bench::new();
         bench.nominate(0, 9);
@@ -283,10 +296,11 @@ mod tests {
     #[test]
     fn where_consent_ends_the_best_of_the_others_that_were_nominated_takes_over() {
         let mut bench = Bench::new();
-        for remote in [9, 5, 7, 8] {
+        for remote in [9, 5, 7, 8, 3] {
             bench.check(0, remote, 0, remote != 8);
         }
-        for remote in [5, 7, 8] {
+        // The best is neither the first nor the last that is left.
+        for remote in [5, 7, 8, 3] {
             bench.check(20_000, remote, 0, false);
         }
         assert_eq!(bench.expire(30_000), Outcome::Moved);

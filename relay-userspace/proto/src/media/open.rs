@@ -58,7 +58,7 @@ pub enum OpenError {
     #[error("no relay port is free (relay-ports)")]
     NoPort,
     /// The host gives no socket.
-    #[error("the host gives no more sockets")]
+    #[error("the host gives no more sockets: raise the limit of open files")]
     NoSocket,
 }
 

@@ -63,7 +63,7 @@ impl Connection {
         let (Some(network), Some(_), Some(address)) = (words.next(), words.next(), words.next()) else {
             return Err(Problem::Connection(excerpt(value)));
         };
-        // Behind a slash are the TTL of a multicast address and the number of them. The version is in the address itself.
+        // Behind a slash are the TTL of a multicast address and the number of them. The IP version is in the address.
         let address = address.split_once('/').map_or(address, |(address, _)| address);
         let ip: Option<IpAddr> = address.parse().ok().filter(|_| network.eq_ignore_ascii_case("IN"));
         let ip = ip.map(|ip| ip.to_canonical());

@@ -17,11 +17,11 @@ pub struct Media {
     pub port: u16,
     /// Its name (RFC 5888).
     pub mid: Option<String>,
-    /// Where media can be sent without ICE. None for the name of a host, which is not resolved, and for what nothing can
-    /// be sent to: port 0, an unspecified address (as before candidates are known, or on hold), a multicast one.
+    /// Where media can be sent without ICE. None for the name of a host, which is not resolved, and for what nothing
+    /// can be sent to: port 0, an unspecified address (as before candidates are known, or on hold), a multicast one.
     pub address: Option<SocketAddr>,
-    /// Where RTCP can be sent if it is not multiplexed: as `a=rtcp` says (RFC 3605), else one port above media. None where
-    /// `address` would be, and for media that is no RTP.
+    /// Where RTCP can be sent if it is not multiplexed: as `a=rtcp` says (RFC 3605), else one port above media. None
+    /// where `address` would be, and for media that is no RTP.
     pub rtcp: Option<SocketAddr>,
     /// The credentials of ICE, of the section or else of the session.
     pub parameters: Option<Parameters>,

@@ -1,8 +1,8 @@
 //! Session descriptions (RFC 8866), read and written again as a relay between both sides of a call needs it.
 //!
-//! [`Description::parse`] finds where media goes: addresses, ICE (RFC 8839), bundles (RFC 9143), RTCP (RFC 3605, RFC 5761,
-//! RFC 8858). [`Description::rewrite`] has it go elsewhere. Whatever says something else than where is kept as it came,
-//! byte for byte, whether it is known here or not: what the two sides agree on is their business.
+//! [`Description::parse`] finds where media goes: addresses, ICE (RFC 8839), bundles (RFC 9143), RTCP (RFC 3605, RFC
+//! 5761, RFC 8858). [`Description::rewrite`] has it go elsewhere. Whatever says something else than where is kept as it
+//! came, byte for byte, whether it is known here or not: what the two sides agree on is their business.
 
 mod error;
 mod line;
@@ -41,8 +41,8 @@ impl Description {
         self.media.iter().any(|media| media.is_active() && media.parameters.is_some())
     }
 
-    /// The groups of media sections that share a transport (RFC 9143), each by the `mid` of its sections, in order. None is
-    /// empty.
+    /// The groups of media sections that share a transport (RFC 9143), each by the `mid` of its sections, in order.
+    /// None is empty.
     pub fn bundles(&self) -> &[Vec<String>] {
         &self.bundles
     }
@@ -52,10 +52,11 @@ impl Description {
         &self.media
     }
 
-    /// Writes it again, with its media at other addresses: one section for each of its media sections, in order. Those that
-    /// are missing are rejected, and what is too much is not looked at.
+    /// Writes it again, with its media at other addresses: one section for each of its media sections, in order. Those
+    /// that are missing are rejected, and what is too much is not looked at.
     ///
-    /// Only what says where media goes is written anew; all other lines are as they came. Lines end in CRLF.
+    /// Only what says where media goes is written anew; all other lines are as they came. Lines end in CRLF. Of a
+    /// description that is nearly too long to be read, the result may be longer than that.
     pub fn rewrite(&self, sections: &[Section]) -> String {
         rewrite::description(self, sections)
     }

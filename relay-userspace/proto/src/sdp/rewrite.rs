@@ -13,7 +13,8 @@ use crate::ice::{Candidate, Parameters};
 pub enum Section {
     /// It is rejected: its port is 0.
     Rejected,
-    /// It shares the transport of another section, which has the attributes of ICE for both.
+    /// It shares the transport of another section, which has the candidates for both. The credentials are told again: RFC
+    /// 9143 section 7.1.3 wants them once, but there are agents that refuse a section without.
     Bundled(Endpoint),
     /// It has a transport of its own.
     Own(Endpoint),
@@ -129,14 +130,16 @@ impl Lines {
         if let Some(rtcp) = rtcp {
             self.push(format_args!("a=rtcp:{} {}", rtcp.port(), Place(rtcp.ip())));
         }
+        if let Some(ice) = section.endpoint().and_then(|endpoint| endpoint.ice.as_ref()) {
+            self.push(format_args!("a=ice-ufrag:{}", ice.parameters.ufrag));
+            self.push(format_args!("a=ice-pwd:{}", ice.parameters.pwd));
+        }
         if let Some(ice) = section.own_ice() {
-            self.push_ice(ice, rtcp.is_some());
+            self.push_candidates(ice, rtcp.is_some());
         }
     }
 
-    fn push_ice(&mut self, ice: &LocalIce, has_rtcp: bool) {
-        self.push(format_args!("a=ice-ufrag:{}", ice.parameters.ufrag));
-        self.push(format_args!("a=ice-pwd:{}", ice.parameters.pwd));
+    fn push_candidates(&mut self, ice: &LocalIce, has_rtcp: bool) {
         for candidate in ice.candidates.iter().filter(|candidate| candidate.component < 2 || has_rtcp) {
             self.push(format_args!("a={candidate}"));
         }

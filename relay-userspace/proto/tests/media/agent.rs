@@ -138,6 +138,9 @@ pub(crate) enum More {
     LongUseCandidate,
     /// No text.
     BadUsername,
+    /// Those that have to be understood, and say nothing in a check: of RFC 8489, each with some value.
+    OfAnswers,
+    OfLongTermCredentials,
 }
 
 impl More {
@@ -148,6 +151,12 @@ impl More {
             Self::UnknownC001 => message.with(&Raw::<0xc001>(b"who cares")),
             Self::ShortPriority => message.with(&Raw::<0x0024>(b"abc")),
             Self::LongUseCandidate => message.with(&Raw::<0x0025>(b"yes!")),
+            Self::OfAnswers => message
+                .with(&Raw::<0x0001>(b"mapped!!"))
+                .with(&Raw::<0x0009>(b"code"))
+                .with(&Raw::<0x000a>(b"un"))
+                .with(&Raw::<0x0020>(b"mapped!!")),
+            Self::OfLongTermCredentials => message.with(&Raw::<0x0014>(b"realm")).with(&Raw::<0x0015>(b"a nonce")),
             Self::BadUsername => message.with(&Raw::<0x0006>(b"\xff\xfe:")),
         }
     }

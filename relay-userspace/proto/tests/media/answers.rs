@@ -91,6 +91,15 @@ fn the_role_need_not_be_said_and_unknown_attributes_that_may_be_ignored_are() {
 }
 
 #[test]
+fn attributes_of_stun_that_mean_nothing_in_a_check_do_no_harm() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.waiting();
+    for more in [More::OfAnswers, More::OfLongTermCredentials] {
+        bed.succeeds(At::a(id), REMOTE, &Check { more: vec![more], ..agent.check() });
+    }
+}
+
+#[test]
 fn what_is_no_request_of_binding_is_met_with_silence() {
     let mut bed = Bed::default();
     let (id, agent) = bed.waiting();

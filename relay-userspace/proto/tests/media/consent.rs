@@ -165,6 +165,26 @@ fn how_long_consent_lasts_can_be_said() {
 }
 
 #[test]
+fn what_has_lost_its_consent_makes_way_for_a_lesser_nomination_however_soon() {
+    for timers in [true, false] {
+        let mut bed = Bed::default();
+        let mut request = request([ICE, crate::harness::STRICT]);
+        request.timeouts.consent = Duration::from_secs(1);
+        let id = bed.create(request).unwrap();
+        bed.plain(At::b(id), PLAIN, false).unwrap();
+        let agent = bed.agent(At::a(id));
+        bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+        if timers {
+            bed.pass(1500);
+        } else {
+            bed.sleep(1500);
+        }
+        bed.succeeds(At::a(id), ELSEWHERE, &Check { priority: Some(1), ..agent.nomination() });
+        assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(ELSEWHERE)), "timers: {timers}");
+    }
+}
+
+#[test]
 fn the_answer_to_a_check_is_sent_without_consent_as_to_any_other() {
     let mut bed = Bed::default();
     let (id, agent) = bed.connected();

@@ -46,6 +46,22 @@ fn a_leg_that_never_has_a_remote_ends_the_session() {
 }
 
 #[test]
+fn a_session_that_waits_for_one_leg_ends_in_time_for_that_and_for_nothing_else() {
+    let mut bed = Bed::default();
+    let mut request = request([ICE, STRICT]);
+    (request.timeouts.setup, request.timeouts.idle) = (Duration::from_secs(100), Some(Duration::from_secs(20)));
+    let id = bed.create(request).unwrap();
+    let agent = bed.agent(At::a(id));
+    for _ in 0..10 {
+        bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+        bed.pass(9_999);
+        assert_eq!(ended(&bed), []);
+        bed.pass(1);
+    }
+    assert_eq!(ended(&bed), [CloseReason::Setup]);
+}
+
+#[test]
 fn a_session_that_has_begun_in_time_does_not_end_for_that() {
     let mut bed = Bed::default();
     let (id, agent) = bed.waiting();

@@ -79,8 +79,8 @@ fn a_candidate_that_was_told_has_the_priority_that_it_was_told_with() {
     };
     crate::agent::tell(&mut bed, At::a(id), &[&told(REMOTE, 9_000_000), &told(ELSEWHERE, 4_000_000)]);
     // The checks say the opposite, as those of an agent that takes all of them for peer-reflexive.
-    bed.succeeds(At::a(id), REMOTE, &Check { priority: Some(5), ..agent.nomination() });
     bed.succeeds(At::a(id), ELSEWHERE, &Check { priority: Some(PRIORITY), ..agent.nomination() });
+    bed.succeeds(At::a(id), REMOTE, &Check { priority: Some(5), ..agent.nomination() });
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
 }
 

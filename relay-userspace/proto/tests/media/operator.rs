@@ -158,6 +158,7 @@ fn a_time_of_consent_that_is_over_already_ends_it() {
     bed.pass_seconds(5);
     update(&mut bed, At::a(id), |timeouts| timeouts.consent = Duration::from_secs(1));
     assert_eq!(bed.flow(), None);
+    assert_eq!(bed.sessions.poll_timeout(), Some(bed.now.instant), "at once, and not in the past");
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
     bed.pass(0);
     assert_eq!(bed.state(id), SessionState::Paused);

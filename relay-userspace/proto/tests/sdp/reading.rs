@@ -169,6 +169,26 @@ fn nothing_is_sent_to_where_nobody_is() {
 }
 
 #[test]
+fn of_what_is_said_twice_the_first_holds() {
+    let media = only(&[
+        "m=audio 4000 RTP/AVP 0",
+        "c=IN IP4 198.51.100.1",
+        "c=IN IP4 198.51.100.2",
+        "a=ice-ufrag:first",
+        "a=ice-ufrag:second",
+        "a=ice-pwd:firstfirstfirstfirst00",
+        "a=ice-pwd:secondsecondsecondsecond",
+        "a=mid:0",
+        "a=mid:1",
+        "a=rtcp:5001",
+        "a=rtcp:5003",
+    ]);
+    assert_eq!((media.address, media.rtcp), (at("198.51.100.1:4000"), at("198.51.100.1:5001")));
+    assert_eq!(credentials(&media), Some(("first", "firstfirstfirstfirst00")));
+    assert_eq!(media.mid.as_deref(), Some("0"));
+}
+
+#[test]
 fn where_rtcp_goes_is_as_it_says_itself() {
     for (rtcp, expected, what) in [
         ("5001", at("198.51.100.1:5001"), "a port where media goes"),
@@ -188,6 +208,10 @@ fn where_rtcp_goes_is_as_it_says_itself() {
 fn lite_agents_say_so_for_the_session() {
     let lite = Description::parse("v=0\na=ice-lite\nm=audio 9 RTP/AVP 0\n").unwrap();
     assert!(lite.is_lite() && !lite.has_ice());
+    let blank = Description::parse("v=0\na=ice-lite \nm=audio 9 RTP/AVP 0\na=mid: 0 \n").unwrap();
+    assert!(blank.is_lite(), "blanks mean nothing");
+    assert_eq!(blank.media()[0].mid.as_deref(), Some("0"));
+    assert!(!blank.rewrite(&[]).contains("ice-lite"));
     let not = Description::parse("v=0\na=ice-liter\nm=audio 9 RTP/AVP 0\n").unwrap();
     assert!(!not.is_lite());
 }
@@ -203,7 +227,8 @@ fn a_rejected_section_with_credentials_is_no_ice() {
 
 #[test]
 fn groups_of_other_kinds_and_without_members_are_no_bundles() {
-    let text = "v=0\na=group:LS a b\na=group:BUNDLE\na=group:BUNDLE a\na=group:bundle b c\nm=audio 9 RTP/AVP 0\na=group:BUNDLE d\n";
+    let text = "v=0\na=group:LS a b\na=group:BUNDLE\na=group:BUNDLE a\na=group:bundle b c\n\
+                m=audio 9 RTP/AVP 0\na=group:BUNDLE d\n";
     let bundles = [vec!["a".to_owned()], vec!["b".to_owned(), "c".to_owned()]];
     assert_eq!(Description::parse(text).unwrap().bundles(), bundles);
 }

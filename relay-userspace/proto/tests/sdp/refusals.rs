@@ -10,7 +10,7 @@ fn refused(text: &str) -> (usize, Problem) {
     (line, problem)
 }
 
-/// A description that lacks its last line.
+/// A description of which line 4 is this.
 fn with(line: &str) -> String {
     format!("v=0\r\ns=-\r\nm=audio 9 RTP/AVP 0\r\n{line}\r\na=sendrecv\r\n")
 }

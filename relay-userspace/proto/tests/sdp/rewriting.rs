@@ -171,7 +171,8 @@ fn connection_data_stand_behind_the_title_wherever_they_came() {
 
 #[test]
 fn attributes_of_ice_go_from_both_levels() {
-    let lines = "a=ice-lite\na=ice-options:trickle\na=ice-pacing:50\na=ice-ufrag:abcd\na=ice-pwd:0123456789abcdefghijkl\n\
+    let lines = "a=ice-lite\na=ice-options:trickle\na=ice-pacing:50\na=ice-ufrag:abcd\n\
+                 a=ice-pwd:0123456789abcdefghijkl\n\
                  a=ice-mismatch\na=remote-candidates:1 198.51.100.1 4000\na=end-of-candidates\na=rtcp:9\n\
                  a=candidate:1 1 UDP 1 198.51.100.1 4000 typ host\na=candidate:what\n";
     let text =

@@ -1,7 +1,7 @@
 //! Descriptions in the manner of the agents of the field, and what they are rewritten with.
 //!
-//! A file says both what comes and what leaves, as a patch does: a line that begins with two spaces is in both, one with
-//! `-` only in what comes, one with `+` only in what leaves.
+//! A file says both what comes and what leaves, as a patch does: a line that begins with two spaces is in both, one
+//! with `-` only in what comes, one with `+` only in what leaves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

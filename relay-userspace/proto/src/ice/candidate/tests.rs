@@ -42,7 +42,8 @@ fn every_field_is_read() {
 fn what_agents_write_is_read_and_written_one_way() {
     for (text, canonical) in [
         (
-            "a=candidate:842163049 1 udp 1677729535 203.0.113.77 51472 typ srflx raddr 0.0.0.0 rport 0 generation 0 ufrag zL4k network-cost 999",
+            "a=candidate:842163049 1 udp 1677729535 203.0.113.77 51472 typ srflx raddr 0.0.0.0 rport 0 \
+             generation 0 ufrag zL4k network-cost 999",
             "candidate:842163049 1 UDP 1677729535 203.0.113.77 51472 typ srflx raddr 0.0.0.0 rport 0",
         ),
         (
