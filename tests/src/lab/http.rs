@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -124,12 +124,14 @@ impl Stream {
     /// The data of the next server-sent event.
     ///
     /// # Panics
-    /// When the stream ends before.
+    /// When the stream ends before, or has only signs of life.
     pub fn event(&mut self) -> Value {
+        let end = Instant::now() + PATIENCE;
         loop {
             let mut line = String::new();
             let read = self.rest.read_line(&mut line);
             assert!(read.is_ok_and(|bytes| bytes > 0), "the stream of events has ended");
+            assert!(Instant::now() < end, "nothing has happened");
             // The sizes of chunks stand between.
             if let Some(data) = line.strip_prefix("data:") {
                 return serde_json::from_str(data).unwrap_or_else(|error| panic!("{data}: {error}"));

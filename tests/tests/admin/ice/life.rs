@@ -52,7 +52,7 @@ fn a_session_is_as_it_was_asked_for() {
 }
 
 #[test]
-fn sessions_are_listed_by_label_the_oldest_first() {
+fn sessions_are_listed_by_label_and_made_by_all_shards_in_turns() {
     let host = Namespace::new("admin");
     let bed = Bed::new(&host, &[]);
     let create = |label: &str| {
