@@ -1,6 +1,7 @@
 //! Agents that are not ours at both ends of a session: libraries, a browser, and phones. Each is a full agent, for which
 //! the relay is one that is lite; media goes from one leg to the other in the kernel.
 
+mod errors;
 mod interop_aioice;
 mod interop_aiortc;
 mod interop_chromium;
