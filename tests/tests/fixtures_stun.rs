@@ -25,7 +25,11 @@ fn attributes_of_a_send_indication_may_stand_in_any_order() -> Result<()> {
     each_send(|fixture, path, peer, packet| {
         for order in ["PD", "DP", "PDF", "PFD", "DPF", "DFP", "FPD", "FDP"] {
             for (length, padding) in [(10, 0), (0, 0), (1, 0xff), (2, 0x5a), (3, 1), (160, 0), (161, 0xee)] {
-                let data: Vec<u8> = (0..length).map(|byte: u32| byte as u8).collect();
+                // A leg gets no datagram without data, and none that may be STUN.
+                if length == 0 && path.name.contains("media") {
+                    continue;
+                }
+                let data: Vec<u8> = (0..length).map(|byte: u32| 0x80 | byte as u8).collect();
                 let message =
                     order.chars().fold(Builder::padded_with(padding, SEND, ID), |message, which| match which {
                         'P' => message.with_address(kind::XOR_PEER_ADDRESS, peer),
