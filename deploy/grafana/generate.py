@@ -180,6 +180,16 @@ ROWS = [
         graph("Limits of datagrams", "Configured limits of datagrams a second; 0 is none.", "pps",
               [(f"max by (limit) ({select('hairpin_limit_packets_per_second')})", "{{limit}}")]),
     ]),
+    ("Sessions of two legs", [
+        graph("Live sessions", "By state: new ones have a leg without a remote, paused ones a leg that has lost its consent.", "none",
+              [(f"sum by (state) ({select('hairpin_ice_sessions')})", "{{state}}"),
+               (f"sum ({select('hairpin_ice_sessions_capacity')})", "most")]),
+        graph("Begin and end of sessions", "Sessions that are created, and that end, a second, by reason.", "ops",
+              [(rate("hairpin_ice_sessions_created_total", "job"), "created"),
+               (rate("hairpin_ice_sessions_closed_total", "reason"), "closed: {{reason}}")]),
+        graph("Connectivity checks", "Checks that legs answer, a second. A full agent checks every few seconds.", "ops",
+              [(rate("hairpin_ice_checks_total", "instance"), "{{instance}}")]),
+    ]),
     ("Allocations", [
         graph("Live allocations", "By what their clients speak. Only those over UDP are forwarded by the kernel.", "none",
               [(f"sum by (transport) ({select('hairpin_allocations')})", "{{transport}}")], stacked=True),
