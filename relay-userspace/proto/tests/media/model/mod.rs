@@ -402,7 +402,10 @@ impl World {
         for (info, reason) in std::mem::take(&mut self.bed.ended) {
             let at = self.sessions.iter().position(|mirror| mirror.id == info.id).expect("it was there");
             let mirror = self.sessions.remove(at);
-            let idle = mirror.idle.map(|idle| mirror.active + idle);
+            let mut ends = mirror.paths.iter().flat_map(|path| &path.ends);
+            let asks = ends.any(|end| matches!(end, End::Ice(_)));
+            // Where nobody is asked for consent, there is an end all the same.
+            let idle = mirror.idle.or(Timeouts::default().idle.filter(|_| !asks)).map(|idle| mirror.active + idle);
             assert!(reason != CloseReason::Idle || idle.is_some_and(|end| end <= now), "media has flowed");
         }
     }
