@@ -142,6 +142,9 @@ impl Mirror {
         });
         if proof.nominated < nominated {
             (proof.since, proof.keeps_checking) = (since, false);
+        } else if proof.has_ended || proof.at + consent <= at {
+            // It may have been forgotten, and how often it was checked before with it.
+            (proof.since, proof.keeps_checking) = (None, false);
         }
         proof.keeps_checking |= proof.since.is_some_and(|since| since + Duration::from_secs(2) <= at);
         proof.is_continuous = nominated.is_some() || (proof.is_continuous && at < proof.at + consent);
