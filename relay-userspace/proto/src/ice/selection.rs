@@ -112,6 +112,7 @@ impl Selection {
     /// Takes a check that was proven.
     pub fn checked(&mut self, check: Pair, consent: Duration) -> Outcome {
         let now = check.checked;
+        let before = self.find(check.base, check.remote).copied();
         self.remember(check);
         if check.nominated > self.settling.map(|(_, generation)| generation) {
             self.settling = check.nominated.map(|generation| (now, generation));
@@ -122,7 +123,8 @@ impl Selection {
         }
         let current = self.selected().copied();
         let takes_over = current.is_none_or(|current| self.takes_over(&check, &current, now, consent));
-        if check.nominated.is_none() || !takes_over {
+        let is_left = current.zip(before).is_some_and(|(current, before)| self.is_left_for(&current, &before, now));
+        if !(check.nominated.is_some() && takes_over || is_left) {
             return Outcome::Unchanged;
         }
         self.selected = Some((check.base, check.remote));
@@ -175,6 +177,13 @@ impl Selection {
         }
         let is_settling = self.settling.is_some_and(|(since, _)| now < since + SETTLING);
         !is_settling || pair.priority > current.priority || !current.has_consent(now, consent)
+    }
+
+    /// Whether the nominated pair has been silent since another one, which was nominated while priority decided, was checked before:
+    /// then its agent means that one, and has said so too early.
+    fn is_left_for(&self, current: &Pair, before: &Pair, now: Instant) -> bool {
+        let is_settling = self.settling.is_some_and(|(since, _)| now < since + SETTLING);
+        !is_settling && before.nominated == current.nominated && current.checked < before.checked
     }
 
     /// Adds the pair, or what is new about it.
@@ -289,6 +298,21 @@ mod tests {
         assert_eq!(bench.nominate(2000, 5), Outcome::Moved);
         // The old one is still checked, as by an agent that keeps it for another change.
         assert_eq!(bench.check(2500, 9, 0, false), Outcome::Unchanged);
+        assert_eq!(bench.usable(), Some(5));
+    }
+
+    #[test]
+    fn who_has_moved_early_is_followed_once_the_old_pair_is_silent() {
+        let mut bench = Bench::new();
+        bench.nominate(0, 9);
+        bench.check(10, 7, 0, false);
+        assert_eq!(bench.nominate(1000, 5), Outcome::Unchanged, "it could be aggressive");
+        assert_eq!(bench.check(1900, 5, 0, false), Outcome::Unchanged, "it still could");
+        bench.check(2500, 9, 0, false);
+        assert_eq!(bench.check(3000, 5, 0, false), Outcome::Unchanged, "both are checked");
+        bench.check(3500, 7, 0, false);
+        assert_eq!(bench.check(7000, 7, 0, false), Outcome::Unchanged, "it was never nominated");
+        assert_eq!(bench.check(8000, 5, 0, false), Outcome::Moved);
         assert_eq!(bench.usable(), Some(5));
     }
 
