@@ -101,7 +101,7 @@ impl FlowKey {
 pub struct Rewrite {
     /// The first [`tick`] at which the record is no longer valid.
     pub expires: u32,
-    /// Index of the allocation's counters and state.
+    /// Index of the counters and state of the allocation, or of the media path: these are behind all allocations.
     pub allocation: u32,
     /// Source address to send from; IPv4 in the first four bytes, the rest zero.
     pub source: [u8; 16],

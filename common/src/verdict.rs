@@ -118,6 +118,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_that_is_transmitted_but_answers_was_relayed_or_carried() {
+        let lists = [Verdict::RELAYED_TO_PEER, Verdict::RELAYED_TO_CLIENT, Verdict::CARRIED_MEDIA];
+        for verdict in Verdict::ALL {
+            let is_data = verdict.action() == Action::Transmit && *verdict != Verdict::Binding;
+            assert_eq!(lists.iter().flatten().any(|listed| listed == verdict), is_data, "{verdict:?}");
+        }
+    }
+
+    #[test]
     fn each_verdict_has_its_own_counter_and_label() {
         let mut labels = HashSet::new();
         for (index, verdict) in Verdict::ALL.iter().enumerate() {

@@ -52,8 +52,9 @@ impl Handle {
     /// comes before the response that tells the client, and all flows of an allocation come from one thread.
     ///
     /// Of a client that moves (RFC 8016), first all flows with its new address are installed, the relay's before the
-    /// others, and then those with the old one removed: records that belong to both change hands, and while they do, what
-    /// finds none goes up. The other way round a peer could be taken for a stranger for a moment.
+    /// others, and then those with the old one removed: records that belong to both change hands in place, and while one does,
+    /// what meets it goes up. The other way round a peer could be taken for a stranger for a moment. So it is with a media
+    /// path when one of its remotes becomes another.
     pub fn install(&self, flow: Flow, expires: Instant) {
         let (Some(shared), Some(state)) = (&self.shared, &self.state) else { return };
         let change = state.announce(flow.allocation);

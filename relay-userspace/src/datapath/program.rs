@@ -48,10 +48,10 @@ const ANSWER_BINDING: &str = "ANSWER_BINDING";
 /// Sizes of the maps that depend on configuration. The memory is taken when the program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacities {
-    /// Records: two for each relayed address, one for each permission, two for each channel, one for each listener, one
-    /// for each client that is vouched for.
+    /// Records: two for each relayed address, one for each permission, two for each channel and each media path, one for
+    /// each listener, one for each client that is vouched for.
     pub records: u32,
-    /// Allocations that have counters and limits of their own.
+    /// Allocations and media paths that have counters and limits of their own.
     pub allocations: u32,
 }
 

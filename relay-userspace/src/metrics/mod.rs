@@ -94,6 +94,34 @@ mod tests {
     }
 
     #[test]
+    fn what_the_program_sent_is_relayed_or_media_or_both() {
+        let mut kernel = datapath::Counters::default();
+        for (verdict, packets) in [
+            (Verdict::ToPeer, 1),
+            (Verdict::ToClient, 2),
+            (Verdict::RelayToRelay, 4),
+            (Verdict::Media, 8),
+            (Verdict::ClientToMedia, 16),
+            (Verdict::MediaToClient, 32),
+            (Verdict::Binding, 64),
+        ] {
+            kernel.verdicts[verdict as usize] = Count { packets, bytes: 100 * packets };
+        }
+        let text = Exporter::default().render(&Snapshot { kernel, ..Snapshot::default() });
+        for line in [
+            "hairpin_relayed_packets_total{path=\"kernel\",direction=\"to_peer\"} 21",
+            "hairpin_relayed_bytes_total{path=\"kernel\",direction=\"to_peer\"} 2100",
+            "hairpin_relayed_packets_total{path=\"kernel\",direction=\"to_client\"} 38",
+            "hairpin_relayed_bytes_total{path=\"kernel\",direction=\"to_client\"} 3800",
+            "hairpin_relay_to_relay_packets_total 4",
+            "hairpin_media_packets_total{path=\"kernel\"} 56",
+            "hairpin_media_bytes_total{path=\"kernel\"} 5600",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{line}: {text}");
+        }
+    }
+
+    #[test]
     fn shards_that_do_not_answer_show() {
         let text = Exporter::default().render(&Snapshot { shards_all: 4, shards_up: 3, ..Snapshot::default() });
         assert!(text.contains("\nhairpin_shards 4\n") && text.contains("\nhairpin_shards_up 3\n"), "{text}");

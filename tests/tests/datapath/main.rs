@@ -4,6 +4,7 @@
 
 mod changing;
 mod lab;
+mod media;
 mod moving;
 
 use std::fmt::Debug;

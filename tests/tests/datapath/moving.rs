@@ -20,6 +20,8 @@ use super::lab::scopes;
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const QUIET: Duration = Duration::from_millis(100);
 pub(super) const CHANNEL: u16 = 0x4001;
+/// Indices of allocations; behind them is that of a media path.
+pub(super) const ALLOCATIONS: u32 = 16;
 const MOVES: usize = 20;
 
 /// Everybody's sockets. What goes up arrives at those of the relay.
@@ -79,13 +81,10 @@ pub(super) fn collect(socket: &UdpSocket, over: &AtomicBool) -> Vec<Vec<u8>> {
     }
 }
 
-/// The number in a datagram that came to a client: in its channel, or, while the channel's record is exchanged, in a Data
-/// indication, which a client takes as well.
+/// The number in a datagram that came to a client in its channel.
 pub(super) fn numbered(datagram: &[u8]) -> u32 {
     let (rest, number) = datagram.split_last_chunk().expect("four bytes");
-    let is_channel_data = rest == [0x40, 0x01, 0, 4];
-    let is_data_indication = rest.starts_with(&[0, 0x17]) && rest.ends_with(&[0, 0x13, 0, 4]);
-    assert!(is_channel_data || is_data_indication, "{datagram:02x?}");
+    assert_eq!(rest, [0x40, 0x01, 0, 4], "{datagram:02x?}");
     u32::from_be_bytes(*number)
 }
 
@@ -98,8 +97,8 @@ pub(super) fn start(lab: &Lab, family: Family) -> Datapath {
     let options = Options {
         mode: XdpMode::Native,
         interfaces: vec![RELAY_LINK.to_owned()],
-        max_allocations: 16,
-        max_media: 0,
+        max_allocations: ALLOCATIONS,
+        max_media: 1,
         records: 64,
         limits: Limits::default(),
         answer_binding: true,
