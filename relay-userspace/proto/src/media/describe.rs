@@ -158,7 +158,12 @@ impl Sessions {
             let (pair, checked, is_lost, refused) = match &end.far {
                 Far::Ice(selection) => {
                     let pair = selection.selected();
-                    (pair.map(|pair| (pair.base, pair.remote)), pair.map(|pair| pair.checked), selection.is_lost(), None)
+                    (
+                        pair.map(|pair| (pair.base, pair.remote)),
+                        pair.map(|pair| pair.checked),
+                        selection.is_lost(),
+                        None,
+                    )
                 }
                 Far::Plain(plain) => (plain.remote, None, false, plain.refused),
             };

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
+use super::count::{Counts, Tally};
 use super::effect::{Effect, PathId, PortId, SessionId};
 use super::end::{End, Local, Side};
-use super::count::{Counts, Tally};
 use super::session::{Leg, LegKind, Path, Session, Stream};
 use super::sessions::{Port, Sessions};
 use super::settings::{Choice, Limits, Terms};

@@ -33,6 +33,12 @@ pub struct Choice {
     pub addresses: Vec<IpAddr>,
 }
 
+impl From<Vec<AddressFamily>> for Choice {
+    fn from(families: Vec<AddressFamily>) -> Self {
+        Self { families, addresses: Vec::new() }
+    }
+}
+
 impl Choice {
     /// Whether an address is chosen.
     pub(super) fn has(&self, address: &RelayAddress) -> bool {

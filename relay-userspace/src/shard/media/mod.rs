@@ -10,6 +10,7 @@ mod journal;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use hairpin_common::limit::Limit;
 use hairpin_common::maps::Count;
 use hairpin_common::wire::Datagram;
 use hairpin_proto::media::{
@@ -26,6 +27,9 @@ use super::state::State;
 use crate::datapath::{self, Direction};
 use crate::net::{IpFields, Outbox, Outgoing, Received, send_one};
 use crate::random::SystemRandomness;
+
+/// What may come at once under a limit, in nanoseconds of its rate: as under the general ones.
+const SECOND: u64 = 1_000_000_000;
 
 /// What sessions have counted on this shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +173,11 @@ impl State {
             match effect {
                 Effect::InstallFlow { flow, expires } => self.datapath.install(self.media_flow(&flow), expires),
                 Effect::RemoveFlow { flow } => self.datapath.remove(self.media_flow(&flow)),
-                Effect::Limit { .. } => {}
+                Effect::Limit { path, limits } => {
+                    let [packets, bytes] = [limits.packets, limits.bytes]
+                        .map(|limit| limit.map_or(Limit::NONE, |limit| Limit::per_second(limit.get(), SECOND)));
+                    self.datapath.limit_allocation(self.path_index(path), packets, bytes);
+                }
                 Effect::Close { port } => self.sockets.close_media(port),
                 Effect::Happened { session, event, path, side } => self.happened(session, event, path, side),
                 Effect::Closed { info, reason } => self.session_ended(&info, reason),
