@@ -7,7 +7,7 @@
 #![no_main]
 
 #[allow(dead_code, unused_imports, reason = "the tests of the server use more of it")]
-#[path = "../../../relay-userspace/proto/tests/turn/harness.rs"]
+#[path = "../../../relay-userspace/proto/tests/turn/harness/mod.rs"]
 mod harness;
 #[path = "../../../relay-userspace/proto/tests/turn/model/mod.rs"]
 mod model;

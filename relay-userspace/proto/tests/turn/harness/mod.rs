@@ -1,20 +1,25 @@
 //! A driver without sockets, and clients that know the protocol.
 
+mod client;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr, ServerAddr, Transport};
+use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr};
 use hairpin_proto::stun::attribute::{
-    ErrorCodeAttribute, Lifetime, MobilityTicket, Nonce, Realm, RequestedTransport, ReservationToken, Username,
-    XorPeerAddress, XorRelayedAddress,
+    ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Credentials, Discard, Disposition, Effect,
-    EndReason, Flow, Forward, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, Refusal, RelayAddress, RelayId,
-    Scope, Server, ServerConfig, Settings, Translation,
+    AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Credentials, Disposition, Effect,
+    EndReason, Flow, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, Refusal, RelayAddress, RelayId, Scope,
+    Server, ServerConfig, Settings, Translation,
 };
+
+pub(crate) use client::{Answer, Client};
+pub(crate) use words::{channel, channel_data, delivered, dropped, framed, permission, send_indication, socket};
 
 pub(crate) const REALM: &str = "example.org";
 pub(crate) const SECRET: &str = "north";
@@ -593,167 +598,4 @@ fn check_refusal(error: Option<u16>, next: Option<&Effect<'_>>) {
         (None, _) => {}
     }
     assert!(!matches!(next, Some(Effect::Refused(refusal)) if refusal.code.number() == 438), "{next:?}");
-}
-
-/// Somebody who knows a password.
-#[derive(Clone)]
-pub(crate) struct Client {
-    pub(crate) five_tuple: FiveTuple,
-    pub(crate) username: String,
-    pub(crate) key: LongTermKey,
-    pub(crate) nonce: String,
-    pub(crate) fingerprint: bool,
-}
-
-impl Client {
-    /// The user Alice, at some address.
-    pub(crate) fn alice(address: &str) -> Self {
-        Self::new(address, "alice", "sesame")
-    }
-
-    pub(crate) fn new(address: &str, username: &str, password: &str) -> Self {
-        Self {
-            five_tuple: FiveTuple::udp(ClientAddr::new(socket(address)), ServerAddr::new(socket(SERVER))),
-            username: username.to_owned(),
-            key: LongTermKey::derive(username, REALM, password),
-            nonce: String::new(),
-            fingerprint: false,
-        }
-    }
-
-    /// The same user, at another address, where the old nonce is not good.
-    pub(crate) fn at(&self, address: &str) -> Self {
-        let five_tuple = FiveTuple { client: ClientAddr::new(socket(address)), ..self.five_tuple };
-        Self { five_tuple, nonce: String::new(), ..self.clone() }
-    }
-
-    /// The same user, over another transport.
-    pub(crate) fn over(mut self, transport: Transport) -> Self {
-        self.five_tuple.transport = transport;
-        self
-    }
-}
-
-/// A response, and what else the server wanted done.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) events: Vec<Event>,
-}
-
-impl Answer {
-    pub(crate) fn message(&self) -> Message<'_> {
-        Message::parse(&self.bytes).expect("the server's messages are well-formed")
-    }
-
-    /// The error code, or 200.
-    pub(crate) fn code(&self) -> u16 {
-        match self.message().class() {
-            Class::Success => 200,
-            Class::Error => self
-                .message()
-                .attribute::<ErrorCodeAttribute<'_>>()
-                .unwrap()
-                .expect("an error has a code")
-                .code
-                .number(),
-            other => panic!("a response is {other:?}"),
-        }
-    }
-
-    pub(crate) fn expect_success(&self, client: &Client) {
-        assert_eq!(self.code(), 200, "{self:?}");
-        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
-    }
-
-    /// Asserts an error that is signed, and that nothing else was done.
-    pub(crate) fn expect_error(&self, client: &Client, code: u16) {
-        assert_eq!(self.code(), code, "{self:?}");
-        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
-        assert_eq!(self.events, [], "an error must change nothing");
-    }
-
-    pub(crate) fn lifetime(&self) -> u32 {
-        self.message().attribute::<Lifetime>().unwrap().expect("there is a lifetime").0
-    }
-
-    pub(crate) fn relayed(&self) -> Vec<SocketAddr> {
-        self.message().each::<XorRelayedAddress>().map(|address| address.unwrap().0).collect()
-    }
-
-    pub(crate) fn token(&self) -> Option<ReservationToken> {
-        self.message().attribute().unwrap()
-    }
-
-    pub(crate) fn ticket(&self) -> Option<Vec<u8>> {
-        self.message().attribute::<MobilityTicket<'_>>().unwrap().map(|ticket| ticket.0.to_vec())
-    }
-
-    /// The relayed address that was bound at last.
-    pub(crate) fn bound(&self) -> RelayId {
-        let bound = self.events.iter().rev().find_map(|event| match event {
-            Event::Bind(relay, _) => Some(*relay),
-            _ => None,
-        });
-        bound.expect("a socket was bound")
-    }
-
-    /// Binds that were asked for.
-    pub(crate) fn binds(&self) -> usize {
-        self.events.iter().filter(|event| matches!(event, Event::Bind(..))).count()
-    }
-}
-
-pub(crate) fn socket(text: &str) -> SocketAddr {
-    text.parse().unwrap_or_else(|_| panic!("{text} is not an address"))
-}
-
-/// The scope of a permission, by any of the peer's transport addresses.
-pub(crate) fn permission(peer: &str) -> Scope {
-    Scope::Permission { peer: socket(peer).ip() }
-}
-
-/// The scope of a channel.
-pub(crate) fn channel(channel: u16, peer: &str) -> Scope {
-    Scope::Channel { channel, peer: PeerAddr::new(socket(peer)) }
-}
-
-/// A ChannelData message without padding.
-pub(crate) fn channel_data(number: u16, payload: &[u8]) -> Vec<u8> {
-    let mut datagram = number.to_be_bytes().to_vec();
-    datagram.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-    datagram.extend_from_slice(payload);
-    datagram
-}
-
-/// A Send indication.
-pub(crate) fn send_indication(peer: &str, payload: &[u8]) -> Vec<u8> {
-    let mut datagram = Vec::new();
-    MessageBuilder::new(&mut datagram, Class::Indication, Method::SEND, TransactionId([3; 12]))
-        .with(&XorPeerAddress(socket(peer)))
-        .with(&hairpin_proto::stun::attribute::Data(payload))
-        .finish(false);
-    datagram
-}
-
-/// What is sent to a client, as it goes out.
-pub(crate) fn framed(disposition: Disposition<'_>) -> Vec<u8> {
-    let Disposition::Forward(Forward::ToClient { header, payload, padding, .. }) = disposition else {
-        panic!("{disposition:?} goes to no client");
-    };
-    let mut datagram = [header.as_bytes(), payload].concat();
-    datagram.resize(datagram.len() + padding, 0);
-    datagram
-}
-
-/// The payload and peer of what is sent to a peer.
-pub(crate) fn delivered(disposition: Disposition<'_>) -> (RelayId, SocketAddr, &[u8]) {
-    let Disposition::Forward(Forward::ToPeer { relay, peer, payload, .. }) = disposition else {
-        panic!("{disposition:?} goes to no peer");
-    };
-    (relay, peer.socket(), payload)
-}
-
-pub(crate) fn dropped(reason: Discard) -> Disposition<'static> {
-    Disposition::Discard(reason)
 }

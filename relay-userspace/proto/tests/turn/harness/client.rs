@@ -1,0 +1,121 @@
+//! Clients that know the protocol, and what they are answered.
+
+use std::net::SocketAddr;
+
+use hairpin_proto::address::{ClientAddr, FiveTuple, ServerAddr, Transport};
+use hairpin_proto::stun::attribute::{
+    ErrorCodeAttribute, Lifetime, MobilityTicket, ReservationToken, XorRelayedAddress,
+};
+use hairpin_proto::stun::{Class, LongTermKey, Message};
+use hairpin_proto::turn::RelayId;
+
+use super::{Event, REALM, SERVER, socket};
+
+/// Somebody who knows a password.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) five_tuple: FiveTuple,
+    pub(crate) username: String,
+    pub(crate) key: LongTermKey,
+    pub(crate) nonce: String,
+    pub(crate) fingerprint: bool,
+}
+
+impl Client {
+    /// The user Alice, at some address.
+    pub(crate) fn alice(address: &str) -> Self {
+        Self::new(address, "alice", "sesame")
+    }
+
+    pub(crate) fn new(address: &str, username: &str, password: &str) -> Self {
+        Self {
+            five_tuple: FiveTuple::udp(ClientAddr::new(socket(address)), ServerAddr::new(socket(SERVER))),
+            username: username.to_owned(),
+            key: LongTermKey::derive(username, REALM, password),
+            nonce: String::new(),
+            fingerprint: false,
+        }
+    }
+
+    /// The same user, at another address, where the old nonce is not good.
+    pub(crate) fn at(&self, address: &str) -> Self {
+        let five_tuple = FiveTuple { client: ClientAddr::new(socket(address)), ..self.five_tuple };
+        Self { five_tuple, nonce: String::new(), ..self.clone() }
+    }
+
+    /// The same user, over another transport.
+    pub(crate) fn over(mut self, transport: Transport) -> Self {
+        self.five_tuple.transport = transport;
+        self
+    }
+}
+
+/// A response, and what else the server wanted done.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Answer {
+    pub(crate) fn message(&self) -> Message<'_> {
+        Message::parse(&self.bytes).expect("the server's messages are well-formed")
+    }
+
+    /// The error code, or 200.
+    pub(crate) fn code(&self) -> u16 {
+        match self.message().class() {
+            Class::Success => 200,
+            Class::Error => self
+                .message()
+                .attribute::<ErrorCodeAttribute<'_>>()
+                .unwrap()
+                .expect("an error has a code")
+                .code
+                .number(),
+            other => panic!("a response is {other:?}"),
+        }
+    }
+
+    pub(crate) fn expect_success(&self, client: &Client) {
+        assert_eq!(self.code(), 200, "{self:?}");
+        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
+    }
+
+    /// Asserts an error that is signed, and that nothing else was done.
+    pub(crate) fn expect_error(&self, client: &Client, code: u16) {
+        assert_eq!(self.code(), code, "{self:?}");
+        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
+        assert_eq!(self.events, [], "an error must change nothing");
+    }
+
+    pub(crate) fn lifetime(&self) -> u32 {
+        self.message().attribute::<Lifetime>().unwrap().expect("there is a lifetime").0
+    }
+
+    pub(crate) fn relayed(&self) -> Vec<SocketAddr> {
+        self.message().each::<XorRelayedAddress>().map(|address| address.unwrap().0).collect()
+    }
+
+    pub(crate) fn token(&self) -> Option<ReservationToken> {
+        self.message().attribute().unwrap()
+    }
+
+    pub(crate) fn ticket(&self) -> Option<Vec<u8>> {
+        self.message().attribute::<MobilityTicket<'_>>().unwrap().map(|ticket| ticket.0.to_vec())
+    }
+
+    /// The relayed address that was bound at last.
+    pub(crate) fn bound(&self) -> RelayId {
+        let bound = self.events.iter().rev().find_map(|event| match event {
+            Event::Bind(relay, _) => Some(*relay),
+            _ => None,
+        });
+        bound.expect("a socket was bound")
+    }
+
+    /// Binds that were asked for.
+    pub(crate) fn binds(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Bind(..))).count()
+    }
+}
