@@ -19,8 +19,6 @@ use hairpin_tests::program::world::{self, numbered};
 use hairpin_tests::program::{stun, sys};
 
 const ALLOCATIONS: u32 = 100_000;
-/// What Linux calls XDP_TX.
-const TRANSMITTED: u32 = 3;
 
 #[test]
 fn the_kernel_charges_what_the_relay_says_its_maps_take() {
@@ -88,7 +86,7 @@ fn a_hundred_thousand_allocations_with_a_channel_each_are_found_by_the_program()
             Frame::new(channels[0].peer, relays[0].address, b"data".to_vec())
         };
         let (_, action) = sys::time_run(program, &frame.bytes()).expect("the program runs");
-        assert_eq!(action, TRANSMITTED, "allocation {number}: {:?}", bench.verdicts());
+        assert_eq!(action, sys::TRANSMITTED, "allocation {number}: {:?}", bench.verdicts());
     }
     println!("a packet of each in {:?}", start.elapsed());
     for number in [0, 1, 2, ALLOCATIONS / 2, ALLOCATIONS - 2, ALLOCATIONS - 1] {

@@ -11,29 +11,19 @@ use hairpin_common::{
 };
 use hairpin_tests::program::{
     bench::{Bench, INTERFACE, Outcome},
-    fixture::{DATA, Fixture},
-    frame::{Frame, hex},
+    fixture::{DATA, Fixture, at_once},
+    frame::Frame,
     setup::{MARK, Setup, key, mark_key},
     stun,
-    sys::{self, monotonic_nanoseconds},
+    sys::{self, TRANSMITTED, monotonic_nanoseconds},
     world::{Family, Framing, ID, LISTENER_PORT, Path, world},
 };
-
-/// What Linux calls XDP_TX.
-const TRANSMITTED: u32 = 3;
 
 fn limited(limits: Limits) -> Result<Option<Fixture>> {
     let Some(mut bench) = Bench::limited_or_skip(limits) else { return Ok(None) };
     let (setup, paths) = world();
     bench.install(&setup)?;
     Ok(Some(Fixture { bench, setup, paths }))
-}
-
-/// A limit that lets this many units pass, and then none for as long as a test takes.
-fn at_once(units: u64) -> Limit {
-    // Each moves the meter by a minute. One more than the burst holds passes, since it is due when the meter is at rest.
-    const MINUTE: u64 = 60_000_000_000;
-    Limit { cost: MINUTE << 16, burst: MINUTE * (units - 1) + MINUTE / 2 }
 }
 
 /// Allocations that a path counts for: to a peer, to a client.
@@ -63,28 +53,13 @@ fn reset(fixture: &mut Fixture) -> Result<()> {
     fixture.bench.change_relay_state(|state| (state.bytes, state.control) = (Meter(0), Meter(0)))
 }
 
-/// Sends a path's packet until it meets the verdict; how many came through.
-fn until(fixture: &Fixture, path: &Path, data: &[u8], verdict: Verdict) -> Result<u32> {
-    let packet = path.frame(data).bytes();
-    for passed in 0..100 {
-        let run = fixture.bench.run(&packet)?;
-        if run.outcome == Outcome::Dropped {
-            assert_eq!(run.counted[0].0, verdict, "{}", path.name);
-            assert!(run.counted[0].1.bytes > data.len() as u64, "{}", path.name);
-            return Ok(passed);
-        }
-        assert_eq!(run.outcome, Outcome::Transmitted, "{} {:?}{}", path.name, run.counted, hex(&run.packet));
-    }
-    panic!("{}: no end", path.name)
-}
-
 #[test]
 fn an_allocation_s_datagrams_are_limited_each_way() -> Result<()> {
     let limits = Limits { allocation_packets: at_once(5), ..Limits::default() };
     let Some(mut fixture) = limited(limits)? else { return Ok(()) };
     for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
         reset(&mut fixture)?;
-        assert_eq!(until(&fixture, path, DATA, Verdict::AllocationPacketRate)?, 5, "{}", path.name);
+        assert_eq!(fixture.until(path, DATA, Verdict::AllocationPacketRate)?, 5, "{}", path.name);
         let [to_peer, to_client] = allocations_of(&fixture.setup, path);
         for allocation in &fixture.setup.allocations {
             let AllocationState { to_peer: sent, to_client: received, .. } = fixture.bench.state(allocation.index)?;
@@ -104,9 +79,9 @@ fn an_allocation_s_data_is_limited_each_way() -> Result<()> {
     for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
         reset(&mut fixture)?;
         // The fifth of ten bytes begins before the end, and may pass in whole.
-        assert_eq!(until(&fixture, path, DATA, Verdict::AllocationBitRate)?, 5, "{}", path.name);
+        assert_eq!(fixture.until(path, DATA, Verdict::AllocationBitRate)?, 5, "{}", path.name);
         // An empty datagram costs nothing, but has to wait like any other.
-        assert_eq!(until(&fixture, path, &[], Verdict::AllocationBitRate)?, 0, "{}", path.name);
+        assert_eq!(fixture.until(path, &[], Verdict::AllocationBitRate)?, 0, "{}", path.name);
     }
     Ok(())
 }
@@ -117,9 +92,9 @@ fn all_data_is_limited_together() -> Result<()> {
     let Some(mut fixture) = limited(limits)? else { return Ok(()) };
     for path in fixture.paths.clone().iter().filter(|path| path.carries_data()) {
         reset(&mut fixture)?;
-        assert_eq!(until(&fixture, path, DATA, Verdict::RelayBitRate)?, 5, "{}", path.name);
+        assert_eq!(fixture.until(path, DATA, Verdict::RelayBitRate)?, 5, "{}", path.name);
         for other in fixture.paths.iter().filter(|path| path.carries_data()) {
-            assert_eq!(until(&fixture, other, DATA, Verdict::RelayBitRate)?, 0, "{}", other.name);
+            assert_eq!(fixture.until(other, DATA, Verdict::RelayBitRate)?, 0, "{}", other.name);
         }
     }
     Ok(())
@@ -157,7 +132,7 @@ fn the_userspace_path_s_share_counts() -> Result<()> {
         ] {
             let Some(index) = index else { continue };
             fixture.bench.set_state(index, state)?;
-            assert_eq!(until(&fixture, path, DATA, Verdict::AllocationPacketRate)?, 0, "{}", path.name);
+            assert_eq!(fixture.until(path, DATA, Verdict::AllocationPacketRate)?, 0, "{}", path.name);
             reset(&mut fixture)?;
         }
     }
@@ -476,7 +451,7 @@ fn each_limit_comes_and_goes_between_two_packets() -> Result<()> {
             reset(&mut fixture)?;
             for _ in 0..2 {
                 fixture.bench.set_limits(limits);
-                assert_eq!(until(&fixture, path, DATA, verdict)?, 3, "{} {verdict:?}", path.name);
+                assert_eq!(fixture.until(path, DATA, verdict)?, 3, "{} {verdict:?}", path.name);
                 fixture.bench.set_limits(none);
                 for _ in 0..5 {
                     fixture.sent(&path.name, &path.frame(DATA))?;
@@ -521,7 +496,7 @@ fn what_a_tight_limit_let_through_is_not_waited_for_under_a_loose_one() -> Resul
         reset(&mut fixture)?;
         fixture.bench.set_limits(Limits { allocation_bytes: tight, ..Limits::default() });
         // A thousand seconds' worth.
-        assert_eq!(until(&fixture, path, &[0x5a; 1000], Verdict::AllocationBitRate)?, 1, "{}", path.name);
+        assert_eq!(fixture.until(path, &[0x5a; 1000], Verdict::AllocationBitRate)?, 1, "{}", path.name);
         fixture.bench.set_limits(Limits { allocation_bytes: loose, ..Limits::default() });
         fixture.sent(&path.name, &path.frame(DATA))?;
     }

@@ -4,13 +4,13 @@
 use anyhow::Result;
 use hairpin::datapath::Limits;
 use hairpin_common::{
-    limit::{Limit, Meter},
+    limit::Meter,
     maps::{AllocationCount, AllocationState, Count, NextHop, Pace},
     verdict::Verdict,
 };
 use hairpin_tests::program::{
     bench::{Bench, INTERFACE, NEXT_HOP, Outcome},
-    fixture::{DATA, Fixture},
+    fixture::{DATA, Fixture, at_once},
     frame::Frame,
     media::media_world,
     model::{Direction, Judgement},
@@ -259,10 +259,7 @@ fn between_a_client_and_a_leg_both_count_and_the_verdict_says_so() -> Result<()>
 
 #[test]
 fn a_path_s_datagrams_are_limited_each_way() -> Result<()> {
-    // Three pass, and then none for as long as a test takes.
-    const MINUTE: u64 = 60_000_000_000;
-    let limit = Limit { cost: MINUTE << 16, burst: 2 * MINUTE + MINUTE / 2 };
-    let limits = Limits { allocation_packets: limit, ..Limits::default() };
+    let limits = Limits { allocation_packets: at_once(3), ..Limits::default() };
     let Some(mut bench) = Bench::limited_or_skip(limits) else { return Ok(()) };
     let (setup, paths) = media_world();
     bench.install(&setup)?;

@@ -18,7 +18,8 @@ use hairpin_tests::program::{
     bench::{Bench, INTERFACE, NEXT_HOP, OTHER_INTERFACE, Outcome},
     frame::{Frame, hex, repair_ipv4},
     media::{media_world, media_world_behind_nat},
-    setup::{Allocation, Channel, Leg, Media, Permission, Relay, Setup},
+    model::Direction,
+    setup::{Allocation, Channel, Leg, Media, OwnLimit, Permission, Relay, Setup, Unit},
     stun::{self, Builder, kind},
     world::{Family, Path, world, world_behind_nat},
 };
@@ -91,6 +92,13 @@ struct MediaShape {
     families: [usize; 2],
     peer: Index,
     state: State,
+}
+
+/// What a limit of its own is like that an allocation or a path may have.
+#[derive(Clone, Copy, Debug)]
+struct LimitShape {
+    unit: Unit,
+    used_up: Direction,
 }
 
 /// What a packet is like, before damage.
@@ -222,12 +230,19 @@ fn media_shape() -> impl Strategy<Value = MediaShape> {
     })
 }
 
-/// Two allocations, two paths of media, and the links.
+fn limit_shape() -> impl Strategy<Value = Option<LimitShape>> {
+    let unit = prop_oneof![Just(Unit::Packets), Just(Unit::Bytes)];
+    let way = prop_oneof![Just(Direction::ToPeer), Just(Direction::ToClient)];
+    prop::option::weighted(0.15, (unit, way).prop_map(|(unit, used_up)| LimitShape { unit, used_up }))
+}
+
+/// Two allocations, two paths of media, the limits of all four, and the links.
 fn setup() -> impl Strategy<Value = (Setup, Addresses)> {
     let hop = (any::<[u8; 6]>(), prop::bool::weighted(0.8), 0..VLANS.len(), mtu(), 0..20_u8);
     let media = (media_shape(), media_shape());
-    (addresses(), (shape(), shape()), media, vec(hop, usize::from(HOPS)), vec(0..40_u16, 6), 0..10_u8)
-        .prop_map(|(addresses, shapes, media, hops, routes, devices)| {
+    let links_around = (vec(hop, usize::from(HOPS)), vec(0..40_u16, 6), 0..10_u8);
+    (addresses(), (shape(), shape()), media, vec(limit_shape(), 4), links_around)
+        .prop_map(|(addresses, shapes, media, limits, (hops, routes, devices))| {
             let mut setup = Setup { public: addresses.public.clone(), ..Setup::new(addresses.listeners) };
             for (number, shape) in [shapes.0, shapes.1].into_iter().enumerate() {
                 setup.allocations.push(allocation(number, &shape, &addresses));
@@ -235,6 +250,11 @@ fn setup() -> impl Strategy<Value = (Setup, Addresses)> {
             for (number, shape) in [media.0, media.1].into_iter().enumerate() {
                 setup.media.extend(path_of_media(number, &shape, &addresses));
             }
+            // Whether there is anything that has the index or not.
+            let own_limit = |(index, limit): (u32, Option<LimitShape>)| {
+                limit.map(|LimitShape { unit, used_up }| OwnLimit { index, unit, used_up })
+            };
+            setup.own_limits = (0..).zip(limits).filter_map(own_limit).collect();
             let hops = hops.into_iter().map(|(destination, here, vlan, mtu, valid)| {
                 let (interface, source) = OWN[usize::from(!here)];
                 let interface = if valid == 0 { 0 } else { interface };
@@ -565,6 +585,8 @@ fn what_becomes_of_a_packet_is_what_the_model_says() {
         (Verdict::NextHop, 100),
         (Verdict::TooBig, 200),
         (Verdict::HopLimit, 200),
+        (Verdict::AllocationPacketRate, 300),
+        (Verdict::AllocationBitRate, 300),
     ] {
         let met = seen.get(verdict.label()).copied().unwrap_or_default();
         assert!(met >= total / one_in, "{verdict:?} {met} times in {total}: {seen:?}");

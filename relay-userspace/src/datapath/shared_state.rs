@@ -740,11 +740,20 @@ mod tests {
     #[test]
     fn the_general_limit_does_not_hold_while_one_of_its_own_is_exchanged() {
         let state = state(Limits { allocation_packets: at_once(1), allocation_bytes: at_once(1), ..Limits::default() });
+        until(&state, 1, Direction::ToPeer);
         // Each has room for all.
         let wide = [(1 << 20, 1 << 60), (1, 1 << 61)].map(|(cost, burst)| Limit { cost, burst });
         state.limit_allocation(1, wide[0], wide[0]);
+        let at = now();
         let refused = std::thread::scope(|scope| {
-            let send = || (0..200_000).find_map(|_| state.admit(1, Direction::ToPeer, 1, now()).err());
+            // Long enough for both threads to have a processor at the same time.
+            let send = || -> Result<(), Verdict> {
+                let mut sent = (0..).map(|_| state.admit(1, Direction::ToPeer, 1, at));
+                while now() < at + SECOND / 4 {
+                    sent.by_ref().take(1000).collect::<Result<(), _>>()?;
+                }
+                Ok(())
+            };
             let sender = scope.spawn(send);
             while !sender.is_finished() {
                 for limit in wide {
@@ -753,7 +762,7 @@ mod tests {
             }
             sender.join().unwrap()
         });
-        assert_eq!(refused, None);
+        assert_eq!(refused, Ok(()));
     }
 
     #[test]

@@ -41,7 +41,6 @@ const PAYLOAD: [u8; 160] = [0x5a; 160];
 const FLOWS: [u32; 4] = [1, 100, 10_000, 100_000];
 const ROUNDS: usize = 5;
 const RUNS: usize = 10_000;
-const XDP_TX: u32 = 3;
 /// Of each allocation: two for its relayed address, one for its permission, two for its channel.
 const RECORDS: u32 = 5;
 
@@ -349,7 +348,7 @@ impl Packets {
 fn measure(program: BorrowedFd<'_>, empty: BorrowedFd<'_>, packets: &mut Packets) -> Result<(f64, f64)> {
     for _ in 0..RUNS {
         let (_, verdict) = sys::time_run(program, packets.next())?;
-        ensure!(verdict == XDP_TX, "a packet was not transmitted: {verdict}");
+        ensure!(verdict == sys::TRANSMITTED, "a packet was not transmitted: {verdict}");
     }
     let mut differences = Vec::new();
     let mut bases = Vec::new();

@@ -11,9 +11,9 @@ use aya::{
 use hairpin::datapath::Limits;
 use hairpin::datapath::program::{Capacities, Maps, Program};
 use hairpin_common::{
-    limit::Meter,
+    limit::{Limit, Meter},
     maps::{
-        ALLOCATION_STATES, AllocationCount, AllocationState, Count, FLOWS, FlowKey, Link, LinkAddress, NextHop,
+        ALLOCATION_STATES, AllocationCount, AllocationState, Count, FLOWS, FlowKey, Link, LinkAddress, NextHop, Pace,
         PortRole, PortSlot, RELAY_STATE, RelayState, Rewrite, SOURCES,
     },
     slot::{Bucket, Slot},
@@ -24,7 +24,8 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use super::{
     frame::hex,
     model::{Direction, Judgement},
-    setup::{Allocation, Setup},
+    setup::{Allocation, OwnLimit, Setup, Unit},
+    sys::monotonic_nanoseconds,
 };
 
 /// Set to 1 where the kernel cannot run BPF programs and the tests are to pass all the same.
@@ -130,6 +131,9 @@ impl Bench {
         for (port, role) in setup.ports() {
             self.role(port, role)?;
         }
+        for limit in &setup.own_limits {
+            self.use_up(limit)?;
+        }
         Ok(())
     }
 
@@ -168,13 +172,18 @@ impl Bench {
         for device in &setup.devices {
             self.maps.devices.remove(*device)?;
         }
+        for limit in &setup.own_limits {
+            self.maps.state.rest(limit.index);
+        }
         Ok(())
     }
 
-    /// Tells the program whether it knows every permission of an allocation.
+    /// Tells the program whether it knows every permission of an allocation, and that nothing was sent for it.
     pub fn complete(&mut self, allocation: &Allocation) -> Result<()> {
-        let installed = u32::from(allocation.complete);
-        self.set_state(allocation.index, AllocationState { announced: 1, installed, ..AllocationState::default() })
+        let state =
+            AllocationState { announced: 1, installed: allocation.complete.into(), ..self.state(allocation.index)? };
+        let rest = Pace::default();
+        self.set_state(allocation.index, AllocationState { to_peer: rest, to_client: rest, ..state })
     }
 
     /// Writes what the program and the daemon share about an allocation.
@@ -190,6 +199,25 @@ impl Bench {
     /// Exchanges the limits of rate, as the daemon does.
     pub fn set_limits(&self, limits: Limits) {
         self.maps.state.set_limits(limits);
+    }
+
+    /// Gives an allocation or a path limits of its own, as the daemon does: of datagrams, and of bytes.
+    pub fn limit(&self, index: u32, packets: Limit, bytes: Limit) {
+        self.maps.state.limit_allocation(index, packets, bytes);
+    }
+
+    /// Gives an allocation or a path a limit that one way is used up.
+    pub fn use_up(&mut self, limit: &OwnLimit) -> Result<()> {
+        const HOUR: u64 = 3_600_000_000_000;
+        let &OwnLimit { index, unit, used_up } = limit;
+        let wide = Limit { cost: 1, burst: HOUR };
+        let (packets, bytes) = if unit == Unit::Packets { (wide, Limit::NONE) } else { (Limit::NONE, wide) };
+        self.limit(index, packets, bytes);
+        let mut state = self.state(index)?;
+        let pace = if used_up == Direction::ToPeer { &mut state.to_peer } else { &mut state.to_client };
+        *(if unit == Unit::Packets { &mut pace.packets } else { &mut pace.bytes }) =
+            Meter(monotonic_nanoseconds() + 2 * HOUR);
+        self.set_state(index, state)
     }
 
     /// Changes what all allocations share.
@@ -370,6 +398,18 @@ pub fn check(what: &str, judgement: &Judgement, packet: &[u8], run: &Run) -> Res
                 run.counted,
                 hex(packet),
                 hex(&run.packet),
+            );
+        }
+        Judgement::Limited(verdicts, sent) => {
+            let whole = Count { packets: 1, bytes: sent.frame_like(&run.packet).bytes().len() as u64 };
+            let right = matches!(run.counted[..], [(verdict, count)] if verdicts.contains(&verdict) && count == whole);
+            ensure!(
+                right && run.outcome == Outcome::Dropped,
+                "{what}: expected {verdicts:?} of {} bytes\n  got {:?} {:?}\n  packet in:{}",
+                whole.bytes,
+                run.outcome,
+                run.counted,
+                hex(packet),
             );
         }
         Judgement::Sent(sent) => {

@@ -1,10 +1,10 @@
 //! The whole world on the bench: what most tests of single packets start with.
 
-use anyhow::{Result, ensure};
-use hairpin_common::{maps::NextHop, verdict::Verdict};
+use anyhow::{Result, bail, ensure};
+use hairpin_common::{limit::Limit, maps::NextHop, verdict::Verdict};
 
 use super::{
-    bench::{Bench, INTERFACE, NEXT_HOP, Run},
+    bench::{Bench, INTERFACE, NEXT_HOP, Outcome, Run},
     frame::{Frame, hex},
     media::{media_world, media_world_behind_nat},
     model::Judgement,
@@ -14,6 +14,13 @@ use super::{
 
 /// Application data of a good packet.
 pub const DATA: &[u8] = b"some audio";
+
+/// A limit that lets this many units pass, and then none for as long as a test takes.
+pub fn at_once(units: u64) -> Limit {
+    // Each moves the meter by a minute. One more than the burst holds passes, since it is due when the meter is at rest.
+    const MINUTE: u64 = 60_000_000_000;
+    Limit { cost: MINUTE << 16, burst: MINUTE * (units - 1) + MINUTE / 2 }
+}
 
 /// A bench on which the [`world`] is installed.
 pub struct Fixture {
@@ -86,6 +93,22 @@ impl Fixture {
         let agreed = matches!(&judgement, Judgement::Refused(verdicts) if verdicts.contains(&verdict));
         ensure!(agreed, "{what}: the model does not see {verdict:?}, but {judgement:?}{}", hex(packet));
         self.bench.expect_refused(what, packet, verdict)
+    }
+
+    /// Sends a path's packet until a limit drops it with this verdict; how many came through.
+    pub fn until(&self, path: &Path, data: &[u8], verdict: Verdict) -> Result<u32> {
+        let packet = path.frame(data).bytes();
+        for passed in 0..100 {
+            let Run { outcome, counted, packet } = self.bench.run(&packet)?;
+            if outcome == Outcome::Dropped {
+                let as_it_is =
+                    matches!(counted[..], [(found, count)] if found == verdict && count.bytes > data.len() as u64);
+                ensure!(as_it_is, "{}: dropped as {counted:?}, not {verdict:?}", path.name);
+                return Ok(passed);
+            }
+            ensure!(outcome == Outcome::Transmitted, "{}: {counted:?}{}", path.name, hex(&packet));
+        }
+        bail!("{}: no end", path.name)
     }
 
     /// Changes the one next hop of the world; `None` is how it was.

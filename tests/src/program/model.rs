@@ -13,7 +13,7 @@ use hairpin_common::{maps::PortRole, verdict::Verdict};
 use super::{
     bench::Outcome,
     frame::Frame,
-    setup::{Allocation, Media, Relay, Setup},
+    setup::{Allocation, Media, Relay, Setup, Unit},
     stun::{self, BINDING_REQUEST, Message, SEND, TransactionId, kind},
 };
 
@@ -28,6 +28,8 @@ const UDP_LEN: usize = 8;
 pub enum Judgement {
     /// Passed untouched, or dropped, as one of these verdicts says.
     Refused(Vec<Verdict>),
+    /// Dropped in place of what would have been sent, as one of these verdicts says.
+    Limited(Vec<Verdict>, Box<Sent>),
     /// Sent.
     Sent(Box<Sent>),
 }
@@ -95,6 +97,16 @@ impl Payload {
     }
 }
 
+impl Unit {
+    /// What becomes of a datagram that is one too many for an allocation or a path.
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Self::Packets => Verdict::AllocationPacketRate,
+            Self::Bytes => Verdict::AllocationBitRate,
+        }
+    }
+}
+
 impl Setup {
     /// The path that has a leg at this address, and which way what arrives there goes.
     fn leg_at(&self, local: SocketAddr) -> Option<(&Media, Direction)> {
@@ -103,6 +115,12 @@ impl Setup {
             local if media.peer.local == local => Some((media, Direction::ToClient)),
             _ => None,
         })
+    }
+
+    /// The verdicts of limits that are used up for what is to be sent.
+    fn limits_of(&self, sent: &Sent) -> Vec<Verdict> {
+        let of_it = self.own_limits.iter().filter(|limit| sent.counted.contains(&(limit.index, limit.used_up)));
+        of_it.map(|limit| limit.unit.verdict()).collect()
     }
 
     /// What must become of a frame that comes in by an interface.
@@ -128,7 +146,11 @@ impl Setup {
             PortRole::Relayed => case.at_relay(&frame),
         };
         match sent {
-            Ok(sent) if case.passed.is_empty() => Judgement::Sent(Box::new(sent)),
+            // What goes up is the daemon's to limit.
+            Ok(sent) if case.passed.is_empty() => match self.limits_of(&sent) {
+                used_up if used_up.is_empty() => Judgement::Sent(Box::new(sent)),
+                used_up => Judgement::Limited(used_up, Box::new(sent)),
+            },
             Ok(_) => Judgement::Refused(case.passed),
             // Another host's packet is not ours to drop.
             Err(reasons) if link.is_none() || case.passed.contains(&Verdict::OtherHost) => {

@@ -9,7 +9,10 @@ use hairpin_common::maps::{
     FlowKey, MEDIA, MEDIA_TO_PEER, NextHop, PEER_IS_RELAYED, PortRole, RelayAddress, Rewrite, crossing, flow_delta,
 };
 
-use super::bench::{INTERFACE, NEXT_HOP};
+use super::{
+    bench::{INTERFACE, NEXT_HOP},
+    model::Direction,
+};
 
 /// A relay with its allocations, and the links around it.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct Setup {
     pub links: BTreeMap<(u32, u16), [u8; 6]>,
     /// Interfaces that packets may be redirected to.
     pub devices: Vec<u32>,
+    /// Who has a limit of rate of its own.
+    pub own_limits: Vec<OwnLimit>,
 }
 
 /// An allocation (RFC 8656 section 2.2).
@@ -93,6 +98,27 @@ pub struct Media {
     pub live: bool,
 }
 
+/// A limit of rate that an allocation or a path has of its own. One way it is used up, for as long as a test takes; the
+/// other way it is far from that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLimit {
+    /// Whose it is.
+    pub index: u32,
+    /// What is limited.
+    pub unit: Unit,
+    /// The way that nothing more may go.
+    pub used_up: Direction,
+}
+
+/// What a limit of rate limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Datagrams.
+    Packets,
+    /// Bytes of application data.
+    Bytes,
+}
+
 /// One end of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leg {
@@ -117,6 +143,7 @@ impl Setup {
             routes: BTreeMap::new(),
             links: BTreeMap::from([((INTERFACE, 0), NEXT_HOP.source)]),
             devices: vec![INTERFACE],
+            own_limits: Vec::new(),
         }
     }
 

@@ -11,6 +11,8 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_PROG_TYPE_XDP: u32 = 6;
+/// What Linux calls XDP_TX.
+pub const TRANSMITTED: u32 = 3;
 /// `r0 = XDP_PASS; exit`
 const PASS: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
 
