@@ -73,11 +73,14 @@ fn every_operation_takes_and_answers_what_it_documents() {
     let elsewhere = ("get", "/v1/ice/events");
     let paths = document["paths"].as_object().expect("there are paths").iter();
     let all = paths.filter(|(path, _)| path.starts_with("/v1/ice/"));
-    let all =
-        all.flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(method, _)| (method, path)));
-    for (method, path) in all {
+    let all = all
+        .flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(method, _)| (method, path, item)));
+    for (method, path, item) in all {
         let operation = (method.as_str(), path.as_str());
         assert!(asked.contains(&operation) || operation == elsewhere, "{method} {path} was not asked for");
+        let parameters = item[method]["parameters"].as_array().into_iter().flatten();
+        let has_key = parameters.filter(|parameter| parameter["name"] == "Idempotency-Key").count() == 1;
+        assert_eq!(has_key, ["post", "put"].contains(&method.as_str()), "the key of {method} {path}");
     }
     bed.relay.stop();
 }
