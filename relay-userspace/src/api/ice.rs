@@ -45,7 +45,8 @@ pub enum Leg {
     Ice {},
     /// Nothing: media goes to an address that is told.
     Plain {
-        /// Whether the first that sends something becomes the remote, as for a side behind a NAT.
+        /// Whether the first that sends something becomes the remote, as for a side behind a NAT. The peer rules hold for it as for
+        /// an address that is told: by default no private one is a remote (`allow-peer`).
         #[serde(default)]
         latch: bool,
     },
@@ -117,18 +118,20 @@ pub struct Update {
     pub timeouts: Timeouts,
 }
 
-/// Candidates that have come later (RFC 8838).
+/// Candidates that have come later (RFC 8838). Of a leg's remote, 256 are remembered, and those that come behind them, or behind
+/// the end, are ignored: an agent that is not lite is known by its checks all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = IceCandidates)]
 pub struct Candidates {
-    /// The candidates, as in a session description.
+    /// The candidates, as in a session description, with `a=` or without; at most 256 at once. An empty one, as browsers give it,
+    /// or `end-of-candidates` means that there will be no more.
     #[serde(default)]
     pub candidates: Vec<String>,
     /// The stream that they are of; the first where nothing is said.
     #[serde(default)]
     pub stream: Option<String>,
-    /// Whether there will be no more.
+    /// Whether there will be no more, of any stream.
     #[serde(default)]
     pub end_of_candidates: bool,
 }
@@ -143,7 +146,7 @@ pub struct Offer {
     /// What leg B shall speak: `ice`, or `plain`.
     #[serde(default)]
     pub to: To,
-    /// Whether a side without ICE is taken to be where it first sends from.
+    /// Whether a side without ICE is taken to be where it first sends from, if the peer rules allow that (`allow-peer`).
     #[serde(default)]
     pub latch: bool,
     /// What its owner calls the session: at most 128 characters.

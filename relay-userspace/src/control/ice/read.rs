@@ -121,12 +121,10 @@ pub(super) fn remote(remote: &ice::Remote) -> Result<Told, IceError> {
     Ok(match remote {
         ice::Remote::Agent(agent) => {
             let ice::Agent { ufrag, pwd, lite, candidates, stream, end_of_candidates } = agent;
-            Told::Remote(Remote::Ice {
-                parameters: Parameters::new(ufrag.as_str(), pwd.as_str())?,
-                is_lite: *lite,
-                candidates: read_candidates(candidates, stream.as_deref())?,
-                end_of_candidates: *end_of_candidates,
-            })
+            let parameters = Parameters::new(ufrag.as_str(), pwd.as_str())?;
+            let (candidates, are_all) = read_candidates(candidates, stream.as_deref())?;
+            let end_of_candidates = *end_of_candidates || are_all;
+            Told::Remote(Remote::Ice { parameters, is_lite: *lite, candidates, end_of_candidates })
         }
         ice::Remote::Plain(ice::Plain { addresses, latch }) => {
             Told::Remote(Remote::Plain { addresses: read_addresses(addresses)?, latch: *latch })
@@ -138,7 +136,8 @@ pub(super) fn remote(remote: &ice::Remote) -> Result<Told, IceError> {
 /// Candidates, and whether they are all.
 pub(super) fn candidates(candidates: &ice::Candidates) -> Result<(Vec<StreamCandidates>, bool), IceError> {
     let ice::Candidates { candidates, stream, end_of_candidates } = candidates;
-    Ok((read_candidates(candidates, stream.as_deref())?, *end_of_candidates))
+    let (candidates, are_all) = read_candidates(candidates, stream.as_deref())?;
+    Ok((candidates, *end_of_candidates || are_all))
 }
 
 fn check_label(label: &str, problems: &mut Problems) {
@@ -223,21 +222,32 @@ fn read_timeouts(asked: &ice::Timeouts, before: &Timeouts, problems: &mut Proble
     }
 }
 
-fn read_candidates(candidates: &[String], stream: Option<&str>) -> Result<Vec<StreamCandidates>, IceError> {
+/// Candidates of a stream, and whether their end is among them.
+fn read_candidates(candidates: &[String], stream: Option<&str>) -> Result<(Vec<StreamCandidates>, bool), IceError> {
     let mut problems = Problems::default();
     if candidates.len() > CANDIDATES {
         let found = format_args!("{} candidates", candidates.len());
         problems.refuse("candidates", found, format_args!("at most {CANDIDATES} are"));
-        return problems.or(Vec::new());
+        return problems.or(Default::default());
     }
-    let mut read = Vec::new();
+    let (mut read, mut are_all) = (Vec::new(), false);
     for (at, text) in candidates.iter().enumerate() {
+        if is_end_of_candidates(text) {
+            are_all = true;
+            continue;
+        }
         match text.parse::<Candidate>() {
             Ok(candidate) => read.push(candidate),
             Err(error) => problems.0.push(format!("candidates[{at}]: {error}")),
         }
     }
-    problems.or(vec![StreamCandidates { stream: stream.map(str::to_owned), candidates: read }])
+    problems.or((vec![StreamCandidates { stream: stream.map(str::to_owned), candidates: read }], are_all))
+}
+
+/// Whether this is what stands behind the last candidate: an empty one of a browser, elsewhere a line of a description (RFC 8840).
+fn is_end_of_candidates(text: &str) -> bool {
+    let text = text.trim_ascii_end();
+    text.is_empty() || text.strip_prefix("a=").unwrap_or(text) == "end-of-candidates"
 }
 
 fn read_addresses(addresses: &[ice::PlainAddress]) -> Result<Vec<PlainAddress>, IceError> {
@@ -414,6 +424,39 @@ mod tests {
         assert_eq!(problems.len(), 2);
         let many = vec![good; 257];
         assert!(self::problems(candidates(&asked(&many)))[0].contains("at most 256"));
+    }
+
+    #[test]
+    fn candidates_are_read_as_lines_of_a_description_and_as_browsers_say_them() {
+        let good = "candidate:1 1 UDP 2130706431 198.51.100.7 4000 typ host";
+        let read = |candidates: &[&str]| {
+            let candidates = candidates.iter().map(|text| (*text).to_owned()).collect();
+            let (read, are_all) = super::candidates(&ice::Candidates { candidates, ..Default::default() }).unwrap();
+            (read[0].candidates.iter().map(ToString::to_string).collect::<Vec<_>>(), are_all)
+        };
+        for form in
+            [good.to_owned(), format!("a={good}"), format!("a={good}\r\n"), format!("{good} generation 0 ufrag u")]
+        {
+            assert_eq!(read(&[&form]), (vec![good.to_owned()], false), "{form}");
+        }
+        for end in ["", "end-of-candidates", "a=end-of-candidates", "a=end-of-candidates\r\n"] {
+            assert_eq!(read(&[end]), (vec![], true), "{end:?}");
+            assert_eq!(read(&[good, end]), (vec![good.to_owned()], true), "{end:?}");
+            let agent = ice::Agent {
+                ufrag: "abcd".to_owned(),
+                pwd: "abcdefghijklmnopqrstuv".to_owned(),
+                lite: false,
+                candidates: vec![end.to_owned()],
+                stream: None,
+                end_of_candidates: false,
+            };
+            let told = remote(&ice::Remote::Agent(agent));
+            assert!(matches!(told, Ok(Told::Remote(Remote::Ice { end_of_candidates: true, .. }))), "{told:?}");
+        }
+        for bad in ["a=", "a=a=end-of-candidates", "end-of-candidates: 1", "candidate:"] {
+            let asked = ice::Candidates { candidates: vec![bad.to_owned()], ..Default::default() };
+            assert_eq!(problems(super::candidates(&asked)).len(), 1, "{bad}");
+        }
     }
 
     #[test]
