@@ -32,7 +32,7 @@ impl Args {
             b: b.clone(),
             streams: streams.clone(),
             families: terms.families.clone(),
-            timeouts: terms.timeouts(),
+            timeouts: terms.waits.timeouts(),
         }
     }
 }

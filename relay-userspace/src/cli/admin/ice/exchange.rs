@@ -17,6 +17,8 @@ use crate::api::ice::{self, Exchange, Exchanged, Side, To};
 
 /// More is no session description.
 const LARGEST: u64 = 1 << 20;
+/// What the files are.
+pub(super) const WANTED: &str = "a session description";
 
 /// Make a session of an offer, or take another one of it, and print the offer for the other side.
 #[derive(Debug, clap::Args)]
@@ -64,7 +66,7 @@ pub(super) struct Answer {
 
 impl Offer {
     pub(super) async fn run(&self, client: &Client, json: bool) -> Result<(), Failed> {
-        let sdp = read(&self.file)?;
+        let sdp = read(&self.file, WANTED)?;
         let answer = match (&self.session, self.from) {
             (Some(id), Some(from)) => {
                 client.send(Method::POST, &format!("{}/offer", session(id)), &Exchange { from, sdp }).await?
@@ -82,7 +84,7 @@ impl Offer {
             latch: *latch,
             label: terms.label.clone(),
             families: terms.families.clone(),
-            timeouts: terms.timeouts(),
+            timeouts: terms.waits.timeouts(),
         }
     }
 }
@@ -90,7 +92,7 @@ impl Offer {
 impl Answer {
     pub(super) async fn run(&self, client: &Client, json: bool) -> Result<(), Failed> {
         let Self { id, file, from } = self;
-        let exchange = Exchange { from: *from, sdp: read(file)? };
+        let exchange = Exchange { from: *from, sdp: read(file, WANTED)? };
         tell(&client.send(Method::POST, &format!("{}/answer", session(id)), &exchange).await?, json)
     }
 }
@@ -109,8 +111,8 @@ fn tell(answer: &client::Answer, json: bool) -> Result<(), Failed> {
     print(&sdp)
 }
 
-/// The text of a file, or of standard input.
-pub(super) fn read(file: &Path) -> Result<String, Failed> {
+/// The text of a file, or of standard input, which is to hold this.
+pub(super) fn read(file: &Path, wanted: &str) -> Result<String, Failed> {
     let mut text = String::new();
     let read = if file.as_os_str() == "-" {
         io::stdin().lock().take(LARGEST).read_to_string(&mut text)
@@ -118,7 +120,7 @@ pub(super) fn read(file: &Path) -> Result<String, Failed> {
         File::open(file).and_then(|file| file.take(LARGEST).read_to_string(&mut text))
     };
     match read {
-        Ok(0) => Err(Failed::Usage(format!("{}: it is empty, a session description is needed", file.display()))),
+        Ok(0) => Err(Failed::Usage(format!("{}: it is empty, {wanted} is needed", file.display()))),
         Ok(_) => Ok(text),
         Err(error) => Err(Failed::Usage(format!("{}: {error}", file.display()))),
     }

@@ -13,26 +13,33 @@ pub(super) struct Terms {
     #[arg(long = "family", value_name = "ipv4|ipv6", value_parser = family)]
     pub(super) families: Vec<Family>,
 
-    /// How long both legs may take to have a remote, such as 30s or 5m [default: 5m]
+    #[command(flatten)]
+    pub(super) waits: Waits,
+}
+
+/// How long a session lives without what it lives for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Waits {
+    /// How long both legs may take to have a remote, such as 30s or 5m [default of a new session: 5m]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     setup: Option<u32>,
 
-    /// How long a remote may prove nothing before it is sent nothing more [default: 30s]
+    /// How long a remote may prove nothing before it is sent nothing more [default of a new session: 30s]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     consent: Option<u32>,
 
-    /// How long a leg without consent is waited for [default: 1m]
+    /// How long a leg without consent is waited for [default of a new session: 1m]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     paused: Option<u32>,
 
-    /// How long it lives without media; 0s for as long as there is consent [default: 5m]
+    /// How long it lives without media; 0s for as long as there is consent [default of a new session: 5m]
     #[arg(long, value_name = "DURATION", value_parser = seconds)]
     idle: Option<u32>,
 }
 
-impl Terms {
+impl Waits {
     pub(super) fn timeouts(&self) -> Timeouts {
-        let Self { setup, consent, paused, idle, .. } = *self;
+        let Self { setup, consent, paused, idle } = *self;
         Timeouts { setup, consent, paused, idle }
     }
 }
