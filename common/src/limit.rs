@@ -88,6 +88,12 @@ impl PackedLimit {
         self.0 != 0
     }
 
+    /// This limit, or where it limits nothing, another one.
+    #[inline(always)]
+    pub const fn or(self, other: Self) -> Self {
+        if self.is_set() { self } else { other }
+    }
+
     /// What it says.
     #[inline(always)]
     pub const fn unpack(self) -> Limit {

@@ -290,8 +290,12 @@ pub struct AllocationState {
     pub to_peer: Pace,
     /// How much was sent to the client.
     pub to_client: Pace,
-    /// Always zero.
-    pub zero: [u64; 3],
+    /// Datagrams in each direction, instead of the general limit.
+    pub own_packets: PackedLimit,
+    /// Bytes of application data in each direction, instead of the general limit.
+    pub own_bytes: PackedLimit,
+    /// Always zero: fills the line.
+    pub zero: u64,
 }
 
 /// What limits a direction of an allocation.
@@ -335,8 +339,11 @@ pub struct PackedLimits {
     pub source_packets: PackedLimit,
     /// Datagrams to listeners of all sources without an allocation that go up to the daemon.
     pub control_packets: PackedLimit,
+    /// How many allocations have a limit of their own, in their [`AllocationState`]. While there is none, nobody looks
+    /// there for one.
+    pub owners: u64,
     /// Always zero: fills the line.
-    pub zero: [u64; 3],
+    pub zero: [u64; 2],
 }
 
 /// Where a packet comes in.

@@ -1,7 +1,8 @@
 //! Limits: what is asked before a packet is sent, or goes up to the daemon without an allocation to vouch for it.
 //!
 //! The daemon may exchange each limit at any time, by one store: a word is read once for each question. All of them are in
-//! one line that nothing else is in, so limits that are off cost a packet no more than a look at it.
+//! one line that nothing else is in, so limits that are off cost a packet no more than a look at it. What an allocation or a
+//! path has of its own is beside its meters; the line says whether anybody has.
 
 use core::arch::asm;
 
@@ -25,10 +26,10 @@ use crate::{
 /// How often to try to move a meter that other CPUs move, too.
 const ATTEMPTS: usize = 2;
 
-/// A limit as it is at this moment.
+/// A limit, or another word beside them, as it is at this moment.
 #[inline(always)]
-fn limit(which: impl Fn(*const PackedLimits) -> *const PackedLimit) -> PackedLimit {
-    RELAY_STATE.get_ptr(0).map_or(PackedLimit::NONE, |state| {
+fn limit<T: Default>(which: impl Fn(*const PackedLimits) -> *const T) -> T {
+    RELAY_STATE.get_ptr(0).map_or(T::default(), |state| {
         // SAFETY: a word of the entry, which the daemon may change at any time.
         unsafe { which(&raw const (*state).limits).read_volatile() }
     })
@@ -45,6 +46,7 @@ pub(crate) fn admit(transit: &Transit) -> Result<(), Verdict> {
         (&raw const (*limits).allocation_packets).read_volatile().0
             | (&raw const (*limits).allocation_bytes).read_volatile().0
             | (&raw const (*limits).relay_bytes).read_volatile().0
+            | (&raw const (*limits).owners).read_volatile()
     };
     if set == 0 { Ok(()) } else { admit_data(transit) }
 }
@@ -55,7 +57,9 @@ fn admit_data(transit: &Transit) -> Result<(), Verdict> {
     let packets = limit(|limits| unsafe { &raw const (*limits).allocation_packets });
     // SAFETY: as above.
     let bytes = limit(|limits| unsafe { &raw const (*limits).allocation_bytes });
-    if packets.is_set() || bytes.is_set() {
+    // SAFETY: as above.
+    let owners = limit(|limits| unsafe { &raw const (*limits).owners });
+    if packets.is_set() || bytes.is_set() || owners != 0 {
         let limits = [packets, bytes];
         // SAFETY: fields of an entry.
         admit_one(limits, transit.to_peer, transit.length, |state| unsafe { &raw mut (*state).to_peer })?;
@@ -85,6 +89,10 @@ fn admit_one(
         return Ok(());
     }
     let Some(state) = ALLOCATION_STATES.get_ptr_mut(allocation as u32) else { return Ok(()) };
+    // SAFETY: words of the entry, which the daemon may change at any time. They are in the line of the meters.
+    let packets = unsafe { (&raw const (*state).own_packets).read_volatile() }.or(packets);
+    // SAFETY: as above.
+    let bytes = unsafe { (&raw const (*state).own_bytes).read_volatile() }.or(bytes);
     let pace = pace(state);
     // SAFETY: fields of an entry.
     if packets.is_set() && !pass(unsafe { &raw mut (*pace).packets }, packets, 1) {

@@ -4,7 +4,8 @@
 mod example;
 mod remote;
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -31,6 +32,13 @@ pub struct Create {
     /// The IP versions that its legs are reached by; all that the relay has where nothing is said.
     #[serde(default)]
     pub families: Vec<Family>,
+    /// Which of the relay's addresses its legs are reached at; all where nothing is said.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// How much each leg may be sent.
+    #[serde(default)]
+    pub limits: Limits,
     /// How long it lives without what it lives for.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -106,6 +114,18 @@ pub struct Timeouts {
     pub idle: Option<u32>,
 }
 
+/// How much each leg may be sent in a second, for each component; what is not said stays as it is, and 0 is as much as the
+/// relay allows in general.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = IceLimits)]
+pub struct Limits {
+    /// Datagrams.
+    pub packets: Option<u64>,
+    /// Bytes of application data.
+    pub bytes: Option<u64>,
+}
+
 /// What may be changed about a session; what is not said stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +133,9 @@ pub struct Timeouts {
 pub struct Update {
     /// What its owner calls it: at most 128 characters.
     pub label: Option<String>,
+    /// How much each leg may be sent.
+    #[serde(default)]
+    pub limits: Limits,
     /// How long it lives without what it lives for.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -152,9 +175,16 @@ pub struct Offer {
     /// What its owner calls the session: at most 128 characters.
     #[serde(default)]
     pub label: String,
-    /// The IP versions that its legs are reached by.
+    /// The IP versions that its legs are reached by; all that the relay has where nothing is said.
     #[serde(default)]
     pub families: Vec<Family>,
+    /// Which of the relay's addresses its legs are reached at; all where nothing is said.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// How much each leg may be sent.
+    #[serde(default)]
+    pub limits: Limits,
     /// How long it lives without what it lives for.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -256,12 +286,28 @@ pub struct Session {
     pub state: String,
     /// How long it lives without what it lives for: all are said.
     pub timeouts: Timeouts,
+    /// How much each leg may be sent: both are said.
+    pub limits: Limits,
+    /// What was sent on of all its streams, also of those that it has no more.
+    pub totals: Totals,
     /// Its streams.
     pub streams: Vec<Stream>,
     /// One leg.
     pub a: LegStatus,
     /// The other leg.
     pub b: LegStatus,
+}
+
+/// What was sent on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceTotals)]
+pub struct Totals {
+    /// What has come to leg A and left from leg B.
+    pub a_to_b: Amount,
+    /// What has come to leg B and left from leg A.
+    pub b_to_a: Amount,
+    /// The part of both that the kernel has forwarded.
+    pub kernel: Amount,
 }
 
 /// A stream.
@@ -282,12 +328,9 @@ pub struct Component {
     pub component: u16,
     /// Whether the kernel was told to forward it.
     pub in_kernel: bool,
-    /// What has come to leg A and left from leg B.
-    pub a_to_b: Amount,
-    /// What has come to leg B and left from leg A.
-    pub b_to_a: Amount,
-    /// The part of both that the kernel has forwarded.
-    pub kernel: Amount,
+    /// What was sent on.
+    #[serde(flatten)]
+    pub counts: Totals,
 }
 
 /// A leg.
@@ -302,15 +345,28 @@ pub struct LegStatus {
     pub ufrag: Option<String>,
     /// Its password, where it speaks ICE.
     pub pwd: Option<String>,
-    /// Where it is reached, as the lines of a session description say it (RFC 8839).
+    /// Where it is reached.
     pub candidates: Vec<LocalCandidate>,
-    /// All of it as lines of a session description, for one that has one media section: of several streams, each has its own
-    /// candidates.
-    pub sdp: String,
+    /// What a session description says of it.
+    pub sdp: Fragments,
     /// The other side, as far as it has said who it is.
     pub remote: Option<RemoteStatus>,
     /// Where media goes.
     pub selected: Vec<Selected>,
+    /// Who would have become its remote by being the first to send something, had the peer rules not forbidden it
+    /// (`allow-peer`, `deny-peer`).
+    #[schema(value_type = Vec<String>)]
+    pub refused: Vec<SocketAddr>,
+}
+
+/// Lines of a session description (RFC 8839), each with its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceFragments)]
+pub struct Fragments {
+    /// Those of the session level, before all media sections.
+    pub session: String,
+    /// Those of the media section of each stream. The port of its first line is that of the first candidate.
+    pub media: BTreeMap<String, String>,
 }
 
 /// Where a leg is reached.
@@ -324,8 +380,8 @@ pub struct LocalCandidate {
     /// IP address and port.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// As a candidate: `candidate:1 1 UDP 2130706431 192.0.2.1 50000 typ host`.
-    pub candidate: String,
+    /// As a candidate: `candidate:1 1 UDP 2130706431 192.0.2.1 50000 typ host`. Nothing where no ICE is spoken.
+    pub candidate: Option<String>,
 }
 
 /// What the other side has said of itself.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed, fence};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use hairpin_common::limit::Limit;
 use hairpin_common::maps::{AllocationCount, PortRole};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::RelayAddress;
@@ -104,8 +105,9 @@ impl Handle {
         self.send(Command::ReleasePort(port, role));
     }
 
-    /// Sets an allocation's counters and meters to zero. To be called between the removal of the last flow of the
-    /// allocation that had the index, and the first install for the one that gets it, by the thread that calls these.
+    /// Sets an allocation's counters and meters to zero, and takes back its own limits. To be called between the removal of
+    /// the last flow of the allocation that had the index, and the first install for the one that gets it, by the thread
+    /// that calls these.
     pub fn reset_allocation(&self, index: u32) {
         let Some(state) = &self.state else { return };
         state.rest(index);
@@ -132,6 +134,16 @@ impl Handle {
     pub fn set_limits(&self, limits: Limits) {
         if let Some(state) = &self.state {
             state.set_limits(limits);
+        }
+    }
+
+    /// Gives an allocation, or a media path, limits of its own, which hold instead of the general ones for as long as it has
+    /// its index: datagrams and bytes of application data in each direction. [`Limit::NONE`] takes one back. Both paths go
+    /// by it from the next datagram on, and a change does to meters what [`Handle::set_limits`] does. To be called by the
+    /// thread that calls [`Handle::reset_allocation`].
+    pub fn limit_allocation(&self, index: u32, packets: Limit, bytes: Limit) {
+        if let Some(state) = &self.state {
+            state.limit_allocation(index, packets, bytes);
         }
     }
 
@@ -290,8 +302,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use hairpin_common::limit::Limit;
-
     use super::super::flow::tests::flow4;
     use super::*;
 
@@ -308,6 +318,7 @@ mod tests {
         assert_eq!(handle.allocation_count(0), AllocationCount::default());
         handle.reset_allocation(0);
         handle.set_limits(Limits { relay_bytes: Limit::per_second(1, 0), ..Limits::default() });
+        handle.limit_allocation(0, Limit::per_second(1, 0), Limit::NONE);
         assert!(!handle.set_listeners(vec![flow4().server]) && !handle.set_relay_addresses(Vec::new()));
         assert_eq!(handle.admit(0, Direction::ToPeer, 1000, 0), Ok(()));
         assert_eq!(handle.admit_source(flow4().client.ip(), 0), Ok(()));

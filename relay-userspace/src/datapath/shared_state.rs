@@ -12,6 +12,10 @@
 //! a second would keep the next one waiting for minutes under a limit of many. One that just passes on another processor,
 //! by the limit from before, may still move its meter by that.
 //!
+//! An allocation, or a media path, may have limits *of its own*, which hold instead of the general ones and move the same
+//! meters. They are beside the meters; among the general ones it says how many have any, so that nobody looks for them in
+//! vain. The general ones of others leave these meters alone.
+//!
 //! # Whether the kernel knows every permission
 //!
 //! A datagram to a relayed address that finds no record is one without a permission, but only if every permission of the
@@ -24,8 +28,8 @@ use std::io;
 use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use hairpin_common::hash::{FlowHash, Seed, scale};
 use hairpin_common::limit::{Limit, Meter, PackedLimit};
@@ -64,7 +68,21 @@ struct Allocation {
     installed: AtomicU32,
     to_peer: AtomicPace,
     to_client: AtomicPace,
-    zero: [AtomicU64; 3],
+    own_packets: AtomicLimit,
+    own_bytes: AtomicLimit,
+    zero: AtomicU64,
+}
+
+impl Allocation {
+    /// What was sent of one kind, both ways.
+    fn meters(&self, kind: impl Fn(&AtomicPace) -> &AtomicU64) -> [&AtomicU64; 2] {
+        [kind(&self.to_peer), kind(&self.to_client)]
+    }
+
+    /// Whether it has a limit of its own.
+    fn is_owner(&self) -> bool {
+        self.own_packets.load().is_set() || self.own_bytes.load().is_set()
+    }
 }
 
 /// A [`Pace`].
@@ -95,7 +113,8 @@ struct AtomicLimits {
     relay_bytes: AtomicLimit,
     source_packets: AtomicLimit,
     control_packets: AtomicLimit,
-    zero: [AtomicU64; 3],
+    owners: AtomicU64,
+    zero: [AtomicU64; 2],
 }
 
 /// A [`PackedLimit`].
@@ -109,11 +128,12 @@ impl AtomicLimit {
         PackedLimit(self.0.load(Relaxed))
     }
 
-    /// The burst of the limit, if it is another one than before.
-    fn exchange(&self, limit: Limit) -> Option<u64> {
-        let limit = limit.pack();
-        let is_another = self.0.swap(limit.0, Relaxed) != limit.0;
-        (is_another && limit.is_set()).then(|| limit.unpack().burst)
+    /// Whether the limit is another one than before.
+    fn exchange(&self, limit: PackedLimit) -> bool {
+        let before = self.0.swap(limit.0, Relaxed);
+        // Of two threads, of which one exchanges a general limit and one an own, the later sees both.
+        fence(SeqCst);
+        before != limit.0
     }
 }
 
@@ -133,6 +153,8 @@ const _: () = {
     assert!(offset_of!(Allocation, installed) == offset_of!(AllocationState, installed));
     assert!(offset_of!(Allocation, to_peer) == offset_of!(AllocationState, to_peer));
     assert!(offset_of!(Allocation, to_client) == offset_of!(AllocationState, to_client));
+    assert!(offset_of!(Allocation, own_packets) == offset_of!(AllocationState, own_packets));
+    assert!(offset_of!(Allocation, own_bytes) == offset_of!(AllocationState, own_bytes));
     assert!(offset_of!(AtomicPace, packets) == offset_of!(Pace, packets));
     assert!(offset_of!(AtomicPace, bytes) == offset_of!(Pace, bytes));
     assert!(offset_of!(Relay, bytes) == offset_of!(RelayState, bytes));
@@ -144,6 +166,7 @@ const _: () = {
     assert!(offset_of!(AtomicLimits, relay_bytes) == offset_of!(PackedLimits, relay_bytes));
     assert!(offset_of!(AtomicLimits, source_packets) == offset_of!(PackedLimits, source_packets));
     assert!(offset_of!(AtomicLimits, control_packets) == offset_of!(PackedLimits, control_packets));
+    assert!(offset_of!(AtomicLimits, owners) == offset_of!(PackedLimits, owners));
 };
 
 impl SharedState {
@@ -179,22 +202,55 @@ impl SharedState {
     /// Exchanges the limits, for the program and the shards. To be called by one thread at a time.
     pub fn set_limits(&self, limits: Limits) {
         let Limits { allocation_packets, allocation_bytes, relay_bytes, source_packets, control_packets } = limits;
+        let [allocation_packets, allocation_bytes] = [allocation_packets, allocation_bytes].map(Limit::pack);
+        let [relay_bytes, source_packets, control_packets] =
+            [relay_bytes, source_packets, control_packets].map(Limit::pack);
         let Some(relay) = self.relay.first() else { return };
-        let paces = || self.allocations.iter().flat_map(|state| [&state.to_peer, &state.to_client]);
-        if let Some(burst) = relay.limits.allocation_packets.exchange(allocation_packets) {
-            rein_in(paces().map(|pace| &pace.packets), burst);
+        if relay.limits.allocation_packets.exchange(allocation_packets) {
+            let others = self.allocations.iter().filter(|state| !state.own_packets.load().is_set());
+            rein_in(others.flat_map(|state| state.meters(|pace| &pace.packets)), allocation_packets);
         }
-        if let Some(burst) = relay.limits.allocation_bytes.exchange(allocation_bytes) {
-            rein_in(paces().map(|pace| &pace.bytes), burst);
+        if relay.limits.allocation_bytes.exchange(allocation_bytes) {
+            let others = self.allocations.iter().filter(|state| !state.own_bytes.load().is_set());
+            rein_in(others.flat_map(|state| state.meters(|pace| &pace.bytes)), allocation_bytes);
         }
-        if let Some(burst) = relay.limits.relay_bytes.exchange(relay_bytes) {
-            rein_in([&relay.bytes], burst);
+        if relay.limits.relay_bytes.exchange(relay_bytes) {
+            rein_in([&relay.bytes], relay_bytes);
         }
-        if let Some(burst) = relay.limits.source_packets.exchange(source_packets) {
-            rein_in(self.sources.iter().chain(self.program_sources.iter().flat_map(|meters| meters.iter())), burst);
+        if relay.limits.source_packets.exchange(source_packets) {
+            let programs = self.program_sources.iter().flat_map(|meters| meters.iter());
+            rein_in(self.sources.iter().chain(programs), source_packets);
         }
-        if let Some(burst) = relay.limits.control_packets.exchange(control_packets) {
-            rein_in([&self.control, &relay.control], burst);
+        if relay.limits.control_packets.exchange(control_packets) {
+            rein_in([&self.control, &relay.control], control_packets);
+        }
+    }
+
+    /// Gives an allocation, or a path, limits of its own, of datagrams and bytes of application data in each direction,
+    /// for the program and the shards. Where one is [`Limit::NONE`], the general one holds. To be called by one thread at
+    /// a time for each index.
+    pub fn limit_allocation(&self, allocation: u32, packets: Limit, bytes: Limit) {
+        let (Some(relay), Some(state)) = (self.relay.first(), self.allocations.get(allocation as usize)) else {
+            return;
+        };
+        let (packets, bytes) = (packets.pack(), bytes.pack());
+        let was_owner = state.is_owner();
+        // What limits comes first, so that who gets one for the other has one all the time. Only a datagram that is between its
+        // looks at both may find neither.
+        for limits in [true, false] {
+            if packets.is_set() == limits && state.own_packets.exchange(packets) {
+                let limit = packets.or(relay.limits.allocation_packets.load());
+                rein_in(state.meters(|pace| &pace.packets), limit);
+            }
+            if bytes.is_set() == limits && state.own_bytes.exchange(bytes) {
+                let limit = bytes.or(relay.limits.allocation_bytes.load());
+                rein_in(state.meters(|pace| &pace.bytes), limit);
+            }
+        }
+        match (was_owner, state.is_owner()) {
+            (false, true) => _ = relay.limits.owners.fetch_add(1, Relaxed),
+            (true, false) => _ = relay.limits.owners.fetch_sub(1, Relaxed),
+            _ => {}
         }
     }
 
@@ -232,9 +288,10 @@ impl SharedState {
         self.relay.iter().for_each(|relay| relay.hidden.store(allocations as u64, Relaxed));
     }
 
-    /// Forgets what an allocation has used of its limits, for the next one with its index.
+    /// Forgets what an allocation has used of its limits, and those of its own, for the next one with its index.
     pub fn rest(&self, allocation: u32) {
         let Some(state) = self.allocations.get(allocation as usize) else { return };
+        self.limit_allocation(allocation, Limit::NONE, Limit::NONE);
         for pace in [&state.to_peer, &state.to_client] {
             pace.packets.store(0, Relaxed);
             pace.bytes.store(0, Relaxed);
@@ -251,15 +308,20 @@ impl SharedState {
         let AtomicLimits { allocation_packets, allocation_bytes, relay_bytes, .. } = &relay.limits;
         let [packet_limit, byte_limit, relay_limit] =
             [allocation_packets, allocation_bytes, relay_bytes].map(AtomicLimit::load);
-        if !(packet_limit.is_set() || byte_limit.is_set() || relay_limit.is_set()) {
+        let has_owners = relay.limits.owners.load(Relaxed) != 0;
+        if !(packet_limit.is_set() || byte_limit.is_set() || relay_limit.is_set() || has_owners) {
             return Ok(());
         }
         let bytes = bytes as u64;
-        if let Some(state) = self.allocations.get(allocation as usize) {
+        if (packet_limit.is_set() || byte_limit.is_set() || has_owners)
+            && let Some(state) = self.allocations.get(allocation as usize)
+        {
             let pace = match direction {
                 Direction::ToPeer => &state.to_peer,
                 Direction::ToClient => &state.to_client,
             };
+            let (packet_limit, byte_limit) =
+                (state.own_packets.load().or(packet_limit), state.own_bytes.load().or(byte_limit));
             admit(&pace.packets, packet_limit, now, 1, Verdict::AllocationPacketRate)?;
             admit(&pace.bytes, byte_limit, now, bytes, Verdict::AllocationBitRate)?;
         }
@@ -290,7 +352,9 @@ impl SharedState {
             installed: state.installed.load(Acquire),
             to_peer: pace(&state.to_peer),
             to_client: pace(&state.to_client),
-            zero: [0; 3],
+            own_packets: state.own_packets.load(),
+            own_bytes: state.own_bytes.load(),
+            zero: 0,
         })
     }
 
@@ -330,8 +394,12 @@ fn admit(meter: &AtomicU64, limit: PackedLimit, now: u64, units: u64, refused: V
     meter.fetch_update(Relaxed, Relaxed, count).map(|_| ()).map_err(|_| refused)
 }
 
-/// Takes back meters that are more than a burst ahead, so that the next datagram passes.
-fn rein_in<'m>(meters: impl IntoIterator<Item = &'m AtomicU64>, burst: u64) {
+/// Takes back meters that are more than a limit's burst ahead, so that the next datagram passes.
+fn rein_in<'m>(meters: impl IntoIterator<Item = &'m AtomicU64>, limit: PackedLimit) {
+    if !limit.is_set() {
+        return;
+    }
+    let burst = limit.unpack().burst;
     let most = monotonic_nanoseconds().saturating_sub(LONGEST_JIFFY).saturating_add(burst);
     for meter in meters {
         // Most are at rest, in memory that was never touched, and need not take any for this.
@@ -543,6 +611,149 @@ mod tests {
             state.set_limits(loose);
             assert_eq!(send(), Ok(()));
         }
+    }
+
+    /// A limit that lets this many units pass at once, and then none for as long as a test takes.
+    fn at_once(units: u64) -> Limit {
+        Limit { cost: (60 * SECOND) << 16, burst: 60 * SECOND * (units - 1) + 30 * SECOND }
+    }
+
+    /// How many datagrams of ten bytes pass, and why the next one does not.
+    fn until(state: &SharedState, allocation: u32, direction: Direction) -> (usize, Option<Verdict>) {
+        let refused = (0..100).find_map(|passed| Some((passed, state.admit(allocation, direction, 10, now()).err()?)));
+        refused.map_or((100, None), |(passed, verdict)| (passed, Some(verdict)))
+    }
+
+    #[test]
+    fn limits_of_its_own_are_one_allocation_s_alone() {
+        let state = state(Limits::default());
+        let both = [Direction::ToPeer, Direction::ToClient];
+        for (packets, bytes, verdict, passed) in [
+            (at_once(3), Limit::NONE, Verdict::AllocationPacketRate, 3),
+            (Limit::NONE, at_once(50), Verdict::AllocationBitRate, 5),
+            (at_once(5), at_once(40), Verdict::AllocationBitRate, 4),
+        ] {
+            state.limit_allocation(2, packets, bytes);
+            for direction in both {
+                assert_eq!(until(&state, 2, direction), (passed, Some(verdict)));
+                assert_eq!(until(&state, 1, direction), (100, None));
+            }
+            state.limit_allocation(2, Limit::NONE, Limit::NONE);
+            assert_eq!(until(&state, 2, both[0]), (100, None));
+            state.rest(2);
+        }
+    }
+
+    #[test]
+    fn a_limit_of_its_own_holds_instead_of_the_general_one_and_each_for_itself() {
+        let general = Limits { allocation_packets: at_once(4), allocation_bytes: at_once(60), ..Limits::default() };
+        let state = state(general);
+        let rates = [Verdict::AllocationPacketRate, Verdict::AllocationBitRate].map(Some);
+        for (packets, bytes, expected) in [
+            (Limit::NONE, Limit::NONE, (4, rates[0])),
+            (at_once(2), Limit::NONE, (2, rates[0])),
+            (at_once(50), Limit::NONE, (6, rates[1])),
+            (Limit::NONE, at_once(20), (2, rates[1])),
+            (at_once(90), at_once(800), (80, rates[1])),
+        ] {
+            state.rest(1);
+            state.limit_allocation(1, packets, bytes);
+            assert_eq!(until(&state, 1, Direction::ToClient), expected);
+            state.rest(0);
+            assert_eq!(until(&state, 0, Direction::ToClient), (4, rates[0]));
+        }
+    }
+
+    #[test]
+    fn all_of_it_counts_towards_the_limit_of_the_relay() {
+        let state = state(Limits { relay_bytes: at_once(50), ..Limits::default() });
+        state.limit_allocation(1, at_once(100), at_once(10_000));
+        assert_eq!(until(&state, 1, Direction::ToPeer), (5, Some(Verdict::RelayBitRate)));
+    }
+
+    #[test]
+    fn a_general_limit_that_changes_gives_no_credit_to_who_has_one_of_its_own() {
+        let tight = |limit| Limits { allocation_packets: limit, allocation_bytes: limit, ..Limits::default() };
+        let state = state(tight(at_once(1)));
+        for (packets, bytes) in [(at_once(9), Limit::NONE), (Limit::NONE, at_once(90))] {
+            state.set_limits(tight(Limit::NONE));
+            state.rest(1);
+            state.limit_allocation(1, packets, bytes);
+            let used_up = until(&state, 1, Direction::ToPeer);
+            assert_eq!(used_up.0, 9);
+            state.set_limits(tight(Limit { cost: 1, burst: 0 }));
+            assert_eq!(until(&state, 1, Direction::ToPeer), (0, used_up.1));
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_what_a_limit_of_its_own_let_through_when_it_is_another_or_none() {
+        let loose = Limit::per_second(1_000_000, SECOND);
+        let tight = Limit { cost: (3600 * SECOND) << 16, burst: 0 };
+        for general in [Limit::NONE, loose] {
+            for own in [loose, Limit::NONE] {
+                let state =
+                    state(Limits { allocation_packets: general, allocation_bytes: general, ..Limits::default() });
+                let send = |direction| state.admit(1, direction, 10, now());
+                for (packets, bytes, verdict) in [
+                    (tight, Limit::NONE, Verdict::AllocationPacketRate),
+                    (Limit::NONE, tight, Verdict::AllocationBitRate),
+                ] {
+                    state.limit_allocation(1, packets, bytes);
+                    for direction in [Direction::ToPeer, Direction::ToClient] {
+                        assert_eq!((send(direction), send(direction)), (Ok(()), Err(verdict)));
+                    }
+                    state.limit_allocation(1, own, own);
+                    assert_eq!(
+                        (send(Direction::ToPeer), send(Direction::ToClient)),
+                        (Ok(()), Ok(())),
+                        "{general:?} {own:?}"
+                    );
+                    // Without any limit meters stay where they are.
+                    state.rest(1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_allocation_with_an_index_has_no_limits_of_its_own() {
+        let state = state(Limits::default());
+        let owners = || state.relay[0].limits.owners.load(Relaxed);
+        for index in [0, 3, 4] {
+            state.limit_allocation(index, at_once(1), Limit::NONE);
+            // Once, however often, and only who is there.
+            state.limit_allocation(index, at_once(1), at_once(1));
+        }
+        assert_eq!(owners(), 2);
+        until(&state, 3, Direction::ToPeer);
+        state.rest(3);
+        assert_eq!(state.allocation(3), Some(AllocationState::default()));
+        assert_eq!((owners(), until(&state, 3, Direction::ToPeer)), (1, (100, None)));
+        state.rest(3);
+        state.limit_allocation(0, Limit::NONE, at_once(1));
+        assert_eq!(owners(), 1);
+        state.limit_allocation(0, Limit::NONE, Limit::NONE);
+        assert_eq!(owners(), 0);
+    }
+
+    #[test]
+    fn the_general_limit_does_not_hold_while_one_of_its_own_is_exchanged() {
+        let state = state(Limits { allocation_packets: at_once(1), allocation_bytes: at_once(1), ..Limits::default() });
+        // Each has room for all.
+        let wide = [(1 << 20, 1 << 60), (1, 1 << 61)].map(|(cost, burst)| Limit { cost, burst });
+        state.limit_allocation(1, wide[0], wide[0]);
+        let refused = std::thread::scope(|scope| {
+            let send = || (0..200_000).find_map(|_| state.admit(1, Direction::ToPeer, 1, now()).err());
+            let sender = scope.spawn(send);
+            while !sender.is_finished() {
+                for limit in wide {
+                    state.limit_allocation(1, limit, limit);
+                }
+            }
+            sender.join().unwrap()
+        });
+        assert_eq!(refused, None);
     }
 
     #[test]

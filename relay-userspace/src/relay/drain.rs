@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::clock::unix_seconds;
+use crate::shard::InService;
 
 /// How often the log says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -11,7 +12,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Drain {
     deadline: Option<Deadline>,
-    /// Whether the relay ends with the last allocation.
+    /// Whether the relay ends when nothing is left.
     pub(super) stop: bool,
     told: Instant,
 }
@@ -48,9 +49,9 @@ impl Drain {
         self.deadline.map(|deadline| deadline.unix)
     }
 
-    /// What is to be done when there are so many allocations left.
-    pub(super) fn step(&mut self, allocations: usize, now: Instant) -> Step {
-        if allocations == 0 {
+    /// What is to be done when this is left.
+    pub(super) fn step(&mut self, left: InService, now: Instant) -> Step {
+        if left.is_empty() {
             return if self.stop { Step::Stop } else { Step::Wait };
         }
         if self.deadline.is_some_and(|deadline| deadline.at <= now) {
@@ -60,8 +61,9 @@ impl Drain {
         }
         if self.told + PROGRESS <= now {
             self.told = now;
-            let left = self.deadline.map(|deadline| (deadline.at - now).as_secs());
-            tracing::info!(allocations, seconds_left = left, "draining");
+            let InService { allocations, sessions } = left;
+            let seconds = self.deadline.map(|deadline| (deadline.at - now).as_secs());
+            tracing::info!(allocations, sessions, seconds_left = seconds, "draining");
         }
         Step::Wait
     }
@@ -72,15 +74,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drain_waits_for_the_last_allocation_or_the_deadline() {
+    fn a_drain_waits_for_the_last_or_the_deadline() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
         let mut drain = Drain::new(Some(Duration::from_secs(60)), true, now);
-        assert_eq!(drain.step(2, at(59)), Step::Wait);
-        assert_eq!(drain.step(0, at(59)), Step::Stop);
-        assert_eq!((drain.step(2, at(60)), drain.step(1, at(61))), (Step::Close, Step::Wait));
+        let [none, one, session] =
+            [(0, 0), (1, 0), (0, 1)].map(|(allocations, sessions)| InService { allocations, sessions });
+        assert_eq!([drain.step(one, at(59)), drain.step(session, at(59))], [Step::Wait; 2]);
+        assert_eq!(drain.step(none, at(59)), Step::Stop);
+        assert_eq!((drain.step(one, at(60)), drain.step(session, at(61))), (Step::Close, Step::Wait));
         let mut drain = Drain::new(None, false, now);
-        assert_eq!((drain.step(1, at(1_000_000)), drain.step(0, now)), (Step::Wait, Step::Wait));
+        assert_eq!((drain.step(one, at(1_000_000)), drain.step(none, now)), (Step::Wait, Step::Wait));
         assert_eq!(drain.deadline_unix(), None);
         assert_eq!(Drain::new(Some(Duration::MAX), true, now).deadline, None);
     }

@@ -35,7 +35,7 @@ use crate::config::{AllocationLog, Config, Listener};
 use crate::control::{Control, Sources};
 use crate::datapath::{self, Datapath};
 use crate::shard::{
-    Change, ConnectionLimits, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery, ask_all,
+    Change, ConnectionLimits, InService, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery, ask_all,
 };
 use crate::traces::Traces;
 use crate::{admin, api, log};
@@ -262,12 +262,14 @@ impl Relay {
         let Some(drain) = &mut self.drain else { return false };
         let counts = ask_all(&self.queries, |shard| async move { shard.in_service().await }).await;
         // Who does not answer may have some left.
-        let allocations = counts.into_iter().map(|count| count.unwrap_or(1)).sum();
-        match drain.step(allocations, Instant::now()) {
+        let unknown = InService { allocations: 1, sessions: 0 };
+        let left: InService = counts.into_iter().map(|served| served.unwrap_or(unknown)).sum();
+        match drain.step(left, Instant::now()) {
             Step::Wait => false,
             Step::Stop => true,
             Step::Close => {
-                tracing::info!(allocations, "draining: the time is over, what is left is closed");
+                let InService { allocations, sessions } = left;
+                tracing::info!(allocations, sessions, "draining: the time is over, what is left is closed");
                 ask_all(&self.queries, |shard| async move {
                     shard.close(EndReason::Drained, |_| true).await;
                     shard.close_sessions(CloseReason::Drained, |_| true).await

@@ -21,7 +21,7 @@ use crate::cli::settings::{Loaded, Problem};
 use crate::clock::unix_seconds;
 use crate::config::{Config, Listener};
 use crate::listeners::{Opened, in_kernel};
-use crate::shard::{InUse, Listeners, ask_all};
+use crate::shard::{InService, InUse, Listeners, ask_all};
 
 /// What is no longer configured, and still in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -205,15 +205,15 @@ impl Relay {
             let is_meant = is_meant.clone();
             async move { shard.close(EndReason::Closed, is_meant).await }
         });
-        let closed: usize = counts.await.into_iter().sum();
+        let allocations = counts.await.into_iter().sum();
         let addresses: Vec<_> = self.retired.relay_addresses.iter().map(|address| address.bind).collect();
         let sessions = ask_all(&self.queries, |shard| {
             let addresses = addresses.clone();
             async move { shard.close_sessions(CloseReason::Deleted, move |ip| addresses.contains(&ip)).await }
         });
-        let closed = closed + sessions.await.into_iter().sum::<usize>();
-        let (plural, are) = if closed == 1 { ("", "is") } else { ("s", "are") };
-        vec![format!("{closed} allocation{plural} of what was removed {are} closed")]
+        let closed = InService { allocations, sessions: sessions.await.into_iter().sum() };
+        let are = if closed.count() == 1 { "is" } else { "are" };
+        vec![format!("{closed} of what was removed {are} closed")]
     }
 
     /// Lets go of what was retired and is no longer in use. Returns what still is.
@@ -231,30 +231,33 @@ impl Relay {
         let Some(counts) = counts.await.into_iter().collect::<Option<Vec<InUse>>>() else {
             return vec!["a shard does not answer: what was removed stays until it does".to_owned()];
         };
-        let mut sum = InUse { listeners: vec![0; listening.len()], relay_addresses: vec![0; relay_addresses.len()] };
-        let add = |sums: &mut Vec<usize>, counts: Vec<usize>| {
+        let none = InService::default();
+        let mut sum =
+            InUse { listeners: vec![none; listening.len()], relay_addresses: vec![none; relay_addresses.len()] };
+        let add = |sums: &mut Vec<InService>, counts: Vec<InService>| {
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         };
         for in_use in counts {
             add(&mut sum.listeners, in_use.listeners);
             add(&mut sum.relay_addresses, in_use.relay_addresses);
         }
-        let still = |what: &dyn std::fmt::Display, count: usize| {
-            let (plural, them) = if count == 1 { ("", "it") } else { ("s", "them") };
-            format!("{what} still has {count} allocation{plural}: draining; --force clears {them}")
+        let still = |what: &dyn std::fmt::Display, served: InService| {
+            let them = if served.count() == 1 { "it" } else { "them" };
+            format!("{what} still has {served}: draining; --force clears {them}")
         };
-        let listeners = self.retired.listeners.iter().zip(&sum.listeners).filter(|(_, count)| **count > 0);
+        let listeners = self.retired.listeners.iter().zip(&sum.listeners).filter(|(_, served)| !served.is_empty());
         let mut lines: Vec<_> = listeners
             .map(|(Listener { transport, address, .. }, count)| still(&format_args!("{transport}:{address}"), *count))
             .collect();
-        let addresses = self.retired.relay_addresses.iter().zip(&sum.relay_addresses).filter(|(_, count)| **count > 0);
+        let addresses =
+            self.retired.relay_addresses.iter().zip(&sum.relay_addresses).filter(|(_, served)| !served.is_empty());
         lines.extend(addresses.map(|(address, count)| still(&address.bind, *count)));
 
         let mut counts = sum.listeners.iter();
-        self.retired.listeners.retain(|_| counts.next().is_some_and(|count| *count > 0));
+        self.retired.listeners.retain(|_| counts.next().is_some_and(|served| !served.is_empty()));
         let mut counts = sum.relay_addresses.iter();
-        self.retired.relay_addresses.retain(|_| counts.next().is_some_and(|count| *count > 0));
-        if sum.listeners.iter().chain(&sum.relay_addresses).any(|count| *count == 0) {
+        self.retired.relay_addresses.retain(|_| counts.next().is_some_and(|served| !served.is_empty()));
+        if sum.listeners.iter().chain(&sum.relay_addresses).any(|served| served.is_empty()) {
             // Shards first: a datagram of a listener that the kernel knows no more would not be recognised.
             self.tell_shards(Vec::new()).await;
             self.tell_kernel();

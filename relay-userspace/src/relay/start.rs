@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hairpin_proto::address::Transport;
-use hairpin_proto::media::Sessions;
 use hairpin_proto::turn::{Discovery, PortStripe, Quotas, Server, ServerConfig};
 
 use super::authority::{Authority, own_addresses};
@@ -116,7 +115,7 @@ impl Relay {
                 realm: config.realm.as_str().into(),
                 reservations: reservations.clone(),
                 datapath: self.datapath.handle(),
-                sessions: Sessions::new(self.media(), Box::new(SystemRandomness::default())),
+                media: self.media(),
                 first_path: self.capacity.allocations,
                 journal: self.journal(),
                 events: events.clone(),

@@ -13,7 +13,7 @@ use super::register::Entry;
 use super::state::{State, now};
 use crate::api;
 
-/// What is logged of allocations.
+/// What is logged of allocations and sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalOptions {
     /// How important a line is; none: there are none.
@@ -40,8 +40,9 @@ impl Default for JournalOptions {
 }
 
 impl JournalOptions {
-    fn level_of(self, entry: &Entry) -> Option<JournalLevel> {
-        let level = self.level.filter(|_| entry.serial.is_multiple_of(u64::from(self.sample.max(1))))?;
+    /// How important the lines are about what has this number, if there are any.
+    pub(super) fn level_of(self, serial: u64) -> Option<JournalLevel> {
+        let level = self.level.filter(|_| serial.is_multiple_of(u64::from(self.sample.max(1))))?;
         let is_enabled = match level {
             JournalLevel::Debug => tracing::enabled!(Level::DEBUG),
             JournalLevel::Info => tracing::enabled!(Level::INFO),
@@ -89,6 +90,8 @@ macro_rules! line {
     };
 }
 
+pub(super) use line;
+
 impl State {
     /// An allocation was made.
     pub(super) fn began(&mut self, id: AllocationId) {
@@ -97,7 +100,7 @@ impl State {
         self.times.setup.record(Duration::from_nanos(waited).as_secs_f64());
         let now = now();
         let entry = self.register.begin(id, info, Arc::clone(&self.realm), now);
-        if let Some(level) = self.journal.level_of(entry) {
+        if let Some(level) = self.journal.level_of(entry.serial) {
             let info = &entry.info;
             line!(
                 level,
@@ -123,7 +126,7 @@ impl State {
         let Some(entry) = self.register.end(id) else { return };
         let lived = entry.began.elapsed();
         self.times.lifetime.record(lived.as_secs_f64());
-        if let Some(level) = self.journal.level_of(&entry) {
+        if let Some(level) = self.journal.level_of(entry.serial) {
             let info = &entry.info;
             line!(
                 level,

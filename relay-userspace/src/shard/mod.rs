@@ -19,6 +19,7 @@ mod dtls;
 mod effects;
 mod failures;
 mod histogram;
+mod in_service;
 mod journal;
 mod lingering;
 mod listening;
@@ -45,7 +46,7 @@ use std::thread::{self, JoinHandle};
 
 use hairpin_dtls::ServerContext;
 use hairpin_proto::address::{FiveTuple, Transport};
-use hairpin_proto::media::Sessions;
+use hairpin_proto::media::Settings as MediaSettings;
 use hairpin_proto::turn::{EndReason, Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -61,10 +62,11 @@ use self::connections::Connections;
 use self::failures::Failures;
 pub use self::failures::{Excerpt, Failure};
 pub use self::histogram::Histogram;
+pub use self::in_service::InService;
 pub use self::journal::{Events, JournalLevel, JournalOptions};
 use self::listening::Listening;
-use self::media::Media;
 pub use self::media::{Desk, IceEvents, MediaReport};
+use self::media::{Media, PathIndices};
 use self::pairs::Pairs;
 use self::peers::Peers;
 pub(crate) use self::questions::ask_all;
@@ -100,8 +102,8 @@ pub struct Parts {
     pub reservations: Reservations,
     /// Where kernel flows are installed.
     pub datapath: datapath::Handle,
-    /// Its engine of sessions.
-    pub sessions: Sessions,
+    /// What its sessions are made of.
+    pub media: MediaSettings,
     /// The datapath's number of the first path of all shards.
     pub first_path: u32,
     /// What is logged of allocations.
@@ -176,13 +178,14 @@ impl ShardHandle {
             realm,
             reservations,
             datapath,
-            sessions,
+            media,
             first_path,
             journal,
             events,
             ice_events,
             tracer,
         } = parts;
+        let path_indices = PathIndices { first: first_path, shards: mailboxes.len() as u32, shard: index };
         let mut sockets = Sockets::new(shared.listening, reservations, datapath.clone())?;
         sockets.add_listeners(listeners)?;
         let state = State {
@@ -192,7 +195,7 @@ impl ShardHandle {
             connections: Connections::new(sockets.poll_fd()?, connections, shared.sources.clone()),
             peers: Peers::new(sockets.poll_fd()?),
             pairs: Pairs::new(sockets.poll_fd()?),
-            media: Media::new(sessions, ice_events, first_path),
+            media: Media::new(media, ice_events, path_indices, datapath.clone()),
             max_peers: connections.all,
             joined: None,
             joining: None,

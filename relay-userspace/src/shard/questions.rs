@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Command;
 use super::failures::Failure;
+use super::in_service::InService;
 use super::journal::{name, relayed};
 use super::register::Entry;
 use super::report::Report;
@@ -30,13 +31,13 @@ const PAGE: usize = 256;
 #[derive(Clone, Debug)]
 pub struct ShardQuery(pub(super) mpsc::UnboundedSender<Command>);
 
-/// How many allocations there are of what may be removed.
+/// What there is of what may be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InUse {
     /// Of each listener that was asked for, in that order.
-    pub listeners: Vec<usize>,
+    pub listeners: Vec<InService>,
     /// Of each relay address that was asked for, in that order.
-    pub relay_addresses: Vec<usize>,
+    pub relay_addresses: Vec<InService>,
 }
 
 impl ShardQuery {
@@ -45,9 +46,10 @@ impl ShardQuery {
         self.question(|state| state.report()).await
     }
 
-    /// How many allocations and sessions it has.
-    pub async fn in_service(&self) -> Option<usize> {
-        self.ask(|state| state.server.allocations() + state.media.sessions.len()).await
+    /// What it serves.
+    pub async fn in_service(&self) -> Option<InService> {
+        self.ask(|state| InService { allocations: state.server.allocations(), sessions: state.media.sessions.len() })
+            .await
     }
 
     /// All allocations of which this is true.
@@ -106,13 +108,22 @@ impl ShardQuery {
         self.ask(move |state| state.failures.of(client)).await.unwrap_or_default()
     }
 
-    /// How many allocations there are of these listeners and relay addresses.
+    /// What there is of these listeners and relay addresses.
     pub async fn in_use(&self, listeners: Vec<(Transport, SocketAddr)>, relay_addresses: Vec<IpAddr>) -> Option<InUse> {
         let answer = self.ask(move |state| InUse {
-            listeners: listeners.iter().map(|(transport, at)| state.server.allocations_at(*transport, *at)).collect(),
+            listeners: listeners
+                .iter()
+                .map(|(transport, at)| InService {
+                    allocations: state.server.allocations_at(*transport, *at),
+                    sessions: 0,
+                })
+                .collect(),
             relay_addresses: relay_addresses
                 .iter()
-                .map(|ip| state.server.allocations_on(*ip) + state.media.sessions.on(*ip))
+                .map(|ip| InService {
+                    allocations: state.server.allocations_on(*ip),
+                    sessions: state.media.sessions.on(*ip),
+                })
                 .collect(),
         });
         answer.await

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::count::Counts;
 use super::effect::{PathId, SessionId};
 use super::end::{Far, Side};
 use super::session::{LegKind, LegState, RemoteAgent, Session, SessionState};
 use super::sessions::Sessions;
-use super::settings::Timeouts;
+use super::settings::Terms;
 use crate::ice::{Candidate, Parameters};
 
 /// A session as it is.
@@ -21,8 +22,10 @@ pub struct SessionInfo {
     pub created: u64,
     /// How far it has come.
     pub state: SessionState,
-    /// How long it lives without what it lives for.
-    pub timeouts: Timeouts,
+    /// What its owner may change.
+    pub terms: Terms,
+    /// What was sent on, by streams that are gone, too.
+    pub totals: Counts,
     /// Its legs: A, then B.
     pub legs: [LegInfo; 2],
     /// Its streams.
@@ -70,8 +73,8 @@ pub struct PathInfo {
     pub installed: Option<Instant>,
     /// The leg that a fast path calls the client's.
     pub client_side: Side,
-    /// What the driver has relayed itself, by the leg that it came from: packets and bytes.
-    pub relayed: [(u64, u64); 2],
+    /// What was sent on.
+    pub counts: Counts,
 }
 
 /// One side of a component.
@@ -83,6 +86,8 @@ pub struct EndInfo {
     pub candidates: Vec<Candidate>,
     /// Where it sends to.
     pub selected: Option<SelectedInfo>,
+    /// Who would have become its remote by sending something, had the peer rules not forbidden it.
+    pub refused: Option<SocketAddr>,
 }
 
 /// Where an end sends to.
@@ -111,7 +116,8 @@ impl Sessions {
             label: session.label.clone(),
             created: session.created,
             state: self.state_of(session),
-            timeouts: session.timeouts,
+            terms: session.terms,
+            totals: self.totals(session),
             legs: Side::BOTH.map(|side| self.leg_info(session, side)),
             streams: streams.collect(),
         })
@@ -120,6 +126,14 @@ impl Sessions {
     /// The name and the leg of what an event is about: stream and component of a path.
     pub fn name_of(&self, path: PathId) -> Option<(String, u16)> {
         self.path(path).map(|path| (path.stream.clone(), path.component))
+    }
+
+    fn totals(&self, session: &Session) -> Counts {
+        let mut totals = session.gone;
+        for path in session.paths() {
+            totals += self.counts(path);
+        }
+        totals
     }
 
     fn leg_info(&self, session: &Session, side: Side) -> LegInfo {
@@ -141,12 +155,17 @@ impl Sessions {
         let path = self.path(id)?;
         let ends = Side::BOTH.map(|side| {
             let end = path.end(side);
-            let (pair, checked, is_lost) = match &end.far {
+            let (pair, checked, is_lost, refused) = match &end.far {
                 Far::Ice(selection) => {
                     let pair = selection.selected();
-                    (pair.map(|pair| (pair.base, pair.remote)), pair.map(|pair| pair.checked), selection.is_lost())
+                    (
+                        pair.map(|pair| (pair.base, pair.remote)),
+                        pair.map(|pair| pair.checked),
+                        selection.is_lost(),
+                        None,
+                    )
                 }
-                Far::Plain(plain) => (plain.remote, None, false),
+                Far::Plain(plain) => (plain.remote, None, false, plain.refused),
             };
             let selected = pair.and_then(|(base, remote)| {
                 let local = end.locals.get(base)?.public;
@@ -156,6 +175,7 @@ impl Sessions {
                 locals: end.locals.iter().map(|local| local.public).collect(),
                 candidates: end.locals.iter().map(|local| local.candidate(path.component)).collect(),
                 selected,
+                refused,
             }
         });
         let installed = path.installed.map(|(_, until)| until);
@@ -164,8 +184,8 @@ impl Sessions {
             component: path.component,
             ends,
             installed,
-            client_side: path.client_side,
-            relayed: path.relayed,
+            client_side: path.tally.client_side,
+            counts: self.counts(id),
         })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::describe::SessionInfo;
 use super::end::Side;
+use super::settings::Limits;
 
 /// Names a session; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,13 +56,15 @@ pub enum Discard {
     Stun,
     /// Media of somebody who is not the leg's remote.
     UnknownRemote,
+    /// Media of somebody who would become the leg's remote by it, but may not by the peer rules.
+    Forbidden,
     /// The other leg has no remote (yet), or none that may be sent to.
     NoRemote,
 }
 
 impl Discard {
     /// Every reason, in the order of `as usize`.
-    pub const ALL: &'static [Self] = &[Self::NoLeg, Self::Stun, Self::UnknownRemote, Self::NoRemote];
+    pub const ALL: &'static [Self] = &[Self::NoLeg, Self::Stun, Self::UnknownRemote, Self::Forbidden, Self::NoRemote];
 
     /// The name in metrics.
     pub fn label(self) -> &'static str {
@@ -69,6 +72,7 @@ impl Discard {
             Self::NoLeg => "media_no_leg",
             Self::Stun => "media_stun",
             Self::UnknownRemote => "media_unknown_remote",
+            Self::Forbidden => "media_forbidden",
             Self::NoRemote => "media_no_remote",
         }
     }
@@ -168,6 +172,13 @@ pub enum Effect {
     RemoveFlow {
         /// What it was told.
         flow: MediaFlow,
+    },
+    /// What comes to the legs of a path is limited to this, on any way. Said of no path that has none of its own.
+    Limit {
+        /// The path.
+        path: PathId,
+        /// How much may come.
+        limits: Limits,
     },
     /// Close a socket. Nothing of it may be passed in any more.
     Close {

@@ -92,6 +92,8 @@ pub(super) struct Plain {
     pub(super) told: Option<SocketAddr>,
     /// Whether the first that sends something takes the remote's place: a side behind a NAT does not know its own address.
     pub(super) latches: bool,
+    /// Who would have done so last, had the peer rules not forbidden it.
+    pub(super) refused: Option<SocketAddr>,
 }
 
 impl End {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::effect::{CloseReason, Event, PathId, SessionId};
+use super::effect::{CloseReason, Event, SessionId};
 use super::end::{Far, Side};
 use super::session::{Session, SessionState};
 use super::sessions::Sessions;
@@ -13,12 +13,12 @@ use crate::ice::Outcome;
 const LOOK: Duration = Duration::from_secs(30);
 
 impl Sessions {
-    /// Ends what is over. `packets` says how many a fast path has relayed for a path: from its client, and from its peer.
-    pub fn handle_timeout(&mut self, now: Instant, packets: &dyn Fn(PathId) -> [u64; 2]) {
+    /// Ends what is over.
+    pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             // First, since what was heard of a remote may be all the consent there is.
-            self.look(id, now, packets);
+            self.look(id, now);
             self.expire_consent(id, now);
             match self.is_over(id, now) {
                 Some(reason) => {
@@ -45,16 +45,16 @@ impl Sessions {
             session.active = now;
         }
         session.paused_since = (state == SessionState::Paused).then(|| session.paused_since.unwrap_or(now));
-        let setup = (!session.was_connected).then_some(session.began + session.timeouts.setup);
-        let paused = session.paused_since.map(|since| since + session.timeouts.paused);
+        let setup = (!session.was_connected).then_some(session.began + session.terms.timeouts.setup);
+        let paused = session.paused_since.map(|since| since + session.terms.timeouts.paused);
         let idle = idle.filter(|_| session.was_connected).map(|idle| session.active + idle);
         // Often enough that what is heard extends what a fast path may do before its time is over.
-        let look = session.was_connected.then(|| now + LOOK.min(session.timeouts.consent / 3));
+        let look = session.was_connected.then(|| now + LOOK.min(session.terms.timeouts.consent / 3));
         let next = [setup, paused, idle, look, consent_ends]
             .into_iter()
             .flatten()
             .min()
-            .unwrap_or(session.began + session.timeouts.setup);
+            .unwrap_or(session.began + session.terms.timeouts.setup);
         session.timer = next.max(now);
         let timer = session.timer;
         self.timers.remove(&(old_timer, id));
@@ -79,15 +79,12 @@ impl Sessions {
     }
 
     /// Looks what has come to the legs since the last time.
-    fn look(&mut self, id: SessionId, now: Instant, packets: &dyn Fn(PathId) -> [u64; 2]) {
+    fn look(&mut self, id: SessionId, now: Instant) {
         for path in self.paths_of(id) {
-            let mut forwarded = packets(path);
+            let counts = self.counts(path);
             let Some(entry) = self.paths.find_mut(path.0) else { continue };
-            if entry.client_side == Side::B {
-                forwarded.reverse();
-            }
             for side in Side::BOTH {
-                let all = entry.relayed[side as usize].0 + forwarded[side as usize];
+                let all = counts.all[side as usize].packets;
                 if std::mem::replace(&mut entry.seen[side as usize], all) == all {
                     continue;
                 }
@@ -109,17 +106,17 @@ impl Sessions {
     fn idle(&self, session: &Session) -> Option<Duration> {
         let mut ends = session.paths().filter_map(|path| self.path(path)).flat_map(|path| &path.ends);
         let asks = ends.any(|end| matches!(end.far, Far::Ice(_)));
-        session.timeouts.idle.or(Timeouts::default().idle.filter(|_| !asks))
+        session.terms.timeouts.idle.or(Timeouts::default().idle.filter(|_| !asks))
     }
 
     fn is_over(&self, id: SessionId, now: Instant) -> Option<CloseReason> {
         let session = self.table.get(&id)?;
-        if !session.was_connected && session.began + session.timeouts.setup <= now {
+        if !session.was_connected && session.began + session.terms.timeouts.setup <= now {
             return Some(CloseReason::Setup);
         }
         // A stream that was taken out may have been what the session had paused for.
         let is_paused = self.state_of(session) == SessionState::Paused;
-        if is_paused && session.paused_since.is_some_and(|since| since + session.timeouts.paused <= now) {
+        if is_paused && session.paused_since.is_some_and(|since| since + session.terms.timeouts.paused <= now) {
             return Some(CloseReason::ConsentLost);
         }
         let is_idle = self.idle(session).is_some_and(|idle| session.active + idle <= now);

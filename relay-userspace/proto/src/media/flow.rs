@@ -36,7 +36,7 @@ impl Sessions {
         }
         if let Some(path) = self.paths.find_mut(id.0) {
             path.installed = Some((flow, expires));
-            path.client_side = flow.client_side;
+            path.tally.turn(flow.client_side, (self.fast_counts)(id));
         }
     }
 

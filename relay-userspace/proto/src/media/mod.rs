@@ -11,9 +11,12 @@
 //! - [`Sessions`] is the state machine: it is asked to create, change and close sessions, is given datagrams and timers, and
 //!   says what is to be done as [`Effect`]s;
 //! - `open` finds ports, `remote` is what the other side says of itself, `relaying` the way of a datagram, `checks` that of a
-//!   connectivity check, `negotiation` has both sides of a call told the legs in place of each other, `flow` what a fast path may send on alone, `expiry` the end of things.
+//!   connectivity check, `negotiation` has both sides of a call told the legs in place of each
+//!   other (`pending` what is offered but not answered yet), `flow` what a fast path may send on alone, `count` what was sent on,
+//!   `expiry` the end of things.
 
 mod checks;
+mod count;
 mod describe;
 mod effect;
 mod end;
@@ -21,12 +24,14 @@ mod expiry;
 mod flow;
 mod negotiation;
 mod open;
+mod pending;
 mod relaying;
 mod remote;
 mod session;
 mod sessions;
 mod settings;
 
+pub use count::{Amount, Counts, FastCounts};
 pub use describe::{EndInfo, LegInfo, PathInfo, SelectedInfo, SessionInfo, StreamInfo};
 pub use effect::{CloseReason, Discard, Disposition, Effect, Event, Forward, MediaFlow, PathId, PortId, SessionId};
 pub use end::Side;
@@ -35,4 +40,4 @@ pub use open::{OpenError, OpenPort, Request, StreamRequest};
 pub use remote::{PlainAddress, Remote, RemoteError, StreamCandidates};
 pub use session::{LegKind, LegState, SessionState};
 pub use sessions::Sessions;
-pub use settings::{Settings, Timeouts};
+pub use settings::{Choice, Limits, Settings, Terms, Timeouts};

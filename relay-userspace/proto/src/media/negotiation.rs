@@ -6,11 +6,11 @@
 use super::effect::SessionId;
 use super::end::{End, Local, Side};
 use super::open::{OpenError, OpenPort, Request, StreamRequest};
-use super::remote::{PlainAddress, Remote, RemoteError, StreamCandidates};
+use super::pending::Pending;
+use super::remote::{PlainAddress, Prepared, Remote, RemoteError, StreamCandidates};
 use super::session::{LegKind, Session};
 use super::sessions::Sessions;
-use super::settings::Timeouts;
-use crate::address::AddressFamily;
+use super::settings::{Choice, Terms};
 use crate::ice::{Candidate, Parameters};
 use crate::sdp::{Description, Endpoint, LocalIce, Media, Section};
 use crate::turn::Now;
@@ -26,10 +26,10 @@ pub struct Offer {
     pub latch: bool,
     /// What its owner calls the session.
     pub label: String,
-    /// Of which families it has addresses; none: of all.
-    pub families: Vec<AddressFamily>,
-    /// How long it lives without what it lives for.
-    pub timeouts: Timeouts,
+    /// Which of the relay's addresses it has.
+    pub choice: Choice,
+    /// What its owner may change later.
+    pub terms: Terms,
 }
 
 /// Why a description cannot be taken.
@@ -66,16 +66,18 @@ pub enum NegotiationError {
     Remote(#[from] RemoteError),
 }
 
-/// What the media sections of the last offer are.
+/// What the media sections of the last offer are, as far as it has been answered.
 #[derive(Clone, Debug)]
 pub(super) struct Negotiation {
-    from: Side,
-    sections: Vec<Agreed>,
+    pub(super) from: Side,
+    pub(super) sections: Vec<Agreed>,
+    /// The last offer, if it is a later one that has not been answered.
+    pub(super) pending: Option<Pending>,
 }
 
 /// What a media section is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Agreed {
+pub(super) enum Agreed {
     /// Nothing: it was rejected.
     Rejected,
     /// A stream of its own.
@@ -92,7 +94,7 @@ impl Sessions {
         offer: &Offer,
         ports: &mut dyn OpenPort,
     ) -> Result<(SessionId, String), NegotiationError> {
-        let Offer { description, to, latch, label, families, timeouts } = offer;
+        let Offer { description, to, latch, label, choice, terms } = offer;
         let from = if description.has_ice() { LegKind::Ice } else { LegKind::Plain { latch: *latch } };
         let sections = first_sections(description);
         let streams = description.media().iter().zip(&sections).filter_map(|(media, agreed)| match agreed {
@@ -103,59 +105,23 @@ impl Sessions {
             label: label.clone(),
             legs: [from, *to],
             streams: streams.collect(),
-            families: families.clone(),
-            timeouts: *timeouts,
+            choice: choice.clone(),
+            terms: *terms,
         };
         let id = self.create(now, request, ports)?;
+        match self.prepare_described(id, Side::A, description, &sections, *latch) {
+            Ok(remote) => self.put_remote(now.instant, id, Side::A, remote),
+            Err(error) => {
+                self.abandon(id);
+                return Err(error);
+            }
+        }
+        let text = self.rewrite(id, Side::B, description, &sections)?;
         if let Some(session) = self.table.get_mut(&id) {
-            session.negotiation = Some(Negotiation { from: Side::A, sections: sections.clone() });
+            session.negotiation = Some(Negotiation { from: Side::A, sections, pending: None });
             session.latches = *latch;
         }
-        if let Err(error) = self.tell(now, id, Side::A, description, &sections) {
-            self.discard(id);
-            return Err(error);
-        }
-        let text = self.rewrite(id, Side::B, description)?;
         Ok((id, text))
-    }
-
-    /// Takes another offer of a side: new or fewer sections, another address, a restart of ICE. With what the other side is to
-    /// be offered.
-    pub fn reoffer(
-        &mut self,
-        now: Now,
-        id: SessionId,
-        from: Side,
-        offer: &Description,
-        ports: &mut dyn OpenPort,
-    ) -> Result<String, NegotiationError> {
-        let session = self.table.get(&id).ok_or(NegotiationError::NoSession)?;
-        let Negotiation { sections: before, .. } = session.negotiation.clone().ok_or(NegotiationError::NotOffered)?;
-        if offer.media().len() < before.len() {
-            let (found, expected) = (offer.media().len(), before.len());
-            return Err(NegotiationError::Sections { found, expected });
-        }
-        let is_restarted = restarts(session, from, offer);
-        let (sections, added) = later_sections(offer, &before);
-        let mut opened = Vec::new();
-        for at in added {
-            let Agreed::Stream(name) = &sections[at] else { continue };
-            let stream = StreamRequest { name: name.clone(), components: components(&offer.media()[at]) };
-            if let Err(error) = self.add_stream(now.instant, id, &stream, ports) {
-                self.remove_streams(id, opened);
-                return Err(error.into());
-            }
-            opened.push(name.clone());
-        }
-        if let Err(error) = self.tell(now, id, from, offer, &sections) {
-            self.remove_streams(id, opened);
-            return Err(error);
-        }
-        self.agree(id, &before, Negotiation { from, sections });
-        if is_restarted {
-            self.restart(id, from);
-        }
-        self.rewrite(id, from.other(), offer)
     }
 
     /// Takes the answer to the last offer; several may come, as with a provisional response before the final one. With what
@@ -168,19 +134,33 @@ impl Sessions {
         answer: &Description,
     ) -> Result<String, NegotiationError> {
         let session = self.table.get(&id).ok_or(NegotiationError::NoSession)?;
-        let Negotiation { from: offered_by, sections: before } =
+        let Negotiation { from: offered_by, sections: before, pending } =
             session.negotiation.clone().ok_or(NegotiationError::NotOffered)?;
+        let (offered_by, offered) =
+            pending.as_ref().map_or((offered_by, &before), |pending| (pending.from, &pending.sections));
         if offered_by == from {
             return Err(NegotiationError::OwnOffer);
         }
-        let (found, expected) = (answer.media().len(), before.len());
+        let (found, expected) = (answer.media().len(), offered.len());
         if found != expected {
             return Err(NegotiationError::Sections { found, expected });
         }
-        let sections = answered_sections(answer, &before)?;
+        let sections = answered_sections(answer, offered)?;
         stay_muxed(session, answer, &sections)?;
-        self.tell(now, id, from, answer, &sections)?;
-        self.agree(id, &before, Negotiation { from: offered_by, sections: sections.clone() });
+        let latches = session.latches;
+        let mut remotes = Vec::new();
+        // What was offered is in force from now on.
+        if let Some(Pending { from, description, .. }) = &pending {
+            remotes.push((*from, self.prepare_described(id, *from, description, &sections, latches)?));
+        }
+        remotes.push((from, self.prepare_described(id, from, answer, &sections, latches)?));
+        for (side, remote) in remotes {
+            self.put_remote(now.instant, id, side, remote);
+        }
+        if pending.as_ref().is_some_and(|pending| pending.restarts) {
+            self.restart(id, offered_by);
+        }
+        self.agree(id, before.iter().chain(offered), sections.clone(), offered_by);
         for (media, agreed) in answer.media().iter().zip(&sections) {
             if let Agreed::Stream(name) = agreed
                 && (media.rtcp_mux() || !media.is_rtp())
@@ -188,7 +168,7 @@ impl Sessions {
                 self.remove_rtcp(id, name);
             }
         }
-        self.rewrite(id, from.other(), answer)
+        self.rewrite(id, from.other(), answer, &sections)
     }
 
     /// Takes a description as what is known of a leg's remote: its media sections are the session's streams, in order.
@@ -205,38 +185,40 @@ impl Sessions {
             return Err(NegotiationError::Sections { found, expected });
         }
         let sections: Vec<_> = session.streams.iter().map(|stream| Agreed::Stream(stream.name.clone())).collect();
-        self.tell(now, id, side, description, &sections)
-    }
-
-    fn remove_streams(&mut self, id: SessionId, names: Vec<String>) {
-        for name in names {
-            self.remove_stream(id, &name);
-        }
+        let remote = self.prepare_described(id, side, description, &sections, session.latches)?;
+        self.put_remote(now.instant, id, side, remote);
+        Ok(())
     }
 
     /// Takes streams away that no section is any more, and remembers what the sections are.
-    fn agree(&mut self, id: SessionId, before: &[Agreed], negotiation: Negotiation) {
+    fn agree<'s>(
+        &mut self,
+        id: SessionId,
+        before: impl Iterator<Item = &'s Agreed>,
+        sections: Vec<Agreed>,
+        from: Side,
+    ) {
         for agreed in before {
             if let Agreed::Stream(name) = agreed
-                && !negotiation.sections.contains(agreed)
+                && !sections.contains(agreed)
             {
                 self.remove_stream(id, name);
             }
         }
         if let Some(session) = self.table.get_mut(&id) {
-            session.negotiation = Some(negotiation);
+            session.negotiation = Some(Negotiation { from, sections, pending: None });
         }
     }
 
-    /// Learns from a description who is on the other side of a leg. When it cannot be, everything stays as it was.
-    fn tell(
-        &mut self,
-        now: Now,
+    /// What a description says of who is on the other side of a leg, if that can be.
+    pub(super) fn prepare_described(
+        &self,
         id: SessionId,
         side: Side,
         description: &Description,
         sections: &[Agreed],
-    ) -> Result<(), NegotiationError> {
+        latches: bool,
+    ) -> Result<Prepared, NegotiationError> {
         let session = self.table.get(&id).ok_or(NegotiationError::NoSession)?;
         let streams = || {
             let named = description.media().iter().zip(sections);
@@ -257,7 +239,7 @@ impl Sessions {
                 end_of_candidates: streams().all(|(media, _)| media.end_of_candidates()),
             }
         } else {
-            let latch = session.latches || matches!(session.leg(side).kind, LegKind::Plain { latch: true });
+            let latch = latches || matches!(session.leg(side).kind, LegKind::Plain { latch: true });
             let addresses = streams().flat_map(|(media, stream)| {
                 let both = [(1, media.address), (2, media.rtcp.filter(|_| stream.paths.len() > 1))];
                 let known = both.into_iter().filter_map(|(component, at)| Some((component, at?)));
@@ -268,22 +250,27 @@ impl Sessions {
             });
             Remote::Plain { addresses: addresses.collect(), latch }
         };
-        Ok(self.set_remote(now.instant, id, side, remote)?)
+        Ok(self.prepare(id, side, remote)?)
     }
 
     /// A description with a leg of the session in place of whoever it is from.
-    fn rewrite(&self, id: SessionId, side: Side, description: &Description) -> Result<String, NegotiationError> {
+    pub(super) fn rewrite(
+        &self,
+        id: SessionId,
+        side: Side,
+        description: &Description,
+        sections: &[Agreed],
+    ) -> Result<String, NegotiationError> {
         let session = self.table.get(&id).ok_or(NegotiationError::NoSession)?;
-        let negotiation = session.negotiation.as_ref().ok_or(NegotiationError::NotOffered)?;
-        let sections: Vec<_> = description
+        let told: Vec<_> = description
             .media()
             .iter()
-            .zip(&negotiation.sections)
+            .zip(sections)
             .map(|(media, agreed)| match agreed {
                 _ if !media.is_active() => Section::Rejected,
                 Agreed::Rejected => Section::Rejected,
                 Agreed::Stream(name) => self.endpoint(session, side, name).map_or(Section::Rejected, Section::Own),
-                Agreed::Bundled(at) => match negotiation.sections.get(*at) {
+                Agreed::Bundled(at) => match sections.get(*at) {
                     Some(Agreed::Stream(name)) => {
                         self.endpoint(session, side, name).map_or(Section::Rejected, Section::Bundled)
                     }
@@ -291,7 +278,7 @@ impl Sessions {
                 },
             })
             .collect();
-        Ok(description.rewrite(&sections))
+        Ok(description.rewrite(&told))
     }
 
     /// Where a leg is reached for a stream.
@@ -327,19 +314,12 @@ fn stay_muxed(session: &Session, description: &Description, sections: &[Agreed])
 }
 
 /// How many components a media section may need.
-fn components(media: &Media) -> u16 {
+pub(super) fn components(media: &Media) -> u16 {
     if media.is_rtp() && !media.rtcp_mux_only() { 2 } else { 1 }
 }
 
-/// Whether a side has other credentials than before: it wants to begin again (RFC 8839 section 4.4.1.1.1).
-fn restarts(session: &Session, from: Side, offer: &Description) -> bool {
-    let known = session.leg(from).remote.as_ref().map(|agent| &agent.parameters);
-    let told = offer.media().iter().filter(|media| media.is_active()).find_map(|media| media.parameters.as_ref());
-    known.zip(told).is_some_and(|(known, told)| known != told)
-}
-
 /// A name for the stream of a section: that of the section, or its place.
-fn name_of(description: &Description, at: usize) -> String {
+pub(super) fn name_of(description: &Description, at: usize) -> String {
     let media = &description.media()[at];
     let is_alone =
         |mid: &&String| description.media().iter().filter(|other| other.mid.as_ref() == Some(*mid)).count() == 1;
@@ -350,7 +330,7 @@ fn name_of(description: &Description, at: usize) -> String {
 }
 
 /// The section that those of a bundle share the transport of: the first of them that has one.
-fn bundle_of(description: &Description, at: usize, has_stream: impl Fn(usize) -> bool) -> Option<usize> {
+pub(super) fn bundle_of(description: &Description, at: usize, has_stream: impl Fn(usize) -> bool) -> Option<usize> {
     let mid = description.media()[at].mid.as_ref()?;
     let group = description.bundles().iter().find(|group| group.contains(mid))?;
     let place = |mid: &String| description.media().iter().position(|media| media.mid.as_ref() == Some(mid));
@@ -366,27 +346,6 @@ fn first_sections(offer: &Description) -> Vec<Agreed> {
         _ => Agreed::Stream(name_of(offer, at)),
     });
     sections.collect()
-}
-
-/// What the sections of a later offer are, and which of them need a new stream.
-fn later_sections(offer: &Description, before: &[Agreed]) -> (Vec<Agreed>, Vec<usize>) {
-    let is_stream = |at: usize| matches!(before.get(at), Some(Agreed::Stream(_))) && offer.media()[at].is_active();
-    let mut added = Vec::new();
-    let sections = offer.media().iter().enumerate().map(|(at, media)| match before.get(at) {
-        _ if !media.is_active() => Agreed::Rejected,
-        Some(agreed @ Agreed::Stream(_)) => agreed.clone(),
-        Some(Agreed::Bundled(with)) if is_stream(*with) => Agreed::Bundled(*with),
-        _ => {
-            // What is agreed to be one transport is offered as one.
-            if let Some(with) = bundle_of(offer, at, is_stream) {
-                return Agreed::Bundled(with);
-            }
-            added.push(at);
-            Agreed::Stream(name_of(offer, at))
-        }
-    });
-    let sections = sections.collect();
-    (sections, added)
 }
 
 /// What the sections are by an answer.

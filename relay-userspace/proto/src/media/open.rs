@@ -1,15 +1,15 @@
 //! The beginning of a session: its sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use super::effect::{PathId, PortId, SessionId};
+use super::count::{Counts, Tally};
+use super::effect::{Effect, PathId, PortId, SessionId};
 use super::end::{End, Local, Side};
 use super::session::{Leg, LegKind, Path, Session, Stream};
 use super::sessions::{Port, Sessions};
-use super::settings::Timeouts;
-use crate::address::AddressFamily;
+use super::settings::{Choice, Limits, Terms};
 use crate::ice::{Credentials, priority};
 use crate::turn::{BindError, Now, RelayAddress};
 
@@ -31,10 +31,10 @@ pub struct Request {
     pub legs: [LegKind; 2],
     /// Its streams: at least one, of different names.
     pub streams: Vec<StreamRequest>,
-    /// Of which families it has addresses; none: of all.
-    pub families: Vec<AddressFamily>,
-    /// How long it lives without what it lives for.
-    pub timeouts: Timeouts,
+    /// Which of the relay's addresses it has.
+    pub choice: Choice,
+    /// What its owner may change later.
+    pub terms: Terms,
 }
 
 /// A stream that is to be.
@@ -47,7 +47,7 @@ pub struct StreamRequest {
 }
 
 /// Why a session cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// There are as many as there may be.
     #[error("there are as many sessions as there may be (ice-max-sessions)")]
@@ -61,6 +61,14 @@ pub enum OpenError {
     /// The relay has no address of a family that was asked for.
     #[error("the relay has no address of these families")]
     NoAddress,
+    /// The relay has no such address.
+    #[error("the relay has no address {asked}: it has {has} (relay-address)")]
+    UnknownAddress {
+        /// What was asked for.
+        asked: IpAddr,
+        /// What there is, as the world knows it.
+        has: String,
+    },
     /// No port is free.
     #[error("no relay port is free (relay-ports)")]
     NoPort,
@@ -84,11 +92,15 @@ impl<F: FnMut(PortId, SocketAddr) -> Result<(), BindError>> OpenPort for F {
 impl Sessions {
     /// Creates a session, and opens its sockets. Of one that cannot be nothing is left.
     pub fn create(&mut self, now: Now, request: Request, ports: &mut dyn OpenPort) -> Result<SessionId, OpenError> {
-        let Request { label, legs, streams, families, timeouts } = request;
+        let Request { label, legs, streams, choice, terms } = request;
         if self.table.len() >= self.settings.max_sessions {
             return Err(OpenError::TooMany);
         }
-        let (id, timer) = (SessionId(self.next), now.instant + timeouts.setup);
+        if let Some(asked) = choice.unknown(&self.settings.relay_addresses) {
+            let has = self.settings.relay_addresses.iter().map(|address| address.public.to_string());
+            return Err(OpenError::UnknownAddress { asked, has: has.collect::<Vec<_>>().join(", ") });
+        }
+        let (id, timer) = (SessionId(self.next), now.instant + terms.timeouts.setup);
         let legs = legs.map(|kind| Leg {
             kind,
             credentials: Credentials::generate(&mut self.random),
@@ -101,12 +113,13 @@ impl Sessions {
             Session {
                 label,
                 created: now.unix,
-                families,
+                choice,
                 legs,
                 streams: Vec::new(),
                 negotiation: None,
                 latches: false,
-                timeouts,
+                terms,
+                gone: Counts::default(),
                 began: now.instant,
                 was_connected: false,
                 paused_since: None,
@@ -115,13 +128,14 @@ impl Sessions {
             },
         );
         self.timers.insert((timer, id));
+        self.next += 1;
+        self.created += 1;
         for stream in streams {
             if let Err(error) = self.add_stream(now.instant, id, &stream, ports) {
-                self.discard(id);
+                self.abandon(id);
                 return Err(error);
             }
         }
-        self.next += 1;
         Ok(id)
     }
 
@@ -140,30 +154,89 @@ impl Sessions {
         if session.streams.len() >= STREAMS {
             return Err(OpenError::TooManyStreams);
         }
-        let addresses = self.addresses(&session.families);
+        let paths = self.open_paths(now, id, &stream.name, 1..=stream.components, ports)?;
+        if let Some(session) = self.table.get_mut(&id) {
+            session.streams.push(Stream { name: stream.name.clone(), paths });
+        }
+        Ok(())
+    }
+
+    /// Gives a stream its second component again. Whether it had none.
+    pub(super) fn add_rtcp(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        name: &str,
+        ports: &mut dyn OpenPort,
+    ) -> Result<bool, OpenError> {
+        let stream = self.table.get(&id).and_then(|session| session.stream(name));
+        if stream.is_none_or(|stream| stream.paths.len() != 1) {
+            return Ok(false);
+        }
+        let paths = self.open_paths(now, id, name, 2..=2, ports)?;
+        let stream = self.table.get_mut(&id).and_then(|session| session.stream_mut(name));
+        stream.into_iter().for_each(|stream| stream.paths.extend(&paths));
+        Ok(true)
+    }
+
+    /// Takes a stream out of a session.
+    pub fn remove_stream(&mut self, id: SessionId, name: &str) {
+        let Some(session) = self.table.get_mut(&id) else { return };
+        let Some(at) = session.streams.iter().position(|stream| stream.name == name) else { return };
+        let paths = session.streams.remove(at).paths;
+        self.remove_paths(id, paths);
+    }
+
+    /// Takes the second component out of a stream: its RTCP comes with RTP (RFC 5761).
+    pub fn remove_rtcp(&mut self, id: SessionId, name: &str) {
+        let Some(stream) = self.table.get_mut(&id).and_then(|session| session.stream_mut(name)) else { return };
+        let paths = stream.paths.split_off(1);
+        self.remove_paths(id, paths);
+    }
+
+    /// Ends paths that their session has let go of already. What they have carried stays a part of what it has.
+    fn remove_paths(&mut self, id: SessionId, paths: Vec<PathId>) {
+        for path in paths {
+            self.withdraw(path);
+            let counts = self.counts(path);
+            if let Some(session) = self.table.get_mut(&id) {
+                session.gone += counts;
+            }
+            self.free(path);
+        }
+    }
+
+    /// Makes paths for components of a stream, with a socket for each leg and address. Of what cannot be nothing is left.
+    fn open_paths(
+        &mut self,
+        now: Instant,
+        id: SessionId,
+        stream: &str,
+        components: RangeInclusive<u16>,
+        ports: &mut dyn OpenPort,
+    ) -> Result<Vec<PathId>, OpenError> {
+        let Some(session) = self.table.get(&id) else { return Err(OpenError::TooMany) };
+        let addresses = self.addresses(&session.choice);
         if addresses.is_empty() {
             return Err(OpenError::NoAddress);
         }
-        let components = usize::from(stream.components);
-        if self.paths.len() + components > self.settings.max_paths {
+        if self.paths.len() + components.len() > self.settings.max_paths {
             return Err(OpenError::TooMany);
         }
-        let (kinds, consent) = (session.legs.each_ref().map(|leg| leg.kind), session.timeouts.consent);
-        let paths: Vec<_> = (1..=stream.components)
+        let (kinds, terms) = (session.legs.each_ref().map(|leg| leg.kind), session.terms);
+        let paths: Vec<_> = components
             .map(|component| {
                 let ends = kinds.map(|kind| End { locals: Vec::new(), far: kind.far() });
-                let (session, stream) = (id, stream.name.clone());
                 PathId(self.paths.insert(Path {
-                    session,
-                    stream,
+                    session: id,
+                    stream: stream.to_owned(),
                     component,
                     ends,
-                    consent,
+                    consent: terms.timeouts.consent,
                     installed: None,
-                    client_side: Side::A,
                     active: now,
                     seen: Default::default(),
-                    relayed: Default::default(),
+                    tally: Tally::default(),
                 }))
             })
             .collect();
@@ -177,38 +250,17 @@ impl Sessions {
             }
             return Err(error);
         }
-        if let Some(session) = self.table.get_mut(&id) {
-            session.streams.push(Stream { name: stream.name.clone(), paths });
+        if terms.limits != Limits::default() {
+            let limits = paths.iter().map(|path| Effect::Limit { path: *path, limits: terms.limits });
+            self.effects.extend(limits);
         }
-        Ok(())
+        Ok(paths)
     }
 
-    /// Takes a stream out of a session.
-    pub fn remove_stream(&mut self, id: SessionId, name: &str) {
-        let Some(session) = self.table.get_mut(&id) else { return };
-        let Some(at) = session.streams.iter().position(|stream| stream.name == name) else { return };
-        for path in session.streams.remove(at).paths {
-            self.withdraw(path);
-            self.free(path);
-        }
-    }
-
-    /// Takes the second component out of a stream: its RTCP comes with RTP (RFC 5761).
-    pub fn remove_rtcp(&mut self, id: SessionId, name: &str) {
-        let Some(session) = self.table.get_mut(&id) else { return };
-        let Some(stream) = session.streams.iter_mut().find(|stream| stream.name == name) else { return };
-        let extra = stream.paths.split_off(1);
-        for path in extra {
-            self.withdraw(path);
-            self.free(path);
-        }
-    }
-
-    /// The addresses that a session of these families has, IPv6 first (RFC 8445 section 5.1.2.2, RFC 6724).
-    fn addresses(&self, families: &[AddressFamily]) -> Vec<RelayAddress> {
-        let is_meant =
-            |address: &&RelayAddress| families.is_empty() || families.contains(&AddressFamily::of(address.bind));
-        let mut addresses: Vec<_> = self.settings.relay_addresses.iter().filter(is_meant).copied().collect();
+    /// The addresses that are chosen, IPv6 first (RFC 8445 section 5.1.2.2, RFC 6724).
+    fn addresses(&self, choice: &Choice) -> Vec<RelayAddress> {
+        let mut addresses: Vec<_> =
+            self.settings.relay_addresses.iter().filter(|address| choice.has(address)).copied().collect();
         addresses.sort_by_key(|address| address.public.is_ipv4());
         addresses
     }
@@ -255,7 +307,8 @@ impl Sessions {
                 }
                 return Err(error);
             }
-            let priority = priority(HOST, u16::MAX - base as u16, offset + 1);
+            let component = self.path(*path).map_or(1, |path| path.component);
+            let priority = priority(HOST, u16::MAX - base as u16, component);
             opened.push((*path, Local { port, bind, public, priority, foundation: base + 1 }));
         }
         for (path, local) in opened {
@@ -273,15 +326,5 @@ impl Sessions {
         let step = components.max(1);
         let places = (end + 1).checked_sub(start)? / step;
         (places > 0).then(|| (start + self.random.below(places) * step) as u16)
-    }
-
-    /// Forgets a session of which nobody was told.
-    pub(super) fn discard(&mut self, id: SessionId) {
-        let Some(session) = self.table.remove(&id) else { return };
-        self.timers.remove(&(session.timer, id));
-        for path in session.paths() {
-            self.withdraw(path);
-            self.free(path);
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use hairpin_common::wire::Datagram;
 
 use super::effect::{Discard, Disposition, Event, Forward, PathId, PortId};
-use super::end::{Far, Side};
+use super::end::{Far, Plain, Side};
 use super::sessions::{Port, Sessions};
 use crate::address::PeerAddr;
 use crate::ice::Outcome;
@@ -28,7 +28,7 @@ impl Sessions {
         }
         match self.media(now, (path, side, base), source) {
             Ok((port, remote)) => {
-                let is_clients = self.path(path).is_some_and(|path| path.client_side == side);
+                let is_clients = self.path(path).is_some_and(|path| path.tally.client_side == side);
                 Disposition::Forward(Forward { path, from: side, is_clients, port, remote, payload })
             }
             Err(reason) => Disposition::Discard(reason),
@@ -51,8 +51,8 @@ impl Sessions {
     ) -> Result<(PortId, SocketAddr), Discard> {
         self.heard(now, (id, side, base), source);
         let path = self.paths.find(id.0).ok_or(Discard::NoLeg)?;
-        if !path.end(side).accepts(base, source, now, path.consent) && !self.latch(now, (id, side, base), source) {
-            return Err(Discard::UnknownRemote);
+        if !path.end(side).accepts(base, source, now, path.consent) {
+            self.latch(now, (id, side, base), source)?;
         }
         let path = self.paths.find(id.0).ok_or(Discard::NoLeg)?;
         let other = path.end(side.other());
@@ -82,20 +82,30 @@ impl Sessions {
         }
     }
 
-    /// Whether whoever has sent this takes the remote's place: the first, once, where that was allowed.
-    fn latch(&mut self, now: Instant, (id, side, base): (PathId, Side, usize), source: SocketAddr) -> bool {
-        let may = self.path(id).is_some_and(|path| path.end(side).latches());
-        if !may || !self.settings.peer_policy.permits(PeerAddr::new(source)) {
-            return false;
+    /// Has whoever has sent this take the remote's place: the first, once, where that was allowed.
+    fn latch(
+        &mut self,
+        now: Instant,
+        (id, side, base): (PathId, Side, usize),
+        source: SocketAddr,
+    ) -> Result<(), Discard> {
+        let path = self.paths.find_mut(id.0).ok_or(Discard::NoLeg)?;
+        let Far::Plain(plain) = &mut path.end_mut(side).far else { return Err(Discard::UnknownRemote) };
+        if !plain.latches {
+            return Err(Discard::UnknownRemote);
+        }
+        if !self.settings.peer_policy.permits(PeerAddr::new(source)) {
+            plain.refused = Some(source);
+            return Err(Discard::Forbidden);
         }
         self.change_end(now, id, side, |end| {
             if let Far::Plain(plain) = &mut end.far {
-                (plain.remote, plain.latches) = (Some((base, source)), false);
+                *plain = Plain { remote: Some((base, source)), latches: false, refused: None, ..*plain };
             }
         });
         if let Some(session) = self.path(id).map(|path| path.session) {
             self.settle(session, now);
         }
-        true
+        Ok(())
     }
 }

@@ -83,20 +83,51 @@ pub enum RemoteError {
     NoAgent,
 }
 
+/// A remote that can be, with what it comes to.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// An ICE agent, and where media goes for each path if it is lite.
+    Agent { agent: RemoteAgent, chosen: Vec<(PathId, Option<(usize, SocketAddr)>)> },
+    /// Somebody without ICE.
+    Plain { told: Vec<Told>, latch: bool },
+}
+
+/// Where a remote without ICE is said to be.
+#[derive(Debug)]
+pub(super) struct Told {
+    path: PathId,
+    address: SocketAddr,
+    /// The same, and which local address it is reached from, where that may and can be.
+    remote: Option<(usize, SocketAddr)>,
+}
+
 impl Sessions {
     /// Says who is on the other side of a leg. When it cannot be, everything stays as it was.
     pub fn set_remote(&mut self, now: Instant, id: SessionId, side: Side, remote: Remote) -> Result<(), RemoteError> {
+        let prepared = self.prepare(id, side, remote)?;
+        self.put_remote(now, id, side, prepared);
+        Ok(())
+    }
+
+    /// What a remote comes to, if it can be.
+    pub(super) fn prepare(&self, id: SessionId, side: Side, remote: Remote) -> Result<Prepared, RemoteError> {
         let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
         match remote {
             Remote::Ice { parameters, is_lite, candidates, end_of_candidates } => {
                 let candidates = named(session, candidates)?;
-                let agent = RemoteAgent { parameters, is_lite, candidates, end_of_candidates };
-                self.set_agent(now, id, side, agent)?;
+                self.prepare_agent(id, side, RemoteAgent { parameters, is_lite, candidates, end_of_candidates })
             }
-            Remote::Plain { addresses, latch } => self.set_plain(now, id, side, &addresses, latch)?,
+            Remote::Plain { addresses, latch } => self.prepare_plain(session, side, &addresses, latch),
+        }
+    }
+
+    /// Makes what was [prepared](Self::prepare) a moment ago so.
+    pub(super) fn put_remote(&mut self, now: Instant, id: SessionId, side: Side, prepared: Prepared) {
+        match prepared {
+            Prepared::Agent { agent, chosen } => self.put_agent(now, id, side, agent, chosen),
+            Prepared::Plain { told, latch } => self.put_plain(now, id, side, &told, latch),
         }
         self.settle(id, now);
-        Ok(())
     }
 
     /// Adds candidates of a remote agent that is known already (RFC 8838).
@@ -119,54 +150,58 @@ impl Sessions {
             }
         }
         agent.end_of_candidates |= end_of_candidates;
-        self.set_agent(now, id, side, agent)?;
-        self.settle(id, now);
+        let prepared = self.prepare_agent(id, side, agent)?;
+        self.put_remote(now, id, side, prepared);
         Ok(())
     }
 
-    fn set_agent(
+    fn prepare_agent(&self, id: SessionId, side: Side, mut agent: RemoteAgent) -> Result<Prepared, RemoteError> {
+        agent.candidates.truncate(CANDIDATES);
+        // Nobody checks a lite agent's candidates, so they are asked about as any address is.
+        let chosen: Vec<_> =
+            self.paths_of(id).into_iter().map(|path| (path, self.choose(path, side, &agent))).collect();
+        let forbidden = agent.candidates.iter().filter_map(|(_, candidate)| candidate.usable());
+        let forbidden = forbidden.filter(|remote| !self.permits(*remote)).max();
+        match forbidden {
+            Some(forbidden) if agent.is_lite && chosen.iter().all(|(_, chosen)| chosen.is_none()) => {
+                Err(RemoteError::Forbidden(forbidden))
+            }
+            _ => Ok(Prepared::Agent { agent, chosen }),
+        }
+    }
+
+    fn put_agent(
         &mut self,
         now: Instant,
         id: SessionId,
         side: Side,
-        mut agent: RemoteAgent,
-    ) -> Result<(), RemoteError> {
-        agent.candidates.truncate(CANDIDATES);
-        let paths = self.paths_of(id);
-        // Nobody checks a lite agent's candidates, so they are asked about as any address is.
-        let chosen: Vec<_> = paths.iter().map(|path| self.choose(*path, side, &agent)).collect();
-        let forbidden = agent.candidates.iter().filter_map(|(_, candidate)| candidate.usable());
-        let forbidden = forbidden.filter(|remote| !self.permits(*remote)).max();
-        if let (true, Some(forbidden)) = (agent.is_lite && chosen.iter().all(Option::is_none), forbidden) {
-            return Err(RemoteError::Forbidden(forbidden));
-        }
+        agent: RemoteAgent,
+        chosen: Vec<(PathId, Option<(usize, SocketAddr)>)>,
+    ) {
         let is_lite = agent.is_lite;
-        let Some(session) = self.table.get_mut(&id) else { return Err(RemoteError::NoSession) };
+        let Some(session) = self.table.get_mut(&id) else { return };
         let leg = session.leg_mut(side);
         leg.kind = LegKind::Ice;
         leg.remote = Some(agent);
-        for (path, chosen) in paths.into_iter().zip(chosen) {
+        for (path, remote) in chosen {
             self.change_end(now, path, side, |end| match &mut end.far {
                 Far::Ice(_) if !is_lite => {}
                 far if is_lite => {
-                    let told = chosen.map(|(_, remote)| remote);
-                    *far = Far::Plain(Plain { remote: chosen, told, latches: false });
+                    let told = remote.map(|(_, remote)| remote);
+                    *far = Far::Plain(Plain { remote, told, ..Plain::default() });
                 }
                 far => *far = Far::Ice(Selection::default()),
             });
         }
-        Ok(())
     }
 
-    fn set_plain(
-        &mut self,
-        now: Instant,
-        id: SessionId,
+    fn prepare_plain(
+        &self,
+        session: &Session,
         side: Side,
         addresses: &[PlainAddress],
         latch: bool,
-    ) -> Result<(), RemoteError> {
-        let session = self.table.get(&id).ok_or(RemoteError::NoSession)?;
+    ) -> Result<Prepared, RemoteError> {
         let mut told = Vec::new();
         for PlainAddress { stream, component, address, is_hint } in addresses {
             let path = path_named(session, stream.as_deref(), *component)?;
@@ -178,16 +213,20 @@ impl Sessions {
                 Some(_) => return Err(RemoteError::Forbidden(*address)),
                 None => return Err(RemoteError::NoFamily(*address)),
             };
-            told.push((path, *address, remote));
+            told.push(Told { path, address: *address, remote });
         }
+        Ok(Prepared::Plain { told, latch })
+    }
+
+    fn put_plain(&mut self, now: Instant, id: SessionId, side: Side, told: &[Told], latch: bool) {
         let latched = self.table.get_mut(&id).is_some_and(|session| {
             let leg = session.leg_mut(side);
             leg.remote = None;
             std::mem::replace(&mut leg.kind, LegKind::Plain { latch }) == LegKind::Plain { latch: true }
         });
         for path in self.paths_of(id) {
-            let said = told.iter().find(|(at, ..)| *at == path);
-            let (told, remote) = (said.map(|(_, told, _)| *told), said.and_then(|(.., remote)| *remote));
+            let said = told.iter().find(|told| told.path == path);
+            let (told, remote) = (said.map(|said| said.address), said.and_then(|said| said.remote));
             self.change_end(now, path, side, |end| {
                 let was = match &end.far {
                     Far::Plain(plain) => *plain,
@@ -196,11 +235,10 @@ impl Sessions {
                 // Who has latched stays, as long as nobody is said to be elsewhere: what a side behind a NAT says is wrong each
                 // time.
                 let stays = latch && latched && was.remote.is_some() && was.told == told;
-                let plain = Plain { remote, told, latches: latch };
+                let plain = Plain { remote, told, latches: latch, refused: was.refused };
                 end.far = Far::Plain(if stays { was } else { plain });
             });
         }
-        Ok(())
     }
 
     /// The candidate of a lite agent that media of a path goes to: the best that can be reached.

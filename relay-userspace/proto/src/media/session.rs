@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::count::{Counts, Tally};
 use super::effect::{MediaFlow, PathId, SessionId};
 use super::end::{End, Far, Plain, Side};
 use super::negotiation::Negotiation;
-use super::settings::Timeouts;
-use crate::address::AddressFamily;
+use super::settings::{Choice, Terms};
 use crate::ice::{Candidate, Credentials, Parameters, Selection};
 
 /// What a leg speaks.
@@ -90,14 +90,17 @@ pub(super) struct Session {
     pub(super) label: String,
     /// Seconds since the Unix epoch.
     pub(super) created: u64,
-    pub(super) families: Vec<AddressFamily>,
+    /// Which addresses it has.
+    pub(super) choice: Choice,
     pub(super) legs: [Leg; 2],
     pub(super) streams: Vec<Stream>,
     /// What the media sections of descriptions are; none of a session that was not made of an offer.
     pub(super) negotiation: Option<Negotiation>,
     /// Whether sides without ICE are taken to be where they first send from.
     pub(super) latches: bool,
-    pub(super) timeouts: Timeouts,
+    pub(super) terms: Terms,
+    /// What was sent on by streams that it has no more.
+    pub(super) gone: Counts,
     pub(super) began: Instant,
     /// Whether it ever had a remote on both sides.
     pub(super) was_connected: bool,
@@ -147,14 +150,11 @@ pub(super) struct Path {
     pub(super) consent: Duration,
     /// What the driver was told last.
     pub(super) installed: Option<(MediaFlow, Instant)>,
-    /// Which leg the fast path calls the client's; what it counts is to be understood by it.
-    pub(super) client_side: Side,
     /// When something was last sent on, as far as that is known, or could be for the first time.
     pub(super) active: Instant,
     /// What had come to each leg when that was looked at last, in packets.
     pub(super) seen: [u64; 2],
-    /// What the driver has sent on itself, by the leg that it came from: packets and bytes.
-    pub(super) relayed: [(u64, u64); 2],
+    pub(super) tally: Tally,
 }
 
 impl Path {
@@ -187,6 +187,10 @@ impl Session {
 
     pub(super) fn stream(&self, name: &str) -> Option<&Stream> {
         self.streams.iter().find(|stream| stream.name == name)
+    }
+
+    pub(super) fn stream_mut(&mut self, name: &str) -> Option<&mut Stream> {
+        self.streams.iter_mut().find(|stream| stream.name == name)
     }
 }
 

@@ -5,10 +5,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::count::{Counts, FastCounts};
 use super::effect::{CloseReason, Effect, Event, PathId, PortId, SessionId};
 use super::end::{Far, Side};
 use super::session::{LegState, Path, Session, SessionState, leg_state};
-use super::settings::{Settings, Timeouts};
+use super::settings::{Settings, Terms};
 use crate::address::PeerAddr;
 use crate::ice::Credentials;
 use crate::random::{Random, RandomPool};
@@ -19,6 +20,7 @@ pub struct Sessions {
     pub(super) settings: Settings,
     pub(super) table: BTreeMap<SessionId, Session>,
     pub(super) next: u64,
+    pub(super) created: u64,
     pub(super) paths: Slab<Path>,
     /// Sockets, and the names of those that the driver has yet to close: it opens sockets at once, and closes them later.
     pub(super) ports: Slab<Option<Port>>,
@@ -28,6 +30,7 @@ pub struct Sessions {
     pub(super) response: Vec<u8>,
     pub(super) random: RandomPool,
     pub(super) closed: [u64; CloseReason::ALL.len()],
+    pub(super) fast_counts: FastCounts,
 }
 
 /// Whose a socket is.
@@ -40,12 +43,13 @@ pub(super) struct Port {
 }
 
 impl Sessions {
-    /// None yet.
-    pub fn new(settings: Settings, random: Box<dyn Random + Send>) -> Self {
+    /// None yet. `fast_counts` is asked what a fast path has counted for one of their paths.
+    pub fn new(settings: Settings, random: Box<dyn Random + Send>, fast_counts: FastCounts) -> Self {
         Self {
             settings,
             table: BTreeMap::new(),
             next: 0,
+            created: 0,
             paths: Slab::new(),
             ports: Slab::new(),
             timers: BTreeSet::new(),
@@ -53,6 +57,7 @@ impl Sessions {
             response: Vec::new(),
             random: RandomPool::new(random),
             closed: [0; CloseReason::ALL.len()],
+            fast_counts,
         }
     }
 
@@ -86,7 +91,7 @@ impl Sessions {
 
     /// How many have been created so far.
     pub fn created(&self) -> u64 {
-        self.next
+        self.created
     }
 
     /// How many have ended, by reason, in the order of [`CloseReason::ALL`].
@@ -133,28 +138,34 @@ impl Sessions {
     /// Counts a datagram that the driver has sent on.
     pub fn count(&mut self, path: PathId, from: Side, bytes: usize) {
         if let Some(path) = self.paths.find_mut(path.0) {
-            let (packets, sum) = &mut path.relayed[from as usize];
-            *packets += 1;
-            *sum += bytes as u64;
+            path.tally.relay(from, bytes);
         }
     }
 
-    /// Exchanges how long a session lives without what it lives for, and its label; what is None stays. False if there is no
-    /// such session.
+    /// What was sent on for a path.
+    pub(super) fn counts(&self, id: PathId) -> Counts {
+        self.path(id).map(|path| path.tally.counts((self.fast_counts)(id))).unwrap_or_default()
+    }
+
+    /// Exchanges the terms of a session, and its label; where that is None it stays. False if there is no such session.
     pub fn update(
         &mut self,
         now: Instant,
         id: SessionId,
         label: Option<String>,
-        timeouts: impl FnOnce(&Timeouts) -> Timeouts,
+        terms: impl FnOnce(&Terms) -> Terms,
     ) -> bool {
         let Some(session) = self.table.get_mut(&id) else { return false };
         session.label = label.unwrap_or_else(|| std::mem::take(&mut session.label));
-        let new = timeouts(&session.timeouts);
-        session.timeouts = new;
+        let before = std::mem::take(&mut session.terms);
+        let new = terms(&before);
+        session.terms = new;
         for id in self.paths_of(id) {
             if let Some(path) = self.paths.find_mut(id.0) {
-                path.consent = new.consent;
+                path.consent = new.timeouts.consent;
+            }
+            if new.limits != before.limits {
+                self.effects.push_back(Effect::Limit { path: id, limits: new.limits });
             }
             self.update_flow(id, now);
         }
@@ -201,6 +212,17 @@ impl Sessions {
     pub fn shutdown(&mut self) {
         while let Some(id) = self.table.keys().next().copied() {
             self.close(id, CloseReason::Shutdown);
+        }
+    }
+
+    /// Forgets a session of which nobody was told. It was never created.
+    pub fn abandon(&mut self, id: SessionId) {
+        let Some(session) = self.table.remove(&id) else { return };
+        self.timers.remove(&(session.timer, id));
+        self.created -= 1;
+        for path in session.paths() {
+            self.withdraw(path);
+            self.free(path);
         }
     }
 

@@ -45,7 +45,7 @@ fn checks_are_answered_before_anything_is_known_of_the_other_side() {
 fn checks_are_answered_at_every_candidate_of_every_component() {
     let mut bed = Bed::default();
     let mut request = request([ICE, ICE]);
-    request.families.clear();
+    request.choice.families.clear();
     request.streams[0].components = 2;
     let id = bed.create(request).unwrap();
     for path in 0..2 {

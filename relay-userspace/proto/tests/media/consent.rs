@@ -207,7 +207,7 @@ fn a_leg_is_paused_when_its_last_component_is() {
 fn how_long_consent_lasts_can_be_said() {
     let mut bed = Bed::default();
     let mut request = request([ICE, crate::harness::STRICT]);
-    request.timeouts.consent = Duration::from_secs(5);
+    request.terms.timeouts.consent = Duration::from_secs(5);
     let id = bed.create(request).unwrap();
     bed.plain(At::b(id), PLAIN, false).unwrap();
     let agent = bed.agent(At::a(id));
@@ -224,7 +224,7 @@ fn what_has_lost_its_consent_makes_way_for_a_lesser_nomination_however_soon() {
     for timers in [true, false] {
         let mut bed = Bed::default();
         let mut request = request([ICE, crate::harness::STRICT]);
-        request.timeouts.consent = Duration::from_secs(1);
+        request.terms.timeouts.consent = Duration::from_secs(1);
         let id = bed.create(request).unwrap();
         bed.plain(At::b(id), PLAIN, false).unwrap();
         let agent = bed.agent(At::a(id));

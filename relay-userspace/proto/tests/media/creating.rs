@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use hairpin_proto::address::AddressFamily;
-use hairpin_proto::media::{CloseReason, OpenError, PathId, Request, SessionId, StreamRequest};
+use hairpin_proto::media::{Choice, CloseReason, OpenError, PathId, Request, SessionId, StreamRequest};
 
 use crate::harness::{At, Bed, ICE, LATCHING, PUBLIC_V4, RELAY_V4, RELAY_V6, STRICT, request, settings, socket};
 
 /// Two streams of two components each, of both families: 16 sockets.
 fn large() -> Request {
     let streams = ["audio", "video"].map(|name| StreamRequest { name: name.to_owned(), components: 2 });
-    Request { streams: streams.to_vec(), families: Vec::new(), ..request([ICE, LATCHING]) }
+    Request { streams: streams.to_vec(), choice: Choice::default(), ..request([ICE, LATCHING]) }
 }
 
 #[test]
@@ -177,7 +177,8 @@ fn of_a_session_that_fails_nothing_is_left_however_far_it_came() {
         assert_eq!(bed.ended, [], "nobody is told of it");
         bed.ports.left = Some(16);
         let id = bed.create(large()).unwrap();
-        assert_eq!(id, SessionId(1));
+        assert!(id > stays, "its number is not another's");
+        assert_eq!(bed.sessions.created(), 2);
         bed.close(id);
         bed.close(stays);
         assert!(bed.ports.open.is_empty() && bed.paths.is_empty());
@@ -192,16 +193,16 @@ fn one_address_that_is_missing_is_no_socket() {
         assert_eq!(bed.create(large()), Err(OpenError::NoSocket));
         assert!(bed.sessions.is_empty() && bed.ports.open.is_empty());
         let families = vec![if missing == RELAY_V4 { AddressFamily::V6 } else { AddressFamily::V4 }];
-        assert!(bed.create(Request { families, ..large() }).is_ok(), "the other one still is");
+        assert!(bed.create(Request { choice: families.into(), ..large() }).is_ok(), "the other one still is");
     }
 }
 
 #[test]
 fn a_family_that_the_relay_does_not_have_is_no_address() {
     let mut bed = Bed::with(|settings| settings.relay_addresses.truncate(1));
-    let v6 = Request { families: vec![AddressFamily::V6], ..large() };
+    let v6 = Request { choice: vec![AddressFamily::V6].into(), ..large() };
     assert_eq!(bed.create(v6), Err(OpenError::NoAddress));
-    let both = Request { families: vec![AddressFamily::V6, AddressFamily::V4], ..large() };
+    let both = Request { choice: vec![AddressFamily::V6, AddressFamily::V4].into(), ..large() };
     let id = bed.create(both).unwrap();
     assert_eq!(bed.path(At::a(id)).ends[0].locals.len(), 1, "of two, those that there are");
     let mut none = settings();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hairpin_proto::media::{CloseReason, Effect, SessionState};
 
-use crate::harness::{At, Bed, ICE, MEDIA, PLAIN, REMOTE, STRICT, request};
+use crate::harness::{At, Bed, ICE, MEDIA, PLAIN, REMOTE, STRICT, amount, request};
 
 fn ended(bed: &Bed) -> Vec<CloseReason> {
     bed.ended.iter().map(|(_, reason)| *reason).collect()
@@ -49,7 +49,8 @@ fn a_leg_that_never_has_a_remote_ends_the_session() {
 fn a_session_that_waits_for_one_leg_ends_in_time_for_that_and_for_nothing_else() {
     let mut bed = Bed::default();
     let mut request = request([ICE, STRICT]);
-    (request.timeouts.setup, request.timeouts.idle) = (Duration::from_secs(100), Some(Duration::from_secs(20)));
+    (request.terms.timeouts.setup, request.terms.timeouts.idle) =
+        (Duration::from_secs(100), Some(Duration::from_secs(20)));
     let id = bed.create(request).unwrap();
     let agent = bed.agent(At::a(id));
     for _ in 0..10 {
@@ -144,7 +145,7 @@ fn what_is_dropped_keeps_no_session() {
 fn a_session_may_be_idle_for_as_long_as_there_is_consent() {
     let mut bed = Bed::default();
     let mut request = request([ICE, STRICT]);
-    request.timeouts.idle = None;
+    request.terms.timeouts.idle = None;
     let id = bed.create(request).unwrap();
     bed.plain(At::b(id), PLAIN, false).unwrap();
     let agent = bed.agent(At::a(id));
@@ -206,7 +207,7 @@ fn what_was_relayed_can_be_read_when_a_session_ends() {
     bed.arrives(At::b(id), PLAIN, b"\x80");
     bed.close(id);
     let (info, _) = &bed.ended[0];
-    assert_eq!(info.streams[0].paths[0].relayed, [(3, 3 * MEDIA.len() as u64), (1, 1)]);
+    assert_eq!(info.totals.all, [amount(3, 3 * MEDIA.len() as u64), amount(1, 1)]);
     bed.sessions.count(hairpin_proto::media::PathId(0), hairpin_proto::media::Side::A, 5);
 }
 
@@ -214,7 +215,7 @@ fn what_was_relayed_can_be_read_when_a_session_ends() {
 fn a_pause_that_is_over_with_the_stream_that_it_was_for_ends_nothing() {
     let mut bed = Bed::default();
     let mut request = request([ICE, STRICT]);
-    (request.timeouts.paused, request.timeouts.idle) = (Duration::from_secs(20), None);
+    (request.terms.timeouts.paused, request.terms.timeouts.idle) = (Duration::from_secs(20), None);
     let id = bed.create(request).unwrap();
     bed.add_stream(id, "video", 1).unwrap();
     bed.plain(At::b(id), PLAIN, false).unwrap();

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::ice::{Candidate, CandidateKind, CandidateTransport};
-use hairpin_proto::media::{Discard, Request};
+use hairpin_proto::media::{Choice, Discard, OpenError, Request};
+use hairpin_proto::turn::RelayAddress;
 
-use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, bound, request, socket};
+use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, RELAY_V6, REMOTE, STRICT, bound, request, socket};
 
 const REMOTE_V6: &str = "[2001:db8:7::7]:40000";
 
 fn dual(legs: [hairpin_proto::media::LegKind; 2]) -> Request {
-    let mut request = Request { families: Vec::new(), ..request(legs) };
+    let mut request = Request { choice: Choice::default(), ..request(legs) };
     request.streams[0].components = 2;
     request
 }
@@ -66,12 +67,45 @@ fn a_leg_has_addresses_of_the_families_that_were_asked_for() {
         (vec![AddressFamily::V4, AddressFamily::V6], 1, 1),
     ] {
         let mut bed = Bed::default();
-        let id = bed.create(Request { families, ..request([ICE, STRICT]) }).unwrap();
+        let id = bed.create(Request { choice: families.into(), ..request([ICE, STRICT]) }).unwrap();
         let locals = &bed.path(At::a(id)).ends[0].locals;
         let count = |is_v6| locals.iter().filter(|local| local.is_ipv6() == is_v6).count();
         assert_eq!((count(true), count(false)), (v6, v4));
         assert_eq!(candidates(&bed, At::a(id))[0].priority >> 8 & 0xffff, 65_535, "RFC 8445 section 5.1.2.1");
     }
+}
+
+#[test]
+fn a_leg_has_the_addresses_that_were_asked_for() {
+    let other = ["192.0.2.16", "203.0.113.16"].map(|ip| ip.parse().unwrap());
+    let mut bed = Bed::with(|settings| {
+        let [bind, public] = other;
+        settings.relay_addresses.push(RelayAddress { bind, public });
+    });
+    let choice = |addresses: &[&str]| Choice {
+        families: Vec::new(),
+        addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+    };
+    let has = |bed: &Bed, id| -> Vec<_> { bed.path(At::a(id)).ends[0].locals.iter().map(|at| at.ip()).collect() };
+    for asked in [other[0].to_string(), other[1].to_string()] {
+        let id = bed.create(Request { choice: choice(&[&asked]), ..request([ICE, STRICT]) }).unwrap();
+        assert_eq!(has(&bed, id), [other[1]], "as it is bound, or as the world knows it");
+        assert_eq!(candidates(&bed, At::a(id))[0].priority >> 8 & 0xffff, 65_535);
+    }
+    let two = Request { choice: choice(&["203.0.113.16", RELAY_V6]), ..request([ICE, STRICT]) };
+    let id = bed.create(two.clone()).unwrap();
+    assert_eq!(has(&bed, id), [RELAY_V6.parse().unwrap(), other[1]]);
+    let of_one_family = Choice { families: vec![AddressFamily::V6], ..two.choice };
+    let id = bed.create(Request { choice: of_one_family.clone(), ..request([ICE, STRICT]) }).unwrap();
+    assert_eq!(has(&bed, id), [RELAY_V6.parse::<std::net::IpAddr>().unwrap()], "of those, the ones of the family");
+    let none = Choice { addresses: vec![other[1]], ..of_one_family };
+    assert_eq!(bed.create(Request { choice: none, ..request([ICE, STRICT]) }), Err(OpenError::NoAddress));
+
+    let unknown = Request { choice: choice(&["203.0.113.16", "192.0.2.99"]), ..request([ICE, STRICT]) };
+    let error = bed.create(unknown).unwrap_err();
+    let OpenError::UnknownAddress { asked, has } = &error else { panic!("{error}") };
+    assert_eq!(*asked, "192.0.2.99".parse::<std::net::IpAddr>().unwrap());
+    assert!(has.contains("203.0.113.16") && !has.contains("192.0.2.16"), "what the world knows: {has}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hairpin_proto::media::{Effect, MediaFlow, Side};
 
 use crate::agent::Check;
-use crate::harness::{At, Bed, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, bound, request, socket};
+use crate::harness::{At, Bed, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, amount, bound, request, socket};
 
 /// A relayed address of this relay.
 const RELAYED: &str = "198.51.100.15:41234";
@@ -66,7 +66,7 @@ fn what_nobody_proves_is_extended_by_timers_for_as_long_as_media_flows() {
     for consent in [30, 3600] {
         let mut bed = Bed::default();
         let mut request = request([STRICT, STRICT]);
-        (request.timeouts.idle, request.timeouts.consent) = (None, Duration::from_secs(consent));
+        (request.terms.timeouts.idle, request.terms.timeouts.consent) = (None, Duration::from_secs(consent));
         let id = bed.create(request).unwrap();
         bed.plain(At::a(id), "9.9.9.9:9", false).unwrap();
         bed.plain(At::b(id), PLAIN, false).unwrap();
@@ -97,7 +97,7 @@ fn who_is_behind_a_relayed_address_of_this_relay_is_the_peer() {
     for own in [RELAYED, "[2001:db8::15]:41234"] {
         let mut bed = Bed::default();
         let mut request = request([STRICT, STRICT]);
-        request.families.clear();
+        request.choice.families.clear();
         let id = bed.create(request).unwrap();
         let base = usize::from(!socket(own).is_ipv6());
         bed.plain(At::a(id), own, false).unwrap();
@@ -113,6 +113,26 @@ fn who_is_behind_a_relayed_address_of_this_relay_is_the_peer() {
         let info = bed.path(At::a(id));
         assert_eq!((info.installed, info.client_side), (None, Side::B), "what was counted is still to be understood");
     }
+}
+
+#[test]
+fn what_was_counted_stays_with_its_leg_when_another_is_the_clients() {
+    let mut bed = Bed::default();
+    let id = bed.session([STRICT, STRICT]);
+    bed.plain(At::a(id), "9.9.9.9:9", false).unwrap();
+    bed.plain(At::b(id), PLAIN, false).unwrap();
+    bed.relays_fast(At::a(id), 5);
+    bed.relays_fast(At::b(id), 2);
+    let counted = [amount(5, 30), amount(2, 12)];
+    assert_eq!(bed.path(At::a(id)).counts.all, counted);
+    bed.plain(At::a(id), RELAYED, false).unwrap();
+    let info = bed.path(At::a(id));
+    assert_eq!((info.client_side, info.counts.all), (Side::B, counted));
+    bed.relays_fast(At::b(id), 1);
+    assert_eq!(bed.path(At::a(id)).counts.forwarded, [amount(5, 30), amount(3, 18)]);
+    bed.plain(At::a(id), "9.9.9.9:9", false).unwrap();
+    bed.relays_fast(At::a(id), 1);
+    assert_eq!(bed.path(At::a(id)).counts.forwarded, [amount(6, 36), amount(3, 18)]);
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::media::{
-    CloseReason, Discard, Disposition, Effect, Event, LegKind, MediaFlow, OpenError, OpenPort, PathId, PathInfo,
-    PlainAddress, PortId, Remote, RemoteError, Request, SessionId, SessionInfo, SessionState, Sessions, Settings, Side,
-    StreamRequest, Timeouts,
+    Amount, CloseReason, Discard, Disposition, Effect, Event, LegKind, Limits, MediaFlow, OpenError, OpenPort, PathId,
+    PathInfo, PlainAddress, PortId, Remote, RemoteError, Request, SessionId, SessionInfo, SessionState, Sessions,
+    Settings, Side, StreamRequest, Terms,
 };
 use hairpin_proto::turn::{BindError, Now, PeerPolicy, Random, RelayAddress};
 
@@ -70,7 +71,11 @@ pub(crate) fn settings() -> Settings {
 pub(crate) fn request(legs: [LegKind; 2]) -> Request {
     let streams = vec![StreamRequest { name: "audio".to_owned(), components: 1 }];
     let families = vec![AddressFamily::V4];
-    Request { label: "a call".to_owned(), legs, streams, families, timeouts: Timeouts::default() }
+    Request { label: "a call".to_owned(), legs, streams, choice: families.into(), terms: Terms::default() }
+}
+
+pub(crate) fn amount(packets: u64, bytes: u64) -> Amount {
+    Amount { packets, bytes }
 }
 
 /// What became of a datagram, after the next input as well.
@@ -162,8 +167,10 @@ pub(crate) struct Bed {
     pub(crate) flows: Vec<(MediaFlow, Instant)>,
     /// Those of paths that are there, with the sockets that they had in the beginning.
     pub(crate) paths: BTreeMap<PathId, Vec<SocketAddr>>,
-    /// How many packets the fast path has relayed.
-    pub(crate) fast: BTreeMap<PathId, [u64; 2]>,
+    /// What the fast path has relayed, of clients and of peers.
+    pub(crate) fast: Arc<Mutex<BTreeMap<PathId, [Amount; 2]>>>,
+    /// How much may come to the legs of a path.
+    pub(crate) limits: BTreeMap<PathId, Limits>,
     /// Sessions that have ended.
     pub(crate) ended: Vec<(SessionInfo, CloseReason)>,
     /// What has happened to ends, in order.
@@ -180,14 +187,18 @@ impl Default for Bed {
 
 impl Bed {
     pub(crate) fn new(settings: Settings) -> Self {
+        let fast = Arc::<Mutex<BTreeMap<PathId, [Amount; 2]>>>::default();
+        let counted = Arc::clone(&fast);
+        let fast_counts = Box::new(move |path| counted.lock().unwrap().get(&path).copied().unwrap_or_default());
         Self {
             max_paths: settings.max_paths,
-            sessions: Sessions::new(settings, Box::new(Seeded(0x5eed))),
+            sessions: Sessions::new(settings, Box::new(Seeded(0x5eed)), fast_counts),
             now: Now { instant: Instant::now(), unix: 1_700_000_000 },
             ports: Ports::default(),
             flows: Vec::new(),
             paths: BTreeMap::new(),
-            fast: BTreeMap::new(),
+            fast,
+            limits: BTreeMap::new(),
             ended: Vec::new(),
             happened: Vec::new(),
         }
@@ -364,7 +375,8 @@ impl Bed {
     pub(crate) fn relays_fast(&mut self, at: At, packets: u64) {
         let path = self.path(at);
         let of_client = at.side == path.client_side;
-        self.fast.entry(path.path).or_default()[usize::from(!of_client)] += packets;
+        let amount = Amount { packets, bytes: packets * MEDIA.len() as u64 };
+        self.fast.lock().unwrap().entry(path.path).or_default()[usize::from(!of_client)] += amount;
     }
 
     /// Lets time pass, with every timer on time, and tells what was done.
@@ -395,8 +407,8 @@ impl Bed {
 
     /// All timers that are due.
     pub(crate) fn timers(&mut self) -> Vec<Effect> {
-        let Self { sessions, now, fast, .. } = self;
-        sessions.handle_timeout(now.instant, &|path| fast.get(&path).copied().unwrap_or_default());
+        let Self { sessions, now, .. } = self;
+        sessions.handle_timeout(now.instant);
         assert!(sessions.poll_timeout().is_none_or(|at| now.instant < at), "a timer is left that is due");
         self.drain()
     }
@@ -431,7 +443,12 @@ impl Bed {
                     let sockets = self.paths.remove(path).expect("a path is freed that is not there");
                     assert!(self.flows.iter().all(|(flow, _)| flow.path != *path), "a fast path still serves it");
                     assert!(!self.ports.open.values().any(|open| sockets.contains(open)), "a socket of it is open");
-                    self.fast.remove(path);
+                    self.fast.lock().unwrap().remove(path);
+                    self.limits.remove(path);
+                }
+                Effect::Limit { path, limits } => {
+                    assert!(self.paths.contains_key(path) || self.ended.is_empty());
+                    self.limits.insert(*path, *limits);
                 }
             }
             effects.push(effect);

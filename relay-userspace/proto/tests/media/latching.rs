@@ -87,9 +87,12 @@ fn nobody_takes_a_place_that_the_peer_rules_forbid() {
     let mut bed = Bed::default();
     let at = latching(&mut bed);
     for source in ["10.0.0.1:5000", "127.0.0.1:5000", "192.0.2.15:3478", "198.51.100.15:22"] {
-        assert_eq!(bed.arrives(at, source, MEDIA), Got::Dropped(Discard::UnknownRemote), "{source}");
+        assert_eq!(bed.arrives(at, source, MEDIA), Got::Dropped(Discard::Forbidden), "{source}");
+        assert_eq!(bed.path(at).ends[1].refused, Some(socket(source)), "the operator is told who it was");
     }
     assert_eq!(bed.arrives(at, NAT, MEDIA).target(), Some(socket(REMOTE)), "the place is still free");
+    assert_eq!(bed.path(at).ends[1].refused, None);
+    assert_eq!(bed.arrives(at, "10.0.0.1:5000", MEDIA), Got::Dropped(Discard::UnknownRemote), "it is taken");
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn an_end_of_which_nothing_is_said_has_no_remote_until_it_latches() {
 fn who_has_latched_stays_at_the_address_where_it_came_in() {
     let mut bed = Bed::default();
     let mut request = request([ICE, LATCHING]);
-    request.families.clear();
+    request.choice.families.clear();
     let id = bed.create(request).unwrap();
     let [v6, v4] = [0, 1].map(|base| At { base, ..At::b(id) });
     let agent = bed.agent(At::a(id));

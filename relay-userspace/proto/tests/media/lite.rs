@@ -83,7 +83,7 @@ fn each_stream_and_component_has_its_own() {
     let mut bed = Bed::default();
     let mut request = request([ICE, STRICT]);
     request.streams[0].components = 2;
-    request.families.clear();
+    request.choice.families.clear();
     let id = bed.create(request).unwrap();
     bed.add_stream(id, "video", 1).unwrap();
     let rtcp = "candidate:1 2 UDP 2130706430 9.9.9.9 4001 typ host";

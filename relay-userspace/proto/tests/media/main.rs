@@ -12,6 +12,7 @@ mod flows;
 mod harness;
 mod invariants;
 mod latching;
+mod later_offers;
 mod lite;
 mod model;
 mod moves;

@@ -1,9 +1,10 @@
 //! Other settings, other timeouts, another label.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use hairpin_proto::media::{
-    CloseReason, Discard, Effect, LegState, OpenError, RemoteError, SessionState, Side, Timeouts,
+    CloseReason, Discard, Effect, LegState, Limits, OpenError, RemoteError, SessionState, Side, Terms,
 };
 
 use crate::harness::{At, Bed, Got, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, request, settings, socket};
@@ -15,9 +16,9 @@ fn denies(bed: &mut Bed, net: &str) -> Vec<Effect> {
     bed.drain()
 }
 
-fn update(bed: &mut Bed, at: At, change: impl FnOnce(&mut Timeouts)) -> bool {
-    let changed = bed.sessions.update(bed.now.instant, at.id, None, |timeouts| {
-        let mut new = *timeouts;
+fn update(bed: &mut Bed, at: At, change: impl FnOnce(&mut Terms)) -> bool {
+    let changed = bed.sessions.update(bed.now.instant, at.id, None, |terms| {
+        let mut new = *terms;
         change(&mut new);
         new
     });
@@ -130,10 +131,10 @@ fn a_label_is_exchanged_or_stays() {
     let (id, _) = bed.connected();
     let label = |bed: &Bed| bed.describe(id).label;
     assert_eq!(label(&bed), "a call");
-    assert!(bed.sessions.update(bed.now.instant, id, Some("another".to_owned()), |timeouts| *timeouts));
+    assert!(bed.sessions.update(bed.now.instant, id, Some("another".to_owned()), |terms| *terms));
     assert_eq!(label(&bed), "another");
-    assert!(update(&mut bed, At::a(id), |timeouts| timeouts.idle = None));
-    assert_eq!((label(&bed).as_str(), bed.describe(id).timeouts.idle), ("another", None));
+    assert!(update(&mut bed, At::a(id), |terms| terms.timeouts.idle = None));
+    assert_eq!((label(&bed).as_str(), bed.describe(id).terms.timeouts.idle), ("another", None));
     bed.close(id);
     assert!(!update(&mut bed, At::a(id), |_| {}));
 }
@@ -143,7 +144,7 @@ fn a_shorter_time_of_consent_holds_at_once_for_the_fast_path_too() {
     let mut bed = Bed::default();
     let (id, _) = bed.connected();
     bed.pass_seconds(5);
-    update(&mut bed, At::a(id), |timeouts| timeouts.consent = Duration::from_secs(10));
+    update(&mut bed, At::a(id), |terms| terms.timeouts.consent = Duration::from_secs(10));
     assert_eq!(bed.flow().map(|(_, expires)| expires), Some(bed.after(5000)));
     bed.pass(4999);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
@@ -156,7 +157,7 @@ fn a_time_of_consent_that_is_over_already_ends_it() {
     let mut bed = Bed::default();
     let (id, _) = bed.connected();
     bed.pass_seconds(5);
-    update(&mut bed, At::a(id), |timeouts| timeouts.consent = Duration::from_secs(1));
+    update(&mut bed, At::a(id), |terms| terms.timeouts.consent = Duration::from_secs(1));
     assert_eq!(bed.flow(), None);
     assert_eq!(bed.sessions.poll_timeout(), Some(bed.now.instant), "at once, and not in the past");
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
@@ -168,7 +169,7 @@ fn a_time_of_consent_that_is_over_already_ends_it() {
 fn a_longer_time_of_consent_holds_at_once() {
     let mut bed = Bed::default();
     let (id, _) = bed.connected();
-    update(&mut bed, At::a(id), |timeouts| timeouts.consent = Duration::from_secs(90));
+    update(&mut bed, At::a(id), |terms| terms.timeouts.consent = Duration::from_secs(90));
     assert_eq!(bed.flow().map(|(_, expires)| expires), Some(bed.after(90_000)));
     bed.pass(89_999);
     assert_eq!(bed.state(id), SessionState::Connected);
@@ -182,7 +183,7 @@ fn other_timeouts_count_from_the_same_beginning() {
     let mut bed = Bed::default();
     let (id, _) = bed.waiting();
     bed.pass_seconds(100);
-    update(&mut bed, At::a(id), |timeouts| timeouts.setup = Duration::from_secs(400));
+    update(&mut bed, At::a(id), |terms| terms.timeouts.setup = Duration::from_secs(400));
     bed.pass(299_999);
     assert_eq!(reasons(&bed), []);
     bed.pass(1);
@@ -190,7 +191,7 @@ fn other_timeouts_count_from_the_same_beginning() {
 
     let (id, _) = bed.connected();
     bed.pass_seconds(40);
-    update(&mut bed, At::a(id), |timeouts| timeouts.paused = Duration::from_secs(11));
+    update(&mut bed, At::a(id), |terms| terms.timeouts.paused = Duration::from_secs(11));
     bed.pass(999);
     assert_eq!(reasons(&bed).len(), 1);
     bed.pass(1);
@@ -198,9 +199,38 @@ fn other_timeouts_count_from_the_same_beginning() {
 
     let (id, _) = bed.connected();
     bed.pass_seconds(20);
-    update(&mut bed, At::a(id), |timeouts| timeouts.idle = Some(Duration::from_secs(21)));
+    update(&mut bed, At::a(id), |terms| terms.timeouts.idle = Some(Duration::from_secs(21)));
     bed.pass(999);
     assert_eq!(reasons(&bed).len(), 2);
     bed.pass(1);
     assert_eq!(reasons(&bed)[2..], [CloseReason::Idle]);
+}
+
+#[test]
+fn what_may_come_to_the_legs_is_told_of_each_path_and_again_when_it_changes() {
+    let limits = |packets, bytes| Limits { packets: NonZeroU64::new(packets), bytes: NonZeroU64::new(bytes) };
+    let mut bed = Bed::default();
+    let free = bed.session([ICE, STRICT]);
+    assert!(bed.limits.is_empty(), "of a path without limits nothing is said");
+    let mut limited = request([ICE, STRICT]);
+    limited.terms.limits = limits(50, 0);
+    let id = bed.create(limited).unwrap();
+    let path = |bed: &Bed, id| bed.path(At::a(id)).path;
+    let first = path(&bed, id);
+    assert_eq!(bed.limits, [(first, limits(50, 0))].into());
+    assert_eq!(bed.describe(id).terms.limits, limits(50, 0));
+    bed.add_stream(id, "video", 1).unwrap();
+    assert_eq!(bed.limits.len(), 2, "one that comes later, too");
+
+    update(&mut bed, At::a(id), |terms| terms.limits = limits(0, 9));
+    assert!(bed.limits.values().eq(&[limits(0, 9); 2]), "{:?}", bed.limits);
+    bed.limits.clear();
+    update(&mut bed, At::a(id), |terms| terms.timeouts.idle = None);
+    assert!(bed.limits.is_empty(), "they are what they were");
+    update(&mut bed, At::a(id), |terms| terms.limits = limits(0, 0));
+    assert!(bed.limits.values().eq(&[limits(0, 0); 2]), "{:?}", bed.limits);
+    bed.limits.clear();
+    let other = path(&bed, free);
+    update(&mut bed, At::a(free), |terms| terms.limits = limits(1, 1));
+    assert_eq!(bed.limits, [(other, limits(1, 1))].into());
 }

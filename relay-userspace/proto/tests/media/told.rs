@@ -2,11 +2,11 @@
 
 use hairpin_proto::ice::Parameters;
 use hairpin_proto::media::{
-    LegState, PathId, PathInfo, Request, SelectedInfo, SessionId, SessionState, Side, StreamRequest, Timeouts,
+    LegState, PathId, PathInfo, Request, SelectedInfo, SessionId, SessionState, Side, StreamRequest, Terms,
 };
 
 use crate::agent::{parameters, tell};
-use crate::harness::{At, Bed, ICE, MEDIA, PLAIN, PUBLIC_V4, REMOTE, STRICT, request, socket};
+use crate::harness::{At, Bed, ICE, MEDIA, PLAIN, PUBLIC_V4, REMOTE, STRICT, amount, request, socket};
 
 #[test]
 fn a_new_session_is_told_as_it_was_asked_for() {
@@ -17,7 +17,7 @@ fn a_new_session_is_told_as_it_was_asked_for() {
     let id = bed.create(request).unwrap();
     let info = bed.describe(id);
     assert_eq!((info.id, info.label.as_str(), info.created), (SessionId(0), "a call", 1_700_000_000));
-    assert_eq!((info.state, info.timeouts), (SessionState::New, Timeouts::default()));
+    assert_eq!((info.state, info.terms), (SessionState::New, Terms::default()));
     assert_eq!(info.legs.each_ref().map(|leg| leg.kind), [ICE, STRICT]);
     assert_eq!(info.legs.each_ref().map(|leg| leg.state), [LegState::Waiting; 2]);
     assert!(info.legs.iter().all(|leg| leg.remote.is_none() && leg.remote_candidates.is_empty()));
@@ -83,7 +83,25 @@ fn what_userspace_has_relayed_is_told_by_leg() {
     bed.arrives(At::b(id), PLAIN, MEDIA);
     bed.arrives(At::b(id), "9.9.9.9:9", MEDIA);
     bed.relays_fast(At::a(id), 7);
-    assert_eq!(bed.path(At::a(id)).relayed, [(2, 7), (1, 6)]);
+    let counts = bed.path(At::a(id)).counts;
+    assert_eq!(counts.all, [amount(9, 49), amount(1, 6)]);
+    assert_eq!(counts.forwarded, [amount(7, 42), amount(0, 0)]);
+}
+
+#[test]
+fn what_streams_have_carried_that_are_gone_stays_in_the_totals() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.connected();
+    bed.arrives(At::a(id), REMOTE, MEDIA);
+    bed.relays_fast(At::b(id), 7);
+    let totals = bed.describe(id).totals;
+    assert_eq!(totals.all, [amount(1, 6), amount(7, 42)]);
+    bed.sessions.remove_stream(id, "audio");
+    bed.drain();
+    let info = bed.describe(id);
+    assert_eq!((info.streams.len(), info.totals), (0, totals));
+    bed.close(id);
+    assert_eq!(bed.ended[0].0.totals, totals);
 }
 
 #[test]

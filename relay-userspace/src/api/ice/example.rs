@@ -1,30 +1,36 @@
 //! A session as it may be, for tests.
 
-use super::{Component, LegStatus, LocalCandidate, RemoteStatus, Selected, Session, Stream, Timeouts};
+use super::{
+    Component, Fragments, LegStatus, Limits, LocalCandidate, RemoteStatus, Selected, Session, Stream, Timeouts, Totals,
+};
 use crate::api::Amount;
 
 impl Session {
     /// One of an ICE leg and a plain one, that has carried some media.
     pub(crate) fn example() -> Self {
         let amount = |packets, bytes| Amount { packets, bytes };
-        let component = Component {
-            component: 1,
-            in_kernel: true,
+        let counts = Totals {
             a_to_b: amount(9_000, 9_000_000),
             b_to_a: amount(3_000, 1_234_567),
             kernel: amount(9_000, 8_000_000),
         };
+        let component = Component { component: 1, in_kernel: true, counts };
         Self {
             id: "0-17".to_owned(),
             label: "call".to_owned(),
             created: 1_000,
             state: "connected".to_owned(),
             timeouts: Timeouts { setup: Some(300), consent: Some(30), paused: Some(60), idle: Some(0) },
+            limits: Limits { packets: Some(500), bytes: Some(0) },
+            totals: counts,
             streams: vec![Stream { name: "audio".to_owned(), components: vec![component] }],
             a: LegStatus {
                 ufrag: Some("abcdefgh".to_owned()),
                 pwd: Some("abcdefghijklmnopqrstuvwx".to_owned()),
-                sdp: "a=ice-lite\r\n".to_owned(),
+                sdp: Fragments {
+                    session: "a=ice-lite\r\n".to_owned(),
+                    media: [("audio".to_owned(), "a=ice-ufrag:abcdefgh\r\n".to_owned())].into(),
+                },
                 remote: Some(RemoteStatus {
                     ufrag: "wxyz".to_owned(),
                     lite: false,
@@ -49,9 +55,10 @@ fn leg(kind: &str, port: u16, remote: &str, last_check: Option<u64>) -> LegStatu
             stream: "audio".to_owned(),
             component: 1,
             address: local,
-            candidate: format!("candidate:1 1 UDP 2130706431 203.0.113.7 {port} typ host"),
+            candidate: (kind == "ice").then(|| format!("candidate:1 1 UDP 2130706431 203.0.113.7 {port} typ host")),
         }],
-        sdp: String::new(),
+        sdp: Fragments::default(),
+        refused: Vec::new(),
         remote: None,
         selected: vec![Selected {
             stream: "audio".to_owned(),

@@ -81,7 +81,7 @@ impl IceError {
             | Self::NoFamily { .. } => IceErrorKind::Invalid,
             Self::NoSession(_) => IceErrorKind::Missing,
             Self::NoIce(_) => IceErrorKind::Conflict,
-            Self::Open(error) => of_open(*error),
+            Self::Open(error) => of_open(error),
             Self::Remote(error) => of_remote(error),
             Self::Negotiation(error) => of_negotiation(error),
             Self::Draining | Self::Silent => IceErrorKind::NoRoom,
@@ -139,9 +139,11 @@ impl From<NegotiationError> for IceError {
     }
 }
 
-fn of_open(error: OpenError) -> IceErrorKind {
+fn of_open(error: &OpenError) -> IceErrorKind {
     match error {
-        OpenError::NoAddress | OpenError::SameName | OpenError::TooManyStreams => IceErrorKind::Invalid,
+        OpenError::NoAddress | OpenError::UnknownAddress { .. } | OpenError::SameName | OpenError::TooManyStreams => {
+            IceErrorKind::Invalid
+        }
         OpenError::TooMany | OpenError::NoPort | OpenError::NoSocket => IceErrorKind::NoRoom,
     }
 }
@@ -164,7 +166,7 @@ fn of_negotiation(error: &NegotiationError) -> IceErrorKind {
         NegotiationError::Sections { .. } | NegotiationError::Unmuxed(_) | NegotiationError::Unbundled(_) => {
             IceErrorKind::Invalid
         }
-        NegotiationError::Open(error) => of_open(*error),
+        NegotiationError::Open(error) => of_open(error),
         NegotiationError::Remote(error) => of_remote(error),
     }
 }

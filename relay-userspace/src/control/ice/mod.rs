@@ -53,6 +53,7 @@ impl Control {
         let made = self.on_any_shard(move |desk| {
             admits(desk)?;
             let (id, sdp) = desk.offer(&offer)?;
+            desk.begun(id);
             // It was made a moment ago.
             let session = desk.session(id).ok_or(RemoteError::NoSession)?;
             Ok(ice::Exchanged { session, sdp })
@@ -76,11 +77,11 @@ impl Control {
         self.with_session(id, |_, _| Ok(())).await.map(|((), session)| session)
     }
 
-    /// Changes label and timeouts of a session.
+    /// Changes label and terms of a session.
     pub async fn update_session(&self, id: &str, update: &ice::Update) -> Result<ice::Session, IceError> {
-        let (label, timeouts) = read::update(update)?;
+        let (label, terms) = read::update(update)?;
         let updated = self.with_session(id, move |desk, id| {
-            if desk.update(id, label, timeouts) { Ok(()) } else { Err(RemoteError::NoSession.into()) }
+            if desk.update(id, label, terms) { Ok(()) } else { Err(RemoteError::NoSession.into()) }
         });
         updated.await.map(|((), session)| session)
     }
@@ -125,7 +126,7 @@ impl Control {
         restarted.await.map(|((), session)| session)
     }
 
-    /// Takes another offer, of either side. With what the other side is to be offered.
+    /// Takes another offer, of either side, that is in force when it is answered. With what the other side is to be offered.
     pub async fn reoffer(&self, id: &str, exchange: &ice::Exchange) -> Result<ice::Exchanged, IceError> {
         let (from, description) = (Side::from(exchange.from), read::description(&exchange.sdp)?);
         let taken = self.with_session(id, move |desk, id| Ok(desk.reoffer(id, from, &description)?));
@@ -227,10 +228,11 @@ fn open(desk: &mut Desk<'_>, request: Request, relayed: &[Relayed]) -> Result<ic
     let id = desk.create(request)?;
     for relayed in relayed {
         if let Err(error) = join(desk, id, relayed) {
-            desk.close(id);
+            desk.abandon(id);
             return Err(error);
         }
     }
+    desk.begun(id);
     // It was made a moment ago.
     Ok(desk.session(id).ok_or(RemoteError::NoSession)?)
 }

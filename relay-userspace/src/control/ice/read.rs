@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::ice::{Candidate, Parameters};
 use hairpin_proto::media::{
-    LegKind, Offer, PlainAddress, Remote, Request, Side, StreamCandidates, StreamRequest, Timeouts,
+    Choice, LegKind, Limits, Offer, PlainAddress, Remote, Request, Side, StreamCandidates, StreamRequest, Terms,
+    Timeouts,
 };
 use hairpin_proto::sdp::{Description, Media};
 
@@ -58,7 +60,7 @@ impl Problems {
 
 /// A session that is to be. What the remote of a leg of TURN is has to be found out yet.
 pub(super) fn create(create: &ice::Create) -> Result<Request, IceError> {
-    let ice::Create { label, a, b, streams, families, timeouts } = create;
+    let ice::Create { label, a, b, streams, families, addresses, limits, timeouts } = create;
     let mut problems = Problems::default();
     check_label(label, &mut problems);
     let streams = read_streams(streams, &mut problems);
@@ -67,21 +69,21 @@ pub(super) fn create(create: &ice::Create) -> Result<Request, IceError> {
             check_turn(side, allocation, &streams, &mut problems);
         }
     }
-    let timeouts = read_timeouts(timeouts, &Timeouts::default(), &mut problems);
+    let terms = read_terms(timeouts, limits, &Terms::default(), &mut problems);
     let legs = [a, b].map(|leg| match leg {
         ice::Leg::Ice {} => LegKind::Ice,
         ice::Leg::Plain { latch } => LegKind::Plain { latch: *latch },
         ice::Leg::Turn { .. } => LegKind::Plain { latch: false },
     });
-    problems.or(Request { label: label.clone(), legs, streams, families: read_families(families), timeouts })
+    problems.or(Request { label: label.clone(), legs, streams, choice: read_choice(families, addresses), terms })
 }
 
 /// A session that is to be made of an offer.
 pub(super) fn offer(offer: &ice::Offer) -> Result<Offer, IceError> {
-    let ice::Offer { sdp, to, latch, label, families, timeouts } = offer;
+    let ice::Offer { sdp, to, latch, label, families, addresses, limits, timeouts } = offer;
     let mut problems = Problems::default();
     check_label(label, &mut problems);
-    let timeouts = read_timeouts(timeouts, &Timeouts::default(), &mut problems);
+    let terms = read_terms(timeouts, limits, &Terms::default(), &mut problems);
     let description = description(sdp)?;
     if !description.media().iter().any(Media::is_active) {
         problems
@@ -92,8 +94,8 @@ pub(super) fn offer(offer: &ice::Offer) -> Result<Offer, IceError> {
         ice::To::Ice => LegKind::Ice,
         ice::To::Plain => LegKind::Plain { latch: *latch },
     };
-    let (label, families) = (label.clone(), read_families(families));
-    problems.or(Offer { description, to, latch: *latch, label, families, timeouts })
+    let (label, choice) = (label.clone(), read_choice(families, addresses));
+    problems.or(Offer { description, to, latch: *latch, label, choice, terms })
 }
 
 /// A session description.
@@ -101,19 +103,17 @@ pub(super) fn description(sdp: &str) -> Result<Description, IceError> {
     Ok(Description::parse(sdp)?)
 }
 
-/// What shall change. The function makes new timeouts of those that there are.
-pub(super) fn update(
-    update: &ice::Update,
-) -> Result<(Option<String>, impl FnOnce(&Timeouts) -> Timeouts + use<>), IceError> {
-    let ice::Update { label, timeouts } = update;
+/// What shall change. The function makes new terms of those that there are.
+pub(super) fn update(update: &ice::Update) -> Result<(Option<String>, impl FnOnce(&Terms) -> Terms + use<>), IceError> {
+    let ice::Update { label, limits, timeouts } = update;
     let mut problems = Problems::default();
     if let Some(label) = label {
         check_label(label, &mut problems);
     }
     // Whatever there is, what is asked for is allowed or not.
-    read_timeouts(timeouts, &Timeouts::default(), &mut problems);
-    let timeouts = timeouts.clone();
-    problems.or((label.clone(), move |before: &Timeouts| read_timeouts(&timeouts, before, &mut Problems::default())))
+    read_terms(timeouts, limits, &Terms::default(), &mut problems);
+    let (timeouts, limits) = (timeouts.clone(), limits.clone());
+    problems.or((label.clone(), move |before: &Terms| read_terms(&timeouts, &limits, before, &mut Problems::default())))
 }
 
 /// Who is on the other side of a leg.
@@ -192,12 +192,25 @@ pub(super) fn numbers(id: &str) -> Option<(usize, u64)> {
     Some((shard.parse().ok()?, serial.parse().ok()?))
 }
 
-fn read_families(families: &[ice::Family]) -> Vec<AddressFamily> {
+fn read_choice(families: &[ice::Family], addresses: &[IpAddr]) -> Choice {
     let read = |family: &ice::Family| match family {
         ice::Family::Ipv4 => AddressFamily::V4,
         ice::Family::Ipv6 => AddressFamily::V6,
     };
-    families.iter().map(read).collect()
+    Choice {
+        families: families.iter().map(read).collect(),
+        addresses: addresses.iter().map(IpAddr::to_canonical).collect(),
+    }
+}
+
+/// Timeouts and limits; where nothing is said, as they were.
+fn read_terms(timeouts: &ice::Timeouts, limits: &ice::Limits, before: &Terms, problems: &mut Problems) -> Terms {
+    let ice::Limits { packets, bytes } = limits;
+    let of = |asked: &Option<u64>, before| asked.map_or(before, NonZeroU64::new);
+    Terms {
+        timeouts: read_timeouts(timeouts, &before.timeouts, problems),
+        limits: Limits { packets: of(packets, before.limits.packets), bytes: of(bytes, before.limits.bytes) },
+    }
 }
 
 /// Timeouts; where nothing is said, as they were.
@@ -301,8 +314,8 @@ mod tests {
         assert_eq!(request.label, "");
         assert_eq!(request.legs, [LegKind::Ice; 2]);
         assert_eq!(request.streams, [StreamRequest { name: "media".to_owned(), components: 1 }]);
-        assert_eq!(request.families, []);
-        assert_eq!(request.timeouts, Timeouts::default());
+        assert_eq!(request.choice, Choice::default());
+        assert_eq!(request.terms, Terms::default());
     }
 
     #[test]
@@ -314,14 +327,15 @@ mod tests {
             streams: vec![stream(&"n".repeat(64), 2), stream("m", 1)],
             families: vec![ice::Family::Ipv6, ice::Family::Ipv4],
             timeouts: timeouts(1, 30, 2, 0),
+            ..ice::Create::default()
         });
         let request = request.unwrap();
         assert_eq!(request.label, "ü".repeat(128));
         assert_eq!(request.legs, [LegKind::Plain { latch: true }, LegKind::Plain { latch: false }]);
         assert_eq!(request.streams.iter().map(|stream| stream.components).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!(request.families, [AddressFamily::V6, AddressFamily::V4]);
+        assert_eq!(request.choice.families, [AddressFamily::V6, AddressFamily::V4]);
         let [setup, consent, paused] = [1, 30, 2].map(Duration::from_secs);
-        assert_eq!(request.timeouts, Timeouts { setup, consent, paused, idle: None });
+        assert_eq!(request.terms.timeouts, Timeouts { setup, consent, paused, idle: None });
 
         let request = create(&ice::Create { b: turn("0-12"), streams: vec![stream("a", 1)], ..Default::default() });
         assert_eq!(request.unwrap().legs[1], LegKind::Plain { latch: false });
@@ -379,7 +393,8 @@ mod tests {
         let error = create(&request).unwrap_err();
         assert_eq!(error.to_string(), "2 values are not allowed");
         assert_eq!(error.problems().len(), 2);
-        let update = ice::Update { label: Some("\n".to_owned()), timeouts: timeouts(0, 1, 1, 1) };
+        let update =
+            ice::Update { label: Some("\n".to_owned()), timeouts: timeouts(0, 1, 1, 1), ..ice::Update::default() };
         assert_eq!(problems(super::update(&update).map(|_| ())).len(), 2);
         let offer = ice::Offer {
             sdp: "v=0\r\nm=audio 0 RTP/AVP 0\r\n".to_owned(),
@@ -387,6 +402,8 @@ mod tests {
             latch: false,
             label: "\n".to_owned(),
             families: Vec::new(),
+            addresses: Vec::new(),
+            limits: ice::Limits::default(),
             timeouts: timeouts(0, 1, 1, 1),
         };
         assert_eq!(problems(super::offer(&offer)).len(), 3);
@@ -396,12 +413,19 @@ mod tests {
     fn an_update_changes_what_it_says() {
         let asked = ice::Update {
             label: Some("new".to_owned()),
+            limits: ice::Limits { packets: Some(50), bytes: Some(0) },
             timeouts: ice::Timeouts { idle: Some(0), consent: Some(7), ..ice::Timeouts::default() },
         };
         let (label, change) = update(&asked).unwrap();
         assert_eq!(label.as_deref(), Some("new"));
-        let before = Timeouts { setup: Duration::from_secs(99), ..Timeouts::default() };
-        let expected = Timeouts { consent: Duration::from_secs(7), idle: None, ..before };
+        let before = Terms {
+            timeouts: Timeouts { setup: Duration::from_secs(99), ..Timeouts::default() },
+            limits: Limits { packets: None, bytes: NonZeroU64::new(9) },
+        };
+        let expected = Terms {
+            timeouts: Timeouts { consent: Duration::from_secs(7), idle: None, ..before.timeouts },
+            limits: Limits { packets: NonZeroU64::new(50), bytes: None },
+        };
         assert_eq!(change(&before), expected);
         let (label, change) = update(&ice::Update::default()).unwrap();
         assert_eq!((label, change(&expected)), (None, expected), "and nothing, if it says nothing");

@@ -1,9 +1,13 @@
 //! Sessions as an operator is told of them.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::time::Instant;
 
+use hairpin_proto::media;
 use hairpin_proto::media::{
-    EndInfo, Event, LegInfo, PathId, PathInfo, SelectedInfo, SessionId, SessionInfo, Side, Timeouts,
+    Counts, EndInfo, Event, LegInfo, Limits, PathId, PathInfo, SelectedInfo, SessionId, SessionInfo, Side, StreamInfo,
+    Timeouts,
 };
 
 use super::super::journal::name;
@@ -31,7 +35,9 @@ impl State {
             label: info.label.clone(),
             created: info.created,
             state: info.state.label().to_owned(),
-            timeouts: timeouts(&info.timeouts),
+            timeouts: timeouts(&info.terms.timeouts),
+            limits: limits(&info.terms.limits),
+            totals: totals(&info.totals),
             streams: streams.collect(),
             a,
             b,
@@ -41,7 +47,7 @@ impl State {
     /// What is told of something that has happened to an end.
     pub(super) fn end_event(&self, id: SessionId, event: Event, path: PathId, side: Side) -> Option<ice::Event> {
         let info = self.media.sessions.describe(id)?;
-        let of_path = |stream: &hairpin_proto::media::StreamInfo| {
+        let of_path = |stream: &StreamInfo| {
             let found = stream.paths.iter().find(|one| one.path == path)?;
             Some((stream.name.clone(), found.component, found.ends[side as usize].selected))
         };
@@ -68,46 +74,41 @@ impl State {
     }
 
     fn component(&self, path: &PathInfo) -> ice::Component {
-        let kernel = self.datapath.allocation_count(self.path_index(path.path));
-        let of_client = Amount { packets: kernel.to_peer.packets, bytes: kernel.to_peer.bytes };
-        let of_peer = Amount { packets: kernel.to_client.packets, bytes: kernel.to_client.bytes };
-        let (from_a, from_b) = match path.client_side {
-            Side::A => (of_client, of_peer),
-            Side::B => (of_peer, of_client),
-        };
-        let [a, b] = path.relayed.map(|(packets, bytes)| Amount { packets, bytes });
-        let sum = |mut one: Amount, other: Amount| {
-            one += other;
-            one
-        };
         ice::Component {
             component: path.component,
             in_kernel: self.datapath.is_active() && path.installed.is_some_and(|until| until > Instant::now()),
-            a_to_b: sum(from_a, a),
-            b_to_a: sum(from_b, b),
-            kernel: sum(from_a, from_b),
+            counts: totals(&path.counts),
         }
     }
 }
 
+fn totals(counts: &Counts) -> ice::Totals {
+    let amount = |amount: media::Amount| Amount { packets: amount.packets, bytes: amount.bytes };
+    let ([a_to_b, b_to_a], [of_a, of_b]) = (counts.all.map(amount), counts.forwarded.map(amount));
+    let mut kernel = of_a;
+    kernel += of_b;
+    ice::Totals { a_to_b, b_to_a, kernel }
+}
+
 fn leg(info: &SessionInfo, side: Side) -> ice::LegStatus {
     let leg = &info.legs[side as usize];
-    let paths =
-        || info.streams.iter().flat_map(|stream| stream.paths.iter().map(move |path| (stream.name.as_str(), path)));
-    let end = |path: &PathInfo| path.ends[side as usize].clone();
-    let candidates = paths().flat_map(|(stream, path)| {
-        let EndInfo { locals, candidates, .. } = end(path);
-        locals.into_iter().zip(candidates).map(|(address, candidate)| ice::LocalCandidate {
+    let speaks_ice = leg.parameters.is_some();
+    let paths = || {
+        info.streams.iter().flat_map(|stream| {
+            stream.paths.iter().map(move |path| (stream.name.as_str(), path.component, &path.ends[side as usize]))
+        })
+    };
+    let candidates = paths().flat_map(|(stream, component, EndInfo { locals, candidates, .. })| {
+        locals.iter().zip(candidates).map(move |(address, candidate)| ice::LocalCandidate {
             stream: stream.to_owned(),
-            component: path.component,
-            address,
-            candidate: candidate.to_string(),
+            component,
+            address: *address,
+            candidate: speaks_ice.then(|| candidate.to_string()),
         })
     });
-    let candidates: Vec<_> = candidates.collect();
-    let selected = paths().filter_map(|(stream, path)| {
-        let SelectedInfo { local, remote, checked, is_lost } = end(path).selected?;
-        let (stream, component, last_check) = (stream.to_owned(), path.component, checked.map(unix));
+    let selected = paths().filter_map(|(stream, component, end)| {
+        let SelectedInfo { local, remote, checked, is_lost } = end.selected?;
+        let (stream, last_check) = (stream.to_owned(), checked.map(unix));
         Some(ice::Selected { stream, component, local, remote, last_check, lost: is_lost })
     });
     ice::LegStatus {
@@ -115,7 +116,8 @@ fn leg(info: &SessionInfo, side: Side) -> ice::LegStatus {
         state: leg.state.label().to_owned(),
         ufrag: leg.parameters.as_ref().map(|own| own.ufrag.clone()),
         pwd: leg.parameters.as_ref().map(|own| own.pwd.clone()),
-        sdp: fragment(leg, &candidates),
+        candidates: candidates.collect(),
+        sdp: fragments(info, side),
         selected: selected.collect(),
         remote: leg.remote.as_ref().map(|remote| ice::RemoteStatus {
             ufrag: remote.ufrag.clone(),
@@ -123,22 +125,41 @@ fn leg(info: &SessionInfo, side: Side) -> ice::LegStatus {
             candidates: leg.remote_candidates.iter().map(|(_, candidate)| candidate.to_string()).collect(),
             end_of_candidates: leg.end_of_candidates,
         }),
-        candidates,
+        refused: paths().filter_map(|(.., end)| end.refused).collect(),
     }
 }
 
-/// A leg as lines of a session description (RFC 8839). Without ICE there is nothing to say but addresses.
-fn fragment(leg: &LegInfo, candidates: &[ice::LocalCandidate]) -> String {
-    let Some(own) = &leg.parameters else { return String::new() };
-    let mut lines = vec![
-        "a=ice-lite".to_owned(),
-        "a=ice-options:ice2".to_owned(),
-        format!("a=ice-ufrag:{}", own.ufrag),
-        format!("a=ice-pwd:{}", own.pwd),
-    ];
-    lines.extend(candidates.iter().map(|candidate| format!("a={}", candidate.candidate)));
-    lines.push("a=end-of-candidates".to_owned());
+/// A leg as lines of a session description (RFC 8839).
+fn fragments(info: &SessionInfo, side: Side) -> ice::Fragments {
+    let leg = &info.legs[side as usize];
+    let media = info.streams.iter().map(|stream| (stream.name.clone(), section(leg, stream, side)));
+    // RFC 8839 section 5.3: being lite is said once.
+    let session = leg.parameters.as_ref().map_or("", |_| "a=ice-lite\r\na=ice-options:ice2\r\n");
+    ice::Fragments { session: session.to_owned(), media: media.collect() }
+}
+
+/// What the media section of a stream says of a leg.
+fn section(leg: &LegInfo, stream: &StreamInfo, side: Side) -> String {
+    let ends = || stream.paths.iter().map(|path| &path.ends[side as usize]);
+    let address = |address: &SocketAddr| {
+        let version = if address.is_ipv4() { 4 } else { 6 };
+        format!("IN IP{version} {}", address.ip())
+    };
+    let firsts: Vec<_> = ends().filter_map(|end| end.locals.first()).collect();
+    let mut lines = Vec::new();
+    lines.extend(firsts.first().map(|rtp| format!("c={}", address(rtp))));
+    lines.extend(firsts.get(1).map(|rtcp| format!("a=rtcp:{} {}", rtcp.port(), address(rtcp))));
+    if let Some(own) = &leg.parameters {
+        lines.extend([format!("a=ice-ufrag:{}", own.ufrag), format!("a=ice-pwd:{}", own.pwd)]);
+        lines.extend(ends().flat_map(|end| &end.candidates).map(|candidate| format!("a={candidate}")));
+        lines.push("a=end-of-candidates".to_owned());
+    }
     lines.into_iter().map(|line| line + "\r\n").collect()
+}
+
+fn limits(limits: &Limits) -> ice::Limits {
+    let said = |limit: Option<NonZeroU64>| Some(limit.map_or(0, NonZeroU64::get));
+    ice::Limits { packets: said(limits.packets), bytes: said(limits.bytes) }
 }
 
 fn timeouts(timeouts: &Timeouts) -> ice::Timeouts {

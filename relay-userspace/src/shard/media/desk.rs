@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hairpin_proto::media::{
     CloseReason, NegotiationError, Offer, OpenError, Remote, RemoteError, Request, SessionId, Side, StreamCandidates,
-    Timeouts,
+    Terms,
 };
 use hairpin_proto::sdp::Description;
 
@@ -79,6 +79,16 @@ impl Desk<'_> {
         sessions.create(now(), request, &mut ports)
     }
 
+    /// Says that a session has begun, once nothing can keep it from that any more.
+    pub fn begun(&self, id: SessionId) {
+        self.0.session_begun(id);
+    }
+
+    /// Forgets a session that was created a moment ago, and could not be what it should. It was never there.
+    pub fn abandon(&mut self, id: SessionId) {
+        self.0.media.sessions.abandon(id);
+    }
+
     /// A session as it is now.
     pub fn session(&self, id: SessionId) -> Option<api::ice::Session> {
         self.0.session(id)
@@ -115,14 +125,9 @@ impl Desk<'_> {
         self.0.media.sessions.restart(id, side)
     }
 
-    /// Changes label and timeouts; false if there is no such session.
-    pub fn update(
-        &mut self,
-        id: SessionId,
-        label: Option<String>,
-        timeouts: impl FnOnce(&Timeouts) -> Timeouts,
-    ) -> bool {
-        self.0.media.sessions.update(now().instant, id, label, timeouts)
+    /// Changes label and terms; false if there is no such session.
+    pub fn update(&mut self, id: SessionId, label: Option<String>, terms: impl FnOnce(&Terms) -> Terms) -> bool {
+        self.0.media.sessions.update(now().instant, id, label, terms)
     }
 
     /// Closes a session; as it was in the end, or none if there is none.
@@ -138,7 +143,7 @@ impl Desk<'_> {
         sessions.offer(now(), offer, &mut ports)
     }
 
-    /// Takes another offer, of either side. With what the other side is to be told.
+    /// Takes another offer, of either side, that is in force when it is answered. With what the other side is to be told.
     pub fn reoffer(&mut self, id: SessionId, from: Side, offer: &Description) -> Result<String, NegotiationError> {
         let (sessions, mut ports) = self.0.media_with_ports();
         sessions.reoffer(now(), id, from, offer, &mut ports)

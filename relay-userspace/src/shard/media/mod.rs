@@ -1,59 +1,35 @@
 //! Sessions of two legs on this shard: their sockets, the way of their media through userspace, and what the engine asks for.
 //!
-//! [`Desk`] is what the admin interface may ask and do, `describe` what it is told.
+//! [`Desk`] is what the admin interface may ask and do, `describe` what it is told, `journal` what
+//! is told to whoever listens.
 
 mod describe;
 mod desk;
+mod journal;
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use hairpin_common::limit::Limit;
+use hairpin_common::maps::Count;
 use hairpin_common::wire::Datagram;
 use hairpin_proto::media::{
-    CloseReason, Discard, Disposition, Effect, Event, Forward, MediaFlow, OpenPort, PathId, PortId, SessionId,
-    SessionState, Sessions, Side,
+    self, CloseReason, Discard, Disposition, Effect, Forward, MediaFlow, OpenPort, PathId, PortId, SessionState,
+    Sessions,
 };
 use hairpin_proto::turn::{BindError, Now};
-use tokio::sync::broadcast;
 
 pub use self::desk::Desk;
-use super::journal::JournalLevel;
+pub use self::journal::IceEvents;
 use super::socket::Socket;
 use super::sockets::Sockets;
 use super::state::State;
-use crate::api;
 use crate::datapath::{self, Direction};
 use crate::net::{IpFields, Outbox, Outgoing, Received, send_one};
-use crate::printable::clean;
+use crate::random::SystemRandomness;
 
-/// Events that a slow reader may be behind.
-const BACKLOG: usize = 4096;
-
-/// Where events of sessions go: to whoever watches, if anybody does.
-#[derive(Clone, Debug)]
-pub struct IceEvents(broadcast::Sender<api::ice::Event>);
-
-impl Default for IceEvents {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
-    }
-}
-
-impl IceEvents {
-    /// What happens from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<api::ice::Event> {
-        self.0.subscribe()
-    }
-
-    fn send(&self, event: impl FnOnce() -> Option<api::ice::Event>) {
-        if self.0.receiver_count() > 0
-            && let Some(event) = event()
-        {
-            // Nobody may be left to hear of it.
-            let _ = self.0.send(event);
-        }
-    }
-}
+/// What may come at once under a limit, in nanoseconds of its rate: as under the general ones.
+const SECOND: u64 = 1_000_000_000;
 
 /// What sessions have counted on this shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,19 +46,46 @@ pub struct MediaReport {
     pub checks: u64,
 }
 
+/// The datapath's numbers of a shard's paths: behind those of all allocations, each shard has every so many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PathIndices {
+    /// That of the first path of the first shard.
+    pub(super) first: u32,
+    /// How many shards there are.
+    pub(super) shards: u32,
+    /// Which of them this is.
+    pub(super) shard: u32,
+}
+
+impl PathIndices {
+    fn of(self, PathId(path): PathId) -> u32 {
+        self.first + path * self.shards + self.shard
+    }
+}
+
 /// The sessions of a shard.
 pub(super) struct Media {
     pub(super) sessions: Sessions,
     pub(super) events: IceEvents,
-    /// The datapath's number of the first path of all shards.
-    first_index: u32,
+    indices: PathIndices,
     discarded: [u64; Discard::ALL.len()],
     checks: u64,
 }
 
 impl Media {
-    pub(super) fn new(sessions: Sessions, events: IceEvents, first_index: u32) -> Self {
-        Self { sessions, events, first_index, discarded: Default::default(), checks: 0 }
+    pub(super) fn new(
+        settings: media::Settings,
+        events: IceEvents,
+        indices: PathIndices,
+        datapath: datapath::Handle,
+    ) -> Self {
+        let amount = |count: Count| media::Amount { packets: count.packets, bytes: count.bytes };
+        let fast_counts = move |path| {
+            let count = datapath.allocation_count(indices.of(path));
+            [count.to_peer, count.to_client].map(amount)
+        };
+        let sessions = Sessions::new(settings, Box::new(SystemRandomness::default()), Box::new(fast_counts));
+        Self { sessions, events, indices, discarded: Default::default(), checks: 0 }
     }
 
     pub(super) fn report(&self) -> MediaReport {
@@ -170,6 +173,11 @@ impl State {
             match effect {
                 Effect::InstallFlow { flow, expires } => self.datapath.install(self.media_flow(&flow), expires),
                 Effect::RemoveFlow { flow } => self.datapath.remove(self.media_flow(&flow)),
+                Effect::Limit { path, limits } => {
+                    let [packets, bytes] = [limits.packets, limits.bytes]
+                        .map(|limit| limit.map_or(Limit::NONE, |limit| Limit::per_second(limit.get(), SECOND)));
+                    self.datapath.limit_allocation(self.path_index(path), packets, bytes);
+                }
                 Effect::Close { port } => self.sockets.close_media(port),
                 Effect::Happened { session, event, path, side } => self.happened(session, event, path, side),
                 Effect::Closed { info, reason } => self.session_ended(&info, reason),
@@ -180,65 +188,17 @@ impl State {
 
     /// Ends what is over.
     pub(super) fn handle_media_timeouts(&mut self, now: Instant) {
-        let (datapath, first, shards, index) =
-            (self.datapath.clone(), self.media.first_index, self.others.len() as u32, self.index);
-        let packets = |PathId(path): PathId| {
-            let count = datapath.allocation_count(first + path * shards + index);
-            [count.to_peer.packets, count.to_client.packets]
-        };
-        self.media.sessions.handle_timeout(now, &packets);
+        self.media.sessions.handle_timeout(now);
         self.carry_out_media();
     }
 
-    /// The engine numbers the paths of its shard, the kernel those of all shards, behind all allocations.
-    fn path_index(&self, PathId(path): PathId) -> u32 {
-        self.media.first_index + path * self.others.len() as u32 + self.index
+    fn path_index(&self, path: PathId) -> u32 {
+        self.media.indices.of(path)
     }
 
     fn media_flow(&self, flow: &MediaFlow) -> datapath::Flow {
         let MediaFlow { path, client, server, relayed, peer, client_side: _ } = *flow;
         let scope = datapath::Scope::Media { peer };
         datapath::Flow { client, server, relayed, allocation: self.path_index(path), scope }
-    }
-
-    /// Something has happened to an end of a session.
-    fn happened(&mut self, session: SessionId, event: Event, path: PathId, side: Side) {
-        let events = self.media.events.clone();
-        events.send(|| self.end_event(session, event, path, side));
-    }
-
-    /// A session has ended. What was counted for it is still there.
-    fn session_ended(&mut self, info: &hairpin_proto::media::SessionInfo, reason: CloseReason) {
-        let session = self.told(info);
-        let sum = |direction: fn(&api::ice::Component) -> api::Amount| {
-            let components = session.streams.iter().flat_map(|stream| &stream.components);
-            components.fold(api::Amount::default(), |mut sum, component| {
-                sum += direction(component);
-                sum
-            })
-        };
-        let (a_to_b, b_to_a, kernel) = (sum(|one| one.a_to_b), sum(|one| one.b_to_a), sum(|one| one.kernel));
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    session = %session.id,
-                    label = clean(&session.label),
-                    reason = reason.label(),
-                    a_to_b_packets = a_to_b.packets,
-                    a_to_b_bytes = a_to_b.bytes,
-                    b_to_a_packets = b_to_a.packets,
-                    b_to_a_bytes = b_to_a.bytes,
-                    kernel_packets = kernel.packets,
-                    "a media session has ended"
-                )
-            };
-        }
-        match self.journal.level {
-            Some(JournalLevel::Info) => line!(info),
-            Some(JournalLevel::Debug) => line!(debug),
-            None => {}
-        }
-        let reason = reason.label().to_owned();
-        self.media.events.send(|| Some(api::ice::Event::Closed { session: Box::new(session), reason }));
     }
 }

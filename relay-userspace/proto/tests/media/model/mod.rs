@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hairpin_proto::address::AddressFamily;
-use hairpin_proto::media::{CloseReason, Discard, LegKind, Request, Side, StreamRequest, Timeouts};
+use hairpin_proto::media::{CloseReason, Discard, LegKind, Request, Side, StreamRequest, Terms, Timeouts};
 use hairpin_proto::stun::{Class, LongTermKey};
 
 use crate::agent::{Check, More, Role, code};
@@ -256,14 +256,15 @@ impl World {
     fn create(&mut self, legs: [LegKind; 2], components: &[u16], families: [bool; 2], times: Times) {
         let streams: Vec<_> = components.iter().map(|components| self.stream(*components)).collect();
         let families = [AddressFamily::V4, AddressFamily::V6].into_iter().zip(families);
-        let families = families.filter(|(_, asked)| *asked).map(|(family, _)| family).collect();
-        let request = Request { label: String::new(), legs, streams, families, timeouts: times.into() };
+        let families: Vec<_> = families.filter(|(_, asked)| *asked).map(|(family, _)| family).collect();
+        let terms = Terms { timeouts: times.into(), ..Terms::default() };
+        let request = Request { label: String::new(), legs, streams, choice: families.into(), terms };
         let Ok(id) = self.bed.create(request) else { return };
         let legs = legs.map(|kind| {
             let kind = if let LegKind::Plain { latch } = kind { Kind::Plain { latch } } else { Kind::Ice };
             Leg { kind, credentials: vec![None], previous: false }
         });
-        let timeouts = self.bed.describe(id).timeouts;
+        let timeouts = self.bed.describe(id).terms.timeouts;
         let (consent, idle, active) = (timeouts.consent, timeouts.idle, self.bed.now.instant);
         self.sessions.push(Mirror { id, legs, paths: Vec::new(), consent, idle, active });
         self.learn(self.sessions.len() - 1);
@@ -379,9 +380,9 @@ impl World {
     fn update(&mut self, session: usize, times: Times) {
         let Some(at) = place(&self.sessions, session) else { return };
         let (id, timeouts) = (self.sessions[at].id, Timeouts::from(times));
-        assert!(self.bed.sessions.update(self.bed.now.instant, id, None, |_| timeouts));
+        assert!(self.bed.sessions.update(self.bed.now.instant, id, None, |terms| Terms { timeouts, ..*terms }));
         self.bed.drain();
-        assert_eq!(self.bed.describe(id).timeouts, timeouts);
+        assert_eq!(self.bed.describe(id).terms.timeouts, timeouts);
         (self.sessions[at].consent, self.sessions[at].idle) = (timeouts.consent, timeouts.idle);
     }
 

@@ -101,8 +101,9 @@ pub(super) fn media_is_right(
 ) {
     match mirror.accepts((side, path, base), source, now) {
         Accepts::Yes => assert_ne!(*got, Got::Dropped(Discard::UnknownRemote), "from {source}"),
-        // Where somebody could take a place and may not, nobody is known.
-        Accepts::No | Accepts::First => assert_eq!(*got, Got::Dropped(Discard::UnknownRemote), "from {source}"),
+        Accepts::No => assert_eq!(*got, Got::Dropped(Discard::UnknownRemote), "from {source}"),
+        // Whoever might take a place was not let in here.
+        Accepts::First => assert_eq!(*got, Got::Dropped(Discard::Forbidden), "from {source}"),
         Accepts::Perhaps => {}
     }
     let at = At { id: mirror.id, side, path, base };
@@ -118,7 +119,7 @@ pub(super) fn media_is_right(
             let is_plain = matches!(mirror.paths[path].ends[side.other() as usize], End::Plain(_));
             assert!(!is_certain || (is_late && !is_plain), "it may go to {targets:?}");
         }
-        Got::Dropped(Discard::UnknownRemote) => {}
+        Got::Dropped(Discard::UnknownRemote | Discard::Forbidden) => {}
         _ => panic!("{got:?} of media"),
     }
 }

@@ -84,6 +84,8 @@ impl Offer {
             latch: *latch,
             label: terms.label.clone(),
             families: terms.families.clone(),
+            addresses: Vec::new(),
+            limits: ice::Limits::default(),
             timeouts: terms.waits.timeouts(),
         }
     }

@@ -3,40 +3,11 @@
 use super::super::human::{age, named, percent, size};
 use super::super::output::note;
 use super::super::table::{Column, table};
-use crate::api::Amount;
-use crate::api::ice::{Component, Session};
+use crate::api::ice::{Session, Totals};
 
-/// What was relayed for a session, of all its components.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) a_to_b: Amount,
-    pub(super) b_to_a: Amount,
-    pub(super) kernel: Amount,
-}
-
-impl Totals {
-    pub(super) fn of(session: &Session) -> Self {
-        let components = session.streams.iter().flat_map(|stream| &stream.components);
-        components.fold(Self::default(), |mut sum, component| {
-            sum.a_to_b += component.a_to_b;
-            sum.b_to_a += component.b_to_a;
-            sum.kernel += component.kernel;
-            sum
-        })
-    }
-
-    /// The part of the packets that the kernel has forwarded.
-    pub(super) fn share(&self) -> String {
-        share(self.kernel, self.a_to_b, self.b_to_a)
-    }
-}
-
-/// The part of the packets of a component that the kernel has forwarded.
-pub(super) fn share_of(component: &Component) -> String {
-    share(component.kernel, component.a_to_b, component.b_to_a)
-}
-
-fn share(kernel: Amount, a_to_b: Amount, b_to_a: Amount) -> String {
+/// The part of the packets that the kernel has forwarded.
+pub(super) fn share(totals: &Totals) -> String {
+    let Totals { a_to_b, b_to_a, kernel } = totals;
     let all = a_to_b.packets.saturating_add(b_to_a.packets);
     if all == 0 { "-".to_owned() } else { percent(kernel.packets, all) }
 }
@@ -58,7 +29,7 @@ pub(super) fn list(sessions: &[Session], now: u64) -> String {
         Column::Right("IN KERNEL"),
     ];
     let rows = sessions.iter().map(|session| {
-        let totals = Totals::of(session);
+        let totals = &session.totals;
         [
             session.id.clone(),
             named(&session.label),
@@ -69,7 +40,7 @@ pub(super) fn list(sessions: &[Session], now: u64) -> String {
             age(now.saturating_sub(session.created)),
             size(totals.a_to_b.bytes),
             size(totals.b_to_a.bytes),
-            totals.share(),
+            share(totals),
         ]
     });
     table(columns, rows)
@@ -86,6 +57,7 @@ mod tests {
             label: "a\nb".to_owned(),
             state: "new".to_owned(),
             streams: Vec::new(),
+            totals: Totals::default(),
             ..Session::example()
         };
         let expected = "\

@@ -2,19 +2,20 @@
 
 use super::super::human::{age, amount, named, plural, since, size};
 use super::super::table::{Column, section, table};
-use super::list::{Totals, share_of};
-use crate::api::ice::{LegStatus, RemoteStatus, Session, Side, Timeouts};
+use super::list::share;
+use crate::api::ice::{Fragments, LegStatus, RemoteStatus, Session, Side, Timeouts};
 
 /// One leg, as lines of a session description.
 pub(super) fn fragment(session: &Session, side: Side) -> String {
-    match side {
-        Side::A => session.a.sdp.clone(),
-        Side::B => session.b.sdp.clone(),
-    }
+    let Fragments { session, media } = match side {
+        Side::A => &session.a.sdp,
+        Side::B => &session.b.sdp,
+    };
+    [session].into_iter().chain(media.values()).map(String::as_str).collect()
 }
 
 pub(super) fn describe(session: &Session, now: u64) -> String {
-    let totals = Totals::of(session);
+    let totals = &session.totals;
     let mut text = pairs([
         ("id", session.id.clone()),
         ("label", named(&session.label)),
@@ -23,7 +24,7 @@ pub(super) fn describe(session: &Session, now: u64) -> String {
         ("timeouts", timeouts(&session.timeouts)),
         ("a to b", amount(totals.a_to_b)),
         ("b to a", amount(totals.b_to_a)),
-        ("in the kernel", format!("{}, {}", amount(totals.kernel), totals.share())),
+        ("in the kernel", format!("{}, {}", amount(totals.kernel), share(totals))),
     ]);
     text.push_str(&section("STREAMS", &streams(session)));
     for (name, leg) in [("A", &session.a), ("B", &session.b)] {
@@ -65,9 +66,9 @@ fn streams(session: &Session) -> String {
         [
             name.clone(),
             component.component.to_string(),
-            size(component.a_to_b.bytes),
-            size(component.b_to_a.bytes),
-            share_of(component),
+            size(component.counts.a_to_b.bytes),
+            size(component.counts.b_to_a.bytes),
+            share(&component.counts),
             if component.in_kernel { "yes" } else { "no" }.to_owned(),
         ]
     });
@@ -90,8 +91,7 @@ fn facts(leg: &LegStatus) -> String {
 
 fn addresses(leg: &LegStatus) -> String {
     let rows = leg.candidates.iter().map(|local| {
-        // A side without ICE is told the address alone.
-        let candidate = if leg.ufrag.is_some() { local.candidate.clone() } else { String::new() };
+        let candidate = local.candidate.clone().unwrap_or_default();
         [local.stream.clone(), local.component.to_string(), local.address.to_string(), candidate]
     });
     table(
@@ -181,7 +181,7 @@ SELECTED BY B
     #[test]
     fn a_leg_alone_is_as_a_description_says_it() {
         let session = Session::example();
-        assert_eq!(fragment(&session, Side::A), "a=ice-lite\r\n");
+        assert_eq!(fragment(&session, Side::A), "a=ice-lite\r\na=ice-ufrag:abcdefgh\r\n");
         assert_eq!(fragment(&session, Side::B), "");
     }
 }

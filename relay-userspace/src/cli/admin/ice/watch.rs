@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use super::super::human::{age, clean, named, size};
 use super::super::watch::missed;
 use super::label;
-use super::list::Totals;
 use crate::api::ice::{EndEvent, Event};
 
 pub(super) fn render(event: &Event, now: u64) -> String {
@@ -15,7 +14,7 @@ pub(super) fn render(event: &Event, now: u64) -> String {
         Event::ConsentLost(end) => of_end("consent_lost", end),
         Event::Resumed(end) => of_end("resumed", end),
         Event::Closed { session, reason } => {
-            let totals = Totals::of(session);
+            let totals = &session.totals;
             format!(
                 "closed {} {}: {} after {}, {} from a to b, {} from b to a",
                 clean(&session.id),

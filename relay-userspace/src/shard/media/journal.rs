@@ -1,0 +1,85 @@
+//! What is told of sessions as they begin, change and end: a line in the log for the first and the last, an event for whoever
+//! watches.
+
+use hairpin_proto::media::{CloseReason, Event, PathId, SessionId, SessionInfo, Side};
+use tokio::sync::broadcast;
+
+use super::super::journal::{JournalLevel, line, name};
+use super::super::state::State;
+use crate::api;
+use crate::printable::clean;
+
+/// Events that a slow reader may be behind.
+const BACKLOG: usize = 4096;
+
+/// Where events of sessions go: to whoever watches, if anybody does.
+#[derive(Clone, Debug)]
+pub struct IceEvents(broadcast::Sender<api::ice::Event>);
+
+impl Default for IceEvents {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(BACKLOG))
+    }
+}
+
+impl IceEvents {
+    /// What happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<api::ice::Event> {
+        self.0.subscribe()
+    }
+
+    fn send(&self, event: impl FnOnce() -> Option<api::ice::Event>) {
+        if self.0.receiver_count() > 0
+            && let Some(event) = event()
+        {
+            // Nobody may be left to hear of it.
+            let _ = self.0.send(event);
+        }
+    }
+}
+
+impl State {
+    /// A session has begun.
+    pub(super) fn session_begun(&self, id: SessionId) {
+        let Some(level) = self.journal.level_of(id.0) else { return };
+        let Some(info) = self.media.sessions.describe(id) else { return };
+        let [a, b] = info.legs.each_ref().map(|leg| leg.kind.label());
+        line!(
+            level,
+            session = %name(self.index, id.0),
+            label = clean(&info.label),
+            a,
+            b,
+            streams = info.streams.len(),
+            "a media session has begun"
+        );
+    }
+
+    /// Something has happened to an end of a session.
+    pub(super) fn happened(&mut self, session: SessionId, event: Event, path: PathId, side: Side) {
+        let events = self.media.events.clone();
+        events.send(|| self.end_event(session, event, path, side));
+    }
+
+    /// A session has ended. What was counted for it is still there.
+    pub(super) fn session_ended(&mut self, info: &SessionInfo, reason: CloseReason) {
+        let session = self.told(info);
+        if let Some(level) = self.journal.level_of(info.id.0) {
+            let api::ice::Totals { a_to_b, b_to_a, kernel } = session.totals;
+            line!(
+                level,
+                session = %session.id,
+                label = clean(&session.label),
+                reason = reason.label(),
+                a_to_b_packets = a_to_b.packets,
+                a_to_b_bytes = a_to_b.bytes,
+                b_to_a_packets = b_to_a.packets,
+                b_to_a_bytes = b_to_a.bytes,
+                kernel_packets = kernel.packets,
+                "a media session has ended"
+            );
+        }
+        let reason = reason.label().to_owned();
+        self.media.events.send(|| Some(api::ice::Event::Closed { session: Box::new(session), reason }));
+    }
+}
