@@ -17,7 +17,7 @@ use hairpin::shard::{
 };
 use hairpin::traces::Tracer;
 use hairpin_common::verdict::Verdict;
-use hairpin_proto::media::{self, Sessions};
+use hairpin_proto::media;
 use hairpin_proto::turn::{
     Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Settings,
     Translation,
@@ -107,7 +107,7 @@ impl InProcess {
                 realm: REALM.into(),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
-                sessions: Sessions::new(media, Box::new(SystemRandomness::default())),
+                media,
                 first_path: ALLOCATIONS,
                 journal: JournalOptions::default(),
                 events: Events::default(),
