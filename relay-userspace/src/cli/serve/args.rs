@@ -201,7 +201,7 @@ pub(super) struct Limits {
     pub(super) max_allocations_per_user: Option<u32>,
 
     /// Sessions of two legs (ICE-lite or plain RTP) that the admin interface may create, shared out to the shards evenly; 0 for
-    /// none. They take relay ports
+    /// none. For each component of a stream, one takes two relay ports of each relay address, and as many open files
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=MAX_ALLOCATIONS))]
     pub(super) ice_max_sessions: u32,
 
