@@ -7,7 +7,8 @@ mod remote;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub use remote::{Agent, Described, Plain, PlainAddress, Remote};
@@ -32,8 +33,9 @@ pub struct Create {
     /// The IP versions that its legs are reached by; all that the relay has where nothing is said.
     #[serde(default)]
     pub families: Vec<Family>,
-    /// Which of the relay's addresses its legs are reached at; all where nothing is said.
-    #[serde(default)]
+    /// Which of the relay's addresses its legs are reached at, each as it is bound or as it is outside; all where nothing is said.
+    /// Of them, those of `families`.
+    #[serde(default, deserialize_with = "addresses")]
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// How much each leg may be sent.
@@ -87,6 +89,15 @@ fn one() -> u16 {
     1
 }
 
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let read = |text: &String| {
+        let needed = "is not an IP address, such as 192.0.2.1 or 2001:db8::1";
+        text.parse().map_err(|_| D::Error::custom(format!("`{text}` {needed}")))
+    };
+    texts.iter().map(read).collect()
+}
+
 /// An IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -114,15 +125,16 @@ pub struct Timeouts {
     pub idle: Option<u32>,
 }
 
-/// How much each leg may be sent in a second, for each component; what is not said stays as it is, and 0 is as much as the
-/// relay allows in general.
+/// How much each leg may be sent in a second, for each component; one second's worth may come at once, and what is too much is
+/// dropped. What is not said stays as it is, and 0 is no limit of its own: `allocation-packet-rate` and `allocation-bit-rate`
+/// hold then, which such a limit takes the place of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = IceLimits)]
 pub struct Limits {
-    /// Datagrams.
+    /// Datagrams: 1 to 1000000000.
     pub packets: Option<u64>,
-    /// Bytes of application data.
+    /// Bytes of application data: 125 to 125000000000.
     pub bytes: Option<u64>,
 }
 
@@ -178,8 +190,9 @@ pub struct Offer {
     /// The IP versions that its legs are reached by; all that the relay has where nothing is said.
     #[serde(default)]
     pub families: Vec<Family>,
-    /// Which of the relay's addresses its legs are reached at; all where nothing is said.
-    #[serde(default)]
+    /// Which of the relay's addresses its legs are reached at, each as it is bound or as it is outside; all where nothing is said.
+    /// Of them, those of `families`.
+    #[serde(default, deserialize_with = "addresses")]
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// How much each leg may be sent.

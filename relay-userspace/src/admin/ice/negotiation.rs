@@ -24,7 +24,7 @@ pub(in crate::admin) async fn offer(State(admin): State<Admin>, once: Once<ice::
 }
 
 /// Takes another offer, of either side: other media, another address, a restart of ICE. With what the other side is to be
-/// offered.
+/// offered. It is in force when it has been answered; where the other side rejects it, nothing is to be done.
 #[utoipa::path(post, path = "/v1/ice/sessions/{id}/offer", operation_id = "reoffer_ice", tag = "ice",
     params(("id" = String, Path, description = "The session's id"), Key),
     request_body = ice::Exchange,

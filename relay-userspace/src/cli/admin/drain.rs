@@ -8,11 +8,12 @@ use tokio::time::sleep;
 
 use super::client::{Answer, Client};
 use super::failed::Failed;
-use super::human::{plural, until};
+use super::human::until;
 use super::output::{note, print, print_json};
 use super::place::Place;
 use crate::api::{DrainRequest, DrainStatus};
 use crate::clock::unix_seconds;
+use crate::shard::InService;
 
 /// How often is asked how far it is.
 const POLL: Duration = Duration::from_secs(1);
@@ -120,14 +121,10 @@ fn render(status: &DrainStatus, now: u64) -> String {
     }
 }
 
-/// How much is left: `12 allocations and 1 session`.
-pub(super) fn left(allocations: u64, sessions: u64) -> String {
-    let [allocated, held] = [(allocations, "allocation"), (sessions, "session")].map(|(count, one)| plural(count, one));
-    match (allocations, sessions) {
-        (_, 0) => allocated,
-        (0, _) => held,
-        _ => format!("{allocated} and {held}"),
-    }
+/// How much is left: `12 allocations and 1 media session`.
+pub(super) fn left(allocations: u64, sessions: u64) -> InService {
+    let [allocations, sessions] = [allocations, sessions].map(|count| count.try_into().unwrap_or(usize::MAX));
+    InService { allocations, sessions }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -150,9 +147,9 @@ mod tests {
         let endless = DrainStatus { allocations: 1, deadline: None, stop: false, ..status };
         assert_eq!(render(&endless, 1_000), "draining: 1 allocation left, no deadline");
         let calls = DrainStatus { sessions: 2, ..endless };
-        assert_eq!(render(&calls, 1_000), "draining: 1 allocation and 2 sessions left, no deadline");
+        assert_eq!(render(&calls, 1_000), "draining: 1 allocation and 2 media sessions left, no deadline");
         let only = DrainStatus { allocations: 0, sessions: 1, ..endless };
-        assert_eq!(render(&only, 1_000), "draining: 1 session left, no deadline");
+        assert_eq!(render(&only, 1_000), "draining: 1 media session left, no deadline");
         let over = DrainStatus { allocations: 0, stop: false, ..status };
         assert_eq!(render(&over, 1_000), "drained: nothing is left");
         assert_eq!(render(&DrainStatus { draining: false, ..status }, 1_000), "not draining");

@@ -240,7 +240,7 @@ to peers       600 kB (600 packets)
 to clients     1.2 MB (400 packets)
 in the kernel  1.8 MB (990 packets), 99% of the packets
 kernel path    native on eth0; records 60 of 131328, <0.1%; 2 flows found no room
-draining       12 allocations and 3 sessions left, closed in 1m00s, then the relay ends
+draining       12 allocations and 3 media sessions left, closed in 1m00s, then the relay ends
 
 LISTENERS
   udp  10.0.0.7:3478  outside 203.0.113.7:3478  11 allocations

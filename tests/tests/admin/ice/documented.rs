@@ -18,7 +18,8 @@ fn every_operation_takes_and_answers_what_it_documents() {
     let offered = path(&bed.good("POST", "/v1/ice/offer", &json!({ "sdp": PLAIN }))["session"]);
     let everything = json!({
         "label": "all", "a": { "kind": "plain", "latch": true }, "b": { "kind": "ice" }, "families": ["ipv4"],
-        "streams": [{ "name": "audio", "components": 2 }],
+        "streams": [{ "name": "audio", "components": 2 }], "addresses": ["127.0.0.1"],
+        "limits": { "packets": 1000, "bytes": 1_000_000 },
         "timeouts": { "setup": 60, "consent": 30, "paused": 60, "idle": 300 },
     });
     let agent = json!({
@@ -31,8 +32,9 @@ fn every_operation_takes_and_answers_what_it_documents() {
     let more = json!({ "candidates": [CANDIDATE], "stream": "media", "end_of_candidates": true });
     let offer = json!({
         "sdp": PLAIN, "to": "plain", "latch": true, "label": "all", "families": ["ipv4"], "timeouts": { "setup": 60 },
+        "addresses": ["127.0.0.1"], "limits": { "packets": 1000, "bytes": 0 },
     });
-    let update = json!({ "label": "all", "timeouts": { "idle": 0 } });
+    let update = json!({ "label": "all", "timeouts": { "idle": 0 }, "limits": { "packets": 0, "bytes": 125 } });
     let leg = |what: &str| (format!("/v1/ice/sessions/{{id}}/legs/{{leg}}/{what}"), format!("{created}/legs/a/{what}"));
     let whole = |what: &str| (format!("/v1/ice/sessions/{{id}}{what}"), format!("{offered}{what}"));
     let same = |path: &str| (path.to_owned(), path.to_owned());

@@ -42,13 +42,11 @@ fn what_changes_a_session_is_done_once_whatever_has_changed_since() {
     let bed = Bed::new(&host, &[]);
     let path = super::path(&bed.good("POST", "/v1/ice/offer", &json!({ "sdp": PLAIN, "to": "ice" }))["session"]);
     let agent = |ufrag: &str| json!({ "ufrag": ufrag, "pwd": PWD });
-    let offer = |port: &str| json!({ "from": "a", "sdp": PLAIN.replace("4000", port) });
     let answer = |ufrag: &str| json!({ "from": "b", "sdp": ICE.replace("wxyz", ufrag) });
     let more = json!({ "candidates": [CANDIDATE], "end_of_candidates": true });
     // A request, what is asked afterwards, and what of the session both change.
     let remote = "/legs/b/remote";
     for (what, first, (then, later), changed) in [
-        ("/offer", offer("4010"), ("/offer", offer("4020")), "/a/selected/0/remote"),
         ("/answer", answer("first"), ("/answer", answer("second")), "/b/remote/ufrag"),
         (remote, agent("third"), (remote, agent("fourth")), "/b/remote/ufrag"),
         ("/legs/b/candidates", more, (remote, agent(UFRAG)), "/b/remote/candidates"),
@@ -77,6 +75,23 @@ fn what_changes_a_session_is_done_once_whatever_has_changed_since() {
         let elsewhere = bed.unix("POST", &format!("{path}/legs/a/restart"), &[&key], "");
         assert!(elsewhere.expect_problem(422).contains(what), "{elsewhere}");
     }
+    bed.relay.stop();
+}
+
+#[test]
+fn a_later_offer_that_comes_twice_does_not_take_the_place_of_the_next_one() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let path = super::path(&bed.good("POST", "/v1/ice/offer", &json!({ "sdp": PLAIN, "to": "ice" }))["session"]);
+    let offer = |port: &str| json!({ "from": "a", "sdp": PLAIN.replace("4000", port) });
+    let ask = || bed.unix("POST", &format!("{path}/offer"), &[JSON, KEY], &offer("4010").to_string());
+    let first = ask();
+    assert_eq!(first.status, 200, "{first}");
+    bed.good("POST", &format!("{path}/offer"), &offer("4020"));
+    let again = ask();
+    assert_eq!((&again.body, again.header("idempotency-replayed")), (&first.body, Some("true")));
+    let answered = bed.good("POST", &format!("{path}/answer"), &json!({ "from": "b", "sdp": ICE }));
+    assert_eq!(answered["session"]["a"]["selected"][0]["remote"], "198.51.100.7:4020");
     bed.relay.stop();
 }
 

@@ -40,7 +40,8 @@ pub(super) struct Offer {
 
     /// It is another offer of this session
     #[arg(long, value_name = "ID", value_parser = given, requires = "from",
-        conflicts_with_all = ["to", "latch", "label", "families", "setup", "consent", "paused", "idle"])]
+        conflicts_with_all = ["to", "latch", "label", "families", "addresses", "packet_rate",
+            "bit_rate", "setup", "consent", "paused", "idle"])]
     session: Option<String>,
 
     /// The leg whose side offers this time: a or b
@@ -84,8 +85,8 @@ impl Offer {
             latch: *latch,
             label: terms.label.clone(),
             families: terms.families.clone(),
-            addresses: Vec::new(),
-            limits: ice::Limits::default(),
+            addresses: terms.addresses.clone(),
+            limits: terms.caps.limits(),
             timeouts: terms.waits.timeouts(),
         }
     }

@@ -48,7 +48,7 @@ enum Action {
         #[arg(long, value_name = "LEG", value_parser = side)]
         sdp: Option<Side>,
     },
-    /// Change what a session is called, or how long it lives; what is not said stays as it is.
+    /// Change what a session is called, how much it may carry, or how long it lives; what is not said stays as it is.
     Update(update::Args),
     /// Close a session, in the kernel too, and show it as it was in the end.
     Close {

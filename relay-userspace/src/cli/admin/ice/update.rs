@@ -1,14 +1,15 @@
-//! `hairpin ice update`: what a session is called, and how long it lives.
+//! `hairpin ice update`: what a session is called, how much it may carry, and how long it lives.
 
 use clap::ArgGroup;
 
 use super::super::place::given;
-use super::terms::Waits;
+use super::terms::{Caps, Waits};
 use crate::api::ice::Update;
 
-/// Change what a session is called, or how long it lives; what is not said stays as it is.
+/// Change what a session is called, how much it may carry, or how long it lives; what is not said stays as it is.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("what").args(["label", "setup", "consent", "paused", "idle"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("what")
+    .args(["label", "packet_rate", "bit_rate", "setup", "consent", "paused", "idle"]).required(true).multiple(true))]
 pub(super) struct Args {
     /// Its id, as `list` shows it.
     #[arg(value_parser = given)]
@@ -19,11 +20,14 @@ pub(super) struct Args {
     label: Option<String>,
 
     #[command(flatten)]
+    caps: Caps,
+
+    #[command(flatten)]
     waits: Waits,
 }
 
 impl Args {
     pub(super) fn request(&self) -> Update {
-        Update { label: self.label.clone(), timeouts: self.waits.timeouts() }
+        Update { label: self.label.clone(), limits: self.caps.limits(), timeouts: self.waits.timeouts() }
     }
 }
