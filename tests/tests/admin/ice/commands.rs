@@ -168,6 +168,28 @@ fn who_may_not_become_a_remote_is_shown_with_what_to_do() {
 }
 
 #[test]
+fn status_and_drain_say_how_many_there_are_and_that_there_is_no_room_for_more() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[("HAIRPIN_ICE_MAX_SESSIONS", "2")]);
+    let said = |arguments: &[&str]| run(&mut bed.command(arguments)).expect_success();
+    let id = bed.session()["id"].as_str().expect("text").to_owned();
+    let status = bed.unix("GET", "/v1/status", &[], "").json();
+    assert_eq!(status["sessions"], serde_json::json!({ "used": 1, "of": 2 }));
+    assert!(!said(&["status"]).contains("ice-max-sessions"), "there is room for one");
+    bed.session();
+    let status = said(&["status"]);
+    assert!(status.contains("WARNINGS\n  2 of 2 sessions") && status.contains("ice-max-sessions"), "{status}");
+    assert!(status.contains("\nsessions       2 of 2, 100%\n"), "{status}");
+
+    let drained = said(&["drain", "--timeout", "10m"]);
+    assert!(drained.starts_with("draining: 2 media sessions left, closed in "), "{drained}");
+    assert!(said(&["status"]).contains("draining       2 media sessions left, closed in "));
+    finished(&bed, &["close", &id]).expect_success();
+    assert!(said(&["drain", "--show"]).starts_with("draining: 1 media session left"));
+    bed.relay.stop();
+}
+
+#[test]
 fn descriptions_come_from_files_or_pipes_and_go_out_as_they_are() {
     let host = Namespace::new("admin");
     let bed = Bed::new(&host, &[]);
