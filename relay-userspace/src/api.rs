@@ -28,13 +28,16 @@ pub struct Status {
     pub reload_problems: Vec<String>,
     /// While draining: until when, if there is a deadline.
     pub drain_deadline: Option<u64>,
-    /// While draining: whether the relay ends when no allocation is left.
+    /// While draining: whether the relay ends when nothing is left.
     #[serde(default)]
     pub drain_stops: bool,
     /// Threads that serve packets, and those of them that answer.
     pub shards: Share,
     /// Live allocations, and how many there may be.
     pub allocations: Share,
+    /// Sessions of two legs, and how many there may be.
+    #[serde(default)]
+    pub sessions: Share,
     /// Users that have an allocation.
     pub users: u64,
     /// Where clients reach the server.
@@ -68,7 +71,7 @@ pub enum State {
 }
 
 /// A part of a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Share {
     /// How many there are, in use, or well.
     pub used: u64,
@@ -386,7 +389,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReloadRequest {
-    /// Close the allocations of listeners and relay addresses that are removed, instead of waiting for their end.
+    /// Close the allocations and sessions of listeners and relay addresses that are removed, instead of waiting for their end.
     pub force: bool,
 }
 
@@ -405,9 +408,9 @@ pub struct Reloaded {
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainRequest {
-    /// Seconds after which allocations that are left are closed; none: they live as long as their clients want.
+    /// Seconds after which allocations and sessions that are left are closed; none: they live as long as their clients want.
     pub timeout: Option<u64>,
-    /// Whether the relay ends when the last allocation has.
+    /// Whether the relay ends when nothing is left.
     pub stop: bool,
 }
 

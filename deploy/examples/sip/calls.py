@@ -74,10 +74,11 @@ class Call:
     def exchange(self, message, side, is_offer):
         """Lets the relay rewrite the SDP of a message."""
         sdp = message.body.decode()
-        seen = hashlib.sha256(f"{side} {message.get('cseq')} {sdp}".encode()).hexdigest()
+        # It is the key of the request, too: that of no other call may be the same.
+        seen = hashlib.sha256(f"{self.name} {side} {message.get('cseq')} {sdp}".encode()).hexdigest()
         if seen not in self.became:
             if not is_offer:
-                self.became[seen] = self.relay.answer(self.session, self.legs[side], sdp)
+                self.became[seen] = self.relay.answer(self.session, self.legs[side], sdp, seen)
             elif self.session:
                 self.became[seen] = self.relay.offer(self.session, self.legs[side], sdp, seen)
             else:

@@ -32,6 +32,19 @@ class Relay:
         self.place, self.token = place, token
 
     def ask(self, method, path, body=None, key=None):
+        """What has a key is asked again when no answer comes: the relay does it once."""
+        for left in (1, 0) if key else (0,):
+            try:
+                status, answer = self.exchange(method, path, body, key)
+                break
+            except (OSError, http.client.HTTPException) as error:
+                if not left:
+                    raise Refused(503, f"the relay does not answer: {error}") from error
+        if status >= 300:
+            raise Refused(status, f"{method} {path}: {answer.decode(errors='replace')}")
+        return json.loads(answer)
+
+    def exchange(self, method, path, body, key):
         over_tcp = http.client.HTTPConnection
         connection = OverUnix(self.place) if "/" in self.place else over_tcp(self.place, timeout=PATIENCE)
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -42,14 +55,9 @@ class Relay:
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise Refused(503, f"the relay does not answer: {error}") from error
+            return response.status, response.read()
         finally:
             connection.close()
-        if response.status >= 300:
-            raise Refused(response.status, f"{method} {path}: {answer.decode(errors='replace')}")
-        return json.loads(answer)
 
     def first_offer(self, sdp, kind, label, key):
         """A new session: its name, and the offer for the other side."""
@@ -62,8 +70,8 @@ class Relay:
         """A later offer of one of the sides."""
         return self.ask("POST", f"/v1/ice/sessions/{session}/offer", {"from": leg, "sdp": sdp}, key)["sdp"]
 
-    def answer(self, session, leg, sdp):
-        return self.ask("POST", f"/v1/ice/sessions/{session}/answer", {"from": leg, "sdp": sdp})["sdp"]
+    def answer(self, session, leg, sdp, key):
+        return self.ask("POST", f"/v1/ice/sessions/{session}/answer", {"from": leg, "sdp": sdp}, key)["sdp"]
 
     def close(self, session):
         return self.ask("DELETE", f"/v1/ice/sessions/{session}")

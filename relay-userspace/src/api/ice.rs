@@ -7,7 +7,8 @@ mod remote;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub use remote::{Agent, Described, Plain, PlainAddress, Remote};
@@ -32,8 +33,9 @@ pub struct Create {
     /// The IP versions that its legs are reached by; all that the relay has where nothing is said.
     #[serde(default)]
     pub families: Vec<Family>,
-    /// Which of the relay's addresses its legs are reached at; all where nothing is said.
-    #[serde(default)]
+    /// Which of the relay's addresses its legs are reached at, each as it is bound or as it is outside; all where nothing is said.
+    /// Of them, those of `families`.
+    #[serde(default, deserialize_with = "addresses")]
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// How much each leg may be sent.
@@ -53,7 +55,8 @@ pub enum Leg {
     Ice {},
     /// Nothing: media goes to an address that is told.
     Plain {
-        /// Whether the first that sends something becomes the remote, as for a side behind a NAT.
+        /// Whether the first that sends something becomes the remote, as for a side behind a NAT. The peer rules hold for it as for
+        /// an address that is told: by default no private one is a remote (`allow-peer`).
         #[serde(default)]
         latch: bool,
     },
@@ -86,6 +89,15 @@ fn one() -> u16 {
     1
 }
 
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let read = |text: &String| {
+        let needed = "is not an IP address, such as 192.0.2.1 or 2001:db8::1";
+        text.parse().map_err(|_| D::Error::custom(format!("`{text}` {needed}")))
+    };
+    texts.iter().map(read).collect()
+}
+
 /// An IP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -113,15 +125,16 @@ pub struct Timeouts {
     pub idle: Option<u32>,
 }
 
-/// How much each leg may be sent in a second, for each component; what is not said stays as it is, and 0 is as much as the
-/// relay allows in general.
+/// How much each leg may be sent in a second, for each component; one second's worth may come at once, and what is too much is
+/// dropped. What is not said stays as it is, and 0 is no limit of its own: `allocation-packet-rate` and `allocation-bit-rate`
+/// hold then, which such a limit takes the place of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = IceLimits)]
 pub struct Limits {
-    /// Datagrams.
+    /// Datagrams: 1 to 1000000000.
     pub packets: Option<u64>,
-    /// Bytes of application data.
+    /// Bytes of application data: 125 to 125000000000.
     pub bytes: Option<u64>,
 }
 
@@ -140,18 +153,20 @@ pub struct Update {
     pub timeouts: Timeouts,
 }
 
-/// Candidates that have come later (RFC 8838).
+/// Candidates that have come later (RFC 8838). Of a leg's remote, 256 are remembered, and those that come behind them, or behind
+/// the end, are ignored: an agent that is not lite is known by its checks all the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = IceCandidates)]
 pub struct Candidates {
-    /// The candidates, as in a session description.
+    /// The candidates, as in a session description, with `a=` or without; at most 256 at once. An empty one, as browsers give it,
+    /// or `end-of-candidates` means that there will be no more.
     #[serde(default)]
     pub candidates: Vec<String>,
     /// The stream that they are of; the first where nothing is said.
     #[serde(default)]
     pub stream: Option<String>,
-    /// Whether there will be no more.
+    /// Whether there will be no more, of any stream.
     #[serde(default)]
     pub end_of_candidates: bool,
 }
@@ -166,7 +181,7 @@ pub struct Offer {
     /// What leg B shall speak: `ice`, or `plain`.
     #[serde(default)]
     pub to: To,
-    /// Whether a side without ICE is taken to be where it first sends from.
+    /// Whether a side without ICE is taken to be where it first sends from, if the peer rules allow that (`allow-peer`).
     #[serde(default)]
     pub latch: bool,
     /// What its owner calls the session: at most 128 characters.
@@ -175,8 +190,9 @@ pub struct Offer {
     /// The IP versions that its legs are reached by; all that the relay has where nothing is said.
     #[serde(default)]
     pub families: Vec<Family>,
-    /// Which of the relay's addresses its legs are reached at; all where nothing is said.
-    #[serde(default)]
+    /// Which of the relay's addresses its legs are reached at, each as it is bound or as it is outside; all where nothing is said.
+    /// Of them, those of `families`.
+    #[serde(default, deserialize_with = "addresses")]
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// How much each leg may be sent.

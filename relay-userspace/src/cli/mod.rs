@@ -53,7 +53,7 @@ enum Command {
     Why(admin::why::Args),
     /// Have the running relay read its configuration again. A bad one changes nothing.
     Reload(admin::reload::Args),
-    /// Send new clients elsewhere; running allocations live until they end, or until the deadline.
+    /// Send new clients elsewhere; running allocations and sessions live until they end, or until the deadline.
     Drain(admin::drain::Args),
     /// Show what the running relay logs, or change it until its next reload or restart.
     LogLevel(admin::log_level::Args),

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::ice::{IceError, IceErrorKind};
-use self::view::{dropped, failure, listeners, most_first, refusals, relayed, users, warnings};
+use self::view::{dropped, failure, listeners, most_first, refusals, relayed, sessions, users, warnings};
 use crate::admin::Gate;
 use crate::clock::unix_seconds;
 use crate::metrics::{self, Snapshot};
@@ -82,6 +82,7 @@ impl Control {
             used: reports.iter().map(|report| report.allocations as u64).sum(),
             of: self.0.sources.allocation_capacity.into(),
         };
+        let sessions = api::Share { used: sessions(&reports), of: self.0.sources.session_capacity.into() };
         let shards = api::Share { used: up, of: self.0.sources.shards.len() as u64 };
         let all = self.all(|_| true).await;
         let kernel_status = self.kernel(&kernel);
@@ -108,9 +109,10 @@ impl Control {
             drain_stops: published.drain.is_some_and(|(_, stop)| stop),
             shards,
             allocations,
+            sessions,
             users: users(&all, 0).len() as u64,
             listeners: listeners(&published, &all),
-            warnings: warnings(&published, shards, allocations, &relay_addresses, &kernel_status),
+            warnings: warnings(&published, shards, allocations, sessions, &relay_addresses, &kernel_status),
             relay_addresses,
             kernel: kernel_status,
             certificates: published.certificates.clone(),
@@ -204,7 +206,7 @@ impl Control {
         api::DrainStatus {
             draining: drain.is_some(),
             allocations: reports.iter().map(|report| report.allocations as u64).sum(),
-            sessions: reports.iter().map(|report| report.media.by_state.iter().sum::<usize>() as u64).sum(),
+            sessions: sessions(&reports),
             deadline: drain.and_then(|(deadline, _)| deadline),
             stop: drain.is_some_and(|(_, stop)| stop),
         }

@@ -31,6 +31,11 @@ pub(super) fn users(allocations: &[api::Allocation], limit: u64) -> Vec<api::Use
     users
 }
 
+/// How many sessions of two legs there are.
+pub(super) fn sessions(reports: &[Report]) -> u64 {
+    reports.iter().map(|report| report.media.by_state.iter().sum::<usize>() as u64).sum()
+}
+
 pub(super) fn listeners(published: &Published, allocations: &[api::Allocation]) -> Vec<api::ListenerStatus> {
     let all: Vec<_> = published.listeners.iter().map(|(listener, _)| *listener).collect();
     // Of two that serve a client, the kernel takes the one with the address itself.
@@ -57,6 +62,7 @@ pub(super) fn warnings(
     published: &Published,
     shards: api::Share,
     allocations: api::Share,
+    sessions: api::Share,
     relay_addresses: &[api::RelayAddressStatus],
     kernel: &api::KernelStatus,
 ) -> Vec<String> {
@@ -73,6 +79,12 @@ pub(super) fn warnings(
         let api::Share { used, of } = allocations;
         warnings.push(format!(
             "{used} of {of} allocations: new clients will be refused; raise max-allocations, or add a relay"
+        ));
+    }
+    if is_nearly_full(sessions) {
+        let api::Share { used, of } = sessions;
+        warnings.push(format!(
+            "{used} of {of} sessions: new ones will be refused; end those that are over, raise ice-max-sessions, or add a relay"
         ));
     }
     for api::RelayAddressStatus { address, ports, .. } in relay_addresses {

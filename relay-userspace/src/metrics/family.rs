@@ -82,7 +82,7 @@ families! {
     Draining = Gauge "hairpin_draining" []
         "1 while new clients are sent elsewhere.";
     DrainDeadline = Gauge "hairpin_drain_deadline_timestamp_seconds" []
-        "When the allocations that are left are closed, in seconds since the Unix epoch; 0 without a deadline.";
+        "When what a drain has left is closed, in seconds since the Unix epoch; 0 without a deadline.";
     CertificateExpiry = Gauge "hairpin_certificate_expiry_timestamp_seconds" ["file"]
         "When the certificate ends, in seconds since the Unix epoch.";
     LogLinesDropped = Counter "hairpin_log_lines_dropped_total" []

@@ -1,13 +1,18 @@
 //! The proxy of the example with callers that are no phones: what is sent again, what is given up, and the offer that comes
 //! late.
 
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hairpin_tests::lab::Namespace;
 use hairpin_tests::lab::ice::IceRelay;
 use hairpin_tests::lab::sip::{PORT, Proxy};
+use hairpin_tests::lab::{Folder, Namespace, http};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What either end says of its media.
@@ -44,6 +49,46 @@ fn an_offer_that_is_sent_again_becomes_the_same() {
     bed.send(&bed.caller, &request("BYE", "2 BYE", ";tag=callee", ""));
     bed.hear(&bed.callee, "BYE");
     bed.expect_no_session();
+    bed.relay.relay.stop();
+}
+
+#[test]
+fn calls_that_are_described_alike_are_two() {
+    let host = Namespace::new("sip");
+    let bed = Bed::new(&host);
+    let invite = request("INVITE", "1 INVITE", "", SDP);
+    for (invite, count) in [(invite.clone(), 1), (invite.replace("Call-ID: call", "Call-ID: other"), 2)] {
+        bed.send(&bed.caller, &invite);
+        let invite = bed.hear(&bed.callee, "INVITE");
+        bed.send(&bed.callee, &answer(&invite, "200 OK", SDP));
+        bed.hear(&bed.caller, "SIP/2.0 200");
+        assert_eq!(bed.relay.list().len(), count);
+    }
+    bed.relay.relay.stop();
+}
+
+#[test]
+fn what_the_relay_has_answered_in_vain_is_asked_again_and_not_done_twice() {
+    let host = Namespace::new("sip");
+    let folder = Folder::new("lossy");
+    let (socket, lost) = (folder.path().join("admin.sock"), channel());
+    let bed = Bed::by(&host, |relay| {
+        lose_first_answers(&socket, relay, lost.0);
+        socket.clone()
+    });
+    bed.send(&bed.caller, &request("INVITE", "1 INVITE", "", SDP));
+    let invite = bed.hear(&bed.callee, "INVITE");
+    bed.send(&bed.callee, &answer(&invite, "200 OK", SDP));
+    bed.hear(&bed.caller, "SIP/2.0 200");
+    let hold = SDP.replace("o=- 1 1", "o=- 1 2") + "a=sendonly\r\n";
+    bed.send(&bed.caller, &request("INVITE", "2 INVITE", ";tag=callee", &hold));
+    bed.hear(&bed.callee, "INVITE");
+
+    let sessions = bed.relay.list();
+    assert_eq!(sessions.len(), 1, "{}", bed.proxy.log());
+    let session = format!("/v1/ice/sessions/{}", sessions[0]["id"].as_str().expect("a session has a name"));
+    let replayed: Vec<_> = lost.1.try_iter().collect();
+    assert_eq!(replayed, ["/v1/ice/offer".to_owned(), format!("{session}/answer"), format!("{session}/offer")]);
     bed.relay.relay.stop();
 }
 
@@ -102,9 +147,14 @@ fn what_the_relay_refuses_ends_the_call() {
 
 impl<'n> Bed<'n> {
     fn new(host: &'n Namespace) -> Self {
+        Self::by(host, Path::to_owned)
+    }
+
+    /// With a proxy that asks another socket than the relay's, which this function makes.
+    fn by(host: &'n Namespace, socket: impl FnOnce(&Path) -> PathBuf) -> Self {
         let relay =
             IceRelay::start(host, &["--listen", "127.0.0.1:3478", "--relay-address", "127.0.0.1", "--xdp", "off"]);
-        let proxy = Proxy::start(host, at(PORT), &relay.socket());
+        let proxy = Proxy::start(host, at(PORT), &socket(&relay.socket()));
         let [caller, callee] = [5071, 5072].map(|port| {
             let socket = host.enter(|| UdpSocket::bind(at(port))).expect("the port is free");
             socket.set_read_timeout(Some(PATIENCE)).expect("a valid time");
@@ -147,6 +197,47 @@ impl<'n> Bed<'n> {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Stands between the proxy and the relay, and loses the first answer to each request that has a key. Says which requests came
+/// again and got the answer of the first.
+fn lose_first_answers(socket: &Path, relay: &Path, replayed: Sender<String>) {
+    let listener = UnixListener::bind(socket).expect("the folder is ours");
+    let relay = relay.to_owned();
+    thread::spawn(move || {
+        let mut seen = BTreeSet::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let (method, path, headers, body) = read_request(&stream);
+            let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+            let answer = http::ask(http::unix(&relay), &method, &path, &headers, &body).all();
+            let key = headers.iter().find(|header| header.starts_with("Idempotency-Key: "));
+            if key.is_some_and(|key| seen.insert((*key).to_owned())) {
+                continue;
+            }
+            if answer.header("idempotency-replayed").is_some() {
+                replayed.send(path).expect("the test goes on");
+            }
+            let head = format!("HTTP/1.1 {} x\r\nContent-Length: {}\r\n\r\n", answer.status, answer.body.len());
+            stream.write_all((head + &answer.body).as_bytes()).expect("the proxy waits for it");
+        }
+    });
+}
+
+/// Method, path, headers that matter to the relay, and body.
+fn read_request(stream: &UnixStream) -> (String, String, Vec<String>, String) {
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines().map(|line| line.expect("a request has a head"));
+    let start = lines.next().expect("a request begins with a line");
+    let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    let length = head.iter().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok()).unwrap_or(0);
+    let mut body = String::new();
+    reader.take(length).read_to_string(&mut body).expect("it is as long as it says");
+    let (method, rest) = start.split_once(' ').expect("METHOD PATH VERSION");
+    let path = rest.split(' ').next().expect("there is always a first part");
+    let kept = ["Content-Type", "Idempotency-Key"];
+    let headers = head.into_iter().filter(|line| kept.iter().any(|name| line.starts_with(name)));
+    (method.to_owned(), path.to_owned(), headers.collect(), body)
 }
 
 /// A request of the call, whose description may be empty.

@@ -75,7 +75,7 @@ fn what_is_left_at_the_deadline_is_closed_and_said_so() {
         wait_for_output(&waiting, "draining: 2 allocations left");
         assert_eq!(leaves.client.refresh(0), Ok(0));
         let finished = waiting.wait(PATIENCE);
-        assert!(finished.stdout.contains("drained: no allocation is left"), "{finished}");
+        assert!(finished.stdout.contains("drained: nothing is left"), "{finished}");
         finished.expect_success();
         call.expect_silence();
         assert!(matches!(call.client.refresh(600), Err(Refused(437, _))));

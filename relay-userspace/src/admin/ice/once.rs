@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
@@ -26,13 +26,13 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in characters.
 const LONGEST: usize = 128;
 
-/// What tells that a request is one that came before. It is read by [`Once`].
+/// What tells that a request is one that came before. It is read by [`Once`] and [`OnceByPath`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code, reason = "it documents a parameter")]
 pub(super) struct Key {
-    /// 1 to 128 visible characters of the client's choice. For ten minutes, the same request with the same key gets the same
-    /// answer and is not carried out again; another request with it is refused.
+    /// 1 to 128 visible characters of the client's choice. For ten minutes, or until a thousand others have come, the same
+    /// request with the same key gets the same answer and is not carried out again; another request with it is refused.
     #[param(rename = "Idempotency-Key")]
     key: Option<String>,
 }
@@ -43,15 +43,27 @@ pub(super) struct Once<T, const MAX: usize = MAX_BODY> {
     body: T,
 }
 
+/// What is said by its path alone, and asked for once if it has a key. A body says nothing more.
+pub(super) struct OnceByPath(Once<()>);
+
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Once<T, MAX> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let key = key_of(&parts.headers).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
+        let key = key_of(&parts.headers)?;
         let bytes = whole(body, MAX).await?;
         let body = needed(&parts.headers, &bytes)?;
         Ok(Self { key: key.map(|key| (key, digest(parts.uri.path(), &bytes))), body })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OnceByPath {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let key = key_of(&parts.headers)?;
+        Ok(Self(Once { key: key.map(|key| (key, digest(parts.uri.path(), &[]))), body: () }))
     }
 }
 
@@ -84,6 +96,17 @@ impl<T, const MAX: usize> Once<T, MAX> {
     }
 }
 
+impl OnceByPath {
+    /// As [`Once::answer`] does.
+    pub(super) async fn answer<A, F>(self, kept: &Arc<Kept>, work: impl FnOnce() -> F) -> Response
+    where
+        A: Serialize + Send + 'static,
+        F: Future<Output = Result<A, IceError>> + Send + 'static,
+    {
+        self.0.answer(kept, |()| work()).await
+    }
+}
+
 async fn carry_out<A: Serialize>(doing: Doing, work: impl Future<Output = Result<A, IceError>>) {
     let response = respond(work.await);
     let status = response.status();
@@ -111,7 +134,7 @@ async fn await_answer(mut answer: Awaited) -> Response {
 }
 
 /// What was asked of which path.
-fn digest(path: &str, body: &Bytes) -> Digest {
+fn digest(path: &str, body: &[u8]) -> Digest {
     let mut context = Context::new(&SHA256);
     // No path has the byte between them.
     for part in [path.as_bytes(), &[0], body] {
@@ -122,7 +145,11 @@ fn digest(path: &str, body: &Bytes) -> Digest {
     digest
 }
 
-fn key_of(headers: &HeaderMap) -> Result<Option<String>, String> {
+fn key_of(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    read_key(headers).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))
+}
+
+fn read_key(headers: &HeaderMap) -> Result<Option<String>, String> {
     let mut keys = headers.get_all(HEADER).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     let is_visible = |key: &&str| (1..=LONGEST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
@@ -234,17 +261,17 @@ mod tests {
 
     #[test]
     fn the_same_body_for_another_path_is_another_request() {
-        let [one, body] = [b"{}".as_slice(), b"{ }"].map(Bytes::from_static);
-        assert_eq!(digest("/v1/ice/offer", &one), digest("/v1/ice/offer", &one));
-        assert_ne!(digest("/v1/ice/offer", &one), digest("/v1/ice/sessions", &one));
-        assert_ne!(digest("/v1/ice/offer", &one), digest("/v1/ice/offer", &body));
+        let [one, body] = [b"{}".as_slice(), b"{ }"];
+        assert_eq!(digest("/v1/ice/offer", one), digest("/v1/ice/offer", one));
+        assert_ne!(digest("/v1/ice/offer", one), digest("/v1/ice/sessions", one));
+        assert_ne!(digest("/v1/ice/offer", one), digest("/v1/ice/offer", body));
     }
 
     #[test]
     fn a_key_is_of_visible_characters() {
         let read = |keys: &[&[u8]]| {
             let keys = keys.iter().map(|key| (HEADER, HeaderValue::from_bytes(key).unwrap()));
-            key_of(&keys.collect())
+            read_key(&keys.collect())
         };
         assert_eq!(read(&[]), Ok(None));
         for good in ["8e03978e-40d5-43e8-bc93-6894a57f9324", "\"quoted\"", "k", &"k".repeat(128)] {

@@ -49,7 +49,7 @@ pub(in crate::admin) async fn show(
     Ok(Json(admin.control.session(&id).await?))
 }
 
-/// Changes label and timeouts of a session. What is not said stays as it is.
+/// Changes label, limits and timeouts of a session. What is not said stays as it is.
 #[utoipa::path(patch, path = "/v1/ice/sessions/{id}", operation_id = "update_ice_session", tag = "ice",
     params(("id" = String, Path, description = "Its id")),
     request_body = ice::Update,

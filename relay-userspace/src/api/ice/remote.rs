@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use super::one;
 
 /// Who is on the other side of a leg: an ICE agent (`ufrag` and `pwd`), addresses without ICE (`addresses`), or what a
-/// session description says (`sdp`).
+/// session description says (`sdp`). The leg becomes of its kind: `addresses` make a leg of ICE a plain one, since that side has
+/// no ICE, and an agent makes a plain leg one of ICE.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = IceRemote)]
@@ -35,13 +36,14 @@ pub struct Agent {
     /// Whether it is lite, too: then nobody checks, and media goes to the best of its candidates.
     #[serde(default)]
     pub lite: bool,
-    /// Its candidates, as in a session description.
+    /// Its candidates, as in a session description, with `a=` or without; 256 at most, and of what is added later, those beyond
+    /// are ignored. An empty one, as browsers give it, or `end-of-candidates` means that there will be no more.
     #[serde(default)]
     pub candidates: Vec<String>,
     /// The stream that they are of; the first where nothing is said.
     #[serde(default)]
     pub stream: Option<String>,
-    /// Whether there will be no more.
+    /// Whether there will be no more, of any stream.
     #[serde(default)]
     pub end_of_candidates: bool,
 }
@@ -53,7 +55,7 @@ pub struct Agent {
 pub struct Plain {
     /// Where media goes. What is not named has no remote, until it latches.
     pub addresses: Vec<PlainAddress>,
-    /// Whether the first that sends something takes the remote's place.
+    /// Whether the first that sends something takes the remote's place, if the peer rules allow it (`allow-peer`).
     #[serde(default)]
     pub latch: bool,
 }

@@ -8,30 +8,31 @@ use tokio::time::sleep;
 
 use super::client::{Answer, Client};
 use super::failed::Failed;
-use super::human::{plural, until};
+use super::human::until;
 use super::output::{note, print, print_json};
 use super::place::Place;
 use crate::api::{DrainRequest, DrainStatus};
 use crate::clock::unix_seconds;
+use crate::shard::InService;
 
 /// How often is asked how far it is.
 const POLL: Duration = Duration::from_secs(1);
 /// More is a slip of the fingers: nobody waits so long for the last call to end.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
-/// Send new clients elsewhere; running allocations live until they end, or until the deadline.
+/// Send new clients elsewhere; running allocations and sessions live until they end, or until the deadline.
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(in crate::cli) struct Args {
-    /// Close the allocations that are left after so long, such as 30s, 10m or 2h
+    /// Close what is left after so long, such as 30s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 
-    /// End the relay when the last allocation has
+    /// End the relay when nothing is left
     #[arg(long)]
     stop: bool,
 
-    /// Wait until none is left, and show how it goes; of a drain that runs already, if nothing else is said
+    /// Wait until nothing is left, and show how it goes; of a drain that runs already, if nothing else is said
     #[arg(long)]
     wait: bool,
 
@@ -112,16 +113,18 @@ fn render(status: &DrainStatus, now: u64) -> String {
         return "not draining".to_owned();
     }
     let then = if stop { ", then the relay ends" } else { "" };
-    let allocated = plural(allocations, "allocation");
-    let left = match sessions {
-        0 => allocated,
-        sessions => format!("{allocated} and {}", plural(sessions, "session")),
-    };
+    let left = left(allocations, sessions);
     match deadline {
-        _ if allocations + sessions == 0 => format!("drained: no allocation is left{then}"),
+        _ if allocations + sessions == 0 => format!("drained: nothing is left{then}"),
         Some(deadline) => format!("draining: {left} left, closed in {}{then}", until(now, deadline)),
         None => format!("draining: {left} left, no deadline{then}"),
     }
+}
+
+/// How much is left: `12 allocations and 1 media session`.
+pub(super) fn left(allocations: u64, sessions: u64) -> InService {
+    let [allocations, sessions] = [allocations, sessions].map(|count| count.try_into().unwrap_or(usize::MAX));
+    InService { allocations, sessions }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -144,9 +147,11 @@ mod tests {
         let endless = DrainStatus { allocations: 1, deadline: None, stop: false, ..status };
         assert_eq!(render(&endless, 1_000), "draining: 1 allocation left, no deadline");
         let calls = DrainStatus { sessions: 2, ..endless };
-        assert_eq!(render(&calls, 1_000), "draining: 1 allocation and 2 sessions left, no deadline");
+        assert_eq!(render(&calls, 1_000), "draining: 1 allocation and 2 media sessions left, no deadline");
+        let only = DrainStatus { allocations: 0, sessions: 1, ..endless };
+        assert_eq!(render(&only, 1_000), "draining: 1 media session left, no deadline");
         let over = DrainStatus { allocations: 0, stop: false, ..status };
-        assert_eq!(render(&over, 1_000), "drained: no allocation is left");
+        assert_eq!(render(&over, 1_000), "drained: nothing is left");
         assert_eq!(render(&DrainStatus { draining: false, ..status }, 1_000), "not draining");
     }
 }

@@ -13,7 +13,7 @@ use crate::api::{ReloadRequest, Reloaded};
 /// Have the running relay read its configuration again. A bad one changes nothing.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Close the allocations of listeners and relay addresses that are removed, instead of waiting for their end
+    /// Close the allocations and sessions of listeners and relay addresses that are removed, instead of waiting for their end
     #[arg(long)]
     force: bool,
     #[command(flatten)]

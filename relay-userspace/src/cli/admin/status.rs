@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use super::client::Client;
+use super::drain;
 use super::human::{age, amount, clean, count, percent, share, since, until};
 use super::output::show;
 use super::place::Place;
 use super::table::{Column, section, table};
-use crate::api::{KernelStatus, ReasonCount, State, Status};
+use crate::api::{KernelStatus, ReasonCount, Share, State, Status};
 use crate::clock::unix_seconds;
 
 /// Show how the running relay is: warnings first, then what it serves.
@@ -55,9 +56,10 @@ fn headline(status: &Status, now: u64) -> String {
 
 fn summary(status: &Status, now: u64) -> String {
     let row = |name: &str, text: String| [name.to_owned(), text];
-    let allocations = status.allocations;
+    let full = |of: Share| format!("{}, {}", share(of), percent(of.used, of.of));
     let mut rows = vec![
-        row("allocations", format!("{}, {}", share(allocations), percent(allocations.used, allocations.of))),
+        row("allocations", full(status.allocations)),
+        row("sessions", full(status.sessions)),
         row("users", status.users.to_string()),
         row("shards", format!("{} answer", share(status.shards))),
         row("to peers", amount(status.relayed.to_peer)),
@@ -70,8 +72,9 @@ fn summary(status: &Status, now: u64) -> String {
     if status.state == State::Draining {
         let deadline = status.drain_deadline.map(|deadline| format!("closed in {}", until(now, deadline)));
         let then = if status.drain_stops { ", then the relay ends" } else { "" };
-        let left = format!("{} left, {}{then}", allocations.used, deadline.as_deref().unwrap_or("no deadline"));
-        rows.push(row("draining", left));
+        let left = drain::left(status.allocations.used, status.sessions.used);
+        let deadline = deadline.as_deref().unwrap_or("no deadline");
+        rows.push(row("draining", format!("{left} left, {deadline}{then}")));
     }
     table([Column::Left(""), Column::Left("")], rows)
 }
@@ -166,6 +169,7 @@ mod tests {
             drain_stops: true,
             shards: Share { used: 1, of: 2 },
             allocations: Share { used: 12, of: 16_384 },
+            sessions: Share { used: 3, of: 1_000 },
             users: 4,
             listeners: vec![
                 ListenerStatus {
@@ -229,13 +233,14 @@ WARNINGS
   the last reload has changed nothing: line 3: `relm` is no key
 
 allocations    12 of 16384, <0.1%
+sessions       3 of 1000, 0.3%
 users          4
 shards         1 of 2 answer
 to peers       600 kB (600 packets)
 to clients     1.2 MB (400 packets)
 in the kernel  1.8 MB (990 packets), 99% of the packets
 kernel path    native on eth0; records 60 of 131328, <0.1%; 2 flows found no room
-draining       12 left, closed in 1m00s, then the relay ends
+draining       12 allocations and 3 media sessions left, closed in 1m00s, then the relay ends
 
 LISTENERS
   udp  10.0.0.7:3478  outside 203.0.113.7:3478  11 allocations

@@ -202,7 +202,7 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("web-admin-ip", Ignored(WEB)),
     ("web-admin-port", Ignored(WEB)),
     ("web-admin-listen-on-workers", Ignored(WEB)),
-    ("drain-min-allocations", Missing(&[], "a drain ends when no allocation is left, or after --drain-timeout")),
+    ("drain-min-allocations", Missing(&[], "a drain ends when nothing is left, or after --drain-timeout")),
     // The process.
     ("daemon", Ignored(SERVICE)),
     ("pidfile", Ignored(SERVICE)),

@@ -67,8 +67,8 @@ pub(super) struct Process {
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
 
-    /// How long clients that have an allocation may go on after SIGTERM or SIGINT, while new ones are sent elsewhere, such
-    /// as 30s or 1h
+    /// How long allocations and sessions that are there may go on after SIGTERM or SIGINT, while new clients are sent
+    /// elsewhere, such as 30s or 1h
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = drain_timeout)]
     pub(super) drain_timeout: Duration,
 }

@@ -31,6 +31,10 @@ const CANDIDATES: usize = 256;
 const LONGEST: u32 = 86_400;
 /// The longest that a remote may take to prove that it still wants what it is sent (RFC 7675 section 5.1).
 const LONGEST_CONSENT: u32 = 30;
+/// How many datagrams a second a session may be limited to, as in general.
+const PACKETS: RangeInclusive<u64> = 1..=1_000_000_000;
+/// How many bytes a second: in general it is said in bits, from 1k to 1000G.
+const BYTES: RangeInclusive<u64> = 125..=125_000_000_000;
 /// What the only stream is called where nothing is said.
 const ONLY_STREAM: &str = "media";
 
@@ -121,12 +125,10 @@ pub(super) fn remote(remote: &ice::Remote) -> Result<Told, IceError> {
     Ok(match remote {
         ice::Remote::Agent(agent) => {
             let ice::Agent { ufrag, pwd, lite, candidates, stream, end_of_candidates } = agent;
-            Told::Remote(Remote::Ice {
-                parameters: Parameters::new(ufrag.as_str(), pwd.as_str())?,
-                is_lite: *lite,
-                candidates: read_candidates(candidates, stream.as_deref())?,
-                end_of_candidates: *end_of_candidates,
-            })
+            let parameters = Parameters::new(ufrag.as_str(), pwd.as_str())?;
+            let (candidates, are_all) = read_candidates(candidates, stream.as_deref())?;
+            let end_of_candidates = *end_of_candidates || are_all;
+            Told::Remote(Remote::Ice { parameters, is_lite: *lite, candidates, end_of_candidates })
         }
         ice::Remote::Plain(ice::Plain { addresses, latch }) => {
             Told::Remote(Remote::Plain { addresses: read_addresses(addresses)?, latch: *latch })
@@ -138,7 +140,8 @@ pub(super) fn remote(remote: &ice::Remote) -> Result<Told, IceError> {
 /// Candidates, and whether they are all.
 pub(super) fn candidates(candidates: &ice::Candidates) -> Result<(Vec<StreamCandidates>, bool), IceError> {
     let ice::Candidates { candidates, stream, end_of_candidates } = candidates;
-    Ok((read_candidates(candidates, stream.as_deref())?, *end_of_candidates))
+    let (candidates, are_all) = read_candidates(candidates, stream.as_deref())?;
+    Ok((candidates, *end_of_candidates || are_all))
 }
 
 fn check_label(label: &str, problems: &mut Problems) {
@@ -206,11 +209,27 @@ fn read_choice(families: &[ice::Family], addresses: &[IpAddr]) -> Choice {
 
 /// Timeouts and limits; where nothing is said, as they were.
 fn read_terms(timeouts: &ice::Timeouts, limits: &ice::Limits, before: &Terms, problems: &mut Problems) -> Terms {
-    let ice::Limits { packets, bytes } = limits;
-    let of = |asked: &Option<u64>, before| asked.map_or(before, NonZeroU64::new);
     Terms {
         timeouts: read_timeouts(timeouts, &before.timeouts, problems),
-        limits: Limits { packets: of(packets, before.limits.packets), bytes: of(bytes, before.limits.bytes) },
+        limits: read_limits(limits, &before.limits, problems),
+    }
+}
+
+/// Limits of its own; 0 is none.
+fn read_limits(asked: &ice::Limits, before: &Limits, problems: &mut Problems) -> Limits {
+    let mut read = |key: &str, asked: Option<u64>, before, allowed: RangeInclusive<u64>| {
+        let Some(asked) = asked else { return before };
+        if asked != 0 && !allowed.contains(&asked) {
+            let allowed =
+                format_args!("{} to {} a second are, and 0 for none of its own", allowed.start(), allowed.end());
+            problems.refuse(format_args!("limits.{key}"), asked, allowed);
+        }
+        NonZeroU64::new(asked)
+    };
+    let ice::Limits { packets, bytes } = asked;
+    Limits {
+        packets: read("packets", *packets, before.packets, PACKETS),
+        bytes: read("bytes", *bytes, before.bytes, BYTES),
     }
 }
 
@@ -236,21 +255,32 @@ fn read_timeouts(asked: &ice::Timeouts, before: &Timeouts, problems: &mut Proble
     }
 }
 
-fn read_candidates(candidates: &[String], stream: Option<&str>) -> Result<Vec<StreamCandidates>, IceError> {
+/// Candidates of a stream, and whether their end is among them.
+fn read_candidates(candidates: &[String], stream: Option<&str>) -> Result<(Vec<StreamCandidates>, bool), IceError> {
     let mut problems = Problems::default();
     if candidates.len() > CANDIDATES {
         let found = format_args!("{} candidates", candidates.len());
         problems.refuse("candidates", found, format_args!("at most {CANDIDATES} are"));
-        return problems.or(Vec::new());
+        return problems.or(Default::default());
     }
-    let mut read = Vec::new();
+    let (mut read, mut are_all) = (Vec::new(), false);
     for (at, text) in candidates.iter().enumerate() {
+        if is_end_of_candidates(text) {
+            are_all = true;
+            continue;
+        }
         match text.parse::<Candidate>() {
             Ok(candidate) => read.push(candidate),
             Err(error) => problems.0.push(format!("candidates[{at}]: {error}")),
         }
     }
-    problems.or(vec![StreamCandidates { stream: stream.map(str::to_owned), candidates: read }])
+    problems.or((vec![StreamCandidates { stream: stream.map(str::to_owned), candidates: read }], are_all))
+}
+
+/// Whether this is what stands behind the last candidate: an empty one of a browser, elsewhere a line of a description (RFC 8840).
+fn is_end_of_candidates(text: &str) -> bool {
+    let text = text.trim_ascii_end();
+    text.is_empty() || text.strip_prefix("a=").unwrap_or(text) == "end-of-candidates"
 }
 
 fn read_addresses(addresses: &[ice::PlainAddress]) -> Result<Vec<PlainAddress>, IceError> {
@@ -288,6 +318,10 @@ mod tests {
         ice::Timeouts { setup: Some(setup), consent: Some(consent), paused: Some(paused), idle: Some(idle) }
     }
 
+    fn limits(packets: u64, bytes: u64) -> ice::Limits {
+        ice::Limits { packets: Some(packets), bytes: Some(bytes) }
+    }
+
     /// What is wrong, each in a line.
     #[track_caller]
     fn problems<T>(read: Result<T, IceError>) -> Vec<String> {
@@ -316,8 +350,9 @@ mod tests {
             b: ice::Leg::Plain { latch: false },
             streams: vec![stream(&"n".repeat(64), 2), stream("m", 1)],
             families: vec![ice::Family::Ipv6, ice::Family::Ipv4],
+            addresses: vec!["192.0.2.1".parse().unwrap(), "::ffff:192.0.2.2".parse().unwrap()],
+            limits: limits(1_000_000_000, 125),
             timeouts: timeouts(1, 30, 2, 0),
-            ..ice::Create::default()
         });
         let request = request.unwrap();
         assert_eq!(request.label, "ü".repeat(128));
@@ -326,6 +361,10 @@ mod tests {
         assert_eq!(request.choice.families, [AddressFamily::V6, AddressFamily::V4]);
         let [setup, consent, paused] = [1, 30, 2].map(Duration::from_secs);
         assert_eq!(request.terms.timeouts, Timeouts { setup, consent, paused, idle: None });
+        let [packets, bytes] = [1_000_000_000, 125].map(NonZeroU64::new);
+        assert_eq!(request.terms.limits, Limits { packets, bytes });
+        let addresses: Vec<_> = request.choice.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.1", "192.0.2.2"], "an address of IPv4 is one");
 
         let request = create(&ice::Create { b: turn("0-12"), streams: vec![stream("a", 1)], ..Default::default() });
         assert_eq!(request.unwrap().legs[1], LegKind::Plain { latch: false });
@@ -339,7 +378,7 @@ mod tests {
             problems(create(&request))
         };
         #[allow(clippy::type_complexity, reason = "a table of requests and what is said of them")]
-        let cases: [(fn(&mut ice::Create), &[&str]); 15] = [
+        let cases: [(fn(&mut ice::Create), &[&str]); 18] = [
             (|create| create.label = "l".repeat(129), &["label: `lll", "at most 128 printable"]),
             (|create| create.label = "a\nb".to_owned(), &["label: `a\\u{a}b` is not allowed"]),
             (
@@ -362,6 +401,15 @@ mod tests {
             (|create| create.timeouts.consent = Some(31), &["timeouts.consent: `31`", "1 to 30"]),
             (|create| create.timeouts.paused = Some(0), &["timeouts.paused: `0`", "1 to 86400"]),
             (|create| create.timeouts.idle = Some(86_401), &["timeouts.idle: `86401`", "0 to 86400"]),
+            (
+                |create| create.limits = limits(1_000_000_001, 0),
+                &["limits.packets: `1000000001`", "1 to 1000000000 a second"],
+            ),
+            (
+                |create| create.limits = limits(0, 124),
+                &["limits.bytes: `124`", "125 to 125000000000 a second", "0 for none"],
+            ),
+            (|create| create.limits = limits(1, 125_000_000_001), &["limits.bytes: `125000000001`", "125 to"]),
             (|create| create.a = turn("twelve"), &["a.allocation: `twelve`", "such as 0-12"]),
             (
                 |create| (create.b, create.streams) = (turn("0-1"), vec![stream("a", 1), stream("b", 1)]),
@@ -383,9 +431,8 @@ mod tests {
         let error = create(&request).unwrap_err();
         assert_eq!(error.to_string(), "2 values are not allowed");
         assert_eq!(error.problems().len(), 2);
-        let update =
-            ice::Update { label: Some("\n".to_owned()), timeouts: timeouts(0, 1, 1, 1), ..ice::Update::default() };
-        assert_eq!(problems(super::update(&update).map(|_| ())).len(), 2);
+        let update = ice::Update { label: Some("\n".to_owned()), limits: limits(1, 1), timeouts: timeouts(0, 1, 1, 1) };
+        assert_eq!(problems(super::update(&update).map(|_| ())).len(), 3);
         let offer = ice::Offer {
             sdp: "v=0\r\nm=audio 0 RTP/AVP 0\r\n".to_owned(),
             to: ice::To::Ice,
@@ -393,17 +440,17 @@ mod tests {
             label: "\n".to_owned(),
             families: Vec::new(),
             addresses: Vec::new(),
-            limits: ice::Limits::default(),
+            limits: limits(1, 1),
             timeouts: timeouts(0, 1, 1, 1),
         };
-        assert_eq!(problems(super::offer(&offer)).len(), 3);
+        assert_eq!(problems(super::offer(&offer)).len(), 4);
     }
 
     #[test]
     fn an_update_changes_what_it_says() {
         let asked = ice::Update {
             label: Some("new".to_owned()),
-            limits: ice::Limits { packets: Some(50), bytes: Some(0) },
+            limits: limits(50, 0),
             timeouts: ice::Timeouts { idle: Some(0), consent: Some(7), ..ice::Timeouts::default() },
         };
         let (label, change) = update(&asked).unwrap();
@@ -438,6 +485,39 @@ mod tests {
         assert_eq!(problems.len(), 2);
         let many = vec![good; 257];
         assert!(self::problems(candidates(&asked(&many)))[0].contains("at most 256"));
+    }
+
+    #[test]
+    fn candidates_are_read_as_lines_of_a_description_and_as_browsers_say_them() {
+        let good = "candidate:1 1 UDP 2130706431 198.51.100.7 4000 typ host";
+        let read = |candidates: &[&str]| {
+            let candidates = candidates.iter().map(|text| (*text).to_owned()).collect();
+            let (read, are_all) = super::candidates(&ice::Candidates { candidates, ..Default::default() }).unwrap();
+            (read[0].candidates.iter().map(ToString::to_string).collect::<Vec<_>>(), are_all)
+        };
+        for form in
+            [good.to_owned(), format!("a={good}"), format!("a={good}\r\n"), format!("{good} generation 0 ufrag u")]
+        {
+            assert_eq!(read(&[&form]), (vec![good.to_owned()], false), "{form}");
+        }
+        for end in ["", "end-of-candidates", "a=end-of-candidates", "a=end-of-candidates\r\n"] {
+            assert_eq!(read(&[end]), (vec![], true), "{end:?}");
+            assert_eq!(read(&[good, end]), (vec![good.to_owned()], true), "{end:?}");
+            let agent = ice::Agent {
+                ufrag: "abcd".to_owned(),
+                pwd: "abcdefghijklmnopqrstuv".to_owned(),
+                lite: false,
+                candidates: vec![end.to_owned()],
+                stream: None,
+                end_of_candidates: false,
+            };
+            let told = remote(&ice::Remote::Agent(agent));
+            assert!(matches!(told, Ok(Told::Remote(Remote::Ice { end_of_candidates: true, .. }))), "{told:?}");
+        }
+        for bad in ["a=", "a=a=end-of-candidates", "end-of-candidates: 1", "candidate:"] {
+            let asked = ice::Candidates { candidates: vec![bad.to_owned()], ..Default::default() };
+            assert_eq!(problems(super::candidates(&asked)).len(), 1, "{bad}");
+        }
     }
 
     #[test]

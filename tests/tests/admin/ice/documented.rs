@@ -18,7 +18,8 @@ fn every_operation_takes_and_answers_what_it_documents() {
     let offered = path(&bed.good("POST", "/v1/ice/offer", &json!({ "sdp": PLAIN }))["session"]);
     let everything = json!({
         "label": "all", "a": { "kind": "plain", "latch": true }, "b": { "kind": "ice" }, "families": ["ipv4"],
-        "streams": [{ "name": "audio", "components": 2 }],
+        "streams": [{ "name": "audio", "components": 2 }], "addresses": ["127.0.0.1"],
+        "limits": { "packets": 1000, "bytes": 1_000_000 },
         "timeouts": { "setup": 60, "consent": 30, "paused": 60, "idle": 300 },
     });
     let agent = json!({
@@ -31,8 +32,9 @@ fn every_operation_takes_and_answers_what_it_documents() {
     let more = json!({ "candidates": [CANDIDATE], "stream": "media", "end_of_candidates": true });
     let offer = json!({
         "sdp": PLAIN, "to": "plain", "latch": true, "label": "all", "families": ["ipv4"], "timeouts": { "setup": 60 },
+        "addresses": ["127.0.0.1"], "limits": { "packets": 1000, "bytes": 0 },
     });
-    let update = json!({ "label": "all", "timeouts": { "idle": 0 } });
+    let update = json!({ "label": "all", "timeouts": { "idle": 0 }, "limits": { "packets": 0, "bytes": 125 } });
     let leg = |what: &str| (format!("/v1/ice/sessions/{{id}}/legs/{{leg}}/{what}"), format!("{created}/legs/a/{what}"));
     let whole = |what: &str| (format!("/v1/ice/sessions/{{id}}{what}"), format!("{offered}{what}"));
     let same = |path: &str| (path.to_owned(), path.to_owned());
@@ -73,11 +75,14 @@ fn every_operation_takes_and_answers_what_it_documents() {
     let elsewhere = ("get", "/v1/ice/events");
     let paths = document["paths"].as_object().expect("there are paths").iter();
     let all = paths.filter(|(path, _)| path.starts_with("/v1/ice/"));
-    let all =
-        all.flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(method, _)| (method, path)));
-    for (method, path) in all {
+    let all = all
+        .flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(method, _)| (method, path, item)));
+    for (method, path, item) in all {
         let operation = (method.as_str(), path.as_str());
         assert!(asked.contains(&operation) || operation == elsewhere, "{method} {path} was not asked for");
+        let parameters = item[method]["parameters"].as_array().into_iter().flatten();
+        let has_key = parameters.filter(|parameter| parameter["name"] == "Idempotency-Key").count() == 1;
+        assert_eq!(has_key, ["post", "put"].contains(&method.as_str()), "the key of {method} {path}");
     }
     bed.relay.stop();
 }

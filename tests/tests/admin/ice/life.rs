@@ -41,12 +41,16 @@ fn a_session_is_as_it_was_asked_for() {
         let expected = [(Some("audio"), Some(1)), (Some("audio"), Some(2)), (Some("video"), Some(1))];
         assert_eq!([of(0), of(1), of(2)], expected);
     }
-    let fragment = created["a"]["sdp"].as_str().expect("text");
+    assert_eq!(created["a"]["sdp"]["session"], "a=ice-lite\r\na=ice-options:ice2\r\n");
     for key in ["ufrag", "pwd"] {
         let value = created["a"][key].as_str().expect("a leg of ICE has it");
-        assert!(fragment.contains(&format!("a=ice-{key}:{value}\r\n")), "{fragment}");
+        for stream in ["audio", "video"] {
+            let fragment = created["a"]["sdp"]["media"][stream].as_str().expect("each has its own lines");
+            assert!(fragment.contains(&format!("a=ice-{key}:{value}\r\n")), "{fragment}");
+        }
         assert_eq!(created["b"][key], Value::Null);
     }
+    assert_eq!(created["limits"], json!({ "packets": 0, "bytes": 0 }), "both are said");
     assert_eq!(bed.unix("GET", &path(&created), &[], "").json(), created);
     bed.relay.stop();
 }
@@ -88,8 +92,10 @@ fn a_session_changes_as_it_is_told() {
     let updated = bed.good("PATCH", &path, &json!({ "label": "new", "timeouts": { "consent": 7 } }));
     assert_eq!(updated["label"], "new");
     assert_eq!(updated["timeouts"], json!({ "setup": 300, "consent": 7, "paused": 60, "idle": 300 }));
-    let updated = bed.good("PATCH", &path, &json!({ "timeouts": { "idle": 0 } }));
+    let updated = bed.good("PATCH", &path, &json!({ "timeouts": { "idle": 0 }, "limits": { "bytes": 125 } }));
     assert_eq!((&updated["label"], &updated["timeouts"]["consent"]), (&json!("new"), &json!(7)), "the rest stays");
+    let updated = bed.good("PATCH", &path, &json!({ "limits": { "packets": 50 } }));
+    assert_eq!(updated["limits"], json!({ "packets": 50, "bytes": 125 }));
 
     let agent = json!({ "ufrag": UFRAG, "pwd": PWD, "candidates": [CANDIDATE] });
     let told = bed.good("PUT", &format!("{path}/legs/a/remote"), &agent);
@@ -146,6 +152,9 @@ fn what_was_closed_is_gone_and_said_to_have_carried_what_it_has() {
     assert_eq!(component["a_to_b"], json!({ "packets": 1, "bytes": 50 }));
     assert_eq!(component["b_to_a"], json!({ "packets": 1, "bytes": 100 }));
     assert_eq!(component["kernel"], json!({ "packets": 0, "bytes": 0 }), "there is no kernel path here");
+    for key in ["a_to_b", "b_to_a", "kernel"] {
+        assert_eq!(closed["totals"][key], component[key], "it has one component");
+    }
     for method in ["GET", "DELETE"] {
         bed.unix(method, &path(&session), &[], "").expect_problem(404);
     }
@@ -153,6 +162,31 @@ fn what_was_closed_is_gone_and_said_to_have_carried_what_it_has() {
     for port in [to_a.port(), to_b.port()] {
         assert_eq!(host.udp_sockets(port), 0, "its ports are free");
     }
+    bed.relay.stop();
+}
+
+#[test]
+fn a_session_has_the_limits_that_it_is_given_until_they_are_taken_back() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let latch = json!({ "kind": "plain", "latch": true });
+    let session = bed.good("POST", SESSIONS, &json!({ "a": latch, "b": latch, "limits": { "packets": 4 } }));
+    assert_eq!(session["limits"], json!({ "packets": 4, "bytes": 0 }));
+    let [a, b] = [party(&host), party(&host)];
+    let [to_a, to_b] = ["a", "b"].map(|leg| address(&session, leg));
+    a.send_to(&[0x80; 20], to_a).expect("it is sent");
+    b.send_to(&[0x80; 20], to_b).expect("it is sent");
+    a.recv(&mut [0; 200]).expect("both are known now");
+    b.set_read_timeout(Some(Duration::from_millis(500))).expect("the time is not zero");
+    // How many of so many come through: at once a second's worth does, and a slow test adds what is due meanwhile.
+    let burst = || {
+        (0..40).for_each(|_| assert!(a.send_to(&[0x80; 20], to_a).is_ok()));
+        std::iter::from_fn(|| b.recv(&mut [0; 200]).ok()).count()
+    };
+    let limited = burst();
+    assert!((1..20).contains(&limited), "{limited} of 40");
+    bed.good("PATCH", &path(&session), &json!({ "limits": { "packets": 0 } }));
+    assert_eq!(burst(), 40);
     bed.relay.stop();
 }
 

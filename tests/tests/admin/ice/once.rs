@@ -3,9 +3,9 @@
 use std::thread;
 
 use hairpin_tests::lab::Namespace;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{JSON, PLAIN, SESSIONS};
+use super::{CANDIDATE, ICE, JSON, PLAIN, PWD, SESSIONS, UFRAG};
 use crate::bed::Bed;
 
 const KEY: &str = "Idempotency-Key: 8e03978e-40d5-43e8-bc93-6894a57f9324";
@@ -33,6 +33,65 @@ fn the_same_again_gets_the_same_answer_and_makes_nothing() {
     assert_eq!(answers[0].status, 200, "{}", answers[0]);
     assert_eq!(answers[0].body, answers[1].body);
     assert_eq!(bed.sessions(), 2);
+    bed.relay.stop();
+}
+
+#[test]
+fn what_changes_a_session_is_done_once_whatever_has_changed_since() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let path = super::path(&bed.good("POST", "/v1/ice/offer", &json!({ "sdp": PLAIN, "to": "ice" }))["session"]);
+    let agent = |ufrag: &str| json!({ "ufrag": ufrag, "pwd": PWD });
+    let answer = |ufrag: &str| json!({ "from": "b", "sdp": ICE.replace("wxyz", ufrag) });
+    let more = json!({ "candidates": [CANDIDATE], "end_of_candidates": true });
+    // A request, what is asked afterwards, and what of the session both change.
+    let remote = "/legs/b/remote";
+    for (what, first, (then, later), changed) in [
+        ("/answer", answer("first"), ("/answer", answer("second")), "/b/remote/ufrag"),
+        (remote, agent("third"), (remote, agent("fourth")), "/b/remote/ufrag"),
+        ("/legs/b/candidates", more, (remote, agent(UFRAG)), "/b/remote/candidates"),
+        ("/legs/b/restart", Value::Null, ("", json!({ "label": "later" })), "/label"),
+    ] {
+        let method = |what: &str| match what {
+            "" => "PATCH",
+            "/legs/b/remote" => "PUT",
+            _ => "POST",
+        };
+        let key = format!("Idempotency-Key: {what}");
+        let body = if first.is_null() { String::new() } else { first.to_string() };
+        let ask = || bed.unix(method(what), &format!("{path}{what}"), &[JSON, &key], &body);
+        let done = ask();
+        assert_eq!((done.status, done.header("idempotency-replayed")), (200, None), "{what}: {done}");
+        bed.good(method(then), &format!("{path}{then}"), &later);
+        let before = bed.unix("GET", &path, &[], "").json();
+        let again = ask();
+        assert_eq!((again.status, &again.body), (200, &done.body), "{what}");
+        assert_eq!(again.header("idempotency-replayed"), Some("true"), "{what}");
+        let session = bed.unix("GET", &path, &[], "").json();
+        assert_eq!(session, before, "{what} was done once");
+        let answered = done.json();
+        let answered = if answered["session"].is_object() { &answered["session"] } else { &answered };
+        assert_ne!(answered.pointer(changed), session.pointer(changed), "{what} would have changed it back");
+        let elsewhere = bed.unix("POST", &format!("{path}/legs/a/restart"), &[&key], "");
+        assert!(elsewhere.expect_problem(422).contains(what), "{elsewhere}");
+    }
+    bed.relay.stop();
+}
+
+#[test]
+fn a_later_offer_that_comes_twice_does_not_take_the_place_of_the_next_one() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let path = super::path(&bed.good("POST", "/v1/ice/offer", &json!({ "sdp": PLAIN, "to": "ice" }))["session"]);
+    let offer = |port: &str| json!({ "from": "a", "sdp": PLAIN.replace("4000", port) });
+    let ask = || bed.unix("POST", &format!("{path}/offer"), &[JSON, KEY], &offer("4010").to_string());
+    let first = ask();
+    assert_eq!(first.status, 200, "{first}");
+    bed.good("POST", &format!("{path}/offer"), &offer("4020"));
+    let again = ask();
+    assert_eq!((&again.body, again.header("idempotency-replayed")), (&first.body, Some("true")));
+    let answered = bed.good("POST", &format!("{path}/answer"), &json!({ "from": "b", "sdp": ICE }));
+    assert_eq!(answered["session"]["a"]["selected"][0]["remote"], "198.51.100.7:4020");
     bed.relay.stop();
 }
 

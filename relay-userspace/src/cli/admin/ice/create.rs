@@ -1,7 +1,7 @@
 //! `hairpin ice create`: what legs and streams a session has.
 
 use super::terms::Terms;
-use crate::api::ice::{Create, Leg, Limits, StreamRequest};
+use crate::api::ice::{Create, Leg, StreamRequest};
 
 /// Create a session, and show where its legs are reached.
 #[derive(Debug, clap::Args)]
@@ -32,9 +32,9 @@ impl Args {
             b: b.clone(),
             streams: streams.clone(),
             families: terms.families.clone(),
-            addresses: Vec::new(),
-            limits: Limits::default(),
-            timeouts: terms.timeouts(),
+            addresses: terms.addresses.clone(),
+            limits: terms.caps.limits(),
+            timeouts: terms.waits.timeouts(),
         }
     }
 }

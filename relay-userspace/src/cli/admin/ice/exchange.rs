@@ -17,6 +17,8 @@ use crate::api::ice::{self, Exchange, Exchanged, Side, To};
 
 /// More is no session description.
 const LARGEST: u64 = 1 << 20;
+/// What the files are.
+pub(super) const WANTED: &str = "a session description";
 
 /// Make a session of an offer, or take another one of it, and print the offer for the other side.
 #[derive(Debug, clap::Args)]
@@ -38,7 +40,8 @@ pub(super) struct Offer {
 
     /// It is another offer of this session
     #[arg(long, value_name = "ID", value_parser = given, requires = "from",
-        conflicts_with_all = ["to", "latch", "label", "families", "setup", "consent", "paused", "idle"])]
+        conflicts_with_all = ["to", "latch", "label", "families", "addresses", "packet_rate",
+            "bit_rate", "setup", "consent", "paused", "idle"])]
     session: Option<String>,
 
     /// The leg whose side offers this time: a or b
@@ -64,7 +67,7 @@ pub(super) struct Answer {
 
 impl Offer {
     pub(super) async fn run(&self, client: &Client, json: bool) -> Result<(), Failed> {
-        let sdp = read(&self.file)?;
+        let sdp = read(&self.file, WANTED)?;
         let answer = match (&self.session, self.from) {
             (Some(id), Some(from)) => {
                 client.send(Method::POST, &format!("{}/offer", session(id)), &Exchange { from, sdp }).await?
@@ -82,9 +85,9 @@ impl Offer {
             latch: *latch,
             label: terms.label.clone(),
             families: terms.families.clone(),
-            addresses: Vec::new(),
-            limits: ice::Limits::default(),
-            timeouts: terms.timeouts(),
+            addresses: terms.addresses.clone(),
+            limits: terms.caps.limits(),
+            timeouts: terms.waits.timeouts(),
         }
     }
 }
@@ -92,7 +95,7 @@ impl Offer {
 impl Answer {
     pub(super) async fn run(&self, client: &Client, json: bool) -> Result<(), Failed> {
         let Self { id, file, from } = self;
-        let exchange = Exchange { from: *from, sdp: read(file)? };
+        let exchange = Exchange { from: *from, sdp: read(file, WANTED)? };
         tell(&client.send(Method::POST, &format!("{}/answer", session(id)), &exchange).await?, json)
     }
 }
@@ -111,8 +114,8 @@ fn tell(answer: &client::Answer, json: bool) -> Result<(), Failed> {
     print(&sdp)
 }
 
-/// The text of a file, or of standard input.
-pub(super) fn read(file: &Path) -> Result<String, Failed> {
+/// The text of a file, or of standard input, which is to hold this.
+pub(super) fn read(file: &Path, wanted: &str) -> Result<String, Failed> {
     let mut text = String::new();
     let read = if file.as_os_str() == "-" {
         io::stdin().lock().take(LARGEST).read_to_string(&mut text)
@@ -120,7 +123,7 @@ pub(super) fn read(file: &Path) -> Result<String, Failed> {
         File::open(file).and_then(|file| file.take(LARGEST).read_to_string(&mut text))
     };
     match read {
-        Ok(0) => Err(Failed::Usage(format!("{}: it is empty, a session description is needed", file.display()))),
+        Ok(0) => Err(Failed::Usage(format!("{}: it is empty, {wanted} is needed", file.display()))),
         Ok(_) => Ok(text),
         Err(error) => Err(Failed::Usage(format!("{}: {error}", file.display()))),
     }

@@ -1,11 +1,13 @@
 //! `hairpin ice`: sessions of two legs, which there are, what is on either side of them, and what happens to them.
 
+mod candidates;
 mod create;
 mod exchange;
 mod list;
 mod remote;
 mod show;
 mod terms;
+mod update;
 mod watch;
 
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ enum Action {
         #[arg(long, value_name = "LEG", value_parser = side)]
         sdp: Option<Side>,
     },
+    /// Change what a session is called, how much it may carry, or how long it lives; what is not said stays as it is.
+    Update(update::Args),
     /// Close a session, in the kernel too, and show it as it was in the end.
     Close {
         /// Its id, as `list` shows it.
@@ -54,6 +58,8 @@ enum Action {
     },
     /// Say who is on the other side of a leg: an ICE agent, addresses without ICE, or a session description.
     Remote(remote::Args),
+    /// Add candidates of an ICE agent that a leg knows already (trickle ICE).
+    Candidates(candidates::Args),
     /// Give a leg of ICE new credentials.
     Restart {
         /// The session's id, as `list` shows it.
@@ -109,13 +115,20 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
                     None => show(json, &answer, describe),
                 }
             }
+            Action::Update(update) => {
+                show(json, &client.send(Method::PATCH, &session(&update.id), &update.request()).await?, describe)
+            }
             Action::Close { id } => show(json, &client.delete(&session(id)).await?, describe),
             Action::Remote(remote) => {
-                let path = format!("{}/legs/{}/remote", session(&remote.id), label(remote.leg));
+                let path = leg(&remote.id, remote.leg, "remote");
                 show(json, &client.send(Method::PUT, &path, &remote.request()?).await?, describe)
             }
-            Action::Restart { id, leg } => {
-                let path = format!("{}/legs/{}/restart", session(id), label(*leg));
+            Action::Candidates(candidates) => {
+                let path = leg(&candidates.id, candidates.leg, "candidates");
+                show(json, &client.send(Method::POST, &path, &candidates.request()?).await?, describe)
+            }
+            Action::Restart { id, leg: side } => {
+                let path = leg(id, *side, "restart");
                 show(json, &client.send(Method::POST, &path, &serde_json::json!({})).await?, describe)
             }
             Action::Offer(offer) => offer.run(&client, json).await,
@@ -131,6 +144,11 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
 /// The path of a session.
 fn session(id: &str) -> String {
     format!("/v1/ice/sessions/{}", escaped(id))
+}
+
+/// The path of something that is done to a leg.
+fn leg(id: &str, side: Side, what: &str) -> String {
+    format!("{}/legs/{}/{what}", session(id), label(side))
 }
 
 fn side(text: &str) -> Result<Side, String> {

@@ -7,7 +7,7 @@ use clap::ArgGroup;
 
 use super::super::failed::Failed;
 use super::super::place::given;
-use super::exchange::read;
+use super::exchange::{WANTED, read};
 use super::side;
 use crate::api::ice::{Agent, Described, Plain, PlainAddress, Remote, Side};
 
@@ -63,7 +63,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn request(&self) -> Result<Remote, Failed> {
         if let Some(file) = &self.sdp {
-            return Ok(Remote::Described(Described { sdp: read(file)? }));
+            return Ok(Remote::Described(Described { sdp: read(file, WANTED)? }));
         }
         let (Some(ufrag), Some(pwd)) = (self.ufrag.clone(), self.pwd.clone()) else {
             return Ok(Remote::Plain(Plain { addresses: self.addresses.clone(), latch: self.latch }));

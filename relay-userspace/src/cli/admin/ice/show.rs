@@ -1,9 +1,9 @@
 //! `hairpin ice show`: a session, and all that belongs to it.
 
-use super::super::human::{age, amount, named, plural, since, size};
+use super::super::human::{age, amount, bit_rate, named, plural, since, size};
 use super::super::table::{Column, section, table};
 use super::list::share;
-use crate::api::ice::{Fragments, LegStatus, RemoteStatus, Session, Side, Timeouts};
+use crate::api::ice::{Fragments, LegStatus, Limits, RemoteStatus, Session, Side, Timeouts};
 
 /// One leg, as lines of a session description.
 pub(super) fn fragment(session: &Session, side: Side) -> String {
@@ -22,6 +22,7 @@ pub(super) fn describe(session: &Session, now: u64) -> String {
         ("state", session.state.clone()),
         ("age", age(now.saturating_sub(session.created))),
         ("timeouts", timeouts(&session.timeouts)),
+        ("limits", limits(&session.limits)),
         ("a to b", amount(totals.a_to_b)),
         ("b to a", amount(totals.b_to_a)),
         ("in the kernel", format!("{}, {}", amount(totals.kernel), share(totals))),
@@ -49,6 +50,13 @@ fn timeouts(timeouts: &Timeouts) -> String {
         })
     });
     told.collect::<Vec<_>>().join(", ")
+}
+
+fn limits(limits: &Limits) -> String {
+    let of = |limit: Option<u64>| limit.filter(|limit| *limit > 0);
+    let packets = of(limits.packets).map(|packets| format!("{packets} packets/s"));
+    let told: Vec<_> = packets.into_iter().chain(of(limits.bytes).map(|bytes| bit_rate(bytes, 1))).collect();
+    if told.is_empty() { "none of its own".to_owned() } else { told.join(" and ") + " to each leg and component" }
 }
 
 fn streams(session: &Session) -> String {
@@ -86,6 +94,12 @@ fn facts(leg: &LegStatus) -> String {
         rows.push(("remote", format!("ufrag {ufrag}{lite}, {count}, {more}")));
         rows.extend(candidates.iter().map(|candidate| ("", candidate.clone())));
     }
+    rows.extend(leg.refused.iter().map(|refused| {
+        (
+            "refused",
+            format!("{refused} has sent something, but peer rules forbid it: allow-peer, if it is the right one"),
+        )
+    }));
     pairs(rows)
 }
 
@@ -139,6 +153,7 @@ label          call
 state          connected
 age            3m12s
 timeouts       setup 5m00s, consent 30s, paused 1m00s, idle off
+limits         500 packets/s to each leg and component
 a to b         9.0 MB (9.0k packets)
 b to a         1.2 MB (3.0k packets)
 in the kernel  8.0 MB (9.0k packets), 75%
@@ -176,6 +191,26 @@ SELECTED BY B
   audio           1  203.0.113.7:50002  192.0.2.9:6000  -           -
 ";
         assert_eq!(describe(&Session::example(), 1_192), expected);
+    }
+
+    #[test]
+    fn limits_are_those_that_there_are() {
+        let told = |packets, bytes| limits(&Limits { packets: Some(packets), bytes: Some(bytes) });
+        assert_eq!(told(0, 0), "none of its own");
+        assert_eq!(told(0, 250_000), "2.0 Mbit/s to each leg and component");
+        assert_eq!(told(50, 125), "50 packets/s and 1.0 kbit/s to each leg and component");
+    }
+
+    #[test]
+    fn who_was_refused_is_shown_with_what_to_do() {
+        let mut session = Session::example();
+        session.b.refused = vec!["10.0.0.9:4000".parse().unwrap(), "10.0.0.9:4001".parse().unwrap()];
+        let text = describe(&session, 1_192);
+        for refused in &session.b.refused {
+            let line =
+                format!("  refused  {refused} has sent something, but peer rules forbid it: allow-peer, if it is ");
+            assert_eq!(text.matches(&line).count(), 1, "{text}");
+        }
     }
 
     #[test]
