@@ -49,6 +49,9 @@ pub struct StreamRequest {
 /// Why a session cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
+    /// There is no such session.
+    #[error("there is no such session")]
+    NoSession,
     /// There are as many as there may be.
     #[error("there are as many sessions as there may be (ice-max-sessions)")]
     TooMany,
@@ -147,7 +150,7 @@ impl Sessions {
         stream: &StreamRequest,
         ports: &mut dyn OpenPort,
     ) -> Result<(), OpenError> {
-        let Some(session) = self.table.get(&id) else { return Err(OpenError::TooMany) };
+        let session = self.table.get(&id).ok_or(OpenError::NoSession)?;
         if session.stream(&stream.name).is_some() {
             return Err(OpenError::SameName);
         }
@@ -215,7 +218,7 @@ impl Sessions {
         components: RangeInclusive<u16>,
         ports: &mut dyn OpenPort,
     ) -> Result<Vec<PathId>, OpenError> {
-        let Some(session) = self.table.get(&id) else { return Err(OpenError::TooMany) };
+        let session = self.table.get(&id).ok_or(OpenError::NoSession)?;
         let addresses = self.addresses(&session.choice);
         if addresses.is_empty() {
             return Err(OpenError::NoAddress);

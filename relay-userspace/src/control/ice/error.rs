@@ -107,7 +107,8 @@ impl IceError {
     /// The same error, with the name that the operator knows the session by.
     pub(super) fn of_session(self, id: &str) -> Self {
         match self {
-            Self::Remote(RemoteError::NoSession)
+            Self::Open(OpenError::NoSession)
+            | Self::Remote(RemoteError::NoSession)
             | Self::Negotiation(NegotiationError::NoSession | NegotiationError::Remote(RemoteError::NoSession)) => {
                 Self::NoSession(id.to_owned())
             }
@@ -144,6 +145,7 @@ fn of_open(error: &OpenError) -> IceErrorKind {
         OpenError::NoAddress | OpenError::UnknownAddress { .. } | OpenError::SameName | OpenError::TooManyStreams => {
             IceErrorKind::Invalid
         }
+        OpenError::NoSession => IceErrorKind::Missing,
         OpenError::TooMany | OpenError::NoPort | OpenError::NoSocket => IceErrorKind::NoRoom,
     }
 }
@@ -186,6 +188,7 @@ mod tests {
     fn a_session_that_the_engine_does_not_know_is_named_to_the_operator() {
         for error in [
             IceError::from(RemoteError::NoSession),
+            OpenError::NoSession.into(),
             NegotiationError::NoSession.into(),
             NegotiationError::Remote(RemoteError::NoSession).into(),
         ] {
