@@ -92,15 +92,21 @@ fn it_holds_instead_of_the_general_one_be_it_tighter_or_looser() -> Result<()> {
                 }
                 assert_eq!(u64::from(fixture.until(path, DATA, unit.verdict())?), own, "{} {unit:?}", path.name);
             }
-            indices.iter().for_each(|index| fixture.bench.maps.state.rest(*index));
+            for &index in &indices {
+                fixture.bench.maps.state.rest(index);
+            }
             assert_eq!(fixture.until(path, DATA, unit.verdict())?, 4, "{} {unit:?}: the general one", path.name);
             // Of the other unit there is none of its own, so both hold.
             let other = if unit == Unit::Packets { Unit::Bytes } else { Unit::Packets };
             for (own, verdict) in [(3, other.verdict()), (6, unit.verdict())] {
-                indices.iter().for_each(|index| limit(fixture, *index, other, own));
+                for &index in &indices {
+                    limit(fixture, index, other, own);
+                }
                 assert_eq!(u64::from(fixture.until(path, DATA, verdict)?), own.min(4), "{} {unit:?}", path.name);
             }
-            indices.iter().for_each(|index| fixture.bench.maps.state.rest(*index));
+            for &index in &indices {
+                fixture.bench.maps.state.rest(index);
+            }
         }
         fixture.bench.set_limits(Limits::default());
         Ok(())

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use super::effect::{Discard, Disposition, Event, PathId};
 use super::end::{Far, Side};
+use super::session::LegKind;
 use super::sessions::Sessions;
-use crate::ice::{self, Outcome, Pair, Rejection, pair_priority};
+use crate::ice::{self, Outcome, Pair, Rejection, Selection, pair_priority};
 use crate::stun::{Class, Message};
 
 impl Sessions {
@@ -21,14 +22,15 @@ impl Sessions {
         let (Ok(message), Some(path)) = (Message::parse(datagram), paths.find_mut(id.0)) else {
             return Disposition::Discard(Discard::Stun);
         };
-        let consent = path.consent;
-        let Some(leg) = table.get(&path.session).map(|session| session.leg(side)) else {
+        let (session, consent) = (path.session, path.consent);
+        let Some(leg) = table.get(&session).map(|session| session.leg(side)) else {
             return Disposition::Discard(Discard::NoLeg);
         };
         let end = path.end_mut(side);
         let own = end.locals.get(base).map_or(0, |local| local.priority);
-        // A leg whose remote is lite, too, gets no checks; those that come are as good as any.
-        let Far::Ice(selection) = &mut end.far else { return Disposition::Discard(Discard::Stun) };
+        if leg.kind != LegKind::Ice {
+            return Disposition::Discard(Discard::Stun);
+        }
         let credentials: Vec<_> = [Some(&leg.credentials), leg.previous.as_ref()].into_iter().flatten().collect();
         response.clear();
         let check = match ice::receive(&message, &credentials) {
@@ -52,13 +54,25 @@ impl Sessions {
         let priority = pair_priority(known.map_or(check.priority, |candidate| candidate.priority), own);
         let nominated = check.use_candidate.then_some(leg.generation - check.credentials as u32);
         let pair = Pair::checked((base, source), priority, now, nominated);
-        let outcome = selection.checked(pair, consent);
-        let session = path.session;
-        let event = match outcome {
-            Outcome::Nominated => Some(Event::Nominated),
-            Outcome::Moved => Some(Event::Moved),
-            Outcome::Resumed => Some(Event::Resumed),
-            Outcome::Unchanged | Outcome::Lost => None,
+        let event = match &mut end.far {
+            Far::Ice(selection) => match selection.checked(pair, consent) {
+                Outcome::Nominated => Some(Event::Nominated),
+                Outcome::Moved => Some(Event::Moved),
+                Outcome::Resumed => Some(Event::Resumed),
+                Outcome::Unchanged | Outcome::Lost => None,
+            },
+            // It has said that it is lite, as Janus may, which checks and nominates all the same: that proves more than what it says.
+            Far::Plain(plain) if check.use_candidate => {
+                let before = plain.remote;
+                let mut selection = Selection::default();
+                selection.checked(pair, consent);
+                end.far = Far::Ice(selection);
+                match before {
+                    None => Some(Event::Nominated),
+                    Some(before) => (before != (base, source)).then_some(Event::Moved),
+                }
+            }
+            Far::Plain(_) => None,
         };
         if let Some(event) = event {
             self.happened(session, event, id, side);

@@ -178,7 +178,9 @@ impl Sessions {
         }
         let paths = self.open_paths(now, id, name, 2..=2, ports)?;
         let stream = self.table.get_mut(&id).and_then(|session| session.stream_mut(name));
-        stream.into_iter().for_each(|stream| stream.paths.extend(&paths));
+        if let Some(stream) = stream {
+            stream.paths.extend(&paths);
+        }
         Ok(true)
     }
 

@@ -182,10 +182,13 @@ impl Sessions {
         let Some(session) = self.table.get_mut(&id) else { return };
         let leg = session.leg_mut(side);
         leg.kind = LegKind::Ice;
+        let is_known = leg.remote.as_ref().is_some_and(|known| known.is_lite && known.parameters == agent.parameters);
         leg.remote = Some(agent);
         for (path, remote) in chosen {
             self.change_end(now, path, side, |end| match &mut end.far {
                 Far::Ice(_) if !is_lite => {}
+                // Who says it is lite, and has proven more than that, is where it has shown to be.
+                Far::Ice(_) if is_known => {}
                 far if is_lite => {
                     let told = remote.map(|(_, remote)| remote);
                     *far = Far::Plain(Plain { remote, told, ..Plain::default() });

@@ -229,7 +229,7 @@ fn a_stream_is_added_whole_or_not_at_all() {
     );
     assert_eq!(info.streams[1].paths[0].ends[0].locals.len(), 1, "of the families that the session has");
     bed.close(id);
-    assert_eq!(bed.add_stream(id, "video", 2), Err(OpenError::TooMany));
+    assert_eq!(bed.add_stream(id, "video", 2), Err(OpenError::NoSession));
 }
 
 #[test]

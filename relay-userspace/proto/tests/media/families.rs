@@ -1,6 +1,7 @@
 //! IPv4 and IPv6: a lite agent has one candidate of each address (RFC 8445 sections 5.1.1.3, 5.1.2 and 5.2).
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use hairpin_proto::address::AddressFamily;
 use hairpin_proto::ice::{Candidate, CandidateKind, CandidateTransport};
@@ -86,7 +87,7 @@ fn a_leg_has_the_addresses_that_were_asked_for() {
         families: Vec::new(),
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
     };
-    let has = |bed: &Bed, id| -> Vec<_> { bed.path(At::a(id)).ends[0].locals.iter().map(|at| at.ip()).collect() };
+    let has = |bed: &Bed, id| -> Vec<_> { bed.path(At::a(id)).ends[0].locals.iter().map(SocketAddr::ip).collect() };
     for asked in [other[0].to_string(), other[1].to_string()] {
         let id = bed.create(Request { choice: choice(&[&asked]), ..request([ICE, STRICT]) }).unwrap();
         assert_eq!(has(&bed, id), [other[1]], "as it is bound, or as the world knows it");

@@ -3,8 +3,9 @@
 use hairpin_proto::media::{
     Discard, Event, LegKind, LegState, Remote, RemoteError, SessionState, Side, StreamCandidates,
 };
+use hairpin_proto::stun::LongTermKey;
 
-use crate::agent::{of_first, parameters, parsed, tell};
+use crate::agent::{Check, Role, code, of_first, parameters, parsed, tell};
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
 fn lite(candidates: &[&str]) -> Remote {
@@ -106,10 +107,37 @@ fn who_turns_out_to_be_a_full_agent_has_to_prove_itself() {
     let mut bed = Bed::default();
     let (id, agent) = bed.waiting();
     bed.remote(At::a(id), lite(&[BEST])).unwrap();
-    assert_eq!(bed.arrives(At::a(id), REMOTE, &agent.nomination().bytes()), Got::Dropped(Discard::Stun));
     tell(&mut bed, At::a(id), &[BEST]);
     assert_eq!(bed.flow(), None);
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
     bed.succeeds(At::a(id), REMOTE, &agent.nomination());
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+}
+
+#[test]
+fn who_says_it_is_lite_and_checks_all_the_same_is_answered_and_believed_when_it_nominates() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.waiting();
+    bed.remote(At::a(id), lite(&[BEST])).unwrap();
+    let told = Some(socket("9.9.9.9:4000"));
+    // As Janus with its option ice-lite does: it takes the role that a lite agent has, and learns that the leg has it.
+    let controlled = Check { role: Role::Controlled, ..agent.nomination() };
+    assert_eq!(code(&bed.arrives(At::a(id), REMOTE, &controlled.bytes())), 487);
+    bed.succeeds(At::a(id), REMOTE, &agent.check());
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), told, "it has nominated nothing");
+    let forged = Check { key: Some(LongTermKey::from_bytes(b"wrong")), ..agent.nomination() };
+    assert_eq!(code(&bed.arrives(At::a(id), REMOTE, &forged.bytes())), 401);
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), told);
+
+    bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+    assert_eq!(bed.happened.last(), Some(&(Event::Moved, Side::A)));
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA).target(), Some(socket(PLAIN)));
+    assert_eq!(bed.arrives(At::a(id), "9.9.9.9:4000", MEDIA), Got::Dropped(Discard::UnknownRemote));
+    bed.sessions.add_candidates(bed.now.instant, id, Side::A, of_first(&[OTHER]), true).unwrap();
+    bed.drain();
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)), "it is where it has shown to be");
+    // What has come is looked at once more, and counts as life.
+    bed.pass_seconds(45);
+    assert_eq!(bed.state(id), SessionState::Paused, "and asked for consent from then on");
 }

@@ -27,6 +27,8 @@ pub(super) enum Kind {
 
 pub(super) struct Leg {
     pub(super) kind: Kind,
+    /// Whether the other side was said to be lite, too.
+    pub(super) is_lite: bool,
     /// All that it has had, as far as they were told.
     pub(super) credentials: Vec<Option<Agent>>,
     /// Whether those before the last are still good.
@@ -117,22 +119,10 @@ impl Path {
     }
 }
 
-impl Mirror {
-    pub(super) fn leg(&mut self, side: Side) -> &mut Leg {
-        &mut self.legs[side as usize]
-    }
-
-    /// A check was answered.
-    pub(super) fn checked(
-        &mut self,
-        (side, path, base): (Side, usize, usize),
-        source: SocketAddr,
-        (at, nominated): (Instant, Option<u32>),
-    ) {
-        let End::Ice(ice) = &mut self.paths[path].ends[side as usize] else { panic!("no ICE is spoken there") };
-        let consent = self.consent;
+impl Ice {
+    fn checked(&mut self, base: usize, source: SocketAddr, (at, nominated): (Instant, Option<u32>), consent: Duration) {
         let since = nominated.map(|_| at);
-        let proof = ice.proven.entry((base, source)).or_insert(Proof {
+        let proof = self.proven.entry((base, source)).or_insert(Proof {
             at,
             nominated,
             has_ended: false,
@@ -149,7 +139,31 @@ impl Mirror {
         proof.keeps_checking |= proof.since.is_some_and(|since| since + Duration::from_secs(2) <= at);
         proof.is_continuous = nominated.is_some() || (proof.is_continuous && at < proof.at + consent);
         (proof.at, proof.nominated, proof.has_ended) = (at, proof.nominated.max(nominated), false);
-        ice.generation = ice.generation.max(nominated);
+        self.generation = self.generation.max(nominated);
+    }
+}
+
+impl Mirror {
+    pub(super) fn leg(&mut self, side: Side) -> &mut Leg {
+        &mut self.legs[side as usize]
+    }
+
+    /// A check was answered.
+    pub(super) fn checked(
+        &mut self,
+        (side, path, base): (Side, usize, usize),
+        source: SocketAddr,
+        (at, nominated): (Instant, Option<u32>),
+    ) {
+        let end = &mut self.paths[path].ends[side as usize];
+        if matches!(end, End::Plain(_)) && nominated.is_some() {
+            // It has said that it is lite, and is not.
+            *end = End::Ice(Ice::default());
+        }
+        let consent = self.consent;
+        if let End::Ice(ice) = end {
+            ice.checked(base, source, (at, nominated), consent);
+        }
         let current = self.legs[side as usize].generation();
         let is_over = self.paths.iter().all(|path| match &path.ends[side as usize] {
             End::Ice(ice) => ice.generation.is_none_or(|generation| generation == current),

@@ -262,7 +262,7 @@ impl World {
         let Ok(id) = self.bed.create(request) else { return };
         let legs = legs.map(|kind| {
             let kind = if let LegKind::Plain { latch } = kind { Kind::Plain { latch } } else { Kind::Ice };
-            Leg { kind, credentials: vec![None], previous: false }
+            Leg { kind, is_lite: false, credentials: vec![None], previous: false }
         });
         let timeouts = self.bed.describe(id).terms.timeouts;
         let (consent, idle, active) = (timeouts.consent, timeouts.idle, self.bed.now.instant);
@@ -356,7 +356,7 @@ impl World {
             return self.media(place, from, &bytes);
         }
         let got = self.bed.arrives(at, text(from), &bytes);
-        let is_ice = matches!(self.sessions[session].paths[at.path].ends[at.side as usize], End::Ice(_));
+        let is_ice = self.sessions[session].legs[at.side as usize].kind == Kind::Ice;
         if !is_ice || matches!(flaw, Some(Flaw::NoFingerprint | Flaw::Indication)) {
             assert_eq!(got, Got::Dropped(Discard::Stun), "{check:?}");
             return;

@@ -16,7 +16,8 @@ impl World {
         let candidates = of_first(&["candidate:1 1 UDP 5 8.8.8.8 4000 typ host"]);
         let remote = Remote::Ice { parameters: parameters(), is_lite: false, candidates, end_of_candidates: true };
         self.bed.remote(at, remote).unwrap();
-        self.sessions[session].leg(at.side).kind = Kind::Ice;
+        let leg = self.sessions[session].leg(at.side);
+        (leg.kind, leg.is_lite) = (Kind::Ice, false);
         for path in &mut self.sessions[session].paths {
             let end = &mut path.ends[at.side as usize];
             if matches!(end, End::Plain(_)) {
@@ -39,8 +40,13 @@ impl World {
         }
         assert_eq!(told, Ok(()));
         let first = self.sessions[session].paths[0].stream.clone();
-        self.sessions[session].leg(at.side).kind = Kind::Ice;
+        let leg = self.sessions[session].leg(at.side);
+        let is_known = std::mem::replace(&mut leg.is_lite, true);
+        leg.kind = Kind::Ice;
         for path in &mut self.sessions[session].paths {
+            if is_known && matches!(path.ends[at.side as usize], End::Ice(_)) {
+                continue;
+            }
             let is_meant = path.stream == first && path.component == 1;
             let chosen = path.base_for(remote).filter(|_| is_meant).map(|base| (base, remote));
             let told = chosen.map(|(_, remote)| remote);
@@ -74,7 +80,8 @@ impl World {
         let remote = from.map(source).zip(base.flatten()).map(|(remote, base)| (base, remote));
         let mirror = &mut self.sessions[session];
         let has_latched = mirror.leg(at.side).kind == Kind::Plain { latch: true };
-        mirror.leg(at.side).kind = Kind::Plain { latch };
+        let leg = mirror.leg(at.side);
+        (leg.kind, leg.is_lite) = (Kind::Plain { latch }, false);
         for (number, path) in mirror.paths.iter_mut().enumerate() {
             let end = &mut path.ends[at.side as usize];
             let remote = remote.filter(|_| number == at.path);
