@@ -89,6 +89,7 @@ impl PackedLimit {
     }
 
     /// This limit, or where it limits nothing, another one.
+    #[must_use]
     #[inline(always)]
     pub const fn or(self, other: Self) -> Self {
         if self.is_set() { self } else { other }
