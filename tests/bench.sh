@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Benchmarks. Usage: tests/bench.sh fastpath|live|userspace|streams|sessions [--json]
 #   fastpath   nanoseconds per packet of the XDP program, by path and IP versions, at 1 to 100,000 flows; --only and --flows
-#              as below, --limits sets every limit of rate
+#              as below, --limits sets every limit of rate, --own-limit one of an allocation that sends nothing
 #   live       packets a second through the XDP program, as a share of what a program reaches that only reflects;
 #              --only NAME measures the paths with this in their name, --flows N so many flows
 #   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)

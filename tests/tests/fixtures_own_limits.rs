@@ -80,6 +80,16 @@ fn nobody_elses_limit_nor_that_of_the_other_way_is_asked() -> Result<()> {
 fn it_holds_instead_of_the_general_one_be_it_tighter_or_looser() -> Result<()> {
     Fixture::each_with_data(|fixture, path, _| {
         let indices: Vec<_> = counted(fixture, path).into_iter().map(|(index, _)| index).collect();
+        let rest = |fixture: &Fixture| {
+            for index in &indices {
+                fixture.bench.maps.state.rest(*index);
+            }
+        };
+        let limit_all = |fixture: &Fixture, unit, packets| {
+            for index in &indices {
+                limit(fixture, *index, unit, packets);
+            }
+        };
         for unit in UNITS {
             let general = match unit {
                 Unit::Packets => Limits { allocation_packets: at_once(4), ..Limits::default() },
@@ -87,26 +97,18 @@ fn it_holds_instead_of_the_general_one_be_it_tighter_or_looser() -> Result<()> {
             };
             for (general, own) in [(Limits::default(), 3), (general, 2), (general, 6)] {
                 fixture.bench.set_limits(general);
-                for &index in &indices {
-                    limit(fixture, index, unit, own);
-                }
+                limit_all(fixture, unit, own);
                 assert_eq!(u64::from(fixture.until(path, DATA, unit.verdict())?), own, "{} {unit:?}", path.name);
             }
-            for &index in &indices {
-                fixture.bench.maps.state.rest(index);
-            }
+            rest(fixture);
             assert_eq!(fixture.until(path, DATA, unit.verdict())?, 4, "{} {unit:?}: the general one", path.name);
             // Of the other unit there is none of its own, so both hold.
             let other = if unit == Unit::Packets { Unit::Bytes } else { Unit::Packets };
             for (own, verdict) in [(3, other.verdict()), (6, unit.verdict())] {
-                for &index in &indices {
-                    limit(fixture, index, other, own);
-                }
+                limit_all(fixture, other, own);
                 assert_eq!(u64::from(fixture.until(path, DATA, verdict)?), own.min(4), "{} {unit:?}", path.name);
             }
-            for &index in &indices {
-                fixture.bench.maps.state.rest(index);
-            }
+            rest(fixture);
         }
         fixture.bench.set_limits(Limits::default());
         Ok(())

@@ -24,21 +24,23 @@
 //! nothing was left out. What is left out once leaves a gap that later confirmations do not close. When the allocation
 //! ends, its index is *reset* for the next one, with a change of its own.
 
+mod layout;
+
 use std::io;
-use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use hairpin_common::hash::{FlowHash, Seed, scale};
 use hairpin_common::limit::{Limit, Meter, PackedLimit};
-use hairpin_common::maps::{AllocationState, Pace, PackedLimits, RelayState, SOURCE_METERS};
+use hairpin_common::maps::{AllocationState, Pace, SOURCE_METERS};
 use hairpin_common::verdict::Verdict;
 
+use self::layout::{Allocation, AtomicLimit, AtomicLimits, AtomicPace, Relay};
 use super::flow::Direction;
 use super::limits::Limits;
-use super::shared_memory::{Atomics, SharedMemory};
+use super::shared_memory::SharedMemory;
 use crate::clock::monotonic_nanoseconds;
 
 /// The program's clock is late by up to this, in nanoseconds.
@@ -59,115 +61,6 @@ pub struct SharedState {
     /// What the hash of sources is seeded with.
     seed: Seed,
 }
-
-/// An [`AllocationState`].
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Allocation {
-    announced: AtomicU32,
-    installed: AtomicU32,
-    to_peer: AtomicPace,
-    to_client: AtomicPace,
-    own_packets: AtomicLimit,
-    own_bytes: AtomicLimit,
-    zero: AtomicU64,
-}
-
-impl Allocation {
-    /// What was sent of one kind, both ways.
-    fn meters(&self, kind: impl Fn(&AtomicPace) -> &AtomicU64) -> [&AtomicU64; 2] {
-        [kind(&self.to_peer), kind(&self.to_client)]
-    }
-
-    /// Whether it has a limit of its own.
-    fn is_owner(&self) -> bool {
-        self.own_packets.load().is_set() || self.own_bytes.load().is_set()
-    }
-}
-
-/// A [`Pace`].
-#[derive(Debug)]
-#[repr(C)]
-struct AtomicPace {
-    packets: AtomicU64,
-    bytes: AtomicU64,
-}
-
-/// A [`RelayState`].
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Relay {
-    bytes: AtomicU64,
-    control: AtomicU64,
-    hidden: AtomicU64,
-    zero: [AtomicU64; 5],
-    limits: AtomicLimits,
-}
-
-/// [`PackedLimits`].
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct AtomicLimits {
-    allocation_packets: AtomicLimit,
-    allocation_bytes: AtomicLimit,
-    relay_bytes: AtomicLimit,
-    source_packets: AtomicLimit,
-    control_packets: AtomicLimit,
-    owners: AtomicU64,
-    zero: [AtomicU64; 2],
-}
-
-/// A [`PackedLimit`].
-#[derive(Debug)]
-#[repr(transparent)]
-struct AtomicLimit(AtomicU64);
-
-impl AtomicLimit {
-    #[inline]
-    fn load(&self) -> PackedLimit {
-        PackedLimit(self.0.load(Relaxed))
-    }
-
-    /// Whether the limit is another one than before.
-    fn exchange(&self, limit: PackedLimit) -> bool {
-        let before = self.0.swap(limit.0, Relaxed);
-        // Of two threads, of which one exchanges a general limit and one an own, the later sees both.
-        fence(SeqCst);
-        before != limit.0
-    }
-}
-
-#[allow(unsafe_code, reason = "a promise about the types above")]
-mod atomics {
-    use super::{Allocation, Atomics, Relay};
-
-    // SAFETY: all fields are atomics, and there is no padding, or it is at the end and never looked at.
-    unsafe impl Atomics for Allocation {}
-    // SAFETY: as above.
-    unsafe impl Atomics for Relay {}
-}
-
-const _: () = {
-    assert!(size_of::<Allocation>() == size_of::<AllocationState>() && size_of::<Relay>() == size_of::<RelayState>());
-    assert!(offset_of!(Allocation, announced) == offset_of!(AllocationState, announced));
-    assert!(offset_of!(Allocation, installed) == offset_of!(AllocationState, installed));
-    assert!(offset_of!(Allocation, to_peer) == offset_of!(AllocationState, to_peer));
-    assert!(offset_of!(Allocation, to_client) == offset_of!(AllocationState, to_client));
-    assert!(offset_of!(Allocation, own_packets) == offset_of!(AllocationState, own_packets));
-    assert!(offset_of!(Allocation, own_bytes) == offset_of!(AllocationState, own_bytes));
-    assert!(offset_of!(AtomicPace, packets) == offset_of!(Pace, packets));
-    assert!(offset_of!(AtomicPace, bytes) == offset_of!(Pace, bytes));
-    assert!(offset_of!(Relay, bytes) == offset_of!(RelayState, bytes));
-    assert!(offset_of!(Relay, control) == offset_of!(RelayState, control));
-    assert!(offset_of!(Relay, hidden) == offset_of!(RelayState, hidden));
-    assert!(offset_of!(Relay, limits) == offset_of!(RelayState, limits));
-    assert!(offset_of!(AtomicLimits, allocation_packets) == offset_of!(PackedLimits, allocation_packets));
-    assert!(offset_of!(AtomicLimits, allocation_bytes) == offset_of!(PackedLimits, allocation_bytes));
-    assert!(offset_of!(AtomicLimits, relay_bytes) == offset_of!(PackedLimits, relay_bytes));
-    assert!(offset_of!(AtomicLimits, source_packets) == offset_of!(PackedLimits, source_packets));
-    assert!(offset_of!(AtomicLimits, control_packets) == offset_of!(PackedLimits, control_packets));
-    assert!(offset_of!(AtomicLimits, owners) == offset_of!(PackedLimits, owners));
-};
 
 impl SharedState {
     /// The state in the memory of the program's arrays, without limits.

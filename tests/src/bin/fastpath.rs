@@ -1,4 +1,4 @@
-//! How long the XDP program takes for a packet, by its path: `tests/bench.sh fastpath [--json] [--limits] [--only NAME] [--flows N]`.
+//! How long the XDP program takes for a packet, by its path: `tests/bench.sh fastpath [--json] [--limits] [--own-limit] [--only NAME] [--flows N]`.
 //!
 //! Each packet is a `BPF_PROG_TEST_RUN` of its own (more repeats would feed the program its own output), and the kernel's
 //! own time for it counts: its two clock reads and the call of the program are in it, and go out again by subtracting an
@@ -44,6 +44,9 @@ const RUNS: usize = 10_000;
 /// Of each allocation: two for its relayed address, one for its permission, two for its channel.
 const RECORDS: u32 = 5;
 
+/// A limit that nothing reaches.
+const WIDE: Limit = Limit::per_second(1_000_000_000_000, 1_000_000_000_000);
+
 /// How the floor is named that no table can be below.
 const FLOOR: &str = "one line of an array";
 
@@ -74,10 +77,13 @@ struct Options {
     /// Set every limit, so high that none is reached.
     #[arg(long)]
     limits: bool,
+    /// Give a limit of its own to an allocation that sends nothing.
+    #[arg(long)]
+    own_limit: bool,
 }
 
 fn main() -> Result<()> {
-    let Options { selection, limits } = Options::parse();
+    let Options { selection, limits, own_limit } = Options::parse();
     let limits = if limits { limits_of_all() } else { Limits::default() };
     let empty = sys::load_empty().context("loading an empty program")?;
     let mut figures = Vec::new();
@@ -102,6 +108,10 @@ fn main() -> Result<()> {
                 let capacities = Capacities { records: RECORDS * allocations + 2, allocations: allocations + 1 };
                 let mut bench = Bench::load(capacities, limits)?;
                 bench.install(&setup)?;
+                if own_limit {
+                    // Of all indices the one that is nobody's.
+                    bench.limit(allocations, WIDE, WIDE);
+                }
                 let mut packets = Packets::new(&path.packets(&setup, families, flows));
                 let (nanoseconds, empty) = measure(bench.program.fd()?, empty.as_fd(), &mut packets)?;
                 figures.push(Figure { name: name(path, families), flows, nanoseconds, empty });
@@ -284,13 +294,12 @@ fn name(path: Path, [arriving, leaving]: [Family; 2]) -> String {
 
 /// Limits of every kind, none of which is reached.
 fn limits_of_all() -> Limits {
-    let limit = Limit::per_second(1_000_000_000_000, 1_000_000_000_000);
     Limits {
-        allocation_packets: limit,
-        allocation_bytes: limit,
-        relay_bytes: limit,
-        source_packets: limit,
-        control_packets: limit,
+        allocation_packets: WIDE,
+        allocation_bytes: WIDE,
+        relay_bytes: WIDE,
+        source_packets: WIDE,
+        control_packets: WIDE,
     }
 }
 
