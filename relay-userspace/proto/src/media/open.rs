@@ -203,9 +203,10 @@ impl Sessions {
     fn remove_paths(&mut self, id: SessionId, paths: Vec<PathId>) {
         for path in paths {
             self.withdraw(path);
-            let counts = self.counts(path);
+            let (counts, active) = (self.counts(path), self.path(path).map(|path| path.active));
             if let Some(session) = self.table.get_mut(&id) {
                 session.gone += counts;
+                session.active = active.map_or(session.active, |active| active.max(session.active));
             }
             self.free(path);
         }
