@@ -108,8 +108,12 @@ impl CounterMaps {
         self.allocations.get(index)
     }
 
-    pub(super) fn zero_allocation(&self, index: u32) {
-        self.allocations.zero(index);
+    pub(super) fn end_allocation(&self, index: u32) {
+        self.allocations.end(index);
+    }
+
+    pub(super) fn begin_allocation(&self, index: u32) {
+        self.allocations.begin(index);
     }
 
     pub(super) fn count_insert_failures(&self, failures: usize) {

@@ -107,11 +107,12 @@ impl Handle {
 
     /// Sets an allocation's counters and meters to zero, and takes back its own limits. To be called between the removal of
     /// the last flow of the allocation that had the index, and the first install for the one that gets it, by the thread
-    /// that calls these.
+    /// that calls these. The counters are zero when it returns, and stay so until the kernel forwards for the next one.
     pub fn reset_allocation(&self, index: u32) {
         let Some(state) = &self.state else { return };
         state.rest(index);
         if let Some(shared) = &self.shared {
+            shared.counters.end_allocation(index);
             shared.send(Command::ResetAllocation { index, change: state.announce(index) });
         }
     }

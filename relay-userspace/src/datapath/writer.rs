@@ -209,7 +209,7 @@ impl Writer {
                     }
                 }
                 Command::ResetAllocation { index, change } => {
-                    self.queue.counters().zero_allocation(index);
+                    self.queue.counters().begin_allocation(index);
                     self.maps.state().settle(index, change);
                     self.hide(Hidden::Allocation(index), false);
                 }

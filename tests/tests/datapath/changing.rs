@@ -139,6 +139,27 @@ fn a_limit_stops_what_comes_after_it_and_its_end_lets_the_next_datagram_pass() {
     }
 }
 
+#[test]
+fn a_limit_of_its_own_is_one_budget_on_both_paths_and_ends_with_the_index() {
+    if is_skipped() {
+        return;
+    }
+    let lab = lab::Lab::routed_with(2, 1);
+    for family in Family::ALL {
+        let (sockets, datapath) = call(&lab, family);
+        let handle = datapath.handle();
+        let admit = |index| handle.admit(index, Direction::ToPeer, 4, now());
+        handle.limit_allocation(3, three_at_once().allocation_packets, Limit::NONE);
+        let passed = [0, 1, 2, 3].map(|number| comes_through(&sockets, &[number; 4]));
+        assert_eq!(passed, [true, true, true, false], "{family:?}");
+        assert_eq!((admit(3), admit(2)), (Err(Verdict::AllocationPacketRate), Ok(())), "{family:?}");
+        handle.reset_allocation(3);
+        let passed = [4, 5, 6, 7].map(|number| comes_through(&sockets, &[number; 4]));
+        assert_eq!((passed, admit(3)), ([true; 4], Ok(())), "{family:?}");
+        datapath.shutdown();
+    }
+}
+
 fn now() -> u64 {
     hairpin_tests::program::sys::monotonic_nanoseconds()
 }
@@ -152,6 +173,11 @@ fn without_the_program_limits_come_and_go_all_the_same() {
     handle.set_limits(three_at_once());
     assert_eq!(passed(), 3);
     handle.set_limits(Limits::default());
+    assert_eq!(passed(), 5);
+    handle.reset_allocation(3);
+    handle.limit_allocation(3, three_at_once().allocation_packets, Limit::NONE);
+    assert_eq!(passed(), 3, "of its own");
+    handle.reset_allocation(3);
     assert_eq!(passed(), 5);
     assert!(!handle.set_listeners(options().listeners), "it stays off");
     assert!(!handle.set_relay_addresses(options().relay_addresses), "it stays off");

@@ -3,6 +3,7 @@
 //! Each test has a network namespace of its own for the relay, with two veth links to a second one where the gateways are.
 
 mod changing;
+mod counting;
 mod lab;
 mod media;
 mod moving;
@@ -13,11 +14,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aya::maps::PerCpuValues;
 use hairpin::datapath::Limits;
 use hairpin::datapath::{AttachedMode, Datapath, Direction, Flow, Options, Scope, XdpMode};
 use hairpin_common::limit::Limit;
-use hairpin_common::maps::{AllocationCount, Count, NextHop, PEER_IS_RELAYED, PortRole, VOUCHED, crossed};
+use hairpin_common::maps::{NextHop, PEER_IS_RELAYED, PortRole, VOUCHED, crossed};
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::turn::RelayAddress;
 
@@ -482,35 +482,6 @@ fn port_roles_are_counted() {
     handle.release_port(50_000, PortRole::Relayed);
     settled(&datapath);
     assert_eq!((maps.role(3478), maps.role(50_000)), (PortRole::None, PortRole::None));
-}
-
-#[test]
-fn counters_are_summed_over_cpus_and_reset_by_allocation() {
-    let Some(lab) = Lab::new() else { return };
-    let datapath = lab.start(options());
-    let (handle, mut maps) = (datapath.handle(), lab.maps());
-    let cpus = aya::util::nr_cpus().expect("the number of CPUs is known");
-    let total = u64::try_from(cpus * (cpus + 1) / 2).unwrap();
-    // CPU n has counted n + 1 packets of 100 bytes.
-    let counts: Vec<_> = (1..=cpus as u64).map(|packets| Count { packets, bytes: packets * 100 }).collect();
-    let sum = Count { packets: total, bytes: total * 100 };
-
-    let verdict = Verdict::ToClient;
-    maps.verdicts.set(verdict as u32, PerCpuValues::try_from(counts.clone()).unwrap(), 0).unwrap();
-    assert_eq!(handle.counters().verdicts[verdict as usize], sum);
-
-    let of_allocation = |to_peer: &Count| AllocationCount { to_peer: *to_peer, to_client: Count::default() };
-    for index in [3, 4] {
-        for (cpu, count) in (0..).zip(&counts) {
-            maps.allocations.set(cpu * options().max_allocations + index, of_allocation(count), 0).unwrap();
-        }
-    }
-    assert_eq!(handle.allocation_count(3), of_allocation(&sum));
-    handle.reset_allocation(3);
-    settled(&datapath);
-    assert_eq!(handle.allocation_count(3), AllocationCount::default());
-    assert_eq!(handle.allocation_count(4), of_allocation(&sum));
-    assert_eq!(handle.allocation_count(99), AllocationCount::default(), "out of range");
 }
 
 #[test]
