@@ -29,9 +29,12 @@ pub struct Pair {
     pub nominated: Option<u32>,
     /// Since when it is nominated with them.
     since: Option<Instant>,
-    /// Whether it has been checked after all that belongs to its nomination: its agent sends checks for consent (RFC 7675), and is
-    /// held to them.
+    /// Whether it has been checked after all that belongs to its nomination, and though something had come from it since the check
+    /// before: its agent sends checks for consent (RFC 7675), and is held to them. One that checks only while nothing flows, as
+    /// that of pion before 4, is not.
     keeps_checking: bool,
+    /// Whether something has come from it since its last check.
+    has_sent: bool,
 }
 
 impl Pair {
@@ -42,7 +45,8 @@ impl Pair {
         checked: Instant,
         nominated: Option<u32>,
     ) -> Self {
-        Self { base, remote, priority, checked, nominated, since: nominated.map(|_| checked), keeps_checking: false }
+        let since = nominated.map(|_| checked);
+        Self { base, remote, priority, checked, nominated, since, keeps_checking: false, has_sent: false }
     }
 
     /// Learns what another check of the same pair shows.
@@ -51,7 +55,8 @@ impl Pair {
             // After a restart, too, all that belongs to it begins anew.
             (self.nominated, self.since, self.keeps_checking) = (check.nominated, check.since, false);
         }
-        self.keeps_checking |= self.since.is_some_and(|since| since + SETTLING <= check.checked);
+        let is_late = self.since.is_some_and(|since| since + SETTLING <= check.checked);
+        self.keeps_checking |= std::mem::take(&mut self.has_sent) && is_late;
         (self.priority, self.checked) = (check.priority, check.checked);
     }
 
@@ -69,7 +74,7 @@ pub enum Outcome {
     Nominated,
     /// Another pair is nominated now.
     Moved,
-    /// The nominated pair has consent again.
+    /// There is a nominated pair with consent again, the same or another one.
     Resumed,
     /// The nominated pair has lost its consent, and no other one has it.
     Lost,
@@ -128,19 +133,26 @@ impl Selection {
             return Outcome::Unchanged;
         }
         self.selected = Some((check.base, check.remote));
-        self.is_lost = false;
-        if current.is_some() { Outcome::Moved } else { Outcome::Nominated }
+        match (current, std::mem::take(&mut self.is_lost)) {
+            (None, _) => Outcome::Nominated,
+            (Some(_), true) => Outcome::Resumed,
+            (Some(_), false) => Outcome::Moved,
+        }
     }
 
     /// Takes a sign of life that proves nothing: media, or an indication that keeps a NAT's binding (RFC 8445 section 11).
     ///
-    /// There are full agents that never check again what they have nominated. From them, what comes from the nominated address has
-    /// to do; from those that go on checking it counts for nothing.
+    /// There are full agents that never check again what they have nominated, or only while nothing flows. From them, what comes from
+    /// the nominated address has to do; from those that go on checking it counts for nothing.
     pub fn heard(&mut self, base: usize, remote: SocketAddr, now: Instant) -> Outcome {
         let is_selected = self.selected == Some((base, remote));
         let mut pairs = self.pairs.iter_mut();
         let pair = pairs.find(|pair| is_selected && (pair.base, pair.remote) == (base, remote));
-        let Some(pair) = pair.filter(|pair| !pair.keeps_checking) else { return Outcome::Unchanged };
+        let Some(pair) = pair else { return Outcome::Unchanged };
+        pair.has_sent = true;
+        if pair.keeps_checking {
+            return Outcome::Unchanged;
+        }
         pair.checked = pair.checked.max(now);
         if std::mem::take(&mut self.is_lost) { Outcome::Resumed } else { Outcome::Unchanged }
     }
@@ -374,6 +386,8 @@ mod tests {
     fn an_agent_that_goes_on_checking_is_held_to_it() {
         let mut bench = Bench::new();
         bench.nominate(0, 5);
+        let early = bench.at(1500);
+        bench.selection.heard(0, at(5), early);
         bench.check(2000, 5, 0, false);
         let now = bench.at(31_000);
         assert_eq!(bench.selection.heard(0, at(5), now), Outcome::Unchanged);
@@ -385,6 +399,19 @@ mod tests {
         let now = bench.at(60_000);
         bench.selection.heard(0, at(6), now);
         assert_eq!(bench.expire(80_000), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn checks_of_an_agent_that_was_silent_before_hold_it_to_nothing() {
+        let mut bench = Bench::new();
+        bench.nominate(0, 5);
+        for time in [2000, 4000, 6000] {
+            bench.check(time, 5, 0, false);
+        }
+        let now = bench.at(30_000);
+        bench.selection.heard(0, at(5), now);
+        assert_eq!(bench.expire(59_999), Outcome::Unchanged);
+        assert_eq!(bench.expire(60_000), Outcome::Lost);
     }
 
     #[test]
@@ -406,7 +433,7 @@ mod tests {
         let mut bench = Bench::new();
         bench.nominate(0, 9);
         bench.expire(30_000);
-        assert_eq!(bench.nominate(31_000, 2), Outcome::Moved);
+        assert_eq!(bench.nominate(31_000, 2), Outcome::Resumed);
         assert_eq!(bench.usable(), Some(2));
     }
 

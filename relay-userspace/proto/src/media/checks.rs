@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::effect::{Discard, Disposition, Event, PathId};
-use super::end::{Far, Side};
+use super::effect::{Answer, Discard, Disposition, Event, PathId};
+use super::end::{Far, Refused, RefusedFor, Side};
 use super::session::LegKind;
 use super::sessions::Sessions;
 use crate::ice::{self, Outcome, Pair, Rejection, Selection, pair_priority};
-use crate::stun::{Class, Message};
+use crate::stun::{Class, ErrorCode, Message};
 
 impl Sessions {
     pub(super) fn check<'p>(
@@ -45,7 +45,9 @@ impl Sessions {
             Err(Rejection::Refuse { code, credentials: own, unknown }) => {
                 let key = own.and_then(|at| credentials.get(at)).map(|credentials| credentials.key());
                 ice::refuse(response, &message, code, &unknown, key);
-                return Disposition::Respond;
+                let answer = answer(code);
+                end.refused = Some(Refused { remote: source, reason: RefusedFor::Check(answer) });
+                return Disposition::Respond(answer);
             }
         };
         ice::accept(response, &message, source, credentials[check.credentials].key());
@@ -75,6 +77,7 @@ impl Sessions {
             Far::Plain(_) => None,
         };
         if let Some(event) = event {
+            end.refused = None;
             self.happened(session, event, id, side);
         }
         // The pair may be the one that media flows to already, which may do so for longer now.
@@ -83,7 +86,7 @@ impl Sessions {
             self.settle(session, now);
         }
         self.forget_previous(session, side);
-        Disposition::Respond
+        Disposition::Respond(Answer::Success)
     }
 
     /// Takes the credentials of before a restart back, once nothing flows by them any more.
@@ -99,5 +102,14 @@ impl Sessions {
         if is_over && let Some(session) = self.table.get_mut(&id) {
             session.leg_mut(side).previous = None;
         }
+    }
+}
+
+fn answer(code: ErrorCode) -> Answer {
+    match code {
+        ErrorCode::UNAUTHENTICATED => Answer::Unauthenticated,
+        ErrorCode::UNKNOWN_ATTRIBUTE => Answer::UnknownAttribute,
+        ErrorCode::ROLE_CONFLICT => Answer::RoleConflict,
+        _ => Answer::BadRequest,
     }
 }

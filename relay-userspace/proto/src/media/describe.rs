@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::count::Counts;
 use super::effect::{PathId, SessionId};
-use super::end::{Far, Side};
+use super::end::{Far, Refused, Side};
 use super::session::{LegKind, LegState, RemoteAgent, Session, SessionState};
 use super::sessions::Sessions;
 use super::settings::Terms;
@@ -22,7 +22,7 @@ pub struct SessionInfo {
     pub created: u64,
     /// How far it has come.
     pub state: SessionState,
-    /// What its owner may change.
+    /// What its owner may change, as it holds.
     pub terms: Terms,
     /// What was sent on, by streams that are gone, too.
     pub totals: Counts,
@@ -84,10 +84,12 @@ pub struct EndInfo {
     pub locals: Vec<SocketAddr>,
     /// The same as host candidates.
     pub candidates: Vec<Candidate>,
+    /// That which is told to who knows of one only.
+    pub default: Option<SocketAddr>,
     /// Where it sends to.
     pub selected: Option<SelectedInfo>,
-    /// Who would have become its remote by sending something, had the peer rules not forbidden it.
-    pub refused: Option<SocketAddr>,
+    /// Who has last tried to become its remote, since there was one.
+    pub refused: Option<Refused>,
 }
 
 /// Where an end sends to.
@@ -116,7 +118,7 @@ impl Sessions {
             label: session.label.clone(),
             created: session.created,
             state: self.state_of(session),
-            terms: session.terms,
+            terms: self.terms(session),
             totals: self.totals(session),
             legs: Side::BOTH.map(|side| self.leg_info(session, side)),
             streams: streams.collect(),
@@ -155,17 +157,12 @@ impl Sessions {
         let path = self.path(id)?;
         let ends = Side::BOTH.map(|side| {
             let end = path.end(side);
-            let (pair, checked, is_lost, refused) = match &end.far {
+            let (pair, checked, is_lost) = match &end.far {
                 Far::Ice(selection) => {
                     let pair = selection.selected();
-                    (
-                        pair.map(|pair| (pair.base, pair.remote)),
-                        pair.map(|pair| pair.checked),
-                        selection.is_lost(),
-                        None,
-                    )
+                    (pair.map(|pair| (pair.base, pair.remote)), pair.map(|pair| pair.checked), selection.is_lost())
                 }
-                Far::Plain(plain) => (plain.remote, None, false, plain.refused),
+                Far::Plain(plain) => (plain.remote, None, false),
             };
             let selected = pair.and_then(|(base, remote)| {
                 let local = end.locals.get(base)?.public;
@@ -174,8 +171,9 @@ impl Sessions {
             EndInfo {
                 locals: end.locals.iter().map(|local| local.public).collect(),
                 candidates: end.locals.iter().map(|local| local.candidate(path.component)).collect(),
+                default: end.locals.get(end.default_base()).map(|local| local.public),
                 selected,
-                refused,
+                refused: end.refused,
             }
         });
         let installed = path.installed.map(|(_, until)| until);

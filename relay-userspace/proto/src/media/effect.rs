@@ -25,9 +25,52 @@ pub enum Disposition<'p> {
     /// It is to be sent on, now.
     Forward(Forward<'p>),
     /// It is to be answered to where it has come from, out of the same socket, with [`Sessions::response`](super::Sessions::response).
-    Respond,
+    Respond(Answer),
     /// It is to be dropped.
     Discard(Discard),
+}
+
+/// How a check is answered. Each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Answer {
+    /// It is right.
+    Success,
+    /// 400: it lacks what a check must have.
+    BadRequest,
+    /// 401: it has a wrong username fragment, or a wrong password.
+    Unauthenticated,
+    /// 420: it demands something that is not known.
+    UnknownAttribute,
+    /// 487: its sender takes itself for the controlled agent, which a lite one is itself.
+    RoleConflict,
+}
+
+impl Answer {
+    /// Every answer, in the order of `as usize`.
+    pub const ALL: [Self; 5] =
+        [Self::Success, Self::BadRequest, Self::Unauthenticated, Self::UnknownAttribute, Self::RoleConflict];
+
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::BadRequest => "bad_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::UnknownAttribute => "unknown_attribute",
+            Self::RoleConflict => "role_conflict",
+        }
+    }
+
+    /// The error code, if it is an error (RFC 8489 section 14.8, RFC 8445 section 16.1).
+    pub fn code(self) -> Option<u16> {
+        match self {
+            Self::Success => None,
+            Self::BadRequest => Some(400),
+            Self::Unauthenticated => Some(401),
+            Self::UnknownAttribute => Some(420),
+            Self::RoleConflict => Some(487),
+        }
+    }
 }
 
 /// Media to be sent on. It borrows from the datagram that it came in.
@@ -142,7 +185,7 @@ pub enum Event {
     Moved,
     /// Its remote has lost its consent.
     ConsentLost,
-    /// Its remote has consent again.
+    /// It has a remote with consent again: the same, or another one.
     Resumed,
 }
 

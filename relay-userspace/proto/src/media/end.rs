@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::effect::PortId;
+use super::effect::{Answer, PortId};
 use crate::ice::{Candidate, CandidateAddress, CandidateKind, CandidateTransport, Selection};
 
 /// Which leg of a session.
@@ -68,10 +68,40 @@ impl Local {
     }
 }
 
+/// Somebody who has tried to become the remote of an end, and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Where it is.
+    pub remote: SocketAddr,
+    /// Why.
+    pub reason: RefusedFor,
+}
+
+/// Why somebody did not become a remote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedFor {
+    /// It was the first to send something, and the peer rules forbid it.
+    Forbidden,
+    /// Its check was answered by this error.
+    Check(Answer),
+}
+
+impl RefusedFor {
+    /// The name in interfaces.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Check(answer) => answer.label(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) locals: Vec<Local>,
     pub(super) far: Far,
+    /// Who has last tried to become its remote, since there was one.
+    pub(super) refused: Option<Refused>,
 }
 
 /// What is known of the remote.
@@ -92,8 +122,8 @@ pub(super) struct Plain {
     pub(super) told: Option<SocketAddr>,
     /// Whether the first that sends something takes the remote's place: a side behind a NAT does not know its own address.
     pub(super) latches: bool,
-    /// Who would have done so last, had the peer rules not forbidden it.
-    pub(super) refused: Option<SocketAddr>,
+    /// Whether it is known to be there no more.
+    pub(super) is_gone: bool,
 }
 
 impl End {
@@ -139,7 +169,10 @@ impl End {
 
     /// Whether there was a remote that has lost its consent.
     pub(super) fn is_lost(&self) -> bool {
-        matches!(&self.far, Far::Ice(selection) if selection.is_lost())
+        match &self.far {
+            Far::Ice(selection) => selection.is_lost(),
+            Far::Plain(plain) => plain.is_gone,
+        }
     }
 
     /// The local address that is told to who knows of one only: that which the remote is reached from, or else one of IPv4,

@@ -6,7 +6,7 @@ use super::effect::{CloseReason, Event, SessionId};
 use super::end::{Far, Side};
 use super::session::{Session, SessionState};
 use super::sessions::Sessions;
-use super::settings::Timeouts;
+use super::settings::{Terms, Timeouts};
 use crate::ice::Outcome;
 
 /// How seldom to look whether media flows, at most.
@@ -107,6 +107,11 @@ impl Sessions {
         let mut ends = session.paths().filter_map(|path| self.path(path)).flat_map(|path| &path.ends);
         let asks = ends.any(|end| matches!(end.far, Far::Ice(_)));
         session.terms.timeouts.idle.or(Timeouts::default().idle.filter(|_| !asks))
+    }
+
+    /// The terms of a session, as they hold.
+    pub(super) fn terms(&self, session: &Session) -> Terms {
+        Terms { timeouts: Timeouts { idle: self.idle(session), ..session.terms.timeouts }, ..session.terms }
     }
 
     fn is_over(&self, id: SessionId, now: Instant) -> Option<CloseReason> {

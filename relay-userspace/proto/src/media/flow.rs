@@ -1,6 +1,5 @@
 //! What a fast path may do alone, and until when.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::effect::{Effect, MediaFlow, PathId};
@@ -50,6 +49,9 @@ impl Sessions {
     }
 
     fn wanted(&self, id: PathId, path: &Path) -> Option<(MediaFlow, Instant)> {
+        if self.table.get(&path.session).is_none_or(|session| session.is_closing) {
+            return None;
+        }
         // Who has latched is known by what it has sent, so that has to come by here.
         if path.ends.iter().any(End::latches) {
             return None;
@@ -57,17 +59,12 @@ impl Sessions {
         let [a, b] = Side::BOTH.map(|side| path.end(side).target().map(|(local, remote)| (local.bind, remote)));
         let ([a, b], side) = match (a?, b?) {
             // Who is behind a relayed address of ours is the peer, as the fast path has it.
-            (a, b) if self.is_own(a.1) && !self.is_own(b.1) => ([b, a], Side::B),
+            (a, b) if self.settings.is_own(a.1) && !self.settings.is_own(b.1) => ([b, a], Side::B),
             ends => (ends.into(), Side::A),
         };
         let ends = Side::BOTH.into_iter().filter_map(|side| path.end(side).consent_ends(path.consent));
         let expires = ends.min().unwrap_or(path.active + UNPROVEN);
         let flow = MediaFlow { path: id, client: a.1, server: a.0, relayed: b.0, peer: b.1, client_side: side };
         Some((flow, expires))
-    }
-
-    /// Whether an address is made of one of the relay's own.
-    fn is_own(&self, address: SocketAddr) -> bool {
-        self.settings.relay_addresses.iter().any(|own| [own.bind, own.public].contains(&address.ip()))
     }
 }

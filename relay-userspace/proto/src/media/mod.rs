@@ -33,8 +33,10 @@ mod settings;
 
 pub use count::{Amount, Counts, FastCounts};
 pub use describe::{EndInfo, LegInfo, PathInfo, SelectedInfo, SessionInfo, StreamInfo};
-pub use effect::{CloseReason, Discard, Disposition, Effect, Event, Forward, MediaFlow, PathId, PortId, SessionId};
-pub use end::Side;
+pub use effect::{
+    Answer, CloseReason, Discard, Disposition, Effect, Event, Forward, MediaFlow, PathId, PortId, SessionId,
+};
+pub use end::{Refused, RefusedFor, Side};
 pub use negotiation::{NegotiationError, Offer};
 pub use open::{OpenError, OpenPort, Request, StreamRequest};
 pub use remote::{PlainAddress, Remote, RemoteError, StreamCandidates};

@@ -3,6 +3,8 @@
 //! A media section of a description is a stream, unless it shares that of another (RFC 9143). What is offered may turn out not
 //! to be needed: the answer takes sections, second components (RFC 5761) and transports of bundled sections away.
 
+use std::collections::BTreeSet;
+
 use super::effect::SessionId;
 use super::end::{End, Local, Side};
 use super::open::{OpenError, OpenPort, Request, StreamRequest};
@@ -52,6 +54,9 @@ pub enum NegotiationError {
         /// How many there should be.
         expected: usize,
     },
+    /// None of the sections of an offer has a transport of its own.
+    #[error("no media section of the offer has a transport: all are rejected, or in a bundle with none that has")]
+    NoTransport,
     /// The second component of a stream is gone, and cannot come back.
     #[error("media section {0} has agreed to send RTCP with RTP before, and cannot go back")]
     Unmuxed(usize),
@@ -86,6 +91,16 @@ pub(super) enum Agreed {
     Bundled(usize),
 }
 
+impl Agreed {
+    /// The name of its own stream.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Stream(name) => Some(name),
+            Self::Rejected | Self::Bundled(_) => None,
+        }
+    }
+}
+
 impl Sessions {
     /// Makes a session of an offer. With what the other side is to be offered.
     pub fn offer(
@@ -101,13 +116,12 @@ impl Sessions {
             Agreed::Stream(name) => Some(StreamRequest { name: name.clone(), components: components(media) }),
             _ => None,
         });
-        let request = Request {
-            label: label.clone(),
-            legs: [from, *to],
-            streams: streams.collect(),
-            choice: choice.clone(),
-            terms: *terms,
-        };
+        let streams: Vec<_> = streams.collect();
+        if streams.is_empty() {
+            return Err(NegotiationError::NoTransport);
+        }
+        let request =
+            Request { label: label.clone(), legs: [from, *to], streams, choice: choice.clone(), terms: *terms };
         let id = self.create(now, request, ports)?;
         match self.prepare_described(id, Side::A, description, &sections, *latch) {
             Ok(remote) => self.put_remote(now.instant, id, Side::A, remote),
@@ -245,10 +259,10 @@ impl Sessions {
                 let known = both.into_iter().filter_map(|(component, at)| Some((component, at?)));
                 known.map(|(component, address)| {
                     let stream = Some(stream.name.clone());
-                    PlainAddress { stream, component, address, is_hint: latch }
+                    PlainAddress { stream, component, address }
                 })
             });
-            Remote::Plain { addresses: addresses.collect(), latch }
+            Remote::Plain { addresses: addresses.collect(), latch, is_hint: true }
         };
         Ok(self.prepare(id, side, remote)?)
     }
@@ -318,15 +332,15 @@ pub(super) fn components(media: &Media) -> u16 {
     if media.is_rtp() && !media.rtcp_mux_only() { 2 } else { 1 }
 }
 
-/// A name for the stream of a section: that of the section, or its place.
-pub(super) fn name_of(description: &Description, at: usize) -> String {
+/// A name for the stream of a section, other than those that are taken: that of the section, or its kind and place.
+pub(super) fn name_of(description: &Description, at: usize, taken: &BTreeSet<String>) -> String {
     let media = &description.media()[at];
-    let is_alone =
-        |mid: &&String| description.media().iter().filter(|other| other.mid.as_ref() == Some(*mid)).count() == 1;
-    match media.mid.as_ref().filter(is_alone).filter(|mid| mid.len() <= 64) {
+    let name = match media.mid.as_ref().filter(|mid| mid.len() <= 64) {
         Some(mid) => mid.clone(),
         None => format!("{}-{at}", media.kind),
-    }
+    };
+    let others = (2..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.clone()).chain(others).find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 /// The section that those of a bundle share the transport of: the first of them that has one.
@@ -340,10 +354,15 @@ pub(super) fn bundle_of(description: &Description, at: usize, has_stream: impl F
 /// What the sections of a first offer are: a stream each, but those that will be bundled or nothing.
 fn first_sections(offer: &Description) -> Vec<Agreed> {
     let has_port = |at: usize| offer.media()[at].port != 0;
+    let mut taken = BTreeSet::new();
     let sections = offer.media().iter().enumerate().map(|(at, media)| match media {
         media if !media.is_active() => Agreed::Rejected,
         media if media.is_bundle_only() => bundle_of(offer, at, has_port).map_or(Agreed::Rejected, Agreed::Bundled),
-        _ => Agreed::Stream(name_of(offer, at)),
+        _ => {
+            let name = name_of(offer, at, &taken);
+            taken.insert(name.clone());
+            Agreed::Stream(name)
+        }
     });
     sections.collect()
 }

@@ -55,6 +55,11 @@ pub enum OpenError {
     /// There are as many as there may be.
     #[error("there are as many sessions as there may be (ice-max-sessions)")]
     TooMany,
+    /// All sessions together would have more paths than there may be.
+    #[error(
+        "there is no room for so many streams and components: of all sessions there may be four for each of ice-max-sessions"
+    )]
+    TooManyPaths,
     /// It would have more streams than one session may have.
     #[error("a session has at most 16 streams: media sections that share no transport")]
     TooManyStreams,
@@ -124,6 +129,7 @@ impl Sessions {
                 terms,
                 gone: Counts::default(),
                 began: now.instant,
+                is_closing: false,
                 was_connected: false,
                 paused_since: None,
                 active: now.instant,
@@ -227,12 +233,12 @@ impl Sessions {
             return Err(OpenError::NoAddress);
         }
         if self.paths.len() + components.len() > self.settings.max_paths {
-            return Err(OpenError::TooMany);
+            return Err(OpenError::TooManyPaths);
         }
         let (kinds, terms) = (session.legs.each_ref().map(|leg| leg.kind), session.terms);
         let paths: Vec<_> = components
             .map(|component| {
-                let ends = kinds.map(|kind| End { locals: Vec::new(), far: kind.far() });
+                let ends = kinds.map(|kind| End { locals: Vec::new(), far: kind.far(), refused: None });
                 PathId(self.paths.insert(Path {
                     session: id,
                     stream: stream.to_owned(),

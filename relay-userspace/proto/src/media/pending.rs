@@ -3,6 +3,8 @@
 //! Nothing of a later offer is in force before its answer (RFC 3264 section 8): it may be rejected, and then everything goes on
 //! as before. So an offer opens what it needs to be told with, and is kept. The next one takes its place.
 
+use std::collections::BTreeSet;
+
 use super::effect::SessionId;
 use super::end::Side;
 use super::negotiation::{Agreed, NegotiationError, bundle_of, components, name_of};
@@ -137,6 +139,7 @@ fn restarts(session: &Session, from: Side, offer: &Description) -> bool {
 fn later_sections(offer: &Description, before: &[Agreed]) -> (Vec<Agreed>, Vec<usize>) {
     let is_stream = |at: usize| matches!(before.get(at), Some(Agreed::Stream(_))) && offer.media()[at].is_active();
     let mut added = Vec::new();
+    let mut taken: BTreeSet<_> = before.iter().filter_map(Agreed::name).map(str::to_owned).collect();
     let sections = offer.media().iter().enumerate().map(|(at, media)| match before.get(at) {
         _ if !media.is_active() => Agreed::Rejected,
         Some(agreed @ Agreed::Stream(_)) => agreed.clone(),
@@ -147,7 +150,9 @@ fn later_sections(offer: &Description, before: &[Agreed]) -> (Vec<Agreed>, Vec<u
                 return Agreed::Bundled(with);
             }
             added.push(at);
-            Agreed::Stream(name_of(offer, at))
+            let name = name_of(offer, at, &taken);
+            taken.insert(name.clone());
+            Agreed::Stream(name)
         }
     });
     let sections = sections.collect();

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use hairpin_common::wire::Datagram;
+use hairpin_common::wire::{Datagram, MAGIC_COOKIE};
 
 use super::effect::{Discard, Disposition, Event, Forward, PathId, PortId};
-use super::end::{Far, Plain, Side};
+use super::end::{Far, Refused, RefusedFor, Side};
+use super::session::LegKind;
 use super::sessions::{Port, Sessions};
 use crate::address::PeerAddr;
 use crate::ice::Outcome;
@@ -23,7 +24,9 @@ impl Sessions {
         let Some(Port { path, side, base }) = self.ports.find(port.0).copied().flatten() else {
             return Disposition::Discard(Discard::NoLeg);
         };
-        if payload.first().is_some_and(|first| Datagram::of(*first) == Datagram::Stun) {
+        if payload.first().is_some_and(|first| Datagram::of(*first) == Datagram::Stun)
+            && (self.speaks_ice(path, side) || has_cookie(payload))
+        {
             return self.check(now, (path, side, base), source, payload);
         }
         match self.media(now, (path, side, base), source) {
@@ -33,6 +36,12 @@ impl Sessions {
             }
             Err(reason) => Disposition::Discard(reason),
         }
+    }
+
+    /// Whether the leg of an end speaks ICE. Where it does not, its side may send what begins like STUN and is not, as T.38 does.
+    fn speaks_ice(&self, id: PathId, side: Side) -> bool {
+        let session = self.path(id).and_then(|path| self.table.get(&path.session));
+        session.is_some_and(|session| session.leg(side).kind == LegKind::Ice)
     }
 
     /// Whether a datagram is of somebody who has proven something, or is where the remote was said to be.
@@ -90,17 +99,21 @@ impl Sessions {
         source: SocketAddr,
     ) -> Result<(), Discard> {
         let path = self.paths.find_mut(id.0).ok_or(Discard::NoLeg)?;
-        let Far::Plain(plain) = &mut path.end_mut(side).far else { return Err(Discard::UnknownRemote) };
-        if !plain.latches {
+        let end = path.end_mut(side);
+        if !end.latches() {
             return Err(Discard::UnknownRemote);
         }
-        if !self.settings.peer_policy.permits(PeerAddr::new(source)) {
-            plain.refused = Some(source);
+        // Somebody else's session is nobody to be found by chance, but where it was said that it is.
+        let is_told = matches!(&end.far, Far::Plain(plain) if plain.told == Some(source));
+        let is_own = self.settings.is_own(source) && !is_told;
+        if is_own || !self.settings.peer_policy.permits(PeerAddr::new(source)) {
+            end.refused = Some(Refused { remote: source, reason: RefusedFor::Forbidden });
             return Err(Discard::Forbidden);
         }
         self.change_end(now, id, side, |end| {
+            end.refused = None;
             if let Far::Plain(plain) = &mut end.far {
-                *plain = Plain { remote: Some((base, source)), latches: false, refused: None, ..*plain };
+                (plain.remote, plain.latches) = (Some((base, source)), false);
             }
         });
         if let Some(session) = self.path(id).map(|path| path.session) {
@@ -108,4 +121,9 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+/// Whether this has what all messages of STUN have (RFC 8489 section 5).
+fn has_cookie(payload: &[u8]) -> bool {
+    payload.get(4..8).is_some_and(|cookie| cookie == MAGIC_COOKIE.to_be_bytes())
 }

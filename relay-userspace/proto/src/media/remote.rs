@@ -34,6 +34,9 @@ pub enum Remote {
         addresses: Vec<PlainAddress>,
         /// Whether the first that sends something takes the remote's place.
         latch: bool,
+        /// Whether this is what the side says of itself, which may be wrong for one behind a NAT: then an address that cannot or may not
+        /// be sent to is none, and who has latched stays for as long as the same is said.
+        is_hint: bool,
     },
 }
 
@@ -55,9 +58,6 @@ pub struct PlainAddress {
     pub component: u16,
     /// Where it is.
     pub address: SocketAddr,
-    /// Whether it may be wrong, as what a side behind a NAT says of itself: where nothing can or may be sent to it, the remote is who
-    /// sends first.
-    pub is_hint: bool,
 }
 
 /// Why a remote cannot be.
@@ -89,7 +89,7 @@ pub(super) enum Prepared {
     /// An ICE agent, and where media goes for each path if it is lite.
     Agent { agent: RemoteAgent, chosen: Vec<(PathId, Option<(usize, SocketAddr)>)> },
     /// Somebody without ICE.
-    Plain { told: Vec<Told>, latch: bool },
+    Plain { told: Vec<Told>, latch: bool, is_hint: bool },
 }
 
 /// Where a remote without ICE is said to be.
@@ -117,7 +117,9 @@ impl Sessions {
                 let candidates = named(session, candidates)?;
                 self.prepare_agent(id, side, RemoteAgent { parameters, is_lite, candidates, end_of_candidates })
             }
-            Remote::Plain { addresses, latch } => self.prepare_plain(session, side, &addresses, latch),
+            Remote::Plain { addresses, latch, is_hint } => {
+                self.prepare_plain(session, side, &addresses, (latch, is_hint))
+            }
         }
     }
 
@@ -125,7 +127,7 @@ impl Sessions {
     pub(super) fn put_remote(&mut self, now: Instant, id: SessionId, side: Side, prepared: Prepared) {
         match prepared {
             Prepared::Agent { agent, chosen } => self.put_agent(now, id, side, agent, chosen),
-            Prepared::Plain { told, latch } => self.put_plain(now, id, side, &told, latch),
+            Prepared::Plain { told, latch, is_hint } => self.put_plain(now, id, side, &told, (latch, is_hint)),
         }
         self.settle(id, now);
     }
@@ -203,25 +205,25 @@ impl Sessions {
         session: &Session,
         side: Side,
         addresses: &[PlainAddress],
-        latch: bool,
+        (latch, is_hint): (bool, bool),
     ) -> Result<Prepared, RemoteError> {
         let mut told = Vec::new();
-        for PlainAddress { stream, component, address, is_hint } in addresses {
+        for PlainAddress { stream, component, address } in addresses {
             let path = path_named(session, stream.as_deref(), *component)?;
             let base = self.path(path).and_then(|path| path.end(side).base_for(*address));
             let remote = match base {
                 Some(base) if self.permits(*address) => Some((base, *address)),
                 // Who is taken to be where it sends from need not be where it says, and may say it all the same.
-                _ if *is_hint => None,
+                _ if latch && is_hint => None,
                 Some(_) => return Err(RemoteError::Forbidden(*address)),
                 None => return Err(RemoteError::NoFamily(*address)),
             };
             told.push(Told { path, address: *address, remote });
         }
-        Ok(Prepared::Plain { told, latch })
+        Ok(Prepared::Plain { told, latch, is_hint })
     }
 
-    fn put_plain(&mut self, now: Instant, id: SessionId, side: Side, told: &[Told], latch: bool) {
+    fn put_plain(&mut self, now: Instant, id: SessionId, side: Side, told: &[Told], (latch, is_hint): (bool, bool)) {
         let latched = self.table.get_mut(&id).is_some_and(|session| {
             let leg = session.leg_mut(side);
             leg.remote = None;
@@ -237,10 +239,32 @@ impl Sessions {
                 };
                 // Who has latched stays, as long as nobody is said to be elsewhere: what a side behind a NAT says is wrong each
                 // time.
-                let stays = latch && latched && was.remote.is_some() && was.told == told;
-                let plain = Plain { remote, told, latches: latch, refused: was.refused };
+                let stays = latch && is_hint && latched && was.remote.is_some() && was.told == told;
+                let plain = Plain { remote, told, latches: latch, is_gone: false };
                 end.far = Far::Plain(if stays { was } else { plain });
             });
+        }
+    }
+
+    /// A relayed address of this relay is no more: who was there has consent no more, and somebody else may be next.
+    pub fn relayed_address_freed(&mut self, now: Instant, address: SocketAddr) {
+        for id in self.table.keys().copied().collect::<Vec<_>>() {
+            let mut was_there = false;
+            for path in self.paths_of(id) {
+                for side in Side::BOTH {
+                    let Some(end) = self.paths.find_mut(path.0).map(|path| path.end_mut(side)) else { continue };
+                    let Far::Plain(plain) = &mut end.far else { continue };
+                    if plain.remote.is_some_and(|(_, remote)| remote == address) {
+                        *plain = Plain { is_gone: true, ..Plain::default() };
+                        was_there = true;
+                        self.happened(id, Event::ConsentLost, path, side);
+                        self.update_flow(path, now);
+                    }
+                }
+            }
+            if was_there {
+                self.settle(id, now);
+            }
         }
     }
 

@@ -102,6 +102,8 @@ pub(super) struct Session {
     /// What was sent on by streams that it has no more.
     pub(super) gone: Counts,
     pub(super) began: Instant,
+    /// Whether it is about to be closed: a fast path has let go of it for good.
+    pub(super) is_closing: bool,
     /// Whether it ever had a remote on both sides.
     pub(super) was_connected: bool,
     /// Since when a leg has no consent.

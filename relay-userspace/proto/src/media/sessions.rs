@@ -15,6 +15,9 @@ use crate::ice::Credentials;
 use crate::random::{Random, RandomPool};
 use crate::slab::Slab;
 
+/// The first number is one of so many.
+const FIRSTS: usize = 1_000_000_000;
+
 /// The state machine. It is given everything and does nothing itself: see [the module](super).
 pub struct Sessions {
     pub(super) settings: Settings,
@@ -45,17 +48,20 @@ pub(super) struct Port {
 impl Sessions {
     /// None yet. `fast_counts` is asked what a fast path has counted for one of their paths.
     pub fn new(settings: Settings, random: Box<dyn Random + Send>, fast_counts: FastCounts) -> Self {
+        let mut random = RandomPool::new(random);
+        // Whoever knows a session of a relay that was started again must not meet another one under its number.
+        let next = random.below(FIRSTS) as u64;
         Self {
             settings,
             table: BTreeMap::new(),
-            next: 0,
+            next,
             created: 0,
             paths: Slab::new(),
             ports: Slab::new(),
             timers: BTreeSet::new(),
             effects: VecDeque::new(),
             response: Vec::new(),
-            random: RandomPool::new(random),
+            random,
             closed: [0; CloseReason::ALL.len()],
             fast_counts,
         }
@@ -188,6 +194,17 @@ impl Sessions {
         let fresh = Credentials::generate(&mut self.random);
         leg.previous = Some(std::mem::replace(&mut leg.credentials, fresh));
         leg.generation += 1;
+        true
+    }
+
+    /// Has a fast path let go of a session that is about to be closed, so that what it has counted is final then. Media flows on.
+    /// False if there is none.
+    pub fn begin_close(&mut self, id: SessionId) -> bool {
+        let Some(session) = self.table.get_mut(&id) else { return false };
+        session.is_closing = true;
+        for path in self.paths_of(id) {
+            self.withdraw(path);
+        }
         true
     }
 

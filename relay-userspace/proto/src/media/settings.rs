@@ -1,6 +1,6 @@
 //! What sessions are made of.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,6 +22,13 @@ pub struct Settings {
     /// How many paths there may be: every [`PathId`](super::PathId) is below it, or below a higher one that was in force
     /// before.
     pub max_paths: usize,
+}
+
+impl Settings {
+    /// Whether an address is made of one of the relay's own.
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        self.relay_addresses.iter().any(|own| names(own, address.ip()))
+    }
 }
 
 /// Which of the relay's addresses a session has. Of what nothing is said, all.

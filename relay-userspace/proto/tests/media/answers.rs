@@ -1,8 +1,8 @@
 //! What a connectivity check is answered (RFC 8445 section 7.3, RFC 8489 section 9.1).
 
-use hairpin_proto::media::{Discard, LegState};
+use hairpin_proto::media::{Answer, Discard, LegState, Refused, RefusedFor};
 use hairpin_proto::stun::attribute::{IceControlled, IceControlling, Priority, Username, XorMappedAddress};
-use hairpin_proto::stun::{Class, Message, Method};
+use hairpin_proto::stun::{Class, LongTermKey, Message, Method};
 
 use crate::agent::{Check, More, Role};
 use crate::harness::{At, Bed, ELSEWHERE, Got, ICE, MEDIA, PLAIN, REMOTE, request, socket};
@@ -167,4 +167,20 @@ fn the_same_check_once_more_gets_the_same_answer() {
     let first = bed.arrives(At::a(id), REMOTE, &bytes);
     assert_eq!(bed.arrives(At::a(id), REMOTE, &bytes), first);
     assert_eq!(bed.happened.len(), 2, "B's remote was told, and A's nominated once: {:?}", bed.happened);
+}
+
+#[test]
+fn of_checks_that_are_refused_the_last_is_told_until_there_is_a_remote() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.waiting();
+    assert_eq!(bed.path(At::a(id)).ends[0].refused, None);
+    let wrong = Check { key: Some(LongTermKey::from_bytes(b"wrong")), ..agent.nomination() };
+    bed.arrives(At::a(id), REMOTE, &wrong.bytes());
+    let refused = |reason| Some(Refused { remote: socket(REMOTE), reason: RefusedFor::Check(reason) });
+    assert_eq!(bed.path(At::a(id)).ends[0].refused, refused(Answer::Unauthenticated));
+    let controlled = Check { role: Role::Controlled, ..agent.nomination() };
+    bed.arrives(At::a(id), REMOTE, &controlled.bytes());
+    assert_eq!(bed.path(At::a(id)).ends[0].refused, refused(Answer::RoleConflict));
+    bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+    assert_eq!(bed.path(At::a(id)).ends[0].refused, None);
 }

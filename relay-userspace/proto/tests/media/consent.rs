@@ -90,6 +90,36 @@ fn an_agent_that_never_checks_again_lives_by_its_media_on_either_path() {
 }
 
 #[test]
+fn an_agent_that_checks_only_while_nothing_flows_lives_by_its_media() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    // As pion before 4: every two seconds, for as long as it has nothing to say.
+    for _ in 0..4 {
+        bed.pass_seconds(2);
+        bed.succeeds(At::a(id), REMOTE, &agent.check());
+    }
+    for _ in 0..120 {
+        bed.pass_seconds(1);
+        bed.relays_fast(At::a(id), 20);
+    }
+    assert_eq!(bed.happened.len(), 2, "nothing has happened: {:?}", bed.happened);
+    assert_eq!(bed.state(id), SessionState::Connected);
+    bed.pass_seconds(60);
+    assert_eq!(bed.state(id), SessionState::Paused);
+}
+
+#[test]
+fn consent_that_comes_back_from_elsewhere_is_back() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    bed.pass_seconds(50);
+    assert_eq!(bed.happened.last(), Some(&(Event::ConsentLost, Side::A)));
+    bed.succeeds(At::a(id), ELSEWHERE, &agent.nomination());
+    assert_eq!(bed.happened.last(), Some(&(Event::Resumed, Side::A)));
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(ELSEWHERE)));
+}
+
+#[test]
 fn media_of_the_other_leg_is_no_sign_of_life() {
     let mut bed = Bed::default();
     let (id, _) = bed.connected();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use hairpin_proto::address::AddressFamily;
-use hairpin_proto::media::{Choice, CloseReason, OpenError, PathId, Request, SessionId, StreamRequest};
+use hairpin_proto::media::{Choice, CloseReason, OpenError, PathId, Request, StreamRequest};
 
 use crate::harness::{At, Bed, ICE, LATCHING, PUBLIC_V4, RELAY_V4, RELAY_V6, STRICT, request, settings, socket};
 
@@ -92,7 +92,7 @@ fn names_of_sockets_stay_low_however_often_there_is_none() {
     bed.ports.taken.clear();
     bed.session([ICE, STRICT]);
     for _ in 0..20 {
-        let id = bed.sessions.ids(SessionId(0)).next().unwrap();
+        let id = bed.sessions.ids(hairpin_proto::media::SessionId(0)).next().unwrap();
         bed.close(id);
         bed.session([ICE, STRICT]);
     }
@@ -140,24 +140,25 @@ fn a_socket_that_is_about_to_be_closed_keeps_its_name_until_it_is() {
 fn there_are_no_more_sessions_than_there_may_be() {
     let mut bed = Bed::with(|settings| settings.max_sessions = 2);
     let first = bed.session([ICE, STRICT]);
-    bed.session([ICE, STRICT]);
+    let second = bed.session([ICE, STRICT]);
     assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::TooMany));
     assert_eq!((bed.sessions.len(), bed.sessions.created()), (2, 2));
     bed.close(first);
-    assert_eq!(bed.session([ICE, STRICT]), SessionId(2), "no name is used twice");
+    let third = bed.session([ICE, STRICT]);
+    assert!(third > second && second > first, "no name is used twice");
 }
 
 #[test]
 fn there_are_no_more_paths_than_there_may_be_and_their_numbers_stay_low() {
     let mut bed = Bed::with(|settings| settings.max_paths = 4);
     let first = bed.create(large()).unwrap();
-    assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::TooMany));
-    assert_eq!(bed.add_stream(first, "more", 1), Err(OpenError::TooMany));
+    assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::TooManyPaths));
+    assert_eq!(bed.add_stream(first, "more", 1), Err(OpenError::TooManyPaths));
     bed.close(first);
     let ids = [(); 3].map(|()| bed.session([ICE, STRICT]));
     let mut pair = request([ICE, STRICT]);
     pair.streams[0].components = 2;
-    assert_eq!(bed.create(pair), Err(OpenError::TooMany), "there is room for one component");
+    assert_eq!(bed.create(pair), Err(OpenError::TooManyPaths), "there is room for one component");
     bed.session([ICE, STRICT]);
     assert_eq!(bed.paths.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3].map(PathId));
     bed.close(ids[1]);
@@ -254,12 +255,11 @@ fn what_is_taken_out_of_a_session_is_closed_with_its_flow() {
         stream: Some(stream.to_owned()),
         component,
         address: socket(address),
-        is_hint: false,
     };
     for at in [At::a(id), At::b(id)] {
         let addresses =
             vec![told("audio", 1, "9.9.9.9:1"), told("audio", 2, "9.9.9.9:2"), told("video", 1, "9.9.9.9:3")];
-        bed.remote(at, hairpin_proto::media::Remote::Plain { addresses, latch: false }).unwrap();
+        bed.remote(at, hairpin_proto::media::Remote::Plain { addresses, latch: false, is_hint: false }).unwrap();
     }
     assert_eq!(bed.flows.len(), 3);
     bed.sessions.remove_rtcp(id, "audio");

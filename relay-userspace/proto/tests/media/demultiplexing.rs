@@ -1,18 +1,25 @@
-//! What a datagram is by its first byte (RFC 7983): STUN stays, everything else goes on.
+//! What a datagram is by its first byte (RFC 7983): STUN stays, everything else goes on. Whose side speaks no ICE may send what only
+//! begins like it.
 
 use hairpin_proto::media::{Discard, PortId};
+
+use hairpin_common::wire::MAGIC_COOKIE;
 
 use crate::harness::{At, Bed, Got, PLAIN, REMOTE, socket};
 
 #[test]
-fn whatever_begins_with_0_to_3_is_never_sent_on() {
+fn whatever_begins_with_0_to_3_is_never_sent_on_from_a_side_with_ice() {
     let mut bed = Bed::default();
     let (id, agent) = bed.connected();
     for first in 0..=3 {
         for rest in [&b""[..], b"x", &[0; 19], &[7; 1200]] {
             let datagram = [&[first], rest].concat();
+            assert_eq!(bed.arrives(At::a(id), REMOTE, &datagram), Got::Dropped(Discard::Stun), "{datagram:02x?}");
+            // T.38 counts its datagrams from zero in the first two bytes (UDPTL).
+            assert_eq!(bed.arrives(At::b(id), PLAIN, &datagram).target(), Some(socket(REMOTE)), "{datagram:02x?}");
+            let stun = [&[first, 1, 0, 0], &MAGIC_COOKIE.to_be_bytes()[..], rest].concat();
             for (at, source) in [(At::a(id), REMOTE), (At::b(id), PLAIN)] {
-                assert_eq!(bed.arrives(at, source, &datagram), Got::Dropped(Discard::Stun), "{datagram:02x?}");
+                assert_eq!(bed.arrives(at, source, &stun), Got::Dropped(Discard::Stun), "{stun:02x?}");
             }
         }
     }

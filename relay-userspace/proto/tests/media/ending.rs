@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use hairpin_proto::media::{CloseReason, Effect, SessionState};
+use hairpin_proto::media::{CloseReason, Discard, Effect, Event, SessionState, Side};
 
-use crate::harness::{At, Bed, ICE, MEDIA, PLAIN, REMOTE, STRICT, amount, request};
+use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, amount, request, socket};
+
+/// A relayed address of this relay.
+const RELAYED: &str = "198.51.100.15:41111";
 
 fn ended(bed: &Bed) -> Vec<CloseReason> {
     bed.ended.iter().map(|(_, reason)| *reason).collect()
@@ -228,4 +231,41 @@ fn a_pause_that_is_over_with_the_stream_that_it_was_for_ends_nothing() {
     assert_eq!(bed.state(id), SessionState::New);
     bed.pass_seconds(100);
     assert_eq!(ended(&bed), []);
+}
+
+#[test]
+fn a_session_that_is_about_to_close_flows_on_without_the_fast_path() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    assert!(bed.flow().is_some());
+    assert!(bed.sessions.begin_close(id));
+    bed.drain();
+    assert_eq!(bed.flow(), None, "what it has counted is final");
+    assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA).target(), Some(socket(PLAIN)));
+    bed.succeeds(At::a(id), REMOTE, &agent.check());
+    assert_eq!(bed.flow(), None, "and nothing brings it back");
+    bed.close(id);
+    assert!(!bed.sessions.begin_close(id));
+}
+
+#[test]
+fn whoever_was_behind_a_relayed_address_that_is_freed_has_consent_no_more() {
+    let mut bed = Bed::default();
+    let id = bed.session([STRICT, STRICT]);
+    bed.plain(At::a(id), RELAYED, false).unwrap();
+    bed.plain(At::b(id), PLAIN, false).unwrap();
+    bed.sessions.relayed_address_freed(bed.now.instant, socket("198.51.100.15:9"));
+    assert_eq!(bed.drain(), []);
+    bed.sessions.relayed_address_freed(bed.now.instant, socket(RELAYED));
+    bed.drain();
+    assert_eq!(bed.flow(), None);
+    assert_eq!(bed.happened.last(), Some(&(Event::ConsentLost, Side::A)));
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA), Got::Dropped(Discard::NoRemote));
+    assert_eq!(bed.describe(id).state, SessionState::Paused);
+    bed.plain(At::a(id), "9.9.9.9:9", false).unwrap();
+    assert_eq!(bed.describe(id).state, SessionState::Connected, "another one may take its place");
+    bed.plain(At::a(id), RELAYED, false).unwrap();
+    bed.sessions.relayed_address_freed(bed.now.instant, socket(RELAYED));
+    bed.pass_seconds(61);
+    assert_eq!(ended(&bed), [CloseReason::ConsentLost]);
 }

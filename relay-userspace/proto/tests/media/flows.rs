@@ -109,7 +109,11 @@ fn who_is_behind_a_relayed_address_of_this_relay_is_the_peer() {
         assert_eq!(bed.flow().map(|(flow, _)| flow), Some(flow));
         assert_eq!(bed.path(At::a(id)).client_side, Side::B);
         bed.plain(At::b(id), "9.9.9.9:9", false).unwrap();
-        bed.remote(At::a(id), hairpin_proto::media::Remote::Plain { addresses: Vec::new(), latch: false }).unwrap();
+        bed.remote(
+            At::a(id),
+            hairpin_proto::media::Remote::Plain { addresses: Vec::new(), latch: false, is_hint: false },
+        )
+        .unwrap();
         let info = bed.path(At::a(id));
         assert_eq!((info.installed, info.client_side), (None, Side::B), "what was counted is still to be understood");
     }
@@ -161,7 +165,7 @@ fn a_flow_is_taken_back_when_a_remote_is_gone() {
     let mut bed = Bed::default();
     let (id, _) = bed.connected();
     let (flow, _) = bed.flow().unwrap();
-    let nobody = hairpin_proto::media::Remote::Plain { addresses: Vec::new(), latch: false };
+    let nobody = hairpin_proto::media::Remote::Plain { addresses: Vec::new(), latch: false, is_hint: false };
     bed.sessions.set_remote(bed.now.instant, id, Side::B, nobody).unwrap();
     assert_eq!(bed.drain(), [Effect::RemoveFlow { flow }]);
     assert_eq!(bed.path(At::a(id)).installed, None);

@@ -285,6 +285,7 @@ impl Bed {
     pub(crate) fn checking(&mut self) -> (SessionId, Agent) {
         let (id, agent) = self.connected();
         // Late enough that the fast path is told, too.
+        self.arrives(At::a(id), REMOTE, MEDIA);
         self.pass_seconds(4);
         self.succeeds(At::a(id), REMOTE, &agent.check());
         (id, agent)
@@ -298,8 +299,8 @@ impl Bed {
 
     /// Says that the first component is reached there.
     pub(crate) fn plain(&mut self, at: At, address: &str, latch: bool) -> Result<(), RemoteError> {
-        let address = PlainAddress { stream: None, component: 1, address: socket(address), is_hint: false };
-        self.remote(at, Remote::Plain { addresses: vec![address], latch })
+        let address = PlainAddress { stream: None, component: 1, address: socket(address) };
+        self.remote(at, Remote::Plain { addresses: vec![address], latch, is_hint: true })
     }
 
     pub(crate) fn remote(&mut self, at: At, remote: Remote) -> Result<(), RemoteError> {
@@ -358,7 +359,17 @@ impl Bed {
                 assert!(self.paths.contains_key(&forward.path));
                 Got::Sent { from, to, bytes: forward.payload.to_vec() }
             }
-            Disposition::Respond => Got::Answer(self.sessions.response().to_vec()),
+            Disposition::Respond(answer) => {
+                let response = self.sessions.response().to_vec();
+                let message = hairpin_proto::stun::Message::parse(&response).expect("an answer is a message");
+                let error = message.attribute::<hairpin_proto::stun::attribute::ErrorCodeAttribute<'_>>();
+                assert_eq!(
+                    error.unwrap().map(|error| error.code.number()),
+                    answer.code(),
+                    "it is counted as what it is"
+                );
+                Got::Answer(response)
+            }
             Disposition::Discard(reason) => Got::Dropped(reason),
         };
         self.drain();

@@ -1,6 +1,6 @@
 //! Remotes without ICE that are known by what they send first.
 
-use hairpin_proto::media::{Discard, Event, LegState, PlainAddress, Remote, SessionState, Side};
+use hairpin_proto::media::{Discard, Event, LegState, PlainAddress, Refused, RefusedFor, Remote, SessionState, Side};
 
 use crate::harness::{At, Bed, Got, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
@@ -88,11 +88,23 @@ fn nobody_takes_a_place_that_the_peer_rules_forbid() {
     let at = latching(&mut bed);
     for source in ["10.0.0.1:5000", "127.0.0.1:5000", "192.0.2.15:3478", "198.51.100.15:22"] {
         assert_eq!(bed.arrives(at, source, MEDIA), Got::Dropped(Discard::Forbidden), "{source}");
-        assert_eq!(bed.path(at).ends[1].refused, Some(socket(source)), "the operator is told who it was");
+        let refused = Refused { remote: socket(source), reason: RefusedFor::Forbidden };
+        assert_eq!(bed.path(at).ends[1].refused, Some(refused), "the operator is told who it was");
     }
     assert_eq!(bed.arrives(at, NAT, MEDIA).target(), Some(socket(REMOTE)), "the place is still free");
     assert_eq!(bed.path(at).ends[1].refused, None);
     assert_eq!(bed.arrives(at, "10.0.0.1:5000", MEDIA), Got::Dropped(Discard::UnknownRemote), "it is taken");
+}
+
+#[test]
+fn nobody_latches_to_a_session_of_this_relay_unless_it_was_said_to_be_there() {
+    let mut bed = Bed::default();
+    let at = latching(&mut bed);
+    let other = bed.session([STRICT, STRICT]);
+    let own = bed.local(At::a(other)).to_string();
+    assert_eq!(bed.arrives(at, &own, MEDIA), Got::Dropped(Discard::Forbidden));
+    bed.plain(at, &own, true).unwrap();
+    assert_eq!(bed.arrives(at, &own, MEDIA).target(), Some(socket(REMOTE)));
 }
 
 #[test]
@@ -101,7 +113,6 @@ fn stun_takes_no_place() {
     let at = latching(&mut bed);
     let check = bed.agent(At::a(at.id)).nomination().bytes();
     assert_eq!(bed.arrives(at, NAT, &check), Got::Dropped(Discard::Stun));
-    assert_eq!(bed.arrives(at, NAT, &[0]), Got::Dropped(Discard::Stun));
     assert_eq!(bed.describe(at.id).legs[1].state, LegState::Waiting);
     assert_eq!(bed.arrives(at, OTHER, MEDIA).target(), Some(socket(REMOTE)));
 }
@@ -126,6 +137,18 @@ fn who_has_latched_stays_when_the_same_is_said_again() {
     assert_eq!(bed.arrives(At::a(at.id), REMOTE, MEDIA).target(), Some(socket(NAT)));
     assert_eq!(bed.arrives(at, OTHER, MEDIA), Got::Dropped(Discard::UnknownRemote));
     assert_eq!(bed.happened.len(), events);
+}
+
+#[test]
+fn the_owner_may_have_it_begin_anew_for_whoever_sends_next() {
+    let mut bed = Bed::default();
+    let at = latching(&mut bed);
+    bed.arrives(at, NAT, MEDIA);
+    bed.remote(at, Remote::Plain { addresses: Vec::new(), latch: true, is_hint: true }).unwrap();
+    assert_eq!(bed.arrives(at, OTHER, MEDIA), Got::Dropped(Discard::UnknownRemote), "the side has said nothing new");
+    bed.remote(at, Remote::Plain { addresses: Vec::new(), latch: true, is_hint: false }).unwrap();
+    assert_eq!(bed.arrives(at, OTHER, MEDIA).target(), Some(socket(REMOTE)));
+    assert_eq!(bed.arrives(At::a(at.id), REMOTE, MEDIA).target(), Some(socket(OTHER)));
 }
 
 #[test]
@@ -163,10 +186,10 @@ fn an_end_of_which_nothing_is_said_has_no_remote_until_it_latches() {
     let mut bed = Bed::default();
     let at = latching(&mut bed);
     bed.arrives(at, NAT, MEDIA);
-    let nothing = || Remote::Plain { addresses: Vec::new(), latch: true };
+    let nothing = || Remote::Plain { addresses: Vec::new(), latch: true, is_hint: true };
     bed.remote(at, nothing()).unwrap();
     assert_eq!(bed.arrives(At::a(at.id), REMOTE, MEDIA).target(), Some(socket(NAT)), "nobody is said to be elsewhere");
-    bed.remote(at, Remote::Plain { addresses: Vec::new(), latch: false }).unwrap();
+    bed.remote(at, Remote::Plain { addresses: Vec::new(), latch: false, is_hint: true }).unwrap();
     assert_eq!(bed.arrives(At::a(at.id), REMOTE, MEDIA), Got::Dropped(Discard::NoRemote));
     assert_eq!(bed.arrives(at, NAT, MEDIA), Got::Dropped(Discard::UnknownRemote));
     bed.remote(at, nothing()).unwrap();
@@ -182,8 +205,8 @@ fn who_has_latched_stays_at_the_address_where_it_came_in() {
     let [v6, v4] = [0, 1].map(|base| At { base, ..At::b(id) });
     let agent = bed.agent(At::a(id));
     bed.succeeds(At { base: 1, ..At::a(id) }, REMOTE, &agent.nomination());
-    let told = PlainAddress { stream: None, component: 1, address: socket("[2001:db8:8::8]:4000"), is_hint: false };
-    bed.remote(v4, Remote::Plain { addresses: vec![told], latch: true }).unwrap();
+    let told = PlainAddress { stream: None, component: 1, address: socket("[2001:db8:8::8]:4000") };
+    bed.remote(v4, Remote::Plain { addresses: vec![told], latch: true, is_hint: true }).unwrap();
     assert_eq!(bed.arrives(v4, NAT, MEDIA).target(), Some(socket(REMOTE)));
     let got = bed.arrives(At { base: 1, ..At::a(id) }, REMOTE, MEDIA);
     let bytes = MEDIA.to_vec();

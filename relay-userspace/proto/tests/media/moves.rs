@@ -68,7 +68,7 @@ fn a_paused_remote_that_comes_from_elsewhere_goes_on_there() {
     let (id, agent) = bed.connected();
     bed.pass_seconds(45);
     bed.succeeds(At::a(id), ELSEWHERE, &agent.nomination());
-    assert_eq!(bed.happened.last(), Some(&(Event::Moved, Side::A)));
+    assert_eq!(bed.happened.last(), Some(&(Event::Resumed, Side::A)));
     assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(ELSEWHERE)));
     bed.pass_seconds(20);
     bed.succeeds(At::a(id), ELSEWHERE, &agent.check());

@@ -373,3 +373,28 @@ fn a_session_that_was_not_made_of_an_offer_is_not_negotiated() {
     assert_eq!(bed.reoffer(At::a(id), &text), Err(NegotiationError::NoSession));
     assert_eq!(bed.answer(At::a(id), &text), Err(NegotiationError::NoSession));
 }
+
+#[test]
+fn streams_have_names_of_their_own_whatever_sections_are_called() {
+    let mut bed = Bed::default();
+    let nameless = section("0", 4002, "").replace("a=mid:0\n", "");
+    let same = [section("audio-1", 4000, ""), nameless.clone(), section("audio-1", 4004, "")];
+    let (id, _) = bed.offer(&offer(&description("", &same), STRICT)).unwrap();
+    let names = |bed: &Bed| bed.describe(id).streams.iter().map(|stream| stream.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&bed), ["audio-1", "audio-1-2", "audio-1-3"]);
+    let all = [section("x", 4000, ""), nameless, section("y", 4004, ""), section("audio-1", 4006, "")];
+    bed.answer(At::b(id), &description("", &same)).unwrap();
+    let told = bed.reoffer(At::a(id), &description("", &all)).unwrap();
+    let ports: std::collections::BTreeSet<_> =
+        Description::parse(&told).unwrap().media().iter().map(|media| media.port).collect();
+    assert_eq!(ports.len(), 4, "another section is another stream, whatever its name: {told}");
+    assert_eq!(names(&bed).len(), 4);
+}
+
+#[test]
+fn an_offer_whose_sections_all_lean_on_others_is_none() {
+    let mut bed = Bed::default();
+    let text = description("a=group:BUNDLE a\n", &[section("a", 0, "a=bundle-only\n")]);
+    assert_eq!(bed.offer(&offer(&text, ICE)).unwrap_err(), NegotiationError::NoTransport);
+    assert_eq!(bed.sessions.created(), 0);
+}

@@ -120,7 +120,7 @@ fn fewer_sessions_than_there_are_end_none() {
     bed.close(ids[0]);
     bed.close(ids[1]);
     assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::TooMany));
-    assert_eq!(bed.add_stream(ids[2], "video", 1), Err(OpenError::TooMany));
+    assert_eq!(bed.add_stream(ids[2], "video", 1), Err(OpenError::TooManyPaths));
     bed.close(ids[2]);
     bed.session([ICE, STRICT]);
 }

@@ -7,11 +7,11 @@ use hairpin_proto::media::{
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, request, socket};
 
 fn told(stream: Option<&str>, component: u16, address: &str) -> PlainAddress {
-    PlainAddress { stream: stream.map(str::to_owned), component, address: socket(address), is_hint: false }
+    PlainAddress { stream: stream.map(str::to_owned), component, address: socket(address) }
 }
 
 fn at(addresses: Vec<PlainAddress>) -> Remote {
-    Remote::Plain { addresses, latch: false }
+    Remote::Plain { addresses, latch: false, is_hint: false }
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn a_new_session_is_told_as_it_was_asked_for() {
     let request = Request { streams: streams.to_vec(), ..request([ICE, STRICT]) };
     let id = bed.create(request).unwrap();
     let info = bed.describe(id);
-    assert_eq!((info.id, info.label.as_str(), info.created), (SessionId(0), "a call", 1_700_000_000));
+    assert_eq!((info.id, info.label.as_str(), info.created), (id, "a call", 1_700_000_000));
     assert_eq!((info.state, info.terms), (SessionState::New, Terms::default()));
     assert_eq!(info.legs.each_ref().map(|leg| leg.kind), [ICE, STRICT]);
     assert_eq!(info.legs.each_ref().map(|leg| leg.state), [LegState::Waiting; 2]);

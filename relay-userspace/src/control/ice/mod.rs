@@ -241,8 +241,8 @@ fn open(desk: &mut Desk<'_>, request: Request, relayed: &[Relayed]) -> Result<ic
 fn join(desk: &mut Desk<'_>, id: SessionId, relayed: &Relayed) -> Result<(), IceError> {
     let Relayed { side, id: allocation, addresses } = relayed;
     for address in addresses {
-        let address = media::PlainAddress { stream: None, component: 1, address: *address, is_hint: false };
-        let remote = media::Remote::Plain { addresses: vec![address], latch: false };
+        let address = media::PlainAddress { stream: None, component: 1, address: *address };
+        let remote = media::Remote::Plain { addresses: vec![address], latch: false, is_hint: false };
         match desk.set_remote(id, *side, remote) {
             Err(RemoteError::NoFamily(_)) => {}
             set => return Ok(set?),

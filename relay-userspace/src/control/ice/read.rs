@@ -131,7 +131,7 @@ pub(super) fn remote(remote: &ice::Remote) -> Result<Told, IceError> {
             Told::Remote(Remote::Ice { parameters, is_lite: *lite, candidates, end_of_candidates })
         }
         ice::Remote::Plain(ice::Plain { addresses, latch }) => {
-            Told::Remote(Remote::Plain { addresses: read_addresses(addresses)?, latch: *latch })
+            Told::Remote(Remote::Plain { addresses: read_addresses(addresses)?, latch: *latch, is_hint: false })
         }
         ice::Remote::Described(ice::Described { sdp }) => Told::Described(description(sdp)?),
     })
@@ -297,7 +297,7 @@ fn read_addresses(addresses: &[ice::PlainAddress]) -> Result<Vec<PlainAddress>, 
             problems.refuse(key, component, "another address is said to be of this component");
         }
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        read.push(PlainAddress { stream: stream.clone(), component: *component, address, is_hint: false });
+        read.push(PlainAddress { stream: stream.clone(), component: *component, address });
     }
     problems.or(read)
 }

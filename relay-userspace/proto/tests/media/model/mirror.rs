@@ -78,8 +78,10 @@ pub(super) struct Proof {
     pub(super) is_continuous: bool,
     /// Since when it is nominated with these credentials.
     pub(super) since: Option<Instant>,
-    /// Whether it was checked two seconds later, or more. Who was not, and is nominated, lives by what it sends: everybody sends
-    /// something after each step.
+    /// Whether something of it was heard since its last check, by who was selected then: everybody sends something after each step.
+    pub(super) has_sent: bool,
+    /// Whether it was checked two seconds later, or more, though it had been heard. Who was not, and is nominated, lives by what it
+    /// sends.
     pub(super) keeps_checking: bool,
 }
 
@@ -128,6 +130,7 @@ impl Ice {
             has_ended: false,
             is_continuous: true,
             since,
+            has_sent: false,
             keeps_checking: false,
         });
         if proof.nominated < nominated {
@@ -136,7 +139,8 @@ impl Ice {
             // It may have been forgotten, and how often it was checked before with it.
             (proof.since, proof.keeps_checking) = (None, false);
         }
-        proof.keeps_checking |= proof.since.is_some_and(|since| since + Duration::from_secs(2) <= at);
+        let is_late = proof.since.is_some_and(|since| since + Duration::from_secs(2) <= at);
+        proof.keeps_checking |= std::mem::take(&mut proof.has_sent) && is_late;
         proof.is_continuous = nominated.is_some() || (proof.is_continuous && at < proof.at + consent);
         (proof.at, proof.nominated, proof.has_ended) = (at, proof.nominated.max(nominated), false);
         self.generation = self.generation.max(nominated);
@@ -170,6 +174,15 @@ impl Mirror {
             End::Plain(_) => true,
         });
         self.leg(side).previous &= !is_over;
+    }
+
+    /// Notes who was heard: whoever is selected, as everybody has sent something.
+    pub(super) fn hear(&mut self, (side, path, base): (Side, usize, usize), remote: SocketAddr) {
+        if let End::Ice(ice) = &mut self.paths[path].ends[side as usize]
+            && let Some(proof) = ice.proven.get_mut(&(base, remote))
+        {
+            proof.has_sent = true;
+        }
     }
 
     /// Notes who has no consent any more.

@@ -264,8 +264,7 @@ impl World {
             let kind = if let LegKind::Plain { latch } = kind { Kind::Plain { latch } } else { Kind::Ice };
             Leg { kind, is_lite: false, credentials: vec![None], previous: false }
         });
-        let timeouts = self.bed.describe(id).terms.timeouts;
-        let (consent, idle, active) = (timeouts.consent, timeouts.idle, self.bed.now.instant);
+        let (consent, idle, active) = (terms.timeouts.consent, terms.timeouts.idle, self.bed.now.instant);
         self.sessions.push(Mirror { id, legs, paths: Vec::new(), consent, idle, active });
         self.learn(self.sessions.len() - 1);
     }
@@ -382,7 +381,9 @@ impl World {
         let (id, timeouts) = (self.sessions[at].id, Timeouts::from(times));
         assert!(self.bed.sessions.update(self.bed.now.instant, id, None, |terms| Terms { timeouts, ..*terms }));
         self.bed.drain();
-        assert_eq!(self.bed.describe(id).terms.timeouts, timeouts);
+        let told = self.bed.describe(id).terms.timeouts;
+        assert_eq!(told, Timeouts { idle: told.idle, ..timeouts });
+        assert!(timeouts.idle.is_none() || told.idle == timeouts.idle, "without consent there is an end all the same");
         (self.sessions[at].consent, self.sessions[at].idle) = (timeouts.consent, timeouts.idle);
     }
 

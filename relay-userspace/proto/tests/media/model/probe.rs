@@ -7,7 +7,7 @@ use hairpin_proto::media::{Discard, Side};
 
 use super::World;
 use super::mirror::{Accepts, End, Mirror};
-use super::remotes::opposite;
+use super::remotes::{may_latch, opposite};
 use super::sources::{SOURCE_COUNT, source};
 use crate::agent::code;
 use crate::harness::{At, Bed, Got, MEDIA, bound};
@@ -15,6 +15,7 @@ use crate::harness::{At, Bed, Got, MEDIA, bound};
 impl World {
     pub(super) fn probe(&mut self) {
         self.probe_sources();
+        self.note_who_was_heard();
         self.probe_flows();
         let bed = &self.bed;
         assert_eq!(bed.sessions.poll_timeout().is_some(), !self.sessions.is_empty());
@@ -38,6 +39,26 @@ impl World {
         assert_eq!(open, told, "each socket is somebody's");
     }
 
+    /// Of who has sent something, the engine takes it from who is selected.
+    fn note_who_was_heard(&mut self) {
+        let Self { bed, sessions, .. } = self;
+        for mirror in sessions {
+            let info = bed.describe(mirror.id);
+            for (at, path) in info.streams.iter().flat_map(|stream| &stream.paths).enumerate() {
+                for side in Side::BOTH {
+                    let end = &path.ends[side as usize];
+                    let selected = end.selected.and_then(|selected| {
+                        let base = end.locals.iter().position(|local| *local == selected.local)?;
+                        Some((base, selected.remote))
+                    });
+                    if let Some((base, remote)) = selected {
+                        mirror.hear((side, at, base), remote);
+                    }
+                }
+            }
+        }
+    }
+
     /// Media from everywhere to everywhere, except where it would take a place.
     fn probe_sources(&mut self) {
         let now = self.bed.now.instant;
@@ -51,7 +72,7 @@ impl World {
                     let end = (side, path, base);
                     for from in 0..SOURCE_COUNT {
                         let takes = mirror.accepts(end, source(from), now) == Accepts::First;
-                        if takes && self.change.permits(from) {
+                        if takes && may_latch(mirror, self.change, end, from) {
                             continue;
                         }
                         let got = self.bed.arrives_at(port, now, source(from), MEDIA);

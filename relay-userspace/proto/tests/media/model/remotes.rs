@@ -5,7 +5,7 @@ use std::time::Instant;
 use hairpin_proto::media::{PlainAddress, Remote, RemoteError, Side};
 
 use super::mirror::{Accepts, End, Ice, Kind, Mirror, Plain};
-use super::sources::{source, text};
+use super::sources::{Change, source, text};
 use super::{Place, World};
 use crate::agent::{of_first, parameters};
 use crate::harness::At;
@@ -59,16 +59,13 @@ impl World {
         let Some((session, at)) = self.at(place) else { return };
         let path = &self.sessions[session].paths[at.path];
         let stream = Some(path.stream.clone());
-        let address = |from| PlainAddress {
-            stream: stream.clone(),
-            component: path.component,
-            address: source(from),
-            is_hint: false,
-        };
+        let address = |from| PlainAddress { stream: stream.clone(), component: path.component, address: source(from) };
         let addresses = from.map(address).into_iter().collect();
         let base = from.map(|from| path.base_for(source(from)));
-        let told = self.bed.remote(at, Remote::Plain { addresses, latch });
+        let told = self.bed.remote(at, Remote::Plain { addresses, latch, is_hint: true });
         let expected = match (from, base) {
+            // What is said of a side that may latch may be wrong.
+            _ if latch => Ok(()),
             (Some(from), Some(None)) => Err(RemoteError::NoFamily(source(from))),
             (Some(from), Some(Some(_))) if !self.change.permits(from) => Err(RemoteError::Forbidden(source(from))),
             _ => Ok(()),
@@ -77,7 +74,9 @@ impl World {
         if told.is_err() {
             return;
         }
-        let remote = from.map(source).zip(base.flatten()).map(|(remote, base)| (base, remote));
+        let told = from.map(source);
+        let remote = from.filter(|from| self.change.permits(*from)).map(source).zip(base.flatten());
+        let remote = remote.map(|(remote, base)| (base, remote));
         let mirror = &mut self.sessions[session];
         let has_latched = mirror.leg(at.side).kind == Kind::Plain { latch: true };
         let leg = mirror.leg(at.side);
@@ -85,7 +84,7 @@ impl World {
         for (number, path) in mirror.paths.iter_mut().enumerate() {
             let end = &mut path.ends[at.side as usize];
             let remote = remote.filter(|_| number == at.path);
-            let told = remote.map(|(_, remote)| remote);
+            let told = told.filter(|_| number == at.path);
             let stays = match end {
                 End::Plain(was) => latch && has_latched && was.remote.is_some() && was.told == told,
                 End::Ice(_) => false,
@@ -116,12 +115,13 @@ impl World {
         let now = self.bed.now.instant;
         let got = self.bed.arrives(at, text(from), datagram);
         let mirror = &mut self.sessions[session];
-        if datagram.first().is_some_and(|first| *first < 4) {
+        let may_be_stun = mirror.leg(at.side).kind == Kind::Ice || datagram.get(4..8) == Some(&COOKIE);
+        if datagram.first().is_some_and(|first| *first < 4) && may_be_stun {
             super::probe::stun_is_refused(&got);
             return;
         }
         let end = (at.side, at.path, at.base);
-        if mirror.accepts(end, source(from), now) == Accepts::First && self.change.permits(from) {
+        if mirror.accepts(end, source(from), now) == Accepts::First && may_latch(mirror, self.change, end, from) {
             latch(mirror, end, from);
         }
         let is_late = self.is_late();
@@ -134,6 +134,16 @@ impl World {
     fn is_late(&self) -> bool {
         self.bed.sessions.poll_timeout().is_some_and(|at: Instant| at <= self.bed.now.instant)
     }
+}
+
+/// The magic cookie of STUN.
+const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+
+/// Whether somebody may take a place: not against the peer rules, and not by chance from an address of this relay.
+pub(super) fn may_latch(mirror: &Mirror, change: Change, (side, path, _): (Side, usize, usize), from: usize) -> bool {
+    let is_told =
+        matches!(&mirror.paths[path].ends[side as usize], End::Plain(plain) if plain.told == Some(source(from)));
+    change.permits(from) && (!change.is_own(from) || is_told)
 }
 
 /// Who comes first takes the place.

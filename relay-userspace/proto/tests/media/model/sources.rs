@@ -46,6 +46,11 @@ impl Change {
         permitted && !rule.is_some_and(|rule| self.rules[rule])
     }
 
+    /// Whether it is one of the relay's own.
+    pub(super) fn is_own(self, at: usize) -> bool {
+        source(at).ip() == source(SOURCE_COUNT - 1).ip() && !self.gone[0]
+    }
+
     pub(super) fn permits_address(self, address: SocketAddr) -> bool {
         (0..SOURCE_COUNT).find(|at| source(*at) == address).is_some_and(|at| self.permits(at))
     }
