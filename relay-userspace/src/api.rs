@@ -50,6 +50,8 @@ pub struct Status {
     pub certificates: Vec<CertificateStatus>,
     /// Application data relayed since the start.
     pub relayed: Totals,
+    /// Media sent on for sessions since the start.
+    pub media: MediaTotals,
     /// Datagrams dropped since the start, by reason, those that are not zero, most first.
     pub dropped: Vec<ReasonCount>,
     /// Requests refused since the start, by cause, those that are not zero, most first.
@@ -156,6 +158,15 @@ pub struct Totals {
     /// From peers to clients.
     pub to_client: Amount,
     /// The part of both that the kernel has forwarded.
+    pub in_kernel: Amount,
+}
+
+/// What was sent on between legs of sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MediaTotals {
+    /// All of it.
+    pub all: Amount,
+    /// The part of it that the kernel has forwarded.
     pub in_kernel: Amount,
 }
 

@@ -16,6 +16,7 @@ use crate::selection::Selection;
 #[utoipa::path(get, path = "/v1/allocations/events", operation_id = "watch_allocations", tag = "allocations", params(api::Filter), responses(
     (status = 200, description = "The events", body = api::Event, content_type = "text/event-stream"),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
+    (status = 503, description = "64 watch already", body = api::Problem),
 ))]
 pub(super) async fn watch(State(admin): State<Admin>, selected: Selected) -> Result<Response, Refusal> {
     let Selected { filter, limit, all } = selected;
@@ -23,7 +24,7 @@ pub(super) async fn watch(State(admin): State<Admin>, selected: Selected) -> Res
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "neither limit nor all can be said of what will happen"));
     }
     let selection = Selection::new(&filter)?;
-    Ok(respond(admin.control.events(), move |event| is_meant(&selection, event)))
+    Ok(respond(&admin.watchers, admin.control.events(), move |event| is_meant(&selection, event)))
 }
 
 fn is_meant(selection: &Selection, event: &Event) -> bool {

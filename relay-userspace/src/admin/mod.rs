@@ -32,6 +32,7 @@ mod status;
 mod users;
 
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 pub use access::{Access, Gate};
 pub use listen::{AdminError, Listeners};
@@ -58,6 +59,8 @@ struct Admin {
     exporter: Arc<Exporter>,
     /// What was answered to requests that may come again.
     kept: Arc<ice::Kept>,
+    /// Places of watchers, over both listeners.
+    watchers: Arc<Semaphore>,
     via: Via,
 }
 
@@ -65,10 +68,11 @@ struct Admin {
 pub async fn serve(listeners: Listeners, gate: Arc<Gate>, control: Control) {
     let exporter = Arc::<Exporter>::default();
     let kept = Arc::<ice::Kept>::default();
+    let watchers = Arc::new(Semaphore::new(sse::WATCHERS));
     let router = |via| {
         let (control, gate) = (control.clone(), Arc::clone(&gate));
         let (exporter, kept) = (Arc::clone(&exporter), Arc::clone(&kept));
-        router::router(Admin { control, gate, exporter, kept, via })
+        router::router(Admin { control, gate, exporter, kept, watchers: Arc::clone(&watchers), via })
     };
     let Listeners { tcp, unix } = listeners;
     let by_tcp = async {

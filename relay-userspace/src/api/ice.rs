@@ -352,7 +352,8 @@ pub struct Component {
 pub struct LegStatus {
     /// `ice` or `plain`.
     pub kind: String,
-    /// `waiting`, `nominated` or `paused`.
+    /// `waiting`: none of its components has a remote yet. `nominated`: one at least has. `paused`: one had, that has lost its consent or
+    /// is there no more, and none has another.
     pub state: String,
     /// Its username fragment, where it speaks ICE.
     pub ufrag: Option<String>,
@@ -366,10 +367,25 @@ pub struct LegStatus {
     pub remote: Option<RemoteStatus>,
     /// Where media goes.
     pub selected: Vec<Selected>,
-    /// Who would have become its remote by being the first to send something, had the peer rules not forbidden it
-    /// (`allow-peer`, `deny-peer`).
-    #[schema(value_type = Vec<String>)]
-    pub refused: Vec<SocketAddr>,
+    /// Who has last tried to become the remote of a component that has none, or of one that has.
+    pub refused: Vec<Refused>,
+}
+
+/// Somebody who has tried to become a remote, and did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceRefused)]
+pub struct Refused {
+    /// The stream.
+    pub stream: String,
+    /// 1, or 2 for RTCP.
+    pub component: u16,
+    /// Where it is.
+    #[schema(value_type = String)]
+    pub remote: SocketAddr,
+    /// `forbidden`: it was the first to send something, and the peer rules forbid it (`allow-peer`, `deny-peer`), or it is of this
+    /// relay. Else its check was answered by an error: `unauthenticated` (401: another username fragment or password),
+    /// `role_conflict` (487, which is usual once), `bad_request` (400) or `unknown_attribute` (420).
+    pub reason: String,
 }
 
 /// Lines of a session description (RFC 8839), each with its end.
@@ -378,8 +394,18 @@ pub struct LegStatus {
 pub struct Fragments {
     /// Those of the session level, before all media sections.
     pub session: String,
-    /// Those of the media section of each stream. The port of its first line is that of the first candidate.
-    pub media: BTreeMap<String, String>,
+    /// Those of the media section of each stream.
+    pub media: BTreeMap<String, Fragment>,
+}
+
+/// What the media section of a stream says of a leg.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = IceFragment)]
+pub struct Fragment {
+    /// The port in its first line.
+    pub port: u16,
+    /// The lines behind that.
+    pub lines: String,
 }
 
 /// Where a leg is reached.

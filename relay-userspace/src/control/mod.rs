@@ -15,7 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::ice::{IceError, IceErrorKind};
-use self::view::{dropped, failure, listeners, most_first, refusals, relayed, sessions, users, warnings};
+use self::view::{
+    dropped, failure, listeners, media_relayed, most_first, refusals, relayed, sessions, users, warnings,
+};
 use crate::admin::Gate;
 use crate::clock::unix_seconds;
 use crate::metrics::{self, Snapshot};
@@ -117,6 +119,7 @@ impl Control {
             kernel: kernel_status,
             certificates: published.certificates.clone(),
             relayed: relayed(&reports, &kernel),
+            media: media_relayed(&reports, &kernel),
             dropped: dropped(&reports, &kernel),
             refused: most_first(refusals(&reports)),
         }

@@ -2,6 +2,7 @@
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
+use hairpin_proto::media;
 use hairpin_proto::turn::{Cause, Discard, comes_by};
 use hashbrown::HashMap;
 
@@ -160,6 +161,11 @@ pub(super) fn dropped(reports: &[Report], kernel: &datapath::Counters) -> Vec<ap
     counts.extend(
         Discard::ALL.iter().map(|reason| (reason.label(), sum(&|report| report.counters.discarded[*reason as usize]))),
     );
+    counts.extend(
+        media::Discard::ALL
+            .iter()
+            .map(|reason| (reason.label(), sum(&|report| report.media.discarded[*reason as usize]))),
+    );
     counts.extend(LIMITS.iter().map(|limit| (limit.label(), sum(&|report| report.counters.refused[*limit as usize]))));
     counts.push(("hop_limit", sum(&|report| report.counters.hop_limit)));
     counts.push(("send_failed", sum(&|report| report.counters.send_failed)));
@@ -172,6 +178,18 @@ pub(super) fn dropped(reports: &[Report], kernel: &datapath::Counters) -> Vec<ap
         }
     }
     most_first(counts)
+}
+
+/// What was sent on for sessions on both paths.
+pub(super) fn media_relayed(reports: &[Report], kernel: &datapath::Counters) -> api::MediaTotals {
+    let add = |mut sum: api::Amount, count: Count| {
+        sum += api::Amount { packets: count.packets, bytes: count.bytes };
+        sum
+    };
+    let carried = Verdict::CARRIED_MEDIA.map(|verdict| kernel.verdicts[verdict as usize]);
+    let in_kernel = carried.into_iter().fold(api::Amount::default(), add);
+    let all = reports.iter().map(|report| report.counters.media).fold(in_kernel, add);
+    api::MediaTotals { all, in_kernel }
 }
 
 /// Application data relayed on both paths.

@@ -129,8 +129,8 @@ families! {
         "STUN requests received, by the path that answers, and method.";
     StunResponses = Counter "hairpin_stun_responses_total" ["path", "method", "code"]
         "STUN responses sent, by path, method and code (200: success).";
-    IceChecks = Counter "hairpin_ice_checks_total" []
-        "Connectivity checks that legs of sessions have answered, whatever the answer.";
+    IceChecks = Counter "hairpin_ice_checks_total" ["result"]
+        "Connectivity checks that legs of sessions have answered, by the answer: success, or which error.";
     CredentialsMinted = Counter "hairpin_credentials_minted_total" []
         "Credentials that the admin interface has made for applications.";
     CredentialsRefused = Counter "hairpin_credentials_refused_total" ["reason"]

@@ -93,7 +93,10 @@ fn sessions(page: &mut Page, snapshot: &Snapshot) {
         let closed = total(shards, |shard| shard.media.closed[reason as usize]);
         page.put(Family::IceSessionsClosed, &[reason.label()], closed);
     }
-    page.put(Family::IceChecks, &[], total(shards, |shard| shard.media.checks));
+    for answer in proto::Answer::ALL {
+        let answered = total(shards, |shard| shard.media.checks[answer as usize]);
+        page.put(Family::IceChecks, &[answer.label()], answered);
+    }
 }
 
 /// Limits have the name that their victims have among what was dropped.

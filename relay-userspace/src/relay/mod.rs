@@ -35,7 +35,8 @@ use crate::config::{AllocationLog, Config, Listener};
 use crate::control::{Control, Sources};
 use crate::datapath::{self, Datapath};
 use crate::shard::{
-    Change, ConnectionLimits, InService, JournalLevel, JournalOptions, Listeners, ShardHandle, ShardQuery, ask_all,
+    Change, ConnectionLimits, Events, IceEvents, InService, JournalLevel, JournalOptions, Listeners, ShardHandle,
+    ShardQuery, ask_all,
 };
 use crate::traces::Traces;
 use crate::{admin, api, log};
@@ -48,6 +49,8 @@ const CERTIFICATES: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long threads may take to end.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long watchers may take to be told of the end.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How many requests may wait.
 const REQUESTS: usize = 16;
 
@@ -99,7 +102,7 @@ pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<(
                 }
             }
         };
-        let ended = relay.stop();
+        let ended = relay.stop().await;
         stopped.and(ended)
     })
 }
@@ -185,6 +188,8 @@ struct Relay {
     /// Whether a signal has asked it to end when the drain is over.
     is_ending: bool,
     published: Option<Shared>,
+    /// Where watchers are told what happens, until the end.
+    watched: (Events, IceEvents),
 }
 
 /// What is drawn at the start, and good as long as the relay runs.
@@ -391,28 +396,35 @@ impl Relay {
     }
 
     /// Takes it all down. A thread that is stuck is left behind, and told of: the process ends all the same.
-    fn stop(self) -> anyhow::Result<()> {
+    async fn stop(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
         self.shards.iter().for_each(ShardHandle::shut_down);
         let deadline = Instant::now() + ENDING;
-        let wait_for = |has_stopped: &dyn Fn() -> bool| {
+        // Without a stop: those who watch are still to be told of what ends.
+        let wait_for = async |has_stopped: &dyn Fn() -> bool, deadline: Instant| {
             while !has_stopped() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(1));
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             has_stopped()
         };
         let mut stuck = 0;
         for shard in self.shards {
-            if wait_for(&|| shard.has_stopped()) {
+            if wait_for(&|| shard.has_stopped(), deadline).await {
                 shard.join();
             } else {
                 stuck += 1;
             }
         }
+        let (events, ice_events) = self.watched;
+        let are_told = || !events.are_awaited() && !ice_events.are_awaited();
+        if wait_for(&are_told, deadline.min(Instant::now() + FAREWELL)).await {
+            // What was taken last has yet to be written.
+            tokio::time::sleep(FAREWELL / 20).await;
+        }
         // In a thread of its own, since it waits for another.
         let datapath = self.datapath;
         let detaching = std::thread::spawn(|| datapath.shutdown());
-        if !wait_for(&|| detaching.is_finished()) {
+        if !wait_for(&|| detaching.is_finished(), deadline).await {
             stuck += 1;
         }
         self.traces.stop();

@@ -70,6 +70,7 @@ impl Relay {
             drain: None,
             is_ending: false,
             published: None,
+            watched: (events.clone(), ice_events.clone()),
         };
         let parts = relay.parts(opened.sockets, &reservations, &events, &ice_events)?;
         relay.shards = ShardHandle::spawn_all(parts)?;

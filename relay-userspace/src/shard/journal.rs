@@ -9,6 +9,7 @@ use hairpin_proto::turn::{AllocationId, EndReason};
 use tokio::sync::broadcast;
 use tracing::Level;
 
+use super::Command;
 use super::register::Entry;
 use super::state::{State, now};
 use crate::api;
@@ -70,6 +71,11 @@ impl Events {
         self.0.subscribe()
     }
 
+    /// Whether somebody has yet to take something that has happened.
+    pub fn are_awaited(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     fn are_watched(&self) -> bool {
         self.0.receiver_count() > 0
     }
@@ -119,11 +125,25 @@ impl State {
         }
     }
 
+    /// Whose address an allocation's was is the remote of no session any more.
+    fn leave_sessions(&self, entry: &Entry) {
+        // Most relays have no sessions, and most sessions no such leg: those that do are worth a message to every shard.
+        if self.media.events.sessions() == 0 {
+            return;
+        }
+        for address in relayed(entry) {
+            for shard in &self.others {
+                shard.send(Command::Ask(Box::new(move |state| state.relayed_address_freed(address))));
+            }
+        }
+    }
+
     /// An allocation has ended. What the kernel has counted for it is still there.
     pub(super) fn ended(&mut self, id: AllocationId, reason: EndReason) {
         self.ended[reason as usize] += 1;
         let data = self.totals(id);
         let Some(entry) = self.register.end(id) else { return };
+        self.leave_sessions(&entry);
         let lived = entry.began.elapsed();
         self.times.lifetime.record(lived.as_secs_f64());
         if let Some(level) = self.journal.level_of(entry.serial) {

@@ -13,7 +13,8 @@ use crate::api::{self, ice};
 #[utoipa::path(get, path = "/v1/ice/events", operation_id = "watch_ice_sessions", tag = "ice", params(ice::Filter), responses(
     (status = 200, description = "The events", body = ice::Event, content_type = "text/event-stream"),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
+    (status = 503, description = "64 watch already", body = api::Problem),
 ))]
 pub(in crate::admin) async fn watch(State(admin): State<Admin>, Meant(filter): Meant) -> Response {
-    respond(admin.control.ice_events(), move |event| filter.has_event(event))
+    respond(&admin.watchers, admin.control.ice_events(), move |event| filter.has_event(event))
 }

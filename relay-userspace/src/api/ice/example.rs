@@ -1,7 +1,8 @@
 //! A session as it may be, for tests.
 
 use super::{
-    Component, Fragments, LegStatus, Limits, LocalCandidate, RemoteStatus, Selected, Session, Stream, Timeouts, Totals,
+    Component, Fragment, Fragments, LegStatus, Limits, LocalCandidate, RemoteStatus, Selected, Session, Stream,
+    Timeouts, Totals,
 };
 use crate::api::Amount;
 
@@ -29,7 +30,11 @@ impl Session {
                 pwd: Some("abcdefghijklmnopqrstuvwx".to_owned()),
                 sdp: Fragments {
                     session: "a=ice-lite\r\n".to_owned(),
-                    media: [("audio".to_owned(), "a=ice-ufrag:abcdefgh\r\n".to_owned())].into(),
+                    media: [(
+                        "audio".to_owned(),
+                        Fragment { port: 50_000, lines: "a=ice-ufrag:abcdefgh\r\n".to_owned() },
+                    )]
+                    .into(),
                 },
                 remote: Some(RemoteStatus {
                     ufrag: "wxyz".to_owned(),

@@ -9,7 +9,7 @@ use super::human::{age, amount, clean, count, percent, share, since, until};
 use super::output::show;
 use super::place::Place;
 use super::table::{Column, section, table};
-use crate::api::{KernelStatus, ReasonCount, Share, State, Status};
+use crate::api::{KernelStatus, MediaTotals, ReasonCount, Share, State, Status};
 use crate::clock::unix_seconds;
 
 /// Show how the running relay is: warnings first, then what it serves.
@@ -68,6 +68,9 @@ fn summary(status: &Status, now: u64) -> String {
     let all = status.relayed.to_peer.packets + status.relayed.to_client.packets;
     let in_kernel = percent(status.relayed.in_kernel.packets, all);
     rows.push(row("in the kernel", format!("{}, {in_kernel} of the packets", amount(status.relayed.in_kernel))));
+    let MediaTotals { all, in_kernel } = status.media;
+    let share = percent(in_kernel.packets, all.packets);
+    rows.push(row("media", format!("{}, {share} of the packets in the kernel", amount(all))));
     rows.push(row("kernel path", kernel(&status.kernel)));
     if status.state == State::Draining {
         let deadline = status.drain_deadline.map(|deadline| format!("closed in {}", until(now, deadline)));
@@ -214,6 +217,7 @@ mod tests {
                 to_client: amount(400, 1_234_567),
                 in_kernel: amount(990, 1_800_000),
             },
+            media: MediaTotals { all: amount(1000, 160_000), in_kernel: amount(900, 144_000) },
             dropped: vec![ReasonCount { reason: "no_permission".to_owned(), count: 12_345 }],
             refused: vec![ReasonCount { reason: "wrong_password".to_owned(), count: 3 }],
             warnings: vec![
@@ -239,6 +243,7 @@ shards         1 of 2 answer
 to peers       600 kB (600 packets)
 to clients     1.2 MB (400 packets)
 in the kernel  1.8 MB (990 packets), 99% of the packets
+media          160 kB (1.0k packets), 90% of the packets in the kernel
 kernel path    native on eth0; records 60 of 131328, <0.1%; 2 flows found no room
 draining       12 allocations and 3 media sessions left, closed in 1m00s, then the relay ends
 

@@ -146,7 +146,7 @@ fn of_open(error: &OpenError) -> IceErrorKind {
             IceErrorKind::Invalid
         }
         OpenError::NoSession => IceErrorKind::Missing,
-        OpenError::TooMany | OpenError::NoPort | OpenError::NoSocket => IceErrorKind::NoRoom,
+        OpenError::TooMany | OpenError::TooManyPaths | OpenError::NoPort | OpenError::NoSocket => IceErrorKind::NoRoom,
     }
 }
 
@@ -165,9 +165,10 @@ fn of_negotiation(error: &NegotiationError) -> IceErrorKind {
     match error {
         NegotiationError::NoSession => IceErrorKind::Missing,
         NegotiationError::NotOffered | NegotiationError::OwnOffer => IceErrorKind::Conflict,
-        NegotiationError::Sections { .. } | NegotiationError::Unmuxed(_) | NegotiationError::Unbundled(_) => {
-            IceErrorKind::Invalid
-        }
+        NegotiationError::NoTransport
+        | NegotiationError::Sections { .. }
+        | NegotiationError::Unmuxed(_)
+        | NegotiationError::Unbundled(_) => IceErrorKind::Invalid,
         NegotiationError::Open(error) => of_open(error),
         NegotiationError::Remote(error) => of_remote(error),
     }

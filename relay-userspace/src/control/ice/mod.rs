@@ -88,9 +88,11 @@ impl Control {
 
     /// Ends a session: as it was in the end. When this returns, the kernel forwards nothing of it any more.
     pub async fn close_session(&self, id: &str) -> Result<ice::Session, IceError> {
-        let closed = self.on_shard_of(id, |desk, id| desk.close(id).ok_or(RemoteError::NoSession.into())).await?;
+        let missing = || IceError::from(RemoteError::NoSession);
+        // First the kernel, so that all it has forwarded is in the totals.
+        self.on_shard_of(id, move |desk, id| desk.begin_close(id).then_some(()).ok_or_else(missing)).await?;
         settle(self.0.sources.datapath.clone()).await;
-        Ok(closed)
+        self.on_shard_of(id, move |desk, id| desk.close(id).ok_or_else(missing)).await
     }
 
     /// Says who is on the other side of a leg.

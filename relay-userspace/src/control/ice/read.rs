@@ -525,7 +525,7 @@ mod tests {
         let at =
             |address: &str, component| ice::PlainAddress { stream: None, component, address: address.parse().unwrap() };
         let read = |addresses| remote(&ice::Remote::Plain(ice::Plain { addresses, latch: true }));
-        let Ok(Told::Remote(Remote::Plain { addresses, latch: true })) =
+        let Ok(Told::Remote(Remote::Plain { addresses, latch: true, is_hint: false })) =
             read(vec![at("192.0.2.1:5000", 1), at("[::ffff:192.0.2.1]:5001", 2)])
         else {
             panic!("they are good");

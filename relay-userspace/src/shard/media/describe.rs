@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use hairpin_proto::media;
 use hairpin_proto::media::{
-    Counts, EndInfo, Event, LegInfo, Limits, PathId, PathInfo, SelectedInfo, SessionId, SessionInfo, Side, StreamInfo,
-    Timeouts,
+    Counts, EndInfo, Event, LegInfo, Limits, PathId, PathInfo, Refused, SelectedInfo, SessionId, SessionInfo, Side,
+    StreamInfo, Timeouts,
 };
 
 use super::super::journal::name;
@@ -125,7 +125,13 @@ fn leg(info: &SessionInfo, side: Side) -> ice::LegStatus {
             candidates: leg.remote_candidates.iter().map(|(_, candidate)| candidate.to_string()).collect(),
             end_of_candidates: leg.end_of_candidates,
         }),
-        refused: paths().filter_map(|(.., end)| end.refused).collect(),
+        refused: paths()
+            .filter_map(|(stream, component, end)| {
+                let Refused { remote, reason } = end.refused?;
+                let (stream, reason) = (stream.to_owned(), reason.label().to_owned());
+                Some(ice::Refused { stream, component, remote, reason })
+            })
+            .collect(),
     }
 }
 
@@ -139,22 +145,23 @@ fn fragments(info: &SessionInfo, side: Side) -> ice::Fragments {
 }
 
 /// What the media section of a stream says of a leg.
-fn section(leg: &LegInfo, stream: &StreamInfo, side: Side) -> String {
+fn section(leg: &LegInfo, stream: &StreamInfo, side: Side) -> ice::Fragment {
     let ends = || stream.paths.iter().map(|path| &path.ends[side as usize]);
     let address = |address: &SocketAddr| {
         let version = if address.is_ipv4() { 4 } else { 6 };
         format!("IN IP{version} {}", address.ip())
     };
-    let firsts: Vec<_> = ends().filter_map(|end| end.locals.first()).collect();
+    let defaults: Vec<_> = ends().filter_map(|end| end.default).collect();
     let mut lines = Vec::new();
-    lines.extend(firsts.first().map(|rtp| format!("c={}", address(rtp))));
-    lines.extend(firsts.get(1).map(|rtcp| format!("a=rtcp:{} {}", rtcp.port(), address(rtcp))));
+    lines.extend(defaults.first().map(|rtp| format!("c={}", address(rtp))));
+    lines.extend(defaults.get(1).map(|rtcp| format!("a=rtcp:{} {}", rtcp.port(), address(rtcp))));
     if let Some(own) = &leg.parameters {
         lines.extend([format!("a=ice-ufrag:{}", own.ufrag), format!("a=ice-pwd:{}", own.pwd)]);
         lines.extend(ends().flat_map(|end| &end.candidates).map(|candidate| format!("a={candidate}")));
         lines.push("a=end-of-candidates".to_owned());
     }
-    lines.into_iter().map(|line| line + "\r\n").collect()
+    let port = defaults.first().map_or(0, SocketAddr::port);
+    ice::Fragment { port, lines: lines.into_iter().map(|line| line + "\r\n").collect() }
 }
 
 fn limits(limits: &Limits) -> ice::Limits {

@@ -130,6 +130,12 @@ impl Desk<'_> {
         self.0.media.sessions.update(now().instant, id, label, terms)
     }
 
+    /// Has the kernel let go of a session that is about to be closed; false if there is none. What the kernel has counted is
+    /// final when its writer has caught up.
+    pub fn begin_close(&mut self, id: SessionId) -> bool {
+        self.0.media.sessions.begin_close(id)
+    }
+
     /// Closes a session; as it was in the end, or none if there is none.
     pub fn close(&mut self, id: SessionId) -> Option<api::ice::Session> {
         let session = self.session(id)?;

@@ -1,6 +1,9 @@
 //! What is told of sessions as they begin, change and end: a line in the log for the first and the last, an event for whoever
 //! watches.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use hairpin_proto::media::{CloseReason, Event, PathId, SessionId, SessionInfo, Side};
 use tokio::sync::broadcast;
 
@@ -14,26 +17,40 @@ const BACKLOG: usize = 4096;
 
 /// Where events of sessions go: to whoever watches, if anybody does.
 #[derive(Clone, Debug)]
-pub struct IceEvents(broadcast::Sender<api::ice::Event>);
+pub struct IceEvents {
+    sender: broadcast::Sender<api::ice::Event>,
+    /// How many sessions there are on all shards.
+    sessions: Arc<AtomicUsize>,
+}
 
 impl Default for IceEvents {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BACKLOG))
+        Self { sender: broadcast::Sender::new(BACKLOG), sessions: Arc::default() }
     }
 }
 
 impl IceEvents {
     /// What happens from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<api::ice::Event> {
-        self.0.subscribe()
+        self.sender.subscribe()
+    }
+
+    /// How many sessions there are on all shards.
+    pub(in crate::shard) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody has yet to take something that has happened.
+    pub fn are_awaited(&self) -> bool {
+        !self.sender.is_empty()
     }
 
     fn send(&self, event: impl FnOnce() -> Option<api::ice::Event>) {
-        if self.0.receiver_count() > 0
+        if self.sender.receiver_count() > 0
             && let Some(event) = event()
         {
             // Nobody may be left to hear of it.
-            let _ = self.0.send(event);
+            let _ = self.sender.send(event);
         }
     }
 }
@@ -41,6 +58,7 @@ impl IceEvents {
 impl State {
     /// A session has begun.
     pub(super) fn session_begun(&self, id: SessionId) {
+        self.media.events.sessions.fetch_add(1, Ordering::Relaxed);
         let Some(level) = self.journal.level_of(id.0) else { return };
         let Some(info) = self.media.sessions.describe(id) else { return };
         let [a, b] = info.legs.each_ref().map(|leg| leg.kind.label());
@@ -63,6 +81,7 @@ impl State {
 
     /// A session has ended. What was counted for it is still there.
     pub(super) fn session_ended(&mut self, info: &SessionInfo, reason: CloseReason) {
+        self.media.events.sessions.fetch_sub(1, Ordering::Relaxed);
         let session = self.told(info);
         if let Some(level) = self.journal.level_of(info.id.0) {
             let api::ice::Totals { a_to_b, b_to_a, kernel } = session.totals;

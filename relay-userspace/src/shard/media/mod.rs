@@ -14,8 +14,8 @@ use hairpin_common::limit::Limit;
 use hairpin_common::maps::Count;
 use hairpin_common::wire::Datagram;
 use hairpin_proto::media::{
-    self, CloseReason, Discard, Disposition, Effect, Forward, MediaFlow, OpenPort, PathId, PortId, SessionState,
-    Sessions,
+    self, Answer, CloseReason, Discard, Disposition, Effect, Forward, MediaFlow, OpenPort, PathId, PortId,
+    SessionState, Sessions,
 };
 use hairpin_proto::turn::{BindError, Now};
 
@@ -23,7 +23,7 @@ pub use self::desk::Desk;
 pub use self::journal::IceEvents;
 use super::socket::Socket;
 use super::sockets::Sockets;
-use super::state::State;
+use super::state::{State, now};
 use crate::datapath::{self, Direction};
 use crate::net::{IpFields, Outbox, Outgoing, Received, send_one};
 use crate::random::SystemRandomness;
@@ -42,8 +42,8 @@ pub struct MediaReport {
     pub closed: [u64; CloseReason::ALL.len()],
     /// Datagrams dropped by the engine, by reason.
     pub discarded: [u64; Discard::ALL.len()],
-    /// Checks that were answered, whatever the answer.
-    pub checks: u64,
+    /// Checks that were answered, by answer.
+    pub checks: [u64; Answer::ALL.len()],
 }
 
 /// The datapath's numbers of a shard's paths: behind those of all allocations, each shard has every so many.
@@ -69,7 +69,7 @@ pub(super) struct Media {
     pub(super) events: IceEvents,
     indices: PathIndices,
     discarded: [u64; Discard::ALL.len()],
-    checks: u64,
+    checks: [u64; Answer::ALL.len()],
 }
 
 impl Media {
@@ -85,7 +85,7 @@ impl Media {
             [count.to_peer, count.to_client].map(amount)
         };
         let sessions = Sessions::new(settings, Box::new(SystemRandomness::default()), Box::new(fast_counts));
-        Self { sessions, events, indices, discarded: Default::default(), checks: 0 }
+        Self { sessions, events, indices, discarded: Default::default(), checks: Default::default() }
     }
 
     pub(super) fn report(&self) -> MediaReport {
@@ -133,8 +133,8 @@ impl State {
         }
         match self.media.sessions.datagram(now.instant, port, source, datagram.payload) {
             Disposition::Forward(forward) => self.forward_media(&forward, datagram.ip, outbox),
-            Disposition::Respond => {
-                self.media.checks += 1;
+            Disposition::Respond(answer) => {
+                self.media.checks[answer as usize] += 1;
                 let response = self.media.sessions.response();
                 if let Some(socket) = self.sockets.media(datagram.socket)
                     && let Err(error) = send_one(socket, None, datagram.source, IpFields::ORIGINATED, response)
@@ -184,6 +184,12 @@ impl State {
                 Effect::Freed { path } => self.datapath.reset_allocation(self.path_index(path)),
             }
         }
+    }
+
+    /// A relayed address of this relay is nobody's any more, on whatever shard it was.
+    pub(super) fn relayed_address_freed(&mut self, address: SocketAddr) {
+        self.media.sessions.relayed_address_freed(now().instant, address);
+        self.carry_out_media();
     }
 
     /// Ends what is over.

@@ -16,7 +16,7 @@ use hyper::Method;
 
 use self::exchange::{Answer, Offer};
 use super::client::{Client, escaped, with_query};
-use super::output::{print, show};
+use super::output::{note, print, show};
 use super::place::{Place, given};
 use crate::api::ice::{Session, Sessions, Side};
 use crate::clock::unix_seconds;
@@ -111,7 +111,11 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
                 let answer = client.get(&session(id)).await?;
                 match sdp {
                     // One leg is shown to whoever puts it into a description, whatever else could be said.
-                    Some(side) => print(&show::fragment(&answer.read()?, *side)),
+                    Some(side) => {
+                        let session = answer.read()?;
+                        note(&show::ports(&session, *side));
+                        print(&show::fragment(&session, *side))
+                    }
                     None => show(json, &answer, describe),
                 }
             }

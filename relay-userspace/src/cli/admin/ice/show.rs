@@ -1,9 +1,9 @@
 //! `hairpin ice show`: a session, and all that belongs to it.
 
-use super::super::human::{age, amount, bit_rate, named, plural, since, size};
+use super::super::human::{age, amount, bit_rate, clean, named, plural, since, size};
 use super::super::table::{Column, section, table};
 use super::list::share;
-use crate::api::ice::{Fragments, LegStatus, Limits, RemoteStatus, Session, Side, Timeouts};
+use crate::api::ice::{Fragments, LegStatus, Limits, Refused, RemoteStatus, Session, Side, Timeouts};
 
 /// One leg, as lines of a session description.
 pub(super) fn fragment(session: &Session, side: Side) -> String {
@@ -11,7 +11,20 @@ pub(super) fn fragment(session: &Session, side: Side) -> String {
         Side::A => &session.a.sdp,
         Side::B => &session.b.sdp,
     };
-    [session].into_iter().chain(media.values()).map(String::as_str).collect()
+    [session].into_iter().chain(media.values().map(|section| &section.lines)).map(String::as_str).collect()
+}
+
+/// The ports that belong into the first lines of its media sections, for whoever puts the lines there.
+pub(super) fn ports(session: &Session, side: Side) -> String {
+    let Fragments { media, .. } = match side {
+        Side::A => &session.a.sdp,
+        Side::B => &session.b.sdp,
+    };
+    media
+        .iter()
+        .map(|(stream, section)| format!("{}: port {}", clean(stream), section.port))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 pub(super) fn describe(session: &Session, now: u64) -> String {
@@ -94,13 +107,19 @@ fn facts(leg: &LegStatus) -> String {
         rows.push(("remote", format!("ufrag {ufrag}{lite}, {count}, {more}")));
         rows.extend(candidates.iter().map(|candidate| ("", candidate.clone())));
     }
-    rows.extend(leg.refused.iter().map(|refused| {
-        (
-            "refused",
-            format!("{refused} has sent something, but peer rules forbid it: allow-peer, if it is the right one"),
-        )
-    }));
+    rows.extend(leg.refused.iter().map(|refused| ("refused", why(refused))));
     pairs(rows)
+}
+
+/// Why somebody did not become a remote, and what to do about it.
+fn why(Refused { remote, reason, .. }: &Refused) -> String {
+    match reason.as_str() {
+        "forbidden" => {
+            format!("{remote} has sent something, but peer rules forbid it: allow-peer, if it is the right one")
+        }
+        "unauthenticated" => format!("the last check of {remote}: it has another ufrag or password than the leg's"),
+        reason => format!("the last check of {remote}: {}", clean(reason)),
+    }
 }
 
 fn addresses(leg: &LegStatus) -> String {
@@ -204,12 +223,20 @@ SELECTED BY B
     #[test]
     fn who_was_refused_is_shown_with_what_to_do() {
         let mut session = Session::example();
-        session.b.refused = vec!["10.0.0.9:4000".parse().unwrap(), "10.0.0.9:4001".parse().unwrap()];
+        let refused = |component, reason: &str| Refused {
+            stream: "audio".to_owned(),
+            component,
+            remote: std::net::SocketAddr::from(([10, 0, 0, 9], 4000)),
+            reason: reason.to_owned(),
+        };
+        session.b.refused = vec![refused(1, "forbidden"), refused(2, "unauthenticated"), refused(2, "bad_request")];
         let text = describe(&session, 1_192);
-        for refused in &session.b.refused {
-            let line =
-                format!("  refused  {refused} has sent something, but peer rules forbid it: allow-peer, if it is ");
-            assert_eq!(text.matches(&line).count(), 1, "{text}");
+        for line in [
+            "  refused  10.0.0.9:4000 has sent something, but peer rules forbid it: allow-peer, if it is ",
+            "  refused  the last check of 10.0.0.9:4000: it has another ufrag or password",
+            "  refused  the last check of 10.0.0.9:4000: bad_request",
+        ] {
+            assert_eq!(text.matches(line).count(), 1, "{text}");
         }
     }
 
@@ -218,5 +245,6 @@ SELECTED BY B
         let session = Session::example();
         assert_eq!(fragment(&session, Side::A), "a=ice-lite\r\na=ice-ufrag:abcdefgh\r\n");
         assert_eq!(fragment(&session, Side::B), "");
+        assert_eq!(ports(&session, Side::A), "audio: port 50000");
     }
 }
