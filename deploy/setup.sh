@@ -86,8 +86,9 @@ if [ "$purpose" = test ]; then
     need ethtool ethtool
     need util-linux setpriv
     need coturn turnutils_uclient
-    # Clients that are not ours: a browser, which trusts what certutil tells it, and those in Python.
+    # Clients that are not ours: browsers, one of which trusts what certutil tells it, and those in Python.
     need chromium chromium
+    need firefox-esr firefox-esr
     need libnss3-tools certutil
     need_python python3-venv "import ensurepip"
     need_python python3-gi "import gi"

@@ -190,7 +190,7 @@ ROWS = [
               [(rate("hairpin_ice_sessions_created_total", "job"), "created"),
                (rate("hairpin_ice_sessions_closed_total", "reason"), "closed: {{reason}}")]),
         graph("Connectivity checks", "Checks that legs answer, a second. A full agent checks every few seconds.", "ops",
-              [(rate("hairpin_ice_checks_total", "instance"), "{{instance}}")]),
+              [(rate("hairpin_ice_checks_total", "instance, result"), "{{instance}} {{result}}")]),
     ]),
     ("Allocations", [
         graph("Live allocations", "By what their clients speak. Only those over UDP are forwarded by the kernel.", "none",

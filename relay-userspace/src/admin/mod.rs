@@ -32,12 +32,12 @@ mod status;
 mod users;
 
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 pub use access::{Access, Gate};
 pub use listen::{AdminError, Listeners};
 pub use openapi::document;
 pub use socket::{default_socket, is_answered, system_socket};
+use tokio::sync::Semaphore;
 
 use crate::control::Control;
 use crate::metrics::Exporter;

@@ -1,7 +1,9 @@
-//! Chromium without a screen, with a page that is an agent. Its camera and its microphone are made up.
+//! A browser without a screen, with a page that is an agent. Its camera and its microphone are made up.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,11 +15,11 @@ use super::agent::Agent;
 use super::folder::Folder;
 use super::namespace::Namespace;
 use super::process::Process;
-use super::python;
+use super::{python, server};
 
 /// How long a page waits for an order before it asks again.
 const HELD: Duration = Duration::from_secs(50);
-const FLAGS: [&str; 7] = [
+const CHROMIUM: [&str; 7] = [
     "--headless",
     "--disable-gpu",
     "--no-first-run",
@@ -32,6 +34,66 @@ const FLAGS: [&str; 7] = [
 const CAMERA: [&str; 2] = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
 /// As on a desktop: whoever was not given a camera is told names of addresses only.
 const NO_CAMERA: [&str; 1] = ["--enable-features=WebRtcHideLocalIpsWithMdns"];
+/// Preferences of Firefox. It tells addresses instead of names of them once the camera is on.
+const FIREFOX: [(&str, &str); 7] = [
+    ("media.navigator.streams.fake", "true"),
+    ("media.navigator.permission.disabled", "true"),
+    ("media.autoplay.default", "0"),
+    // Five seconds after a change of the network it gives up connections that are silent, as one is that waits for an
+    // order: longer than that takes.
+    ("network.http.network-changed.timeout", "600"),
+    // Nobody else is there to be asked.
+    ("network.captive-portal-service.enabled", "false"),
+    ("network.connectivity-service.enabled", "false"),
+    ("media.gmp-manager.updateEnabled", "false"),
+];
+
+/// What there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Chromium, whose page is given a camera, and with it the addresses of the host.
+    Chromium,
+    /// Chromium whose page is given none of them.
+    ChromiumWithoutCamera,
+    /// Firefox, with a camera.
+    Firefox,
+}
+
+impl Kind {
+    /// Whether the browser is there, so that a test can say why it is skipped.
+    ///
+    /// # Panics
+    /// When it is not, and everything has to be.
+    pub fn is_installed(self) -> bool {
+        server::is_installed(self.program())
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Chromium | Self::ChromiumWithoutCamera => "chromium",
+            Self::Firefox => "firefox-esr",
+        }
+    }
+
+    /// What opens a page in a namespace, with a profile that is made here.
+    fn command(self, namespace: &Namespace, profile: &Path) -> Command {
+        std::fs::create_dir(profile).unwrap_or_else(|error| panic!("{}: {error}", profile.display()));
+        let mut command = namespace.command(self.program());
+        let folder = format!("--user-data-dir={}", profile.display());
+        match self {
+            Self::Chromium => command.args(CHROMIUM).args(CAMERA).arg(folder),
+            Self::ChromiumWithoutCamera => command.args(CHROMIUM).args(NO_CAMERA).arg(folder),
+            Self::Firefox => {
+                let preferences = FIREFOX.map(|(name, value)| format!("user_pref(\"{name}\", {value});\n"));
+                let file = profile.join("user.js");
+                let written = std::fs::write(&file, preferences.concat());
+                written.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                command.args(["--headless", "--no-remote", "--profile"]).arg(profile)
+            }
+        };
+        command
+    }
+}
 
 /// A browser, and the folder that it lives in.
 #[derive(Debug)]
@@ -42,26 +104,16 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Opens the page in a namespace, with a camera and a microphone.
-    pub fn open(namespace: &Namespace) -> Self {
-        Self::start(namespace, &CAMERA)
-    }
-
-    /// Opens the page without them.
-    pub fn open_without_camera(namespace: &Namespace) -> Self {
-        Self::start(namespace, &NO_CAMERA)
-    }
-
-    fn start(namespace: &Namespace, flags: &[&str]) -> Self {
+    /// Opens the page in a namespace.
+    pub fn open(kind: Kind, namespace: &Namespace) -> Self {
         let (orders, waiting) = mpsc::channel();
         let (events, said) = mpsc::channel();
         let listener = namespace.enter(|| TcpListener::bind("127.0.0.1:0")).expect("loopback has a free port");
         let port = listener.local_addr().expect("it is bound").port();
         thread::spawn(move || serve(&listener, waiting, &events));
 
-        let home = Folder::new("chromium");
-        let mut command = namespace.command("chromium");
-        command.args(FLAGS).args(flags).arg(format!("--user-data-dir={}", home.path().join("profile").display()));
+        let home = Folder::new(kind.program());
+        let mut command = kind.command(namespace, &home.path().join("profile"));
         // Only what comes from the host itself may use a camera without TLS.
         command.arg(format!("http://localhost:{port}/")).env("HOME", home.path());
         Self { page: Agent::page(Process::spawn(&mut command), orders, said), _home: home }

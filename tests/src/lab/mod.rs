@@ -17,7 +17,7 @@
 //! - [`coturn`] runs coturn's clients and judges them by what they print;
 //! - [`server`] is hairpin or coturn, for clients that are not ours, [`certificates`] are what it proves itself with;
 //! - [`python`] has clients that are written in Python;
-//! - [`agent`] is an ICE agent that takes orders, [`browser`] one that is a page in Chromium;
+//! - [`agent`] is an ICE agent that takes orders, [`browser`] one that is a page in Chromium or Firefox;
 //! - [`ice`] is a relay with sessions, and what it says of them;
 //! - [`nat`] puts hosts behind a NAT;
 //! - [`sip`] has phones, and the proxy of `deploy/examples` between them;

@@ -1,10 +1,12 @@
-//! Agents that are not ours at both ends of a session: libraries, a browser, and phones. Each is a full agent, for which
+//! Agents that are not ours at both ends of a session: libraries, browsers, and phones. Each is a full agent, for which
 //! the relay is one that is lite; media goes from one leg to the other in the kernel.
 
+mod browsers;
 mod errors;
 mod interop_aioice;
 mod interop_aiortc;
 mod interop_chromium;
+mod interop_firefox;
 mod interop_libnice;
 mod sip;
 mod sip_proxy;

@@ -67,7 +67,7 @@ pub enum OpenError {
     #[error("two streams of a session cannot have the same name")]
     SameName,
     /// The relay has no address of a family that was asked for.
-    #[error("the relay has no address of these families")]
+    #[error("the relay has no address of these families among those that were asked for")]
     NoAddress,
     /// The relay has no such address.
     #[error("the relay has no address {asked}: it has {has} (relay-address)")]

@@ -79,7 +79,7 @@ pub enum RemoteError {
     #[error("the peer rules forbid {0} (allow-peer, deny-peer)")]
     Forbidden(SocketAddr),
     /// Candidates have come before the agent that they are of.
-    #[error("the leg has no remote ICE agent yet: say who it is first")]
+    #[error("the leg has no remote ICE agent: say who it is first, or where it is, if it speaks no ICE")]
     NoAgent,
 }
 

@@ -200,7 +200,7 @@ pub(super) struct Limits {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
     pub(super) max_allocations_per_user: Option<u32>,
 
-    /// Sessions of two legs (ICE-lite or plain RTP) that the admin interface may create, shared out to the shards evenly; 0 for
+    /// Sessions of two legs (ICE-lite or plain RTP) that the admin interface may create, rounded up to as many for each shard; 0 for
     /// none. For each component of a stream, one takes two relay ports of each relay address, and as many open files
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=MAX_ALLOCATIONS))]
     pub(super) ice_max_sessions: u32,
@@ -298,7 +298,8 @@ pub(super) struct Log {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Auto)]
     pub(super) log_format: Format,
 
-    /// Level of the two lines about an allocation: one when it begins, one with reason and totals when it ends
+    /// Level of the two lines about an allocation, and about a media session: one when it begins, one with reason and totals when it
+    /// ends
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = AllocationLog::Info)]
     pub(super) log_allocations: AllocationLog,
 

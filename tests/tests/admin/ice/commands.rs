@@ -101,7 +101,8 @@ fn a_session_is_led_through_its_life_by_commands() {
     assert_eq!(json(&bed, &["show", id]), restarted);
     let fragment = finished(&bed, &["show", id, "--sdp", "a"]).expect_success();
     let said = &restarted["a"]["sdp"];
-    let lines = [&said["session"], &said["media"]["audio"], &said["media"]["video"]].map(|lines| lines.as_str());
+    let of = |stream: &str| &said["media"][stream]["lines"];
+    let lines = [&said["session"], of("audio"), of("video")].map(|lines| lines.as_str());
     assert_eq!(Some(fragment), lines.into_iter().collect::<Option<String>>());
 
     let listed = finished(&bed, &["list"]).expect_success();

@@ -45,7 +45,9 @@ fn a_session_is_as_it_was_asked_for() {
     for key in ["ufrag", "pwd"] {
         let value = created["a"][key].as_str().expect("a leg of ICE has it");
         for stream in ["audio", "video"] {
-            let fragment = created["a"]["sdp"]["media"][stream].as_str().expect("each has its own lines");
+            let section = &created["a"]["sdp"]["media"][stream];
+            let fragment = section["lines"].as_str().expect("each has its own lines");
+            assert!(section["port"].as_u64().is_some_and(|port| port > 0), "{section}");
             assert!(fragment.contains(&format!("a=ice-{key}:{value}\r\n")), "{fragment}");
         }
         assert_eq!(created["b"][key], Value::Null);
