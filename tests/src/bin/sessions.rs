@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use hairpin_proto::stun::attribute::{IceControlling, Priority, UseCandidate, Username};
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::LongTermKey;
+use hairpin_tests::lab::ice::check;
 use hairpin_tests::lab::relay::{Relay, binary};
 use hairpin_tests::lab::{Family, Folder, Lab, http};
 use serde_json::{Value, json};
@@ -164,14 +164,7 @@ fn agent() -> UdpSocket {
 
 /// Checks a leg's candidate with USE-CANDIDATE, and waits for the answer.
 fn nominate(leg: &Leg, agent: &UdpSocket) -> Result<()> {
-    let mut check = Vec::new();
-    MessageBuilder::new(&mut check, Class::Request, Method::BINDING, TransactionId(*b"sessions..12"))
-        .with(&Username(&format!("{}:full", leg.ufrag)))
-        .with(&Priority(1))
-        .with(&IceControlling(1))
-        .with(&UseCandidate)
-        .with_integrity(&leg.key)
-        .with_fingerprint();
+    let check = check(&leg.ufrag, &leg.key, true, *b"sessions..12");
     agent.send_to(&check, leg.address)?;
     let mut answer = [0; 2048];
     loop {

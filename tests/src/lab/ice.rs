@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hairpin_proto::stun::attribute::{IceControlling, Priority, UseCandidate, Username};
+use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
 use serde_json::{Value, json};
 
 use super::folder::Folder;
@@ -208,6 +210,19 @@ pub fn remote(session: &Value, leg: &str, component: u64) -> Option<String> {
     let selected = session[leg]["selected"].as_array()?;
     let here = selected.iter().find(|selected| selected["component"] == component)?;
     here["remote"].as_str().map(str::to_owned)
+}
+
+/// An agent's check of a leg (RFC 8445 section 7.2), which nominates the pair or not.
+pub fn check(ufrag: &str, key: &LongTermKey, nominates: bool, id: [u8; 12]) -> Vec<u8> {
+    let mut check = Vec::new();
+    MessageBuilder::new(&mut check, Class::Request, Method::BINDING, TransactionId(id))
+        .with(&Username(&format!("{ufrag}:full")))
+        .with(&Priority(1))
+        .with(&IceControlling(1))
+        .with_option(nominates.then_some(UseCandidate).as_ref())
+        .with_integrity(key)
+        .with_fingerprint();
+    check
 }
 
 fn text(value: &Value) -> String {

@@ -1,11 +1,7 @@
-//! The kernel path and the userspace path, side by side: the same frames go into two relays in two equal networks, one
-//! with XDP and one without, and what comes out must be the same, byte for byte.
-//!
-//! Addresses, ports and link-layer addresses of the networks are equal, so that nothing of the frames is left out but
-//! what [`comparable`] names. `HAIRPIN_CASES` sets how many datagrams go each way between each pair of IP versions,
-//! `HAIRPIN_SEED` which.
+//! Every way of TURN: between a client and a peer, and from client to client.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hairpin_proto::address::AddressFamily;
@@ -13,39 +9,23 @@ use hairpin_tests::lab::call::{CHANNEL, bind};
 use hairpin_tests::lab::datagram::Datagram;
 use hairpin_tests::lab::framing::Framing;
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER};
-use hairpin_tests::lab::topology::{RELAY_MAC, ROUTER_LINK, ROUTER_MAC};
+use hairpin_tests::lab::topology::ROUTER_LINK;
 use hairpin_tests::lab::turn::{Client, channel_data};
 use hairpin_tests::lab::wire::Wire;
 use hairpin_tests::lab::{Family, Lab, Metrics, Relay};
 use hairpin_tests::program::frame::{Frame, hex};
 use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Datagrams of each way, unless `HAIRPIN_CASES` says otherwise.
-const CASES: usize = 25;
+use super::{Header, NAT, at, cases, comparable, draw, header, payload};
+
 /// How long a relay may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After this time there is no answer.
 const QUIET: Duration = Duration::from_millis(200);
+/// Datagrams of each way between each pair of IP versions.
+const CASES: u64 = 25;
 const CLIENT_PORTS: [u16; 2] = [40_000, 40_001];
 const PEER_PORT: u16 = 6000;
-
-/// Where the DF bit, the identification and the checksums are in an Ethernet frame.
-mod at {
-    use std::ops::Range;
-
-    pub(super) const VERSION: usize = 14;
-    pub(super) const IDENTIFICATION: Range<usize> = 18..20;
-    pub(super) const FLAGS: usize = 20;
-    pub(super) const IPV4_CHECKSUM: Range<usize> = 24..26;
-    pub(super) const DF: u8 = 0x40;
-
-    /// Where the UDP header is.
-    pub(super) fn udp(frame: &[u8]) -> usize {
-        if frame[VERSION] >> 4 == 4 { 34 } else { 54 }
-    }
-}
 
 /// Which way a datagram goes, by how clients talk about their peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +52,7 @@ impl Way {
 /// What is random about a datagram.
 #[derive(Clone, Debug)]
 struct Shape {
-    hop_limit: u8,
-    traffic_class: u8,
-    dont_fragment: bool,
-    identification: u16,
-    flow_label: u32,
-    checksum: bool,
+    header: Header,
     /// ChannelData: whether it is padded. Send indication: what with.
     padding: Option<u8>,
     /// Send indication: the order of its attributes, and whether DONT-FRAGMENT is one.
@@ -105,20 +80,11 @@ fn both_paths_send_the_same_bytes() {
 #[test]
 fn behind_a_nat_both_paths_send_the_same_bytes_from_client_to_client() {
     let between = Way::all().filter(|way| matches!(way, Way::Between(..)));
-    let nat = ["--relay-address", "11.3.0.2=11.9.0.2", "--relay-address", "2a0e:11:3::2=2a0e:11:9::2"];
-    compare_ways(between, &nat);
+    compare_ways(between, &NAT);
 }
 
 fn compare_ways(ways: impl Iterator<Item = Way>, arguments: &[&str]) {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
-    };
-    let (cases, seed) = (number("HAIRPIN_CASES", CASES as u64), number("HAIRPIN_SEED", 1));
-    println!("HAIRPIN_CASES={cases} HAIRPIN_SEED={seed}");
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_be_bytes());
-    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
-
+    let (cases, mut runner) = cases(CASES);
     let labs = [Lab::routed(), Lab::routed()];
     // Few ports, so that both relays soon take the same; one user may have three quarters of them.
     let few = ["--relay-ports", "50000-50003", "--shards", "1"];
@@ -132,7 +98,7 @@ fn compare_ways(ways: impl Iterator<Item = Way>, arguments: &[&str]) {
             relays[0].wait_for("all is in the kernel", |metrics| metrics.sum("hairpin_flows", &[]) == flows);
             let before = sides.each_ref().map(|side| side.relay.metrics());
             for _ in 0..cases {
-                let shape = shape(1 + way.relays()..=255).new_tree(&mut runner).expect("nothing is filtered").current();
+                let shape = draw(&mut runner, &shape(1 + way.relays()..=255));
                 compare(&sides, way, families, &shape);
             }
             let after = sides.each_ref().map(|side| side.relay.metrics());
@@ -147,7 +113,7 @@ fn compare_ways(ways: impl Iterator<Item = Way>, arguments: &[&str]) {
             compared += cases;
 
             for hop_limit in 0..=way.relays() {
-                let shape = shape(hop_limit..=hop_limit).new_tree(&mut runner).expect("nothing is filtered").current();
+                let shape = draw(&mut runner, &shape(hop_limit..=hop_limit));
                 for side in &sides {
                     let output = side.output(way, &side.frame(way, families, &shape), QUIET);
                     assert_eq!(output, None, "a hop limit of {hop_limit} ends here: {way:?} {shape:?}");
@@ -181,26 +147,11 @@ fn uses_channel(way: Way) -> u8 {
     }
 }
 
-fn shape(hop_limit: std::ops::RangeInclusive<u8>) -> impl Strategy<Value = Shape> {
-    let length = prop_oneof![0..16_usize, 0..=1390_usize];
-    let payload = length.prop_flat_map(|length| prop::collection::vec(any::<u8>(), length));
-    let ip = (hop_limit, any::<u8>(), any::<bool>(), any::<u16>(), 0..1_u32 << 20);
+fn shape(hop_limit: RangeInclusive<u8>) -> impl Strategy<Value = Shape> {
     let framing = (any::<Option<u8>>(), 0..6_usize, any::<bool>());
-    (ip, prop::bool::weighted(0.8), framing, payload).prop_map(|(ip, checksum, framing, payload)| {
-        let (hop_limit, traffic_class, dont_fragment, identification, flow_label) = ip;
+    (header(hop_limit), framing, payload()).prop_map(|(header, framing, payload)| {
         let (padding, order, asks_not_to_fragment) = framing;
-        Shape {
-            hop_limit,
-            traffic_class,
-            dont_fragment,
-            identification,
-            flow_label,
-            checksum,
-            padding,
-            order,
-            asks_not_to_fragment,
-            payload,
-        }
+        Shape { header, padding, order, asks_not_to_fragment, payload }
     })
 }
 
@@ -213,7 +164,8 @@ fn compare(sides: &[Side<'_>; 2], way: Way, families: [Family; 3], shape: &Shape
         format!("{way:?} {families:?} {shape:?}\nin:{}\nXDP:{}\nuserspace:{}", hex(&input.bytes()), shown(0), shown(1))
     };
     let [Some(kernel), Some(userspace)] = &outputs else { panic!("{}", story()) };
-    assert_eq!(comparable(kernel, &input), comparable(userspace, &input), "{}", story());
+    let [one, other] = [kernel, userspace].map(|output| comparable(output, input.checksum));
+    assert_eq!(one, other, "{}", story());
     let is_send = matches!(way, Way::ToPeer(Framing::Indication));
     if is_send && kernel[at::VERSION] >> 4 == 4 {
         for output in [kernel, userspace] {
@@ -221,42 +173,6 @@ fn compare(sides: &[Side<'_>; 2], way: Way, families: [Family; 3], shape: &Shape
             assert_eq!(asks, shape.asks_not_to_fragment, "DONT-FRAGMENT decides: {}", story());
         }
     }
-}
-
-/// The frame without what the two paths may set differently. Checksums were verified before.
-fn comparable(frame: &[u8], input: &Frame) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    let udp = at::udp(&frame);
-    let (mut checksum_differs, payload) = (false, udp + 8);
-    if frame[at::VERSION] >> 4 == 4 {
-        // A socket can't set the identification.
-        frame[at::IDENTIFICATION].fill(0);
-        // A socket can't see the DF bit of what it received.
-        frame[at::FLAGS] &= !at::DF;
-        // Covers both.
-        frame[at::IPV4_CHECKSUM].fill(0);
-        // A socket computes a checksum for all it sends; XDP leaves out what was left out.
-        checksum_differs = !input.checksum;
-    }
-    // Random data may begin like one by chance, but hardly with the magic cookie, too.
-    if frame[payload..].starts_with(&[0x00, 0x17])
-        && frame.get(payload + 4..payload + 8) == Some(&[0x21, 0x12, 0xa4, 0x42][..])
-    {
-        // A Data indication: its transaction id is random, and an IPv6 address is masked with it.
-        let id: Vec<u8> = frame[payload + 8..payload + 20].to_vec();
-        frame[payload + 8..payload + 20].fill(0);
-        assert_eq!(frame[payload + 20..payload + 22], [0x00, 0x12], "XOR-PEER-ADDRESS comes first");
-        if frame[payload + 25] == 2 {
-            for (byte, mask) in frame[payload + 32..payload + 44].iter_mut().zip(id) {
-                *byte ^= mask;
-            }
-        }
-        checksum_differs = true;
-    }
-    if checksum_differs {
-        frame[udp + 6..udp + 8].fill(0);
-    }
-    frame
 }
 
 impl<'l> Side<'l> {
@@ -301,14 +217,7 @@ impl<'l> Side<'l> {
                 Frame::new(client, server, send_indication(self.peer, shape))
             }
         };
-        frame.link = (RELAY_MAC, ROUTER_MAC);
-        frame.hop_limit = shape.hop_limit;
-        frame.traffic_class = shape.traffic_class;
-        frame.dont_fragment = shape.dont_fragment;
-        frame.identification = shape.identification;
-        frame.flow_label = shape.flow_label;
-        // IPv6 has no datagrams without a checksum.
-        frame.checksum = shape.checksum || frame.source.is_ipv6();
+        shape.header.put_into(&mut frame);
         frame
     }
 
@@ -349,7 +258,7 @@ fn allocate(lab: &Lab, client: Family, relayed: Family, local: u16, port: u16) -
 /// A Send indication with its attributes in any order, and any padding.
 fn send_indication(peer: SocketAddr, shape: &Shape) -> Vec<u8> {
     const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-    let id = [&COOKIE[..], &shape.identification.to_be_bytes(), b"ten bytes!"].concat();
+    let id = [&COOKIE[..], &shape.header.identification.to_be_bytes(), b"ten bytes!"].concat();
     let attribute = |kind: u16, value: &[u8]| {
         let length = u16::try_from(value.len()).expect("it fits in a datagram");
         let mut attribute = [&kind.to_be_bytes()[..], &length.to_be_bytes(), value].concat();
