@@ -10,6 +10,9 @@ mod interop_firefox;
 mod interop_libnice;
 mod sip;
 mod sip_proxy;
+mod totals;
+
+use std::net::SocketAddr;
 
 use hairpin_tests::lab::ice::{IceRelay, Session, packets};
 use hairpin_tests::lab::{Agent, Lab};
@@ -68,4 +71,11 @@ fn expect_kernel_since(before: &Value, session: &Value, least: u64, percent: u64
     println!("{kernel} of {all} packets in the kernel");
     assert!(all >= least, "{all} packets, less than {least}: {session:#}");
     assert!(100 * kernel >= percent * all, "{kernel} of {all} packets are less than {percent} %: {session:#}");
+}
+
+/// Where a leg is reached by IPv4.
+fn of_ipv4(leg: &Value) -> SocketAddr {
+    let candidates = leg["candidates"].as_array().expect("a list");
+    let addresses = candidates.iter().filter_map(|candidate| candidate["address"].as_str()?.parse().ok());
+    addresses.into_iter().find(SocketAddr::is_ipv4).expect("the relay has an address of IPv4")
 }

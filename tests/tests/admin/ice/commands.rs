@@ -164,7 +164,8 @@ fn who_may_not_become_a_remote_is_shown_with_what_to_do() {
     };
     let line = shown.lines().find(|line| line.contains("refused")).unwrap_or_else(|| panic!("{shown}"));
     assert!(line.contains(&refused) && line.contains("allow-peer"), "{line}");
-    assert_eq!(json(&bed, &["show", id])["b"]["refused"], serde_json::json!([refused]));
+    let told = serde_json::json!([{ "stream": "media", "component": 1, "remote": refused, "reason": "forbidden" }]);
+    assert_eq!(json(&bed, &["show", id])["b"]["refused"], told);
     bed.relay.stop();
 }
 

@@ -1,5 +1,7 @@
 //! What happens to sessions, as it happens.
 
+use std::collections::BTreeSet;
+
 use hairpin_tests::lab::Namespace;
 use hairpin_tests::lab::http::{Stream, ask, unix};
 use serde_json::{Value, json};
@@ -66,4 +68,25 @@ fn what_happens_to_a_session_is_told_to_all_who_watch_it() {
     // Neither a watcher that is there nor one that has gone keeps the relay from ending.
     drop(others);
     bed.relay.stop();
+}
+
+#[test]
+fn those_who_watch_are_told_of_what_ends_with_the_relay() {
+    let host = Namespace::new("admin");
+    let bed = Bed::new(&host, &[]);
+    let both = json!({ "a": { "kind": "plain" }, "b": { "kind": "ice" } });
+    let ids: BTreeSet<_> = (0..50).map(|_| bed.good("POST", SESSIONS, &both)["id"].to_string()).collect();
+    let mut watchers = [(); 3].map(|()| ask(unix(&bed.socket), "GET", "/v1/ice/events", &[], ""));
+    bed.relay.stop();
+    for watcher in &mut watchers {
+        let told: BTreeSet<_> = ids
+            .iter()
+            .map(|_| {
+                let event = watcher.event();
+                assert_eq!((&event["event"], &event["reason"]), (&json!("closed"), &json!("shutdown")), "{event}");
+                event["session"]["id"].to_string()
+            })
+            .collect();
+        assert_eq!(told, ids);
+    }
 }

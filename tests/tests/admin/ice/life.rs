@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hairpin_tests::lab::Namespace;
+use hairpin_tests::lab::http::{ask, unix};
 use serde_json::{Value, json};
 
 use super::{CANDIDATE, PWD, SESSIONS, UFRAG, party, path};
@@ -212,6 +213,14 @@ fn a_leg_of_turn_sends_to_the_relayed_address_of_its_allocation() {
     client.send_indication(from, &[0x81; 30]);
     let mut bytes = [0; 200];
     assert_eq!(a.recv(&mut bytes).expect("and back"), 30);
+
+    // With the allocation, its leg ends: somebody else may have the address next.
+    let mut events = ask(unix(&bed.socket), "GET", "/v1/ice/events", &[], "");
+    assert_eq!(client.refresh(0), Ok(0));
+    let event = events.event();
+    assert_eq!((&event["event"], &event["leg"]), (&json!("consent_lost"), &json!("b")), "{event}");
+    let shown = bed.unix("GET", &path(&session), &[], "").json();
+    assert_eq!((&shown["state"], &shown["b"]["selected"]), (&json!("paused"), &json!([])), "{shown}");
 
     let gone = json!({ "kind": "turn", "allocation": "0-999" });
     let error = bed.ask("POST", SESSIONS, &json!({ "a": { "kind": "ice" }, "b": gone })).expect_problem(422);
