@@ -69,6 +69,7 @@ pub(super) enum Accepts {
 }
 
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "they are facts that have nothing to do with each other")]
 pub(super) struct Proof {
     pub(super) at: Instant,
     pub(super) nominated: Option<u32>,
