@@ -248,22 +248,25 @@ impl Sessions {
 
     /// A relayed address of this relay is no more: who was there has consent no more, and somebody else may be next.
     pub fn relayed_address_freed(&mut self, now: Instant, address: SocketAddr) {
+        // Allocations end by the thousand, and few sessions have anything to do with one.
+        if !std::mem::take(&mut self.has_own_remotes) {
+            return;
+        }
         for id in self.table.keys().copied().collect::<Vec<_>>() {
-            let mut was_there = false;
             for path in self.paths_of(id) {
                 for side in Side::BOTH {
                     let Some(end) = self.paths.find_mut(path.0).map(|path| path.end_mut(side)) else { continue };
                     let Far::Plain(plain) = &mut end.far else { continue };
-                    if plain.remote.is_some_and(|(_, remote)| remote == address) {
-                        *plain = Plain { is_gone: true, ..Plain::default() };
-                        was_there = true;
-                        self.happened(id, Event::ConsentLost, path, side);
-                        self.update_flow(path, now);
+                    let Some((_, remote)) = plain.remote else { continue };
+                    if remote != address {
+                        self.has_own_remotes |= self.settings.is_own(remote);
+                        continue;
                     }
+                    *plain = Plain { is_gone: true, ..Plain::default() };
+                    self.happened(id, Event::ConsentLost, path, side);
+                    self.update_flow(path, now);
+                    self.settle(id, now);
                 }
-            }
-            if was_there {
-                self.settle(id, now);
             }
         }
     }
@@ -295,7 +298,9 @@ impl Sessions {
         let end = path.end_mut(side);
         let before = target(end);
         change(end);
-        let event = match (before, target(end)) {
+        let after = target(end);
+        self.has_own_remotes |= after.is_some_and(|(_, remote)| self.settings.is_own(remote));
+        let event = match (before, after) {
             (None, Some(_)) => Some(Event::Nominated),
             (Some(before), Some(after)) if before != after => Some(Event::Moved),
             _ => None,

@@ -34,6 +34,8 @@ pub struct Sessions {
     pub(super) random: RandomPool,
     pub(super) closed: [u64; CloseReason::ALL.len()],
     pub(super) fast_counts: FastCounts,
+    /// Whether a remote without ICE may be at an address of this relay.
+    pub(super) has_own_remotes: bool,
 }
 
 /// Whose a socket is.
@@ -64,6 +66,7 @@ impl Sessions {
             random,
             closed: [0; CloseReason::ALL.len()],
             fast_counts,
+            has_own_remotes: false,
         }
     }
 
