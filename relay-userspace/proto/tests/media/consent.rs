@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hairpin_proto::media::{CloseReason, Discard, Effect, Event, LegState, SessionState, Side};
+use hairpin_proto::stun::{Class, Method};
 
 use crate::agent::Check;
 use crate::harness::{At, Bed, ELSEWHERE, Got, ICE, MEDIA, PLAIN, REMOTE, request, socket};
@@ -276,4 +277,24 @@ fn the_answer_to_a_check_is_sent_without_consent_as_to_any_other() {
     bed.pass_seconds(40);
     bed.succeeds(At::a(id), ELSEWHERE, &agent.check());
     assert_eq!(bed.state(id), SessionState::Paused, "and it is none, as it does not nominate");
+}
+
+#[test]
+fn stun_that_is_neither_a_check_nor_an_indication_is_no_sign_of_life() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.connected();
+    let (check, method) = (agent.check(), Method::ALLOCATE);
+    let ignored = [
+        Check { fingerprint: false, ..check.clone() },
+        Check { method, ..check.clone() },
+        Check { class: Class::Success, ..check.clone() },
+        Check { class: Class::Error, ..check },
+    ];
+    for _ in 0..30 {
+        bed.pass_seconds(1);
+        for message in &ignored {
+            assert_eq!(bed.arrives(At::a(id), REMOTE, &message.bytes()), Got::Dropped(Discard::Stun));
+        }
+    }
+    assert_eq!(bed.state(id), SessionState::Paused);
 }

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use hairpin_proto::address::AddressFamily;
-use hairpin_proto::media::{Choice, CloseReason, OpenError, PathId, Request, StreamRequest};
+use hairpin_proto::media::{Choice, CloseReason, OpenError, PathId, Request, Sessions, StreamRequest};
 
-use crate::harness::{At, Bed, ICE, LATCHING, PUBLIC_V4, RELAY_V4, RELAY_V6, STRICT, request, settings, socket};
+use crate::harness::{
+    At, Bed, ICE, LATCHING, PUBLIC_V4, RELAY_V4, RELAY_V6, STRICT, Seeded, request, settings, socket,
+};
 
 /// Two streams of two components each, of both families: 16 sockets.
 fn large() -> Request {
@@ -277,4 +279,40 @@ fn what_is_taken_out_of_a_session_is_closed_with_its_flow() {
     bed.close(id);
     assert_eq!(bed.ended.last().map(|(_, reason)| *reason), Some(CloseReason::Deleted));
     assert!(bed.flows.is_empty() && bed.ports.open.is_empty() && bed.paths.is_empty());
+}
+
+#[test]
+fn a_session_has_so_many_streams_and_no_more() {
+    let streams = |count| {
+        (0..count).map(|number| StreamRequest { name: format!("s{number}"), components: 1 }).collect::<Vec<_>>()
+    };
+    let mut bed = Bed::with(|settings| settings.max_paths = 64);
+    let many = Request { streams: streams(17), ..request([ICE, STRICT]) };
+    assert_eq!(bed.create(many), Err(OpenError::TooManyStreams));
+    let id = bed.create(Request { streams: streams(16), ..request([ICE, STRICT]) }).unwrap();
+    assert_eq!(bed.add_stream(id, "more", 1), Err(OpenError::TooManyStreams));
+    bed.sessions.remove_stream(id, "s3");
+    bed.drain();
+    bed.add_stream(id, "more", 1).unwrap();
+}
+
+#[test]
+fn a_relay_that_was_started_again_has_sessions_of_other_names() {
+    let first = |seed| {
+        let sessions = Sessions::new(settings(), Box::new(Seeded(seed)), Box::new(|_| Default::default()));
+        Bed { sessions, ..Bed::default() }.session([ICE, STRICT])
+    };
+    assert_ne!(first(0x5eed_5eed_5eed), first(0xfeed_feed_feed));
+}
+
+#[test]
+fn sessions_are_found_by_the_addresses_that_they_are_bound_to() {
+    let mut bed = Bed::default();
+    let [v4, v6, public] = [RELAY_V4, RELAY_V6, PUBLIC_V4].map(|ip| ip.parse().unwrap());
+    let one = bed.session([ICE, STRICT]);
+    let both = bed.create(large()).unwrap();
+    assert_eq!([v4, v6, public].map(|ip| bed.sessions.on(ip)), [2, 1, 0], "the public one is of the NAT");
+    assert_eq!([one, both].map(|id| bed.sessions.is_on(id, &|ip| ip == v6)), [false, true]);
+    bed.close(both);
+    assert_eq!([v4, v6].map(|ip| bed.sessions.on(ip)), [1, 0]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hairpin_proto::media::{CloseReason, Discard, Effect, Event, SessionState, Side};
+use hairpin_proto::media::{CloseReason, Discard, Effect, Event, PlainAddress, Remote, SessionState, Side};
 
 use crate::harness::{At, Bed, Got, ICE, MEDIA, PLAIN, REMOTE, STRICT, amount, request, socket};
 
@@ -218,7 +218,8 @@ fn what_was_relayed_can_be_read_when_a_session_ends() {
 fn a_pause_that_is_over_with_the_stream_that_it_was_for_ends_nothing() {
     let mut bed = Bed::default();
     let mut request = request([ICE, STRICT]);
-    (request.terms.timeouts.paused, request.terms.timeouts.idle) = (Duration::from_secs(20), None);
+    // Shorter than what the session is looked at after anyway, which would find out.
+    (request.terms.timeouts.paused, request.terms.timeouts.idle) = (Duration::from_secs(5), None);
     let id = bed.create(request).unwrap();
     bed.add_stream(id, "video", 1).unwrap();
     bed.plain(At::b(id), PLAIN, false).unwrap();
@@ -268,4 +269,39 @@ fn whoever_was_behind_a_relayed_address_that_is_freed_has_consent_no_more() {
     bed.sessions.relayed_address_freed(bed.now.instant, socket(RELAYED));
     bed.pass_seconds(61);
     assert_eq!(ended(&bed), [CloseReason::ConsentLost]);
+}
+
+#[test]
+fn a_session_of_which_nothing_is_ever_said_ends_in_its_own_time() {
+    let mut bed = Bed::default();
+    let mut request = request([ICE, STRICT]);
+    request.terms.timeouts.setup = Duration::from_secs(10);
+    bed.create(request).unwrap();
+    bed.pass(9_999);
+    assert_eq!(ended(&bed), []);
+    bed.pass(1);
+    assert_eq!(ended(&bed), [CloseReason::Setup]);
+}
+
+#[test]
+fn media_of_a_stream_that_is_gone_has_kept_its_session_too() {
+    let mut bed = Bed::default();
+    let mut request = request([STRICT, STRICT]);
+    request.terms.timeouts.idle = Some(Duration::from_secs(20));
+    let id = bed.create(request).unwrap();
+    bed.add_stream(id, "video", 1).unwrap();
+    for at in [At::a(id), At::b(id)] {
+        let told =
+            |stream: &str| PlainAddress { stream: Some(stream.to_owned()), component: 1, address: socket(PLAIN) };
+        let addresses = ["audio", "video"].map(told).to_vec();
+        bed.remote(at, Remote::Plain { addresses, latch: false, is_hint: false }).unwrap();
+    }
+    bed.pass_seconds(19);
+    assert!(bed.arrives(At { path: 1, ..At::a(id) }, PLAIN, MEDIA).target().is_some());
+    bed.sessions.remove_stream(id, "video");
+    bed.drain();
+    bed.pass(19_999);
+    assert_eq!(ended(&bed), []);
+    bed.pass(1);
+    assert_eq!(ended(&bed), [CloseReason::Idle]);
 }

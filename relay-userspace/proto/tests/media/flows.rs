@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hairpin_proto::media::{Effect, MediaFlow, Side};
+use hairpin_proto::media::{Disposition, Effect, MediaFlow, Side};
 
 use crate::agent::Check;
 use crate::harness::{At, Bed, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, amount, bound, request, socket};
@@ -194,4 +194,31 @@ fn a_check_that_nominates_nothing_else_installs_nothing_else() {
     bed.succeeds(At::a(id), "203.0.113.9:9", &Check { priority: Some(1), ..agent.nomination() });
     bed.succeeds(At::a(id), "203.0.113.9:10", &agent.check());
     assert_eq!(bed.flow(), before);
+}
+
+#[test]
+fn whose_direction_it_is_is_said_as_the_fast_path_has_it() {
+    for (remote, client) in [("9.9.9.9:9", Side::A), (RELAYED, Side::B)] {
+        let mut bed = Bed::default();
+        let id = bed.session([STRICT, STRICT]);
+        bed.plain(At::a(id), remote, false).unwrap();
+        bed.plain(At::b(id), PLAIN, false).unwrap();
+        assert_eq!(bed.flow().map(|(flow, _)| flow.client_side), Some(client));
+        for (at, source) in [(At::a(id), remote), (At::b(id), PLAIN)] {
+            let port = bed.port(at);
+            let got = bed.sessions.datagram(bed.now.instant, port, socket(source), MEDIA);
+            let Disposition::Forward(forward) = got else { panic!("{got:?}") };
+            assert_eq!((forward.from, forward.is_clients), (at.side, at.side == client), "{remote}");
+        }
+    }
+}
+
+#[test]
+fn a_flow_lasts_as_long_however_late_the_legs_have_their_remotes() {
+    let mut bed = Bed::default();
+    let id = bed.session([STRICT, STRICT]);
+    bed.pass_seconds(100);
+    bed.plain(At::a(id), "9.9.9.9:9", false).unwrap();
+    bed.plain(At::b(id), PLAIN, false).unwrap();
+    assert_eq!(bed.flow().map(|(_, expires)| expires), Some(bed.after(60_000)));
 }

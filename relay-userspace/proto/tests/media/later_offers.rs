@@ -1,9 +1,9 @@
 //! Later offers: nothing of one is in force before its answer (RFC 3264 section 8).
 
-use hairpin_proto::media::{NegotiationError, RemoteError, SessionId};
+use hairpin_proto::media::{NegotiationError, Offer, RemoteError, SessionId};
 use hairpin_proto::sdp::{Description, Media};
 
-use crate::harness::{At, Bed, ICE, MEDIA, STRICT, socket};
+use crate::harness::{At, Bed, ICE, LATCHING, MEDIA, REMOTE, STRICT, socket};
 use crate::offers::{bundle, description, ice, offer, plain_calls_ice, section};
 
 const CALLEE: &str = "9.9.9.9:5000";
@@ -205,4 +205,75 @@ fn a_session_that_ends_takes_an_offer_along() {
     bed.reoffer(At::a(id), &two).unwrap();
     bed.close(id);
     assert!(bed.ports.open.is_empty() && bed.paths.is_empty());
+}
+
+#[test]
+fn credentials_of_a_section_that_is_rejected_restart_nothing() {
+    let mut bed = Bed::default();
+    let id = bundle(&mut bed);
+    let text = |a: String, v: String| description("", &[a, v]);
+    let callee = text(section("a", 9, &ice("callee")), section("v", 9, &ice("callee")));
+    bed.answer(At::b(id), &callee).unwrap();
+    let before = bed.describe(id).legs[0].parameters.clone();
+    let rejects = |who: &str, more: &str| text(section("a", 0, more), section("v", 9, &ice(who)));
+    bed.reoffer(At::a(id), &rejects("caller", &ice("forgotten"))).unwrap();
+    bed.answer(At::b(id), &rejects("callee", "")).unwrap();
+    assert_eq!(bed.describe(id).legs[0].parameters, before);
+}
+
+#[test]
+fn what_has_shared_the_transport_of_a_section_that_is_rejected_gets_its_own() {
+    let mut bed = Bed::default();
+    let id = bundle(&mut bed);
+    let both =
+        |who: &str| description("a=group:BUNDLE a v\n", &[section("a", 9, &ice(who)), section("v", 9, &ice(who))]);
+    bed.answer(At::b(id), &both("callee")).unwrap();
+    let alone = |who: &str, group: &str| description(group, &[section("a", 0, ""), section("v", 9, &ice(who))]);
+    for group in ["a=group:BUNDLE v\n", "a=group:BUNDLE a v\n"] {
+        let offered = told(&bed.reoffer(At::a(id), &alone("caller", group)).unwrap());
+        assert!(!offered[0].is_active() && offered[1].is_active(), "{group}");
+        assert_eq!(offered[1].address, Some(bed.local(At { path: 1, ..At::b(id) })), "{group}");
+    }
+    bed.answer(At::b(id), &alone("callee", "a=group:BUNDLE v\n")).unwrap();
+    let names: Vec<_> = bed.describe(id).streams.into_iter().map(|stream| stream.name).collect();
+    assert_eq!((names.as_slice(), bed.ports.open.len()), (&["v".to_owned()][..], 2));
+}
+
+#[test]
+fn sections_that_are_added_together_are_two_streams_though_they_have_one_name() {
+    let mut bed = Bed::default();
+    let id = plain_calls_plain(&mut bed);
+    let sections = ["a", "x", "x"].into_iter().zip([4000, 4002, 4004]);
+    let sections: Vec<_> = sections.map(|(name, port)| section(name, port, "a=rtcp-mux\n")).collect();
+    let offered = told(&bed.reoffer(At::a(id), &description("", &sections)).unwrap());
+    assert_ne!(offered[1].address, offered[2].address);
+    assert_eq!(bed.describe(id).streams.len(), 3);
+}
+
+#[test]
+fn what_was_offered_and_is_not_wanted_is_gone_with_the_answer() {
+    let mut bed = Bed::default();
+    let id = plain_calls_plain(&mut bed);
+    let sockets = bed.ports.open.clone();
+    let with = |video: u16| section("v", video, "");
+    bed.reoffer(At::a(id), &format!("{}{}", caller(4000), with(4008))).unwrap();
+    assert_ne!(bed.ports.open, sockets);
+    bed.answer(At::b(id), &format!("{}{}", callee(), with(0))).unwrap();
+    assert_eq!((bed.describe(id).streams.len(), &bed.ports.open), (1, &sockets));
+}
+
+#[test]
+fn a_side_that_gives_up_ice_is_where_it_sends_from_if_that_was_said_of_the_session() {
+    let mut bed = Bed::default();
+    let caller = description("", &[section("a", 9, &ice("caller"))]);
+    let (id, _) = bed.offer(&Offer { latch: true, ..offer(&caller, ICE) }).unwrap();
+    let callee = description("", &[section("a", 9, &ice("callee"))]);
+    bed.answer(At::b(id), &callee).unwrap();
+    // Behind a NAT, which the peer rules have no need to allow.
+    bed.reoffer(At::a(id), &self::caller(4000).replace("c=IN IP4 8.8.8.8", "c=IN IP4 10.0.0.1")).unwrap();
+    bed.answer(At::b(id), &callee).unwrap();
+    assert_eq!(bed.describe(id).legs[0].kind, LATCHING);
+    let agent = bed.agent(At::b(id));
+    bed.succeeds(At::b(id), REMOTE, &agent.nomination());
+    assert_eq!(bed.arrives(At::a(id), "9.9.9.9:1234", MEDIA).target(), Some(socket(REMOTE)));
 }

@@ -1,5 +1,6 @@
 //! Two lite agents: nobody checks, and what was told has to do (RFC 8445 section 8.2).
 
+use hairpin_proto::ice::Parameters;
 use hairpin_proto::media::{
     Discard, Event, LegKind, LegState, Remote, RemoteError, SessionState, Side, StreamCandidates,
 };
@@ -140,4 +141,29 @@ fn who_says_it_is_lite_and_checks_all_the_same_is_answered_and_believed_when_it_
     // What has come is looked at once more, and counts as life.
     bed.pass_seconds(45);
     assert_eq!(bed.state(id), SessionState::Paused, "and asked for consent from then on");
+}
+
+#[test]
+fn that_one_component_is_forbidden_is_no_reason_to_refuse_the_other() {
+    let mut bed = Bed::default();
+    let mut request = request([ICE, STRICT]);
+    request.streams[0].components = 2;
+    let id = bed.create(request).unwrap();
+    bed.remote(At::a(id), lite(&[BEST, "candidate:1 2 UDP 7 10.0.0.1 4001 typ host"])).unwrap();
+    let selected = |path| bed.path(At { path, ..At::a(id) }).ends[0].selected.map(|selected| selected.remote);
+    assert_eq!([0, 1].map(selected), [Some(socket("9.9.9.9:4000")), None]);
+}
+
+#[test]
+fn what_one_agent_has_proven_counts_for_no_other() {
+    let mut bed = Bed::default();
+    let (id, agent) = bed.waiting();
+    bed.remote(At::a(id), lite(&[BEST])).unwrap();
+    bed.succeeds(At::a(id), REMOTE, &agent.nomination());
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket(REMOTE)));
+    let parameters = Parameters::new("another", "the/password/of/another/one").unwrap();
+    let other = Remote::Ice { parameters, is_lite: true, candidates: of_first(&[OTHER]), end_of_candidates: false };
+    bed.remote(At::a(id), other).unwrap();
+    assert_eq!(bed.arrives(At::b(id), PLAIN, MEDIA).target(), Some(socket("9.9.9.10:4000")));
+    assert_eq!(bed.arrives(At::a(id), REMOTE, MEDIA), Got::Dropped(Discard::UnknownRemote));
 }

@@ -398,3 +398,67 @@ fn an_offer_whose_sections_all_lean_on_others_is_none() {
     assert_eq!(bed.offer(&offer(&text, ICE)).unwrap_err(), NegotiationError::NoTransport);
     assert_eq!(bed.sessions.created(), 0);
 }
+
+#[test]
+fn an_answer_without_ice_latches_if_that_was_said_of_the_session_or_of_the_leg() {
+    let text = description("", &[section("a", 4000, "a=rtcp-mux\n")]);
+    for (latch, to) in [(true, ICE), (false, LATCHING)] {
+        let mut bed = Bed::default();
+        let (id, _) = bed.offer(&Offer { latch, ..offer(&text, to) }).unwrap();
+        bed.answer(At::b(id), &text.replace("c=IN IP4 8.8.8.8", "c=IN IP4 10.0.0.1")).unwrap();
+        assert_eq!(bed.describe(id).legs[1].kind, LATCHING);
+        assert_eq!(bed.arrives(At::b(id), "9.9.9.9:1234", MEDIA).target(), Some(socket(PLAIN)));
+        assert_eq!(bed.arrives(At::a(id), PLAIN, MEDIA).target(), Some(socket("9.9.9.9:1234")));
+    }
+}
+
+#[test]
+fn what_is_no_rtp_has_one_port_and_is_answered_as_often_as_anything_else() {
+    let mut bed = Bed::default();
+    let fax = "m=image 4000 udptl t38\na=T38FaxVersion:0\n".to_owned();
+    let channel = format!("m=application 4002 UDP/DTLS/SCTP webrtc-datachannel\n{}", ice("peer"));
+    let text = description("", &[fax, channel.replace("a=rtcp-mux\n", "")]);
+    let (id, _) = bed.offer(&offer(&text, ICE)).unwrap();
+    assert_eq!(bed.ports.open.len(), 4);
+    let first = bed.answer(At::b(id), &text).unwrap();
+    assert_eq!(bed.answer(At::b(id), &text), Ok(first));
+    bed.reoffer(At::b(id), &text).unwrap();
+    bed.answer(At::a(id), &text).unwrap();
+    assert_eq!(bed.ports.open.len(), 4);
+}
+
+#[test]
+fn a_description_of_a_leg_has_a_section_for_each_stream() {
+    let mut bed = Bed::default();
+    let id = bed.session([ICE, STRICT]);
+    bed.add_stream(id, "video", 1).unwrap();
+    let before = bed.describe(id);
+    for found in [1, 3] {
+        let sections = vec![section("a", 9, &ice("caller")); found];
+        let description = Description::parse(&description("", &sections)).unwrap();
+        let described = bed.sessions.set_described(bed.now, id, Side::A, &description);
+        assert_eq!(described, Err(NegotiationError::Sections { found, expected: 2 }));
+        assert_eq!(bed.describe(id), before);
+    }
+}
+
+#[test]
+fn an_agent_has_no_more_candidates_when_no_section_has() {
+    for (video, is_end) in [("", false), ("a=end-of-candidates\n", true)] {
+        let mut bed = Bed::default();
+        let audio = ice("caller") + "a=end-of-candidates\n";
+        let sections = [section("a", 9, &audio), section("v", 9, &(ice("caller") + video))];
+        let (id, _) = bed.offer(&offer(&description("", &sections), ICE)).unwrap();
+        assert_eq!(bed.describe(id).legs[0].end_of_candidates, is_end);
+    }
+}
+
+#[test]
+fn a_stream_is_named_by_its_section_unless_that_is_too_long_a_name() {
+    let mut bed = Bed::default();
+    let [name, too_long] = [64, 65].map(|length| "x".repeat(length));
+    let sections = [section(&name, 4000, ""), section(&too_long, 4002, "")];
+    let (id, _) = bed.offer(&offer(&description("", &sections), STRICT)).unwrap();
+    let names: Vec<_> = bed.describe(id).streams.into_iter().map(|stream| stream.name).collect();
+    assert_eq!(names, [name, "audio-1".to_owned()]);
+}

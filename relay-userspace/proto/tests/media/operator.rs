@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use hairpin_proto::media::{
-    CloseReason, Discard, Effect, LegState, Limits, OpenError, RemoteError, SessionState, Side, Terms,
+    CloseReason, Discard, Effect, LegState, Limits, OpenError, PlainAddress, Remote, RemoteError, SessionState, Side,
+    Terms,
 };
 
 use crate::harness::{At, Bed, Got, ICE, LATCHING, MEDIA, PLAIN, REMOTE, STRICT, request, settings, socket};
@@ -233,4 +234,31 @@ fn what_may_come_to_the_legs_is_told_of_each_path_and_again_when_it_changes() {
     let other = path(&bed, free);
     update(&mut bed, At::a(free), |terms| terms.limits = limits(1, 1));
     assert_eq!(bed.limits, [(other, limits(1, 1))].into());
+}
+
+#[test]
+fn a_leg_whose_last_remote_new_rules_forbid_is_waited_for_from_then_on() {
+    const RELAYED: &str = "198.51.100.15:41111";
+    let mut bed = Bed::default();
+    let mut request = request([STRICT, STRICT]);
+    request.streams[0].components = 2;
+    let id = bed.create(request).unwrap();
+    for (at, remotes) in [(At::a(id), ["9.9.9.9:9", RELAYED]), (At::b(id), [PLAIN; 2])] {
+        let addresses = remotes.into_iter().zip(1..).map(|(remote, component)| PlainAddress {
+            stream: None,
+            component,
+            address: socket(remote),
+        });
+        bed.remote(at, Remote::Plain { addresses: addresses.collect(), latch: false, is_hint: false }).unwrap();
+    }
+    bed.sessions.relayed_address_freed(bed.now.instant, socket(RELAYED));
+    // The session is not looked at again for some seconds.
+    bed.pass_seconds(5);
+    assert_eq!(bed.state(id), SessionState::Connected);
+    denies(&mut bed, "9.9.9.9/32");
+    assert_eq!(bed.state(id), SessionState::Paused);
+    bed.pass(59_999);
+    assert_eq!(bed.ended, []);
+    bed.pass(1);
+    assert_eq!(bed.ended[0].1, CloseReason::ConsentLost);
 }

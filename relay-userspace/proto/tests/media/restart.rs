@@ -184,3 +184,19 @@ fn media_of_an_old_pair_is_taken_for_as_long_as_it_has_consent() {
     bed.pass_seconds(20);
     assert_eq!(bed.arrives(at, REMOTE, MEDIA), Got::Dropped(Discard::UnknownRemote));
 }
+
+#[test]
+fn an_agent_is_held_to_no_checks_that_were_before_the_restart() {
+    let mut bed = Bed::default();
+    let (id, _) = bed.checking();
+    assert!(bed.sessions.restart(id, Side::A));
+    let new = bed.agent(At::a(id));
+    // As when the call goes on with another agent behind the same gateway, which never checks again.
+    bed.succeeds(At::a(id), REMOTE, &new.nomination());
+    for _ in 0..10 {
+        bed.pass_seconds(10);
+        bed.arrives(At::a(id), REMOTE, MEDIA);
+    }
+    assert_eq!(flows_to(&mut bed, At::a(id)), Some(REMOTE));
+    assert!(bed.happened.iter().all(|(event, _)| *event == Event::Nominated), "{:?}", bed.happened);
+}

@@ -116,3 +116,14 @@ fn two_sessions_are_told_apart() {
     assert_ne!(ufrags[0], ufrags[1]);
     assert_eq!(Side::BOTH.map(Side::label), ["a", "b"]);
 }
+
+#[test]
+fn how_long_a_session_may_be_idle_is_told_as_it_holds() {
+    let mut bed = Bed::default();
+    for (legs, idle) in [([STRICT, STRICT], Terms::default().timeouts.idle), ([ICE, STRICT], None)] {
+        let mut request = request(legs);
+        request.terms.timeouts.idle = None;
+        let id = bed.create(request).unwrap();
+        assert_eq!(bed.describe(id).terms.timeouts.idle, idle, "where nobody is asked for consent, there is an end");
+    }
+}

@@ -46,9 +46,11 @@ fn survivors(text: &str) -> Vec<String> {
             && !attribute.is_some_and(|name| TRANSPORT.split(' ').any(|other| other == name))
     };
     let portless = |line: &str| {
-        let words = line.split(' ').enumerate();
-        let words = words.filter(|(place, _)| !line.starts_with("m=") || *place != 1);
-        words.map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+        let mut words: Vec<_> = line.split(' ').collect();
+        // Between two blanks is nothing, and no port.
+        let port = words.iter().skip(1).position(|word| !word.is_empty()).filter(|_| line.starts_with("m="));
+        port.map(|port| words.remove(1 + port));
+        words.join(" ")
     };
     text.split('\n').map(|line| line.trim_end_matches('\r')).filter(survives).map(portless).collect()
 }
