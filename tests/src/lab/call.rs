@@ -1,7 +1,9 @@
 //! A client and a peer that reach each other over a channel.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Namespace;
 use super::relay::{PASSWORD, PORT, Relay, USER};
@@ -95,7 +97,22 @@ impl Call {
 
 /// A socket in a namespace.
 pub fn bind(namespace: &Namespace, address: SocketAddr) -> UdpSocket {
-    namespace.enter(|| UdpSocket::bind(address)).unwrap_or_else(|error| panic!("{address}: {error}"))
+    namespace.enter(|| bind_here(address))
+}
+
+/// A socket in this thread's namespace. Of one that was just closed, a program that another test is starting may still have
+/// a copy, so an address that is in use may soon be free.
+pub(super) fn bind_here(address: SocketAddr) -> UdpSocket {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match UdpSocket::bind(address) {
+            Ok(socket) => return socket,
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => panic!("{address}: {error}"),
+        }
+    }
 }
 
 /// The next datagram, if one comes in time.

@@ -9,6 +9,7 @@ use hairpin_client::{Pipe, Tls, TlsOptions, Trust};
 use hairpin_dtls::{ClientContext, MAX_PLAINTEXT, Roots, Session};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::call::bind_here;
 use super::namespace::Namespace;
 use super::server::Transport;
 
@@ -46,7 +47,7 @@ impl Link {
     pub fn open(namespace: &Namespace, transport: Transport, local: SocketAddr, server: SocketAddr) -> Self {
         let link = namespace.enter(|| match transport {
             Transport::Udp | Transport::Dtls => {
-                let socket = UdpSocket::bind(local).unwrap_or_else(|error| panic!("{local}: {error}"));
+                let socket = bind_here(local);
                 socket.connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
                 Self { socket: Socket::Datagrams(socket), state: Mutex::new(State::Plain) }
             }
