@@ -52,6 +52,38 @@ impl fmt::Debug for LongTermKey {
     }
 }
 
+/// What one password signs with: a key for each password algorithm (RFC 8489 section 18.5).
+#[derive(Clone)]
+pub struct PasswordKeys {
+    md5: LongTermKey,
+    sha256: Option<[u8; 32]>,
+}
+
+impl PasswordKeys {
+    /// The keys of a user whose password is known.
+    pub fn derive(username: &str, realm: &str, password: &str) -> Self {
+        Self { md5: LongTermKey::derive(username, realm, password), sha256: None }
+    }
+
+    /// The key of a user whose password was made into one by MD5 before.
+    pub fn from_md5(key: [u8; 16]) -> Self {
+        Self { md5: LongTermKey::from_bytes(&key), sha256: None }
+    }
+
+    /// The same with another key, that was made by SHA-256.
+    #[must_use]
+    pub fn and_sha256(self, key: [u8; 32]) -> Self {
+        Self { sha256: Some(key), ..self }
+    }
+}
+
+impl fmt::Debug for PasswordKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let algorithms = if self.sha256.is_some() { "MD5, SHA-256" } else { "MD5" };
+        write!(f, "PasswordKeys({:?}, {algorithms})", self.md5)
+    }
+}
+
 fn to_array(tag: &hmac::Tag) -> [u8; 20] {
     let mut bytes = [0; 20];
     bytes.copy_from_slice(tag.as_ref());

@@ -11,7 +11,7 @@ mod unknown;
 pub use builder::MessageBuilder;
 pub use error_code::ErrorCode;
 pub use header::{Class, Method, TransactionId};
-pub use integrity::{LongTermKey, hmac_sha1};
+pub use integrity::{LongTermKey, PasswordKeys, hmac_sha1};
 pub use message::{Attributes, Message, ParseError};
 
 pub(crate) use message::padded;

@@ -22,6 +22,7 @@ mod config;
 mod connection;
 mod credentials;
 mod describe;
+mod directory;
 mod discovery;
 mod effect;
 mod expiry;
@@ -48,6 +49,7 @@ mod server;
 
 mod ticket;
 mod timer;
+mod token;
 mod translation;
 
 pub use crate::random::Random;
@@ -56,6 +58,7 @@ pub use cause::Cause;
 pub use config::{Limits, RelayAddress, ServerConfig, Settings};
 pub use credentials::Credentials;
 pub use describe::{AllocationInfo, ChannelInfo, PermissionInfo, RelayInfo};
+pub use directory::{Answer, Grant, Question, Subject, User};
 pub use discovery::{Discovery, DiscoveryError};
 pub use effect::{
     AllocationId, BindError, BindRequest, ConnectError, ConnectionId, Discard, Disposition, Effect, EndReason, Flow,
@@ -68,4 +71,5 @@ pub use quota::Quotas;
 pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;
+pub use token::{TokenAlgorithm, TokenKey, TokenKeyError};
 pub use translation::{Translation, TranslationError};
