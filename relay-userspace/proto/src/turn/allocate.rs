@@ -3,19 +3,22 @@
 //! A request that may be granted waits until the driver has bound its sockets. Until then it has no allocation, and
 //! nothing but its place in the table of pending requests, which only an authenticated client can take.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::authentication::Identity;
 use super::allocation::{Allocation, FAMILIES, PeerTransport, Relay, RelayOwner};
 use super::cause::Cause;
 use super::config::Limits;
-use super::effect::{BindError, BindRequest, Effect, RelayId};
+use super::directory::{Answer, Grant, Question, Subject};
+use super::effect::{BindError, BindRequest, Effect, Now, RelayId};
 use super::flow::{Base, Installed};
 use super::port_pool::{Parity, next_port};
-use super::quota::Lease;
+use super::quota::{Ceilings, Claim, Lease};
 use super::refusal::Denied;
 use super::request::{ReplyTo, Request};
-use super::server::{Outcome, Server};
+use super::server::{Outcome, Server, question};
 use super::timer::Timer;
 use crate::address::{AddressFamily, FiveTuple, RelayedAddr};
 use crate::stun::Unknown;
@@ -40,6 +43,9 @@ const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 pub(super) struct PendingAllocate {
     reply: ReplyTo,
     username: Box<str>,
+    identity: Option<Identity>,
+    /// Relayed transport addresses that are kept for the user and were not tried yet.
+    granted: Vec<SocketAddr>,
     peers: PeerTransport,
     wants_ticket: bool,
     lifetime: Duration,
@@ -65,6 +71,8 @@ enum Slot {
 enum Wanted {
     Port { address: RelayedAddr, parity: Parity, peers: PeerTransport },
     Reserved(ReservationToken),
+    /// One that is kept for the user.
+    Granted { address: RelayedAddr, parity: Parity, peers: PeerTransport },
 }
 
 /// What a request asks for, with all its combinations checked.
@@ -76,7 +84,7 @@ enum Asked {
 }
 
 impl Server {
-    pub(super) fn allocate(&mut self, request: &Request<'_>) -> Result<Outcome, Denied> {
+    pub(super) fn allocate(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Denied> {
         let five_tuple = request.reply.five_tuple;
         if let Some(pending) = self.pending.get(&five_tuple) {
             let same = pending.reply.id == request.reply.id && pending.reply.digest == request.reply.digest;
@@ -97,26 +105,27 @@ impl Server {
         if let Some(cause) = turned_away.or(is_full.then_some(Cause::RelayFull)) {
             return Err(self.no_room(&five_tuple, redeems, cause));
         }
-        let (lease, token) = self.count(request.account, asked).ok_or(Cause::UserQuota)?;
+        let Some(grant) = self.admitted(now, request)? else { return Ok(Outcome::Asks) };
+        let (lease, token) = self.count(request, &grant, asked)?;
 
-        let slots = match asked {
-            Asked::Reserved(token) => vec![self.bind_reserved(&request.reply, token)],
-            Asked::Single(family, parity) => vec![self.bind_port(&request.reply, family, parity, peers, token)],
-            Asked::Dual(parity) => {
-                FAMILIES.map(|family| self.bind_port(&request.reply, family, parity, peers, None)).to_vec()
-            }
-        };
-        let pending = PendingAllocate {
+        let mut pending = PendingAllocate {
             reply: request.reply.clone(),
             username: request.username.into(),
+            identity: request.proof.identity.clone(),
+            granted: grant.addresses,
             peers,
             wants_ticket,
-            lifetime: granted(&self.limits, lifetime),
+            lifetime: granted(&self.limits, lifetime, request.proof.remaining(now.instant)),
             lease,
             token,
             redeems,
-            slots,
+            slots: Vec::new(),
         };
+        match asked {
+            Asked::Reserved(token) => pending.slots.push(self.bind_reserved(&request.reply, token)),
+            Asked::Single(family, parity) => self.bind_port(&mut pending, family, parity),
+            Asked::Dual(parity) => FAMILIES.into_iter().for_each(|family| self.bind_port(&mut pending, family, parity)),
+        }
         if pending.is_waiting() {
             self.pending.insert(five_tuple, pending);
             return Ok(Outcome::Later);
@@ -179,17 +188,54 @@ impl Server {
         }
     }
 
-    /// Takes places in the user's quota: one for the allocation, and one for a port that is to be reserved.
-    fn count(&mut self, account: &str, asked: Asked) -> Option<(Lease, Option<ReservationToken>)> {
-        let limit = self.limits.allocations_per_user;
-        match asked {
-            Asked::Reserved(token) => Some((self.quotas.redeem(token, account, limit)?, None)),
-            Asked::Single(_, Parity::Pair) => {
-                let lease = self.quotas.lease(account, limit)?;
-                let token = self.random.reservation_token();
-                self.quotas.reserve(token, account, limit).then_some((lease, Some(token)))
+    /// What the user may have, if it may have an allocation at all; `None` if somebody has to be asked first.
+    fn admitted(&mut self, now: Now, request: &Request<'_>) -> Result<Option<Grant>, Cause> {
+        let (realm, proof) = (request.realm, request.proof);
+        if !realm.asks_for_admission || proof.is_admitted {
+            return Ok(Some(proof.grant.clone()));
+        }
+        let subject = Subject::Admission { username: request.username.into(), account: request.account.into() };
+        let question = question(&request.reply.five_tuple, realm, subject);
+        let is_it = |known: &Question| (&known.realm, &known.subject) == (&question.realm, &question.subject);
+        let at_hand = self.answered.as_ref().filter(|(known, _)| is_it(known)).map(|(_, answer)| Arc::clone(answer));
+        let fresh = || {
+            let known = self.authenticator.known.find(now.instant, &question.realm, &question.subject)?;
+            known.1.then(|| Arc::clone(known.0))
+        };
+        match at_hand.or_else(fresh).as_deref() {
+            Some(Answer::Admitted(grant)) => Ok(Some(grant.or(&proof.grant))),
+            Some(Answer::Unavailable) => Err(Cause::UsersUnavailable),
+            Some(_) => Err(Cause::NotAdmitted),
+            None => {
+                self.question = Some(question);
+                Ok(None)
             }
-            Asked::Single(..) | Asked::Dual(_) => Some((self.quotas.lease(account, limit)?, None)),
+        }
+    }
+
+    /// Takes places in all quotas: one for the allocation, and one for a port that is to be reserved.
+    fn count(
+        &mut self,
+        request: &Request<'_>,
+        grant: &Grant,
+        asked: Asked,
+    ) -> Result<(Lease, Option<ReservationToken>), Cause> {
+        let realm = request.realm;
+        let claim = Claim::new(&realm.name, request.account, request.reply.five_tuple.client.ip());
+        let ceilings = Ceilings {
+            user: grant.allocations.map_or(realm.allocations_per_user, |own| own as usize),
+            source: self.limits.allocations_per_source,
+            realm: realm.allocations,
+        };
+        match asked {
+            Asked::Reserved(token) => Ok((self.quotas.redeem(token, claim, ceilings)?, None)),
+            Asked::Single(_, Parity::Pair) => {
+                let lease = self.quotas.lease(claim.clone(), ceilings)?;
+                let token = self.random.reservation_token();
+                self.quotas.reserve(token, claim, ceilings)?;
+                Ok((lease, Some(token)))
+            }
+            Asked::Single(..) | Asked::Dual(_) => Ok((self.quotas.lease(claim, ceilings)?, None)),
         }
     }
 
@@ -199,24 +245,78 @@ impl Server {
         Slot::Waiting { relay, wanted: Wanted::Reserved(token), attempts: 1 }
     }
 
-    fn bind_port(
+    /// Has a socket bound for a family: on an address that is kept for the user, where there is any of the family, else on
+    /// one that is picked.
+    fn bind_port(&mut self, pending: &mut PendingAllocate, family: AddressFamily, parity: Parity) {
+        let slot = if !self.relay_addresses.serves(family) {
+            Slot::Failed { family, cause: Cause::FamilyNotServed }
+        } else if pending.granted.iter().any(|address| AddressFamily::of(address.ip()) == family) {
+            self.bind_granted(pending, family, parity, Cause::AddressNotHere)
+        } else {
+            self.bind_picked(pending, family, parity, 1, Cause::NoPort)
+        };
+        pending.slots.push(slot);
+    }
+
+    fn bind_picked(
         &mut self,
-        reply: &ReplyTo,
+        pending: &PendingAllocate,
         family: AddressFamily,
         parity: Parity,
-        peers: PeerTransport,
-        token: Option<ReservationToken>,
+        attempts: u8,
+        cause: Cause,
     ) -> Slot {
-        if !self.relay_addresses.serves(family) {
-            return Slot::Failed { family, cause: Cause::FamilyNotServed };
-        }
-        let reached = reply.five_tuple.server.ip();
+        let reached = pending.reply.five_tuple.server.ip();
         let Some(address) = self.ports.pick(family, reached, parity, &mut self.random) else {
-            return Slot::Failed { family, cause: Cause::NoPort };
+            return Slot::Failed { family, cause };
         };
-        let relay = self.allocations.add_relay(RelayOwner::Pending(reply.five_tuple));
-        self.outbox.push(Effect::Bind { relay, request: bind_request(address, peers, token) });
-        Slot::Waiting { relay, wanted: Wanted::Port { address, parity, peers }, attempts: 1 }
+        let peers = pending.peers;
+        self.bind(pending, address, Wanted::Port { address, parity, peers }, attempts)
+    }
+
+    /// Tries the next address that is kept for the user.
+    fn bind_granted(
+        &mut self,
+        pending: &mut PendingAllocate,
+        family: AddressFamily,
+        parity: Parity,
+        mut cause: Cause,
+    ) -> Slot {
+        let peers = pending.peers;
+        while let Some(at) = pending.granted.iter().position(|address| AddressFamily::of(address.ip()) == family) {
+            let public = pending.granted.remove(at);
+            let is_kept = |port: Option<u16>| port.is_some_and(|port| self.ports.is_reserved(port));
+            let Some(address) = self.relay_addresses.bound(public).filter(|_| is_kept(Some(public.port()))) else {
+                continue;
+            };
+            // The next port has to be the user's too.
+            let next = public.port().checked_add(1);
+            let has_next = || {
+                is_kept(next) && pending.granted.iter().any(|other| (other.ip(), Some(other.port())) == (public.ip(), next))
+            };
+            let fits = match parity {
+                Parity::Any => true,
+                Parity::Even => public.port().is_multiple_of(2),
+                Parity::Pair => public.port().is_multiple_of(2) && has_next(),
+            };
+            if !fits {
+                cause = Cause::AddressInUse;
+                continue;
+            }
+            self.ports.take(address);
+            if parity == Parity::Pair {
+                self.ports.take(next_port(address));
+            }
+            return self.bind(pending, address, Wanted::Granted { address, parity, peers }, 1);
+        }
+        Slot::Failed { family, cause }
+    }
+
+    fn bind(&mut self, pending: &PendingAllocate, address: RelayedAddr, wanted: Wanted, attempts: u8) -> Slot {
+        let relay = self.allocations.add_relay(RelayOwner::Pending(pending.reply.five_tuple));
+        let token = pending.token.filter(|_| wanted.is_pair());
+        self.outbox.push(Effect::Bind { relay, request: bind_request(address, pending.peers, token) });
+        Slot::Waiting { relay, wanted, attempts }
     }
 
     /// The driver has answered [`Effect::Bind`].
@@ -228,11 +328,11 @@ impl Server {
         result: Result<RelayedAddr, BindError>,
     ) {
         let Some(mut pending) = self.pending.remove(&five_tuple) else { return };
-        for slot in &mut pending.slots {
-            if let Slot::Waiting { relay: waiting, wanted, attempts } = *slot
+        for at in 0..pending.slots.len() {
+            if let Slot::Waiting { relay: waiting, wanted, attempts } = pending.slots[at]
                 && waiting == relay
             {
-                *slot = self.next_step(&pending.reply, pending.token, relay, wanted, attempts, result);
+                pending.slots[at] = self.next_step(&mut pending, relay, wanted, attempts, result);
             }
         }
         if pending.is_waiting() {
@@ -260,15 +360,14 @@ impl Server {
 
     fn next_step(
         &mut self,
-        reply: &ReplyTo,
-        token: Option<ReservationToken>,
+        pending: &mut PendingAllocate,
         relay: RelayId,
         wanted: Wanted,
         attempts: u8,
         result: Result<RelayedAddr, BindError>,
     ) -> Slot {
         match (wanted, result) {
-            (Wanted::Port { .. }, Ok(address)) => Slot::Bound { relay, address },
+            (Wanted::Port { .. } | Wanted::Granted { .. }, Ok(address)) => Slot::Bound { relay, address },
             (Wanted::Reserved(token), Ok(address)) => {
                 // Redeemed at the shard that reserved it: nothing is left to be dropped later.
                 if let Some(reservation) = self.reservations.remove(&token) {
@@ -278,19 +377,22 @@ impl Server {
                 self.quotas.release(token);
                 Slot::Bound { relay, address }
             }
-            (Wanted::Port { address, parity, peers }, Err(error)) => {
+            (Wanted::Port { address, parity, .. }, Err(error)) => {
                 let family = AddressFamily::of(address.ip());
                 self.release_ports(address, parity);
-                let reached = reply.five_tuple.server.ip();
-                let retry = error == BindError::InUse && attempts < ATTEMPTS;
-                let another = retry.then(|| self.ports.pick(family, reached, parity, &mut self.random)).flatten();
-                let Some(address) = another else {
-                    self.allocations.remove_relay(relay);
-                    let cause = if error == BindError::InUse { Cause::NoPort } else { Cause::NoSocket };
+                self.allocations.remove_relay(relay);
+                let cause = if error == BindError::InUse { Cause::NoPort } else { Cause::NoSocket };
+                if error != BindError::InUse || attempts >= ATTEMPTS {
                     return Slot::Failed { family, cause };
-                };
-                self.outbox.push(Effect::Bind { relay, request: bind_request(address, peers, token) });
-                Slot::Waiting { relay, wanted: Wanted::Port { address, parity, peers }, attempts: attempts + 1 }
+                }
+                self.bind_picked(pending, family, parity, attempts + 1, cause)
+            }
+            (Wanted::Granted { address, parity, .. }, Err(error)) => {
+                let family = AddressFamily::of(address.ip());
+                self.release_ports(address, parity);
+                self.allocations.remove_relay(relay);
+                let cause = if error == BindError::InUse { Cause::AddressInUse } else { Cause::NoSocket };
+                self.bind_granted(pending, family, parity, cause)
             }
             (Wanted::Reserved(_), Err(_)) => {
                 self.allocations.remove_relay(relay);
@@ -310,10 +412,11 @@ impl Server {
             self.abandon_token(pending.token);
             return self.fail(&pending.reply, &pending.username, self.failure(&pending), Unknown::default());
         };
-        let PendingAllocate { reply, username, peers, wants_ticket, lifetime, lease, token, slots, .. } = pending;
+        let PendingAllocate { reply, username, identity, peers, wants_ticket, lifetime, lease, token, slots, .. } = pending;
 
         let expires = now + lifetime;
         let mut allocation = Allocation::new(reply.five_tuple, username, peers, lease);
+        allocation.identity = identity;
         allocation.ticket = wants_ticket.then(|| self.first_ticket());
         for (id, address) in slots.iter().filter_map(bound) {
             let public = self.relay_addresses.public(address);
@@ -375,7 +478,9 @@ impl Server {
             let relay = match *slot {
                 Slot::Waiting { relay, wanted, .. } => {
                     match wanted {
-                        Wanted::Port { address, parity, .. } => self.release_ports(address, parity),
+                        Wanted::Port { address, parity, .. } | Wanted::Granted { address, parity, .. } => {
+                            self.release_ports(address, parity);
+                        }
                         // Whether it was bound already is not known here, nor is it counted for anybody any more.
                         Wanted::Reserved(token) => self.end_reservation(token),
                     }
@@ -462,10 +567,19 @@ fn bind_request(address: RelayedAddr, peers: PeerTransport, token: Option<Reserv
     }
 }
 
-/// The time-to-expiry that a request gets: between the default and the longest lifetime (RFC 8656 section 7.2).
-pub(super) fn granted(limits: &Limits, requested: Option<Lifetime>) -> Duration {
+/// The time-to-expiry that a request gets: between the default and the longest lifetime (RFC 8656 section 7.2), and no
+/// longer than the client's token is good (RFC 7635 section 9).
+pub(super) fn granted(limits: &Limits, requested: Option<Lifetime>, remaining: Option<Duration>) -> Duration {
     let requested = requested.map_or(limits.default_lifetime, |Lifetime(seconds)| Duration::from_secs(seconds.into()));
-    requested.min(limits.max_lifetime).max(limits.default_lifetime)
+    let granted = requested.min(limits.max_lifetime).max(limits.default_lifetime);
+    // In whole seconds, as the client is told.
+    remaining.map_or(granted, |remaining| granted.min(Duration::from_secs(remaining.as_secs())))
+}
+
+impl Wanted {
+    fn is_pair(&self) -> bool {
+        matches!(self, Self::Port { parity: Parity::Pair, .. } | Self::Granted { parity: Parity::Pair, .. })
+    }
 }
 
 #[cfg(test)]
@@ -475,8 +589,10 @@ mod tests {
     #[test]
     fn lifetimes_are_between_the_default_and_the_maximum() {
         let limits = Limits::default();
-        let granted = |seconds: Option<u32>| granted(&limits, seconds.map(Lifetime)).as_secs();
+        let granted = |seconds: Option<u32>| granted(&limits, seconds.map(Lifetime), None).as_secs();
         assert_eq!([None, Some(0), Some(599), Some(600)].map(granted), [600; 4]);
         assert_eq!([Some(601), Some(3600), Some(3601), Some(u32::MAX)].map(granted), [601, 3600, 3600, 3600]);
+        let of_token = |millis| super::granted(&limits, Some(Lifetime(900)), Some(Duration::from_millis(millis)));
+        assert_eq!([1_000_000, 700_999, 1_500].map(|left| of_token(left).as_secs()), [900, 700, 1]);
     }
 }

@@ -92,6 +92,15 @@ pub struct Grant {
     pub allocations: Option<u32>,
 }
 
+impl Grant {
+    /// What is granted here, and what is not said here by another one.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        let addresses = if self.addresses.is_empty() { &other.addresses } else { &self.addresses };
+        Self { addresses: addresses.clone(), allocations: self.allocations.or(other.allocations) }
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
