@@ -3,16 +3,18 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr};
 use hairpin_proto::stun::attribute::{
-    ChangeRequest, ChannelNumberAttribute, Data, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
+    ChangeRequest, ChannelNumberAttribute, Data, Nonce, Realm as RealmAttribute, RequestedTransport, Username,
+    XorPeerAddress,
 };
 use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    BindRequest, Cause, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe,
-    Quotas, Random, RelayAddress, RelayId, Server, ServerConfig, Settings, Translation,
+    BindRequest, Cause, Credentials, Discard, Disposition, Effect, Freshness, IcmpError, Limits, Now, PeerPolicy,
+    PortStripe, Quotas, Random, Realm, RelayAddress, RelayId, Server, ServerConfig, Settings, Translation,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -77,8 +79,10 @@ fn server() -> Server {
     credentials.add_secret("north");
     let relay = address("192.0.2.1:0").ip();
     let settings = Settings {
-        realm: "realm".to_owned(),
-        credentials,
+        realms: vec![Arc::new(Realm::new("realm", credentials))],
+        freshness: Freshness::default(),
+        networks: Vec::new(),
+        reserved_ports: None,
         peer_policy: PeerPolicy::default(),
         relay_addresses: vec![RelayAddress { bind: relay, public: relay }],
         translation: Translation::default(),
@@ -136,7 +140,7 @@ fn forged(username: Option<&str>, realm: &str, password: &str) -> Vec<u8> {
     MessageBuilder::new(&mut datagram, Class::Request, Method::ALLOCATE, ID)
         .with(&RequestedTransport(17))
         .with_option(username.map(Username).as_ref())
-        .with(&Realm(realm))
+        .with(&RealmAttribute(realm))
         .with(&Nonce("nonsense"))
         .with_integrity(&LongTermKey::derive(username.unwrap_or_default(), realm, password), Integrity::Sha1)
         .finish(true);
@@ -193,7 +197,7 @@ fn relayed_and_dropped_data_costs_no_memory() {
         let mut datagram = Vec::new();
         attributes(MessageBuilder::new(&mut datagram, Class::Request, method, ID))
             .with(&Username("alice"))
-            .with(&Realm("realm"))
+            .with(&RealmAttribute("realm"))
             .with(&Nonce(&nonce))
             .with_integrity(&key, Integrity::Sha1)
             .finish(false);

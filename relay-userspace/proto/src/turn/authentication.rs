@@ -9,18 +9,16 @@ use super::credentials::{account_of, expiry_and_name, signed_by_secret, signed_b
 use super::directory::{Answer, Grant, Question, Subject, User};
 use super::effect::Now;
 use super::known::Known;
-use super::nonce::{NonceText, Nonces, SecurityFeatures};
+use super::nonce::{NonceText, Nonces};
 use super::realm::Realm;
 use super::token::TokenKey;
 use crate::address::FiveTuple;
-use crate::stun::attribute::{AccessToken, Attribute, Nonce, PasswordAlgorithms, UserHash, Username};
-use crate::stun::attribute::{PasswordAlgorithmAttribute, Realm as RealmAttribute};
-use crate::stun::{ErrorCode, Integrity, LongTermKey, Message, PasswordAlgorithm, prepared, user_hash};
-
-/// What clients are offered, the better one first, where users have keys of both kinds.
-pub(super) const BOTH: &[PasswordAlgorithm] = &[PasswordAlgorithm::Sha256, PasswordAlgorithm::Md5];
-/// And where some have none of the other.
-pub(super) const OLD: &[PasswordAlgorithm] = &[PasswordAlgorithm::Md5];
+use crate::stun::attribute::{
+    AccessTokenAttribute, Attribute, Nonce, PasswordAlgorithmAttribute, PasswordAlgorithms, Realm as RealmAttribute,
+    UserHash, Username,
+};
+use crate::stun::prepare::opaque_string;
+use crate::stun::{ErrorCode, Integrity, LongTermKey, Message, PasswordAlgorithm, SecurityFeatures, user_hash};
 
 /// Lets requests in, or says why not. Has no memory of anybody but what was answered.
 #[derive(Debug)]
@@ -191,7 +189,7 @@ impl Authenticator {
         let sender = sender(message)?;
         let RealmAttribute(named) = required(message)?;
         let Nonce(nonce) = required(message)?;
-        let algorithm = algorithm(message, nonce, realm)?;
+        let algorithm = algorithm(message, nonce)?;
         let is_current = self.nonces.is_valid(nonce, now.unix, client);
         if realm.asks_for_users && !is_current {
             return Err(Rejection::Stale(fresh()));
@@ -229,7 +227,7 @@ impl Authenticator {
         else {
             return false;
         };
-        let Ok(algorithm) = algorithm(message, nonce, realm) else { return false };
+        let Ok(algorithm) = algorithm(message, nonce) else { return false };
         let now = Now { unix: 0, ..now };
         let search = Search { now, realm, message, sender, algorithm, established, at_hand: None };
         *named == *realm.name && self.find(&search).is_ok()
@@ -238,7 +236,8 @@ impl Authenticator {
     fn find<'m>(&self, search: &Search<'_, 'm>) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
         let Search { realm, message, sender, established, .. } = search;
         if let Some(audience) = &realm.token_audience
-            && let (Sender::Name(name), Some(AccessToken(token))) = (sender, message.attribute().ok().flatten())
+            && let (Sender::Name(name), Some(AccessTokenAttribute(token))) =
+                (sender, message.attribute().ok().flatten())
         {
             let proof = self.by_token(search, name, token, audience)?;
             return Ok((Cow::Borrowed(name), false, proof));
@@ -254,14 +253,10 @@ impl Authenticator {
         }
     }
 
-    fn by_name<'m>(
-        &self,
-        search: &Search<'_, 'm>,
-        name: &'m str,
-    ) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
+    fn by_name<'m>(&self, search: &Search<'_, 'm>, name: &'m str) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
         let Search { now, realm, message, algorithm, .. } = search;
         let credentials = &realm.credentials;
-        let name = if credentials.user(name).is_some() { Cow::Borrowed(name) } else { prepared(name) };
+        let name = if credentials.user(name).is_some() { Cow::Borrowed(name) } else { opaque_string(name) };
         if let Some(user) = credentials.user(&name) {
             let proof = by_user(search, user)?;
             return Ok((name, false, proof));
@@ -299,11 +294,7 @@ impl Authenticator {
         Ok((name, expires, proof))
     }
 
-    fn by_hash<'m>(
-        &self,
-        search: &Search<'_, 'm>,
-        hash: [u8; 32],
-    ) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
+    fn by_hash<'m>(&self, search: &Search<'_, 'm>, hash: [u8; 32]) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
         let realm = search.realm;
         if let Some(user) = realm.credentials.user_of_hash(&hash) {
             let proof = by_user(search, user)?;
@@ -356,13 +347,7 @@ impl Authenticator {
         }
     }
 
-    fn by_token(
-        &self,
-        search: &Search<'_, '_>,
-        name: &str,
-        token: &[u8],
-        audience: &str,
-    ) -> Result<Proof, Denial> {
+    fn by_token(&self, search: &Search<'_, '_>, name: &str, token: &[u8], audience: &str) -> Result<Proof, Denial> {
         let Search { realm, .. } = search;
         let grant = realm.credentials.granted(name);
         if let Some(key) = realm.credentials.token_key(name) {
@@ -437,14 +422,12 @@ fn by_session(search: &Search<'_, '_>, session: &Session) -> Result<Proof, Denia
 }
 
 /// What a realm's clients are told that they may use (RFC 8489 section 9.2).
-pub(super) fn features(realm: &Realm) -> SecurityFeatures {
-    SecurityFeatures { password_algorithms: true, username_anonymity: realm.offers_anonymity }
+fn features(realm: &Realm) -> SecurityFeatures {
+    SecurityFeatures { password_algorithms: realm.offers_sha256, username_anonymity: realm.offers_anonymity }
 }
 
-/// What a realm's clients may make their keys by.
-pub(super) fn offered(realm: &Realm) -> &'static [PasswordAlgorithm] {
-    if realm.offers_sha256 { BOTH } else { OLD }
-}
+/// What clients may make their keys by, where they are offered anything but MD5.
+pub(super) const OFFERED: PasswordAlgorithms<'static> = PasswordAlgorithms::SHA256_AND_MD5;
 
 fn sender<'m>(message: &Message<'m>) -> Result<Sender<'m>, Rejection> {
     let incomplete = || Rejection::Malformed(Cause::IncompleteCredentials);
@@ -459,7 +442,7 @@ fn sender<'m>(message: &Message<'m>) -> Result<Sender<'m>, Rejection> {
 
 /// What the key was made by. Who was offered algorithms says which it has chosen, and what it was offered: so nobody on the
 /// way has taken the better one out (RFC 8489 section 9.2.4). That it was offered is in the nonce, which nobody can change.
-fn algorithm(message: &Message<'_>, nonce: &str, realm: &Realm) -> Result<PasswordAlgorithm, Rejection> {
+fn algorithm(message: &Message<'_>, nonce: &str) -> Result<PasswordAlgorithm, Rejection> {
     let was_offered = Nonces::features(nonce).is_some_and(|features| features.password_algorithms);
     let chosen = message.find(PasswordAlgorithmAttribute::TYPE);
     let seen = message.find(PasswordAlgorithms::TYPE);
@@ -467,9 +450,9 @@ fn algorithm(message: &Message<'_>, nonce: &str, realm: &Realm) -> Result<Passwo
         return Ok(PasswordAlgorithm::Md5);
     }
     let bid_down = || Rejection::Malformed(Cause::BidDown);
-    let chosen = message.attribute().ok().flatten().map(|PasswordAlgorithmAttribute(chosen)| chosen);
-    let is_as_offered = seen.is_some_and(|seen| PasswordAlgorithms::is(seen, offered(realm)));
-    chosen.filter(|chosen| is_as_offered && offered(realm).contains(chosen)).ok_or_else(bid_down)
+    let chosen = message.attribute().ok().flatten().and_then(|PasswordAlgorithmAttribute(chosen)| chosen.algorithm());
+    let is_as_offered = seen == Some(OFFERED.as_bytes());
+    chosen.filter(|_| is_as_offered).ok_or_else(bid_down)
 }
 
 fn required<'m, A: Attribute<'m>>(message: &Message<'m>) -> Result<A, Rejection> {

@@ -35,6 +35,7 @@ mod mobility;
 mod nonce;
 mod outbox;
 mod peer_policy;
+mod pending_allocate;
 mod permission;
 mod port_pool;
 mod quota;

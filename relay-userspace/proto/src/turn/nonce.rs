@@ -79,7 +79,6 @@ impl Nonces {
 
     /// The features that a text says it was issued with, if it begins as a nonce should. They are those of the server if it
     /// is valid, and may be anything if not.
-    #[allow(dead_code, reason = "asked for once the engine offers features")]
     pub(super) fn features(text: &str) -> Option<SecurityFeatures> {
         SecurityFeatures::of_nonce(text)
     }

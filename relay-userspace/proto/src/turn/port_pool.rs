@@ -142,17 +142,15 @@ impl PortPool {
         let here = network_of(reached);
         // Of an address that is on no interface nothing is known.
         let is_elsewhere = |ip: IpAddr| here.is_some() && network_of(ip).is_some_and(|network| Some(network) != here);
-        if addresses.is_empty() {
-            return None;
+        let is_candidate = |ports: &&mut Ports| ports.open && AddressFamily::of(ports.ip) == family;
+        let (mut elsewhere, mut candidates): (Vec<_>, Vec<_>) =
+            addresses.iter_mut().filter(is_candidate).partition(|ports| is_elsewhere(ports.ip));
+        // Each of a network is first equally often.
+        for some in [&mut candidates, &mut elsewhere] {
+            let first = random.below(some.len());
+            some.rotate_left(first);
         }
-        let start = random.below(addresses.len());
-        let (before, after) = addresses.split_at_mut(start);
-        let mut candidates: Vec<&mut Ports> = after
-            .iter_mut()
-            .chain(before)
-            .filter(|ports| ports.open && AddressFamily::of(ports.ip) == family)
-            .collect();
-        candidates.sort_by_key(|ports| is_elsewhere(ports.ip));
+        candidates.append(&mut elsewhere);
         candidates.into_iter().find_map(|ports| ports.pick(stripe, reserved.as_ref(), parity, random))
     }
 
@@ -336,7 +334,7 @@ mod tests {
         let counts = [of(&here, ips[0]), of(&here, ips[1])];
         assert!(counts.iter().sum::<usize>() == 200 && counts[0].abs_diff(counts[1]) < 60, "{counts:?}");
         assert_eq!(pick(AddressFamily::V4, ips[2]), Some(ips[2]));
-        let rest: Vec<_> = (0..=600).map(|_| pick(AddressFamily::V4, ips[0])).collect();
+        let rest: Vec<_> = (0..600).map(|_| pick(AddressFamily::V4, ips[0])).collect();
         assert_eq!(of(&rest, ips[2]), 0, "as long as there are others");
         let last: Vec<_> = (0..399).map(|_| pick(AddressFamily::V4, ips[0])).collect();
         assert_eq!((of(&last, ips[2]), pick(AddressFamily::V4, ips[0])), (399, None));
@@ -366,6 +364,10 @@ mod tests {
         assert_eq!(free, [1000, 1001, 1002, 1007, 1008, 1009].into());
         assert_eq!([1002, 1003, 1006, 1007].map(|port| pool.is_reserved(port)), [false, true, true, false]);
         pool.set_addresses(&[IpAddr::from(V4).into()], Vec::new(), Some(1..=2000));
-        assert_eq!([999, 1000, 1010].map(|port| pool.is_reserved(port)), [false, true, false], "only ports of the relay");
+        assert_eq!(
+            [999, 1000, 1010].map(|port| pool.is_reserved(port)),
+            [false, true, false],
+            "only ports of the relay"
+        );
     }
 }

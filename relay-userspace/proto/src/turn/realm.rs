@@ -29,7 +29,8 @@ pub struct Realm {
     /// The name of this server in access tokens, which clients are told with the realm (THIRD-PARTY-AUTHORIZATION, RFC
     /// 7635 section 6.1); none: tokens are not taken.
     pub token_audience: Option<String>,
-    /// Whether clients are offered keys made by SHA-256 (PASSWORD-ALGORITHMS, RFC 8489 section 14.11). Not where there are
+    /// Whether clients are offered keys made by SHA-256 beside those made by MD5 (PASSWORD-ALGORITHMS, RFC 8489 section
+    /// 14.11). Not where there are
     /// users of whom only the key made by MD5 is known: who takes the offer could not be verified.
     pub offers_sha256: bool,
     /// Whether clients are told that they may hide their usernames (USERHASH, RFC 8489 section 14.4). Not where there are
@@ -93,9 +94,8 @@ impl Realms {
             return realm;
         }
         let (transport, server) = (five_tuple.transport, five_tuple.server.socket());
-        let is_here = |realm: &&Arc<Realm>| {
-            realm.listeners.iter().any(|listener| comes_by(*listener, transport, server))
-        };
+        let is_here =
+            |realm: &&Arc<Realm>| realm.listeners.iter().any(|listener| comes_by(*listener, transport, server));
         self.all.iter().find(is_here).unwrap_or(&self.all[0])
     }
 

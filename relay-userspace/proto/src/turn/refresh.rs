@@ -37,13 +37,7 @@ impl Server {
         Ok(Outcome::Lifetime(granted, ticket))
     }
 
-    fn prolong(
-        &mut self,
-        now: Now,
-        id: AllocationId,
-        families: &[AddressFamily],
-        lifetime: Duration,
-    ) -> Lifetime {
+    fn prolong(&mut self, now: Now, id: AllocationId, families: &[AddressFamily], lifetime: Duration) -> Lifetime {
         let expires = now.instant + lifetime;
         let Some(allocation) = self.allocations.find_mut(id) else { return Lifetime(0) };
         for family in families {

@@ -1,6 +1,6 @@
 //! Requests that are refused: each error response, and what the operator is told behind it.
 
-use super::authentication::{Rejection, offered};
+use super::authentication::{OFFERED, Rejection};
 use super::cause::Cause;
 use super::realm::Realm;
 use super::redirect::Alternatives;
@@ -9,7 +9,7 @@ use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr, Transport};
 use crate::stun::Unknown;
 use crate::stun::attribute::{
-    Nonce, PasswordAlgorithms, Realm as RealmAttribute, Software, ThirdPartyAuthorization, UnknownAttributes, Username,
+    Nonce, Realm as RealmAttribute, Software, ThirdPartyAuthorization, UnknownAttributes, Username,
 };
 use crate::stun::{ErrorCode, Message, MessageBuilder, Method};
 
@@ -99,13 +99,19 @@ impl Server {
 
     /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short. The
     /// cause is for the operator alone.
-    pub(super) fn reject(&mut self, five_tuple: FiveTuple, realm: &Realm, message: &Message<'_>, rejection: &Rejection) {
+    pub(super) fn reject(
+        &mut self,
+        five_tuple: FiveTuple,
+        realm: &Realm,
+        message: &Message<'_>,
+        rejection: &Rejection,
+    ) {
         let (method, code) = (message.method(), rejection.code());
         let nonce = rejection.nonce();
         let audience = realm.token_audience.as_deref().filter(|_| nonce.is_some()).map(ThirdPartyAuthorization);
         let challenge = nonce.map(|nonce| (RealmAttribute(&realm.name), Nonce(nonce.as_str())));
         let (named, nonce) = challenge.unzip();
-        let algorithms = nonce.is_some().then(|| PasswordAlgorithms(offered(realm)));
+        let algorithms = (nonce.is_some() && realm.offers_sha256).then_some(OFFERED);
         self.outbox.respond(five_tuple, |buffer| {
             MessageBuilder::error(buffer, method, message.transaction_id(), code)
                 .with_option(named.as_ref())

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::allocation::Allocation;
 use super::authentication::Proof;
 use super::cause::Cause;
-use super::allocation::Allocation;
 use super::effect::AllocationId;
 use super::realm::Realm;
 use super::server::Server;

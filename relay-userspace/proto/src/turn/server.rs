@@ -8,7 +8,6 @@ use std::time::Instant;
 use hairpin_common::wire::Datagram;
 use hashbrown::HashMap;
 
-use super::allocate::{PendingAllocate, Reservation};
 use super::allocation::{Allocations, RelayOwner};
 use super::attributes::KNOWN;
 use super::authentication::{AtHand, Authenticator, Established, Rejection};
@@ -26,6 +25,7 @@ use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
 use super::peer_policy::PeerPolicy;
+use super::pending_allocate::{PendingAllocate, Reservation};
 use super::port_pool::PortPool;
 use super::quota::Quotas;
 use super::realm::{Realm, Realms};
@@ -141,12 +141,7 @@ impl Server {
             answered: None,
             software: config.software,
             limits: settings.limits,
-            ports: PortPool::new(
-                config.ports,
-                &settings.relay_addresses,
-                settings.networks,
-                settings.reserved_ports,
-            ),
+            ports: PortPool::new(config.ports, &settings.relay_addresses, settings.networks, settings.reserved_ports),
             relay_addresses: RelayAddresses::new(settings.relay_addresses),
             translation: settings.translation,
             discovery: config.discovery,
@@ -411,8 +406,7 @@ impl Server {
         }
         let established = self.established(&five_tuple, message);
         let at_hand = self.answered.as_ref().map(|(question, answer)| AtHand { question, answer });
-        let authenticated =
-            self.authenticator.authenticate(now, (&five_tuple, &realm), message, established, at_hand);
+        let authenticated = self.authenticator.authenticate(now, (&five_tuple, &realm), message, established, at_hand);
         let authenticated = match authenticated {
             Ok(authenticated) => authenticated,
             Err(Rejection::Ask(subject)) => {

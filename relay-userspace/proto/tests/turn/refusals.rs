@@ -10,7 +10,9 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{AlternateServer, Cause, ConnectError, ConnectionId, Credentials, PortStripe, ServerConfig};
 
-use crate::harness::{Client, REALM, RELAY_V4, Refused, Relay, SECRET, SERVER, TCP, UDP, config, config_with, socket};
+use crate::harness::{
+    Client, REALM, RELAY_V4, Refused, Relay, SECRET, SERVER, TCP, UDP, config, config_with, realm, socket,
+};
 use crate::mobility::mobile_config;
 use crate::tcp_connections::{connect, tcp_config, tcp_relay};
 
@@ -99,7 +101,7 @@ const CASES: &[Case] = &[
         })
     }),
     (Cause::UserQuota, 486, || {
-        then(config_with(|settings| settings.limits.allocations_per_user = 1), allocate_elsewhere)
+        then(config_with(|settings| realm(settings).allocations_per_user = 1), allocate_elsewhere)
     }),
     (Cause::RelayFull, 508, || then(config_with(|settings| settings.limits.allocations = 1), allocate_elsewhere)),
     (Cause::NoPort, 508, || {
@@ -286,7 +288,7 @@ fn who_is_sent_to_another_server_is_refused_for_the_same_cause() {
         let mut config = config_with(|settings| {
             settings.alternates = vec![AlternateServer::new(socket("198.51.100.1:3478")).unwrap()];
         });
-        config.settings.limits.allocations_per_user = 0;
+        realm(&mut config.settings).allocations_per_user = 0;
         let mut relay = Relay::new(config);
         relay.server.set_draining(cause == Cause::Draining);
         allocate(&mut relay, &mut alice());
@@ -306,7 +308,7 @@ fn half_of_what_was_asked_for_is_no_refusal() {
 
 #[test]
 fn a_pair_that_does_not_fit_the_quota_costs_no_port() {
-    let mut relay = Relay::new(config_with(|settings| settings.limits.allocations_per_user = 1));
+    let mut relay = Relay::new(config_with(|settings| realm(settings).allocations_per_user = 1));
     let pair = EvenPort { reserve_next: true };
     relay.request(&mut alice(), Method::ALLOCATE, |request| request.with(&UDP).with(&pair));
     assert_eq!(relay.refusals[0].cause, Cause::UserQuota);

@@ -5,17 +5,19 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr};
 use hairpin_proto::stun::attribute::{
-    ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
+    ErrorCodeAttribute, Lifetime, Nonce, Realm as RealmAttribute, RequestedTransport, ReservationToken, Username,
+    XorPeerAddress,
 };
 use hairpin_proto::stun::{Class, Integrity, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
     AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Credentials, Disposition, Effect,
-    EndReason, Flow, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, Refusal, RelayAddress, RelayId, Scope,
-    Server, ServerConfig, Settings, Translation,
+    EndReason, Flow, Freshness, Limits, Now, PeerPolicy, PortStripe, Question, Quotas, Random, Realm, Refusal,
+    RelayAddress, RelayId, Scope, Server, ServerConfig, Settings, Translation,
 };
 
 pub(crate) use client::{Answer, Client};
@@ -111,6 +113,8 @@ pub(crate) struct Relay {
     pub(crate) answered: Option<FiveTuple>,
     /// Every request that was refused, and why.
     pub(crate) refusals: Vec<Refused>,
+    /// What was asked again, without anybody who waits for it.
+    pub(crate) looked_up: Vec<Question>,
     transaction: u64,
 }
 
@@ -171,10 +175,12 @@ pub(crate) fn config() -> ServerConfig {
     peer_policy.add_own_address(RELAY_V6.parse().unwrap());
     peer_policy.set_relay(&relay_addresses, 49_152..=65_535);
     let settings = Settings {
-        realm: REALM.to_owned(),
-        credentials,
+        realms: vec![Arc::new(Realm::new(REALM, credentials))],
+        freshness: Freshness::default(),
         peer_policy,
         relay_addresses,
+        networks: Vec::new(),
+        reserved_ports: None,
         translation: Translation::default(),
         alternates: Vec::new(),
         limits: Limits::default(),
@@ -193,6 +199,11 @@ pub(crate) fn config() -> ServerConfig {
         shard: 0,
         shards: 1,
     }
+}
+
+/// The only realm.
+pub(crate) fn realm(settings: &mut Settings) -> &mut Realm {
+    Arc::make_mut(&mut settings.realms[0])
 }
 
 /// The settings of [`config`], with some difference.
@@ -228,6 +239,7 @@ impl Relay {
             responses: Vec::new(),
             answered: None,
             refusals: Vec::new(),
+            looked_up: Vec::new(),
             transaction: 0,
         }
     }
@@ -284,6 +296,10 @@ impl Relay {
                 Effect::CloseConnection { connection } => Event::CloseConnection(connection),
                 Effect::Moved { allocation, from, to } => Event::Moved(allocation, from, to),
                 Effect::Left { allocation, five_tuple } => Event::Left(allocation, five_tuple),
+                Effect::LookUp { question } => {
+                    self.looked_up.push(question.clone());
+                    continue;
+                }
             };
             self.carry_out(&event);
             events.push(event);
@@ -496,7 +512,7 @@ impl Relay {
         let mut datagram = Vec::new();
         attributes(MessageBuilder::new(&mut datagram, Class::Request, method, self.transaction_id()))
             .with(&Username(&client.username))
-            .with(&Realm(REALM))
+            .with(&RealmAttribute(REALM))
             .with(&Nonce(&client.nonce))
             .with_integrity(&client.key, Integrity::Sha1)
             .finish(client.fingerprint);
