@@ -12,10 +12,10 @@ pub enum StoreError {
     /// The server answered something that is no answer.
     #[error("{0}")]
     Failed(String),
-    /// What is kept about this user or key is not what it should be. The others may be found all the same.
-    #[error("{what} is kept wrongly: {why}")]
+    /// What is kept of this user or key is not what it should be. The others may be found all the same.
+    #[error("{what}: {why}")]
     Entry {
-        /// Which table, key or member.
+        /// Which column, field or answer.
         what: &'static str,
         /// What is wrong with it.
         why: String,

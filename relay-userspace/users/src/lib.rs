@@ -10,7 +10,17 @@
 mod directory;
 mod error;
 mod hex;
+mod layout;
+mod lease;
 mod open;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(feature = "tls")]
+mod tls;
 mod url;
 pub mod users_file;
 #[cfg(feature = "webhook")]
