@@ -164,6 +164,11 @@ impl PortRange {
         self.min..=self.max
     }
 
+    /// Whether all ports of another range are in this one.
+    pub fn covers(self, other: Self) -> bool {
+        self.min <= other.min && other.max <= self.max
+    }
+
     /// How many ports there are.
     pub fn count(self) -> usize {
         self.range().count()

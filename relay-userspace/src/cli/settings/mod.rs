@@ -36,8 +36,8 @@ pub use self::problem::{Place, Problem};
 pub(super) use self::reference::reference;
 pub use self::reload::{Reload, reload};
 pub(super) use self::secrets::named_by_flag as secrets;
-use crate::cli::serve::{Args, Contradiction};
-use crate::config::Config;
+use crate::cli::serve::{Args, Contradiction, OF_REALM};
+use crate::config::{Config, Listener, Realm};
 
 /// Where the file is unless somebody says otherwise; there need not be one.
 pub const DEFAULT_FILE: &str = "/etc/hairpin/hairpin.toml";
@@ -85,9 +85,25 @@ impl Source {
         layers.iter_mut().for_each(Layer::check);
         let mut chosen = Chosen::of(&layers, path);
         let matches = options::definition().try_get_matches_from(chosen.arguments()).map_err(unforeseen)?;
-        match Args::from_arg_matches(&matches).map_err(unforeseen)?.into_config() {
+        let args = Args::from_arg_matches(&matches).map_err(unforeseen)?;
+        let mut realms = Vec::new();
+        let mut warnings = Vec::new();
+        for path in args.realm_files() {
+            match realm_file(&path.as_path().into()) {
+                Ok((realm, mut told)) => {
+                    realms.push(realm);
+                    warnings.append(&mut told);
+                }
+                Err(problems) => {
+                    chosen.problems.extend(problems);
+                    // Whoever speaks of realms does not know this one.
+                    chosen.bad.push(REALM_FILE);
+                }
+            }
+        }
+        match args.into_config(realms) {
             Ok(config) if chosen.problems.is_empty() => {
-                let mut warnings: Vec<_> = layers.into_iter().flat_map(|layer| layer.warnings).collect();
+                warnings.extend(layers.into_iter().flat_map(|layer| layer.warnings));
                 warnings.extend(config.certificates.iter().filter_map(|files| exposed_key(&files.private_key)));
                 return Ok(Loaded { config, warnings, settings: effective::settings(&chosen.values) });
             }
@@ -121,6 +137,34 @@ fn file(above: &[&Layer]) -> (Layer, Option<Written>) {
         }
         None => (Layer::default(), None),
     }
+}
+
+const REALM_FILE: &str = "realm-file";
+
+/// Reads a file with a realm: options of the same definition, but only those that a realm has.
+fn realm_file(path: &Arc<Path>) -> Result<((Realm, Vec<Listener>), Vec<String>), Vec<Problem>> {
+    let mut layer = file::layer(path);
+    layer.check();
+    for option in options::keys().filter(|option| !OF_REALM.contains(&option.name())) {
+        if let Some(written) = layer.get(option).and_then(<[_]>::first) {
+            let place = written.place.clone();
+            let what = format!("{} is no option of a realm: say it in the main file", option.name());
+            layer.problems.push(Problem::at(&place, what));
+        }
+    }
+    let realm = options::find("realm").expect("it is defined");
+    if layer.get(realm).is_none() && !layer.is_unread {
+        layer.problems.push(Problem::of_file(path, "it does not say which realm it is about: realm is missing".to_owned()));
+    }
+    let warnings = std::mem::take(&mut layer.warnings);
+    let mut chosen = Chosen::of(&[layer], None);
+    let matches = options::definition().try_get_matches_from(chosen.arguments()).map_err(unforeseen)?;
+    match Args::from_arg_matches(&matches).map_err(unforeseen)?.into_realm() {
+        Ok(realm) if chosen.problems.is_empty() => return Ok((realm, warnings)),
+        Ok(_) => {}
+        Err(contradictions) => chosen.tell(&contradictions),
+    }
+    Err(Problem::first_of(chosen.problems))
 }
 
 /// Of every option the values of the highest layer that has any.
