@@ -14,9 +14,7 @@ use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AlternateServer, RelayAddress, Translation};
 use ipnet::IpNet;
 
-pub use self::realm::{
-    Authentication, Directory, NamedTokenKey, PasswordAlgorithms, Realm, ReservedAddress, Webhook,
-};
+pub use self::realm::{Authentication, Directory, NamedTokenKey, PasswordAlgorithms, Realm, ReservedAddress, Webhook};
 use crate::datapath::XdpMode;
 use crate::log::Format;
 use crate::tls::CertificateFiles;

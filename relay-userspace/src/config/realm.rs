@@ -23,6 +23,8 @@ pub struct Realm {
     pub authentication: Authentication,
     /// Relayed addresses that only one user gets each, by its name.
     pub reserved_addresses: Vec<ReservedAddress>,
+    /// Files that some of this comes from, which are read again when they change.
+    pub files: Vec<PathBuf>,
     /// What clients may make their keys by.
     pub password_algorithms: PasswordAlgorithms,
     /// The name of this server in access tokens; none: they are not taken.

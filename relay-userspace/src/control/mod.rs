@@ -112,7 +112,7 @@ impl Control {
             shards,
             allocations,
             sessions,
-            users: users(&all, 0).len() as u64,
+            users: users(&all, &[]).len() as u64,
             listeners: listeners(&published, &all),
             warnings: warnings(&published, shards, allocations, sessions, &relay_addresses, &kernel_status),
             relay_addresses,
@@ -156,7 +156,7 @@ impl Control {
     /// Users that have an allocation, those with the most first.
     pub async fn users(&self) -> Vec<api::User> {
         let all = self.all(|_| true).await;
-        users(&all, self.published().allocations_per_user as u64)
+        users(&all, &self.published().realms)
     }
 
     /// What was refused to a client, or to anybody, the newest first.

@@ -1,6 +1,8 @@
 //! What differs between two configurations, and what of it a running relay can follow.
 
-use crate::config::{Authentication, Config, User};
+use hairpin_users::users_file::UserLine;
+
+use crate::config::{Authentication, Config, Realm};
 
 /// Options that have changed, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,16 @@ macro_rules! kept {
     };
 }
 
+macro_rules! of_realms {
+    ($of:expr, $($option:literal),+) => {
+        Aspect {
+            options: &[$($option),+],
+            differs: |a, b| !a.realms.iter().map($of).eq(b.realms.iter().map($of)),
+            keep: None,
+        }
+    };
+}
+
 /// All there is, in the order of the fields. `config-file` and the state directory are places, not what is found there.
 const ASPECTS: &[Aspect] = &[
     followed!(drain_timeout, "drain-timeout"),
@@ -59,9 +71,21 @@ const ASPECTS: &[Aspect] = &[
     followed!(alternates, "alternate-server"),
     followed!(relay_addresses, "relay-address"),
     kept!(relay_ports, "relay-ports"),
-    followed!(realm, "realm"),
-    Aspect { options: &["user", "user-file"], differs: |a, b| users(a) != users(b), keep: None },
-    Aspect { options: &["auth-secret", "auth-secret-file"], differs: |a, b| secrets(a) != secrets(b), keep: None },
+    followed!(reserved_ports, "reserved-ports"),
+    of_realms!(|realm| &realm.name, "realm", "realm-file"),
+    of_realms!(|realm| (&realm.listeners, &realm.server_names), "server-name"),
+    of_realms!(users, "user", "user-file"),
+    of_realms!(secrets, "auth-secret", "auth-secret-file"),
+    of_realms!(|realm| &realm.reserved_addresses, "reserved-address"),
+    of_realms!(|realm| &realm.password_algorithms, "password-algorithms"),
+    of_realms!(|realm| &realm.token_audience, "token-audience"),
+    of_realms!(|realm| &realm.token_keys, "token-key", "token-key-file"),
+    of_realms!(|realm| &realm.max_allocations, "max-realm-allocations"),
+    of_realms!(|realm| &realm.max_allocations_per_user, "max-allocations-per-user"),
+    followed!(directory.stores, "user-store", "user-store-file"),
+    followed!(directory.webhook, "webhook", "webhook-token", "webhook-token-file", "webhook-ca"),
+    followed!(directory.timeout, "user-timeout"),
+    followed!(directory.cache, "user-cache"),
     followed!(allow_peers, "allow-peer"),
     followed!(deny_peers, "deny-peer"),
     kept!(xdp, "xdp"),
@@ -82,7 +106,10 @@ const ASPECTS: &[Aspect] = &[
     kept!(otlp_sample, "otlp-sample"),
     kept!(shards, "shards"),
     kept!(max_allocations, "max-allocations"),
-    followed!(max_allocations_per_user, "max-allocations-per-user"),
+    followed!(max_allocations_per_source, "max-allocations-per-source"),
+    followed!(max_permissions, "max-permissions"),
+    followed!(max_channels, "max-channels"),
+    followed!(max_lifetime, "max-lifetime"),
     kept!(ice_max_sessions, "ice-max-sessions"),
     kept!(kernel_records, "kernel-records"),
     followed!(rates.allocation_bits, "allocation-bit-rate"),
@@ -92,16 +119,16 @@ const ASPECTS: &[Aspect] = &[
     followed!(rates.control_packets, "control-packet-rate"),
 ];
 
-fn users(config: &Config) -> &[User] {
-    match &config.authentication {
+fn users(realm: &Realm) -> &[UserLine] {
+    match &realm.authentication {
         Authentication::Given { users, .. } => users,
         Authentication::Generated { .. } => &[],
     }
 }
 
 /// None of a relay that makes its own.
-fn secrets(config: &Config) -> Option<&[String]> {
-    match &config.authentication {
+fn secrets(realm: &Realm) -> Option<&[String]> {
+    match &realm.authentication {
         Authentication::Given { secrets, .. } => Some(secrets),
         Authentication::Generated { .. } => None,
     }
@@ -139,8 +166,9 @@ fn names_every_field(config: &Config) {
         alternates: _,
         relay_addresses: _,
         relay_ports: _,
-        realm: _,
-        authentication: _,
+        reserved_ports: _,
+        realms: _,
+        directory: _,
         allow_peers: _,
         deny_peers: _,
         xdp: _,
@@ -161,7 +189,10 @@ fn names_every_field(config: &Config) {
         otlp_sample: _,
         shards: _,
         max_allocations: _,
-        max_allocations_per_user: _,
+        max_allocations_per_source: _,
+        max_permissions: _,
+        max_channels: _,
+        max_lifetime: _,
         ice_max_sessions: _,
         kernel_records: _,
         rates: _,
@@ -207,7 +238,7 @@ mod tests {
         let difference = follow(&old, &mut new);
         let expected = Difference { followed: vec!["realm", "relay-bit-rate"], needs_restart: vec!["shards"] };
         assert_eq!(difference, expected);
-        assert_eq!((new.shards, new.realm.as_str()), (old.shards, "elsewhere"));
+        assert_eq!((new.shards, new.realms[0].name.as_str()), (old.shards, "elsewhere"));
         assert_ne!(new.rates.relay_bits, Rate::Off);
     }
 }

@@ -60,6 +60,10 @@ impl State {
                     self.datapath.reset_allocation(self.kernel_index(allocation));
                     self.freed(allocation);
                 }
+                Effect::LookUp { question } => {
+                    let question = question.clone();
+                    self.look_up(question);
+                }
                 // Whoever forges addresses must not fill this: what is forged is counted only.
                 Effect::Refused(refusal) if !refusal.is_proven => {}
                 Effect::Refused(refusal) => {

@@ -12,12 +12,12 @@ use std::time::Duration;
 use hairpin_proto::turn::{AlternateServer, RelayAddress};
 use ipnet::IpNet;
 
+use super::users::{Directory, Users};
 use crate::cli::value::{
     AlternateAddress, OrOff, admin_address, admin_socket, alternate_server, bit_rate, drain_timeout, interface,
-    listener, log_filter, max_lifetime, mintings, nat_discovery, network, origin, otlp_endpoint, packet_rate, port_range,
-    relay_address, token, ttl,
+    listener, log_filter, max_lifetime, mintings, nat_discovery, network, origin, otlp_endpoint, packet_rate,
+    port_range, relay_address, token, ttl,
 };
-use super::users::{Directory, Users};
 use crate::config::{AdminAddr, AllocationLog, Listener, PortRange, Rate};
 use crate::datapath::XdpMode;
 use crate::log::Format;

@@ -11,9 +11,7 @@ use super::listeners;
 use super::users::check_realms;
 use crate::capacity::allocations_by_ports;
 use crate::cli::value::OrOff;
-use crate::config::{
-    AdminAddr, AdminSocket, Authentication, Config, Connections, Listener, PortRange, Rates, Realm,
-};
+use crate::config::{AdminAddr, AdminSocket, Authentication, Config, Connections, Listener, PortRange, Rates, Realm};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
 use crate::{admin, state};
@@ -34,10 +32,7 @@ impl Args {
     }
 
     /// Checks what no option can check alone, and fills in what was left out. `others` are the realms of their own files.
-    pub(in crate::cli) fn into_config(
-        self,
-        others: Vec<(Realm, Vec<Listener>)>,
-    ) -> Result<Config, Vec<Contradiction>> {
+    pub(in crate::cli) fn into_config(self, others: Vec<(Realm, Vec<Listener>)>) -> Result<Config, Vec<Contradiction>> {
         let mut problems = Vec::new();
         let ports = self.relaying.relay_ports;
         let given = self.listeners.listen;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hairpin_users::StoreUrl;
-use hairpin_users::users_file::{Secret, UserLine};
+use hairpin_users::users_file::UserLine;
 
 use super::args::MAX_ALLOCATIONS;
 use super::contradiction::Contradiction;
@@ -175,7 +175,9 @@ impl Users {
         } else {
             of_its_own(problems)
         };
+        let files = [self.user_file, self.auth_secret_file, self.token_key_file];
         Realm {
+            files: files.into_iter().flatten().collect(),
             name: self.realm,
             listeners: listeners.iter().map(|listener| (listener.transport, listener.address)).collect(),
             server_names: self.server_name,
@@ -207,12 +209,7 @@ impl Directory {
                 Some(Webhook { url, token, authorities: self.webhook_ca })
             }
         };
-        config::Directory {
-            stores: self.user_store,
-            webhook,
-            timeout: self.user_timeout,
-            cache: self.user_cache,
-        }
+        config::Directory { stores: self.user_store, webhook, timeout: self.user_timeout, cache: self.user_cache }
     }
 }
 
@@ -258,9 +255,4 @@ pub(super) fn check_realms(
             problems.push(complaint().say(" is not among the ").and("reserved-ports"));
         }
     }
-}
-
-/// Whether the passwords of all users can be made into keys of both kinds.
-pub(crate) fn all_have_sha256(users: &[UserLine]) -> bool {
-    users.iter().all(|user| !matches!(user.secret, Secret::Keys { sha256: None, .. }))
 }

@@ -14,6 +14,7 @@ mod nearest;
 mod options;
 mod problem;
 mod read;
+mod realm_file;
 mod reference;
 mod reload;
 mod secrets;
@@ -36,8 +37,8 @@ pub use self::problem::{Place, Problem};
 pub(super) use self::reference::reference;
 pub use self::reload::{Reload, reload};
 pub(super) use self::secrets::named_by_flag as secrets;
-use crate::cli::serve::{Args, Contradiction, OF_REALM};
-use crate::config::{Config, Listener, Realm};
+use crate::cli::serve::{Args, Contradiction};
+use crate::config::Config;
 
 /// Where the file is unless somebody says otherwise; there need not be one.
 pub const DEFAULT_FILE: &str = "/etc/hairpin/hairpin.toml";
@@ -86,21 +87,7 @@ impl Source {
         let mut chosen = Chosen::of(&layers, path);
         let matches = options::definition().try_get_matches_from(chosen.arguments()).map_err(unforeseen)?;
         let args = Args::from_arg_matches(&matches).map_err(unforeseen)?;
-        let mut realms = Vec::new();
-        let mut warnings = Vec::new();
-        for path in args.realm_files() {
-            match realm_file(&path.as_path().into()) {
-                Ok((realm, mut told)) => {
-                    realms.push(realm);
-                    warnings.append(&mut told);
-                }
-                Err(problems) => {
-                    chosen.problems.extend(problems);
-                    // Whoever speaks of realms does not know this one.
-                    chosen.bad.push(REALM_FILE);
-                }
-            }
-        }
+        let (realms, mut warnings) = chosen.realms(args.realm_files());
         match args.into_config(realms) {
             Ok(config) if chosen.problems.is_empty() => {
                 warnings.extend(layers.into_iter().flat_map(|layer| layer.warnings));
@@ -137,34 +124,6 @@ fn file(above: &[&Layer]) -> (Layer, Option<Written>) {
         }
         None => (Layer::default(), None),
     }
-}
-
-const REALM_FILE: &str = "realm-file";
-
-/// Reads a file with a realm: options of the same definition, but only those that a realm has.
-fn realm_file(path: &Arc<Path>) -> Result<((Realm, Vec<Listener>), Vec<String>), Vec<Problem>> {
-    let mut layer = file::layer(path);
-    layer.check();
-    for option in options::keys().filter(|option| !OF_REALM.contains(&option.name())) {
-        if let Some(written) = layer.get(option).and_then(<[_]>::first) {
-            let place = written.place.clone();
-            let what = format!("{} is no option of a realm: say it in the main file", option.name());
-            layer.problems.push(Problem::at(&place, what));
-        }
-    }
-    let realm = options::find("realm").expect("it is defined");
-    if layer.get(realm).is_none() && !layer.is_unread {
-        layer.problems.push(Problem::of_file(path, "it does not say which realm it is about: realm is missing".to_owned()));
-    }
-    let warnings = std::mem::take(&mut layer.warnings);
-    let mut chosen = Chosen::of(&[layer], None);
-    let matches = options::definition().try_get_matches_from(chosen.arguments()).map_err(unforeseen)?;
-    match Args::from_arg_matches(&matches).map_err(unforeseen)?.into_realm() {
-        Ok(realm) if chosen.problems.is_empty() => return Ok((realm, warnings)),
-        Ok(_) => {}
-        Err(contradictions) => chosen.tell(&contradictions),
-    }
-    Err(Problem::first_of(chosen.problems))
 }
 
 /// Of every option the values of the highest layer that has any.
@@ -314,7 +273,7 @@ mod tests {
     }
 
     fn users(loaded: &Loaded) -> (Vec<String>, Vec<String>) {
-        match &loaded.config.authentication {
+        match &loaded.config.realms[0].authentication {
             Authentication::Given { users, secrets } => {
                 (users.iter().map(|user| user.name.clone()).collect(), secrets.clone())
             }
@@ -327,7 +286,7 @@ mod tests {
         let folder = Folder::new("precedence");
         let file = folder.write("f", "realm = 'file'\ntcp-relay = true\nallow-peer = ['10.0.0.0/8', '::/0']\n");
         let realm = |flags: &[&str], environment: &[(&str, &str)], file: &str| {
-            load(file, flags, environment).unwrap().config.realm
+            load(file, flags, environment).unwrap().config.realms[0].name.clone()
         };
         let variable = [("HAIRPIN_REALM", "variable")];
         assert_eq!(realm(&["--realm", "flag"], &variable, &file), "flag");
@@ -353,9 +312,9 @@ mod tests {
         let folder = Folder::new("anew");
         let file = folder.write("f", "realm = 'one'");
         let source = source(&["--relay-address", "127.0.0.1"], &[("HAIRPIN_CONFIG", &file)]);
-        assert_eq!(source.load().unwrap().config.realm, "one");
+        assert_eq!(source.load().unwrap().config.realms[0].name, "one");
         folder.write("f", "realm = 'two'");
-        assert_eq!(source.clone().load().unwrap().config.realm, "two");
+        assert_eq!(source.clone().load().unwrap().config.realms[0].name, "two");
         folder.write("f", "realm = 2");
         assert!(source.load().is_err());
     }

@@ -74,6 +74,11 @@ impl Problem {
         Self(format!("{}{text}", first.as_ref().map(prefix).unwrap_or_default()))
     }
 
+    /// Of an option in a file of options of another kind.
+    pub(super) fn misplaced(option: &Opt, place: &Place, what: impl fmt::Display) -> Self {
+        Self(format!("{}{} {what}", prefix(place), option.name()))
+    }
+
     /// Those that somebody reads, and how many there are besides.
     pub(super) fn first_of(mut problems: Vec<Self>) -> Vec<Self> {
         let more = problems.len().saturating_sub(MOST);
