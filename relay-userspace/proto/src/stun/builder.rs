@@ -54,7 +54,7 @@ impl<'b> MessageBuilder<'b> {
     #[must_use]
     pub fn with_integrity(self, key: &LongTermKey, integrity: Integrity) -> Self {
         let tag = key.sign(&self.buffer[self.start..], integrity, integrity.len());
-        self.raw(integrity.attribute(), |buffer| buffer.extend_from_slice(tag.as_ref()))
+        self.raw(integrity.attribute(), |buffer| buffer.extend_from_slice(&tag[..integrity.len()]))
     }
 
     /// Appends FINGERPRINT, which ends the message.

@@ -3,8 +3,10 @@
 use std::fmt;
 
 use hairpin_common::wire::STUN_LEN;
+use hmac::{Hmac, Mac};
 use md5::{Digest, Md5};
-use ring::{digest, hmac};
+use ring::hmac as ring_hmac;
+use sha1::Sha1;
 use subtle::ConstantTimeEq;
 
 use super::attribute;
@@ -12,9 +14,26 @@ use super::prepare::{opaque_string, sha256};
 
 /// HMAC-SHA1 of `data` under `secret`: what REST passwords are made of.
 pub fn hmac_sha1(secret: &[u8], data: &[u8]) -> [u8; 20] {
-    let mut bytes = [0; 20];
-    bytes.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret), data).as_ref());
-    bytes
+    hmac_sha1_of(secret, [data])
+}
+
+/// That of ring makes no use of what processors have for SHA-1, and takes twice as long.
+fn hmac_sha1_of<const N: usize>(key: &[u8], parts: [&[u8]; N]) -> [u8; 20] {
+    let mut context = Hmac::<Sha1>::new_from_slice(key).expect("a key may have any length");
+    for part in parts {
+        context.update(part);
+    }
+    context.finalize().into_bytes().into()
+}
+
+fn hmac_sha256_of<const N: usize>(key: &[u8], parts: [&[u8]; N]) -> [u8; 32] {
+    let mut context = ring_hmac::Context::with_key(&ring_hmac::Key::new(ring_hmac::HMAC_SHA256, key));
+    for part in parts {
+        context.update(part);
+    }
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
 }
 
 /// What a message is signed by.
@@ -35,18 +54,14 @@ impl Integrity {
         }
     }
 
-    fn hmac(self) -> hmac::Algorithm {
-        match self {
-            Self::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
-            Self::Sha256 => hmac::HMAC_SHA256,
-        }
-    }
+    /// The longest value.
+    const MAX_LEN: usize = 32;
 
     /// The length of the value, uncut.
     pub(super) fn len(self) -> usize {
         match self {
             Self::Sha1 => 20,
-            Self::Sha256 => 32,
+            Self::Sha256 => Self::MAX_LEN,
         }
     }
 
@@ -87,17 +102,16 @@ impl LongTermKey {
 
     /// The key that SHA-256 makes of `username:realm:password` (RFC 8489 section 18.5.1.2).
     pub fn derive_sha256(username: &str, realm: &str, password: &str) -> Self {
-        Self::from_bytes(&sha256([username, ":", &opaque_string(realm), ":", &opaque_string(password)]))
+        Self::from_bytes(&sha256(
+            [username, ":", &opaque_string(realm), ":", &opaque_string(password)].map(str::as_bytes),
+        ))
     }
 
     /// A key that was derived before, a short-term password (RFC 8489 section 9.1.1), or the key of an access token (RFC 7635
     /// section 6.2).
     pub fn from_bytes(key: &[u8]) -> Self {
         if key.len() > Self::BLOCK_LEN {
-            let (mut sha1, mut sha256) = ([0; 20], [0; 32]);
-            sha1.copy_from_slice(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key).as_ref());
-            sha256.copy_from_slice(digest::digest(&digest::SHA256, key).as_ref());
-            return Self(KeyBytes::Hashed { sha1, sha256 });
+            return Self(KeyBytes::Hashed { sha1: Sha1::digest(key).into(), sha256: sha256([key]) });
         }
         let mut bytes = [0; Self::BLOCK_LEN];
         bytes[..key.len()].copy_from_slice(key);
@@ -113,21 +127,23 @@ impl LongTermKey {
     }
 
     /// HMAC over the message up to the signature, with the header's length as if the message ended behind that. `len` is
-    /// the length of its value.
-    pub(super) fn sign(&self, covered: &[u8], integrity: Integrity, len: usize) -> hmac::Tag {
-        let length = covered.len() - STUN_LEN + 4 + len;
-        let key = hmac::Key::new(integrity.hmac(), self.bytes_for(integrity));
-        let mut context = hmac::Context::with_key(&key);
-        context.update(&covered[..2]);
-        context.update(&(length as u16).to_be_bytes());
-        context.update(&covered[4..]);
-        context.sign()
+    /// the length of its value, which is the first bytes of the result.
+    pub(super) fn sign(&self, covered: &[u8], integrity: Integrity, len: usize) -> [u8; Integrity::MAX_LEN] {
+        let length = ((covered.len() - STUN_LEN + 4 + len) as u16).to_be_bytes();
+        let (parts, key) = ([&covered[..2], &length, &covered[4..]], self.bytes_for(integrity));
+        match integrity {
+            Integrity::Sha1 => {
+                let mut tag = [0; Integrity::MAX_LEN];
+                tag[..integrity.len()].copy_from_slice(&hmac_sha1_of(key, parts));
+                tag
+            }
+            Integrity::Sha256 => hmac_sha256_of(key, parts),
+        }
     }
 
-    /// Whether the signature is the first bytes of what this key makes, as many as there are.
+    /// Whether the signature is the first bytes of what this key makes. It has a length that it may have.
     pub(super) fn verify(&self, covered: &[u8], integrity: Integrity, signature: &[u8]) -> bool {
-        let tag = self.sign(covered, integrity, signature.len());
-        tag.as_ref().get(..signature.len()).is_some_and(|tag| tag.ct_eq(signature).into())
+        self.sign(covered, integrity, signature.len())[..signature.len()].ct_eq(signature).into()
     }
 }
 

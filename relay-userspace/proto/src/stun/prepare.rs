@@ -27,14 +27,14 @@ fn unless_ascii<'t>(text: &'t str, profile: impl FnOnce(&'t str) -> Option<Cow<'
 
 /// The USERHASH of a name in a realm: SHA-256 of both, prepared, with a colon between them (RFC 8489 section 14.4).
 pub fn user_hash(username: &str, realm: &str) -> [u8; 32] {
-    sha256([&opaque_string(username), ":", &opaque_string(realm)])
+    sha256([&opaque_string(username), ":", &opaque_string(realm)].map(str::as_bytes))
 }
 
-/// SHA-256 of some texts as if they were one.
-pub(super) fn sha256<const N: usize>(parts: [&str; N]) -> [u8; 32] {
+/// SHA-256 of some bytes after each other.
+pub(super) fn sha256<const N: usize>(parts: [&[u8]; N]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {
-        context.update(part.as_bytes());
+        context.update(part);
     }
     let mut hash = [0; 32];
     hash.copy_from_slice(context.finish().as_ref());

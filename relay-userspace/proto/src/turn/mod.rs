@@ -75,5 +75,5 @@ pub use realm::Realm;
 pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;
-pub use token::{TokenAlgorithm, TokenKey, TokenKeyError};
+pub use token::{AccessToken, MacKey, TokenAlgorithm, TokenError, TokenKey, TokenKeyError, TokenTimestamp};
 pub use translation::{Translation, TranslationError};

@@ -218,6 +218,17 @@ fn algorithms_that_are_not_known_are_passed_over_with_their_parameters() {
     }
 }
 
+#[test]
+fn padding_of_parameters_is_zero_and_is_ignored() {
+    let algorithm = AlgorithmAndParameters { number: 9, parameters: &[1, 2, 3, 4, 5] };
+    let mut value = Vec::new();
+    PasswordAlgorithmAttribute(algorithm).encode(&mut value, &ID);
+    assert_eq!(value, [0, 9, 0, 5, 1, 2, 3, 4, 5, 0, 0, 0]);
+    value[9..].fill(0xff);
+    assert_eq!(decode(&value), Ok(PasswordAlgorithmAttribute(algorithm)));
+    assert_eq!(PasswordAlgorithms::from_bytes(&value).unwrap().iter().collect::<Vec<_>>(), [algorithm]);
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read(
