@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hairpin_proto::address::Transport;
 use hairpin_proto::stun::attribute::{Nonce, Realm, Software, Username};
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method, TransactionId};
 
 use crate::request::Request;
 use crate::session::RequestId;
@@ -110,7 +110,7 @@ impl Pending {
                 .with(&Username(&challenge.username))
                 .with(&Realm(&challenge.realm))
                 .with(&Nonce(&challenge.nonce))
-                .with_integrity(&challenge.key);
+                .with_integrity(&challenge.key, Integrity::Sha1);
         }
         builder.finish(style.fingerprint);
         self.signed = challenge.map(|challenge| challenge.key.clone());

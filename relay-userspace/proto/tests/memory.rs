@@ -9,7 +9,7 @@ use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr};
 use hairpin_proto::stun::attribute::{
     ChangeRequest, ChannelNumberAttribute, Data, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
     BindRequest, Cause, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe,
     Quotas, Random, RelayAddress, RelayId, Server, ServerConfig, Settings, Translation,
@@ -138,7 +138,7 @@ fn forged(username: Option<&str>, realm: &str, password: &str) -> Vec<u8> {
         .with_option(username.map(Username).as_ref())
         .with(&Realm(realm))
         .with(&Nonce("nonsense"))
-        .with_integrity(&LongTermKey::derive(username.unwrap_or_default(), realm, password))
+        .with_integrity(&LongTermKey::derive(username.unwrap_or_default(), realm, password), Integrity::Sha1)
         .finish(true);
     datagram
 }
@@ -195,7 +195,7 @@ fn relayed_and_dropped_data_costs_no_memory() {
             .with(&Username("alice"))
             .with(&Realm("realm"))
             .with(&Nonce(&nonce))
-            .with_integrity(&key)
+            .with_integrity(&key, Integrity::Sha1)
             .finish(false);
         let response = request(&mut server, now, &datagram);
         assert_eq!(Message::parse(&response).unwrap().class(), Class::Success);

@@ -15,7 +15,7 @@ use hairpin_proto::stun::attribute::{
     MobilityTicket, Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress,
     XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 use super::link::Link;
 use super::namespace::Namespace;
@@ -297,7 +297,7 @@ impl Client {
                     .with(&Username(&self.username))
                     .with(&Realm(realm))
                     .with(&Nonce(nonce))
-                    .with_integrity(key)
+                    .with_integrity(key, Integrity::Sha1)
                     .finish(true),
             }
             let answer = self.exchange(&request, id);

@@ -6,7 +6,7 @@ use super::effect::Now;
 use super::nonce::{NonceText, Nonces};
 use crate::address::ClientAddr;
 use crate::stun::attribute::{Attribute, Nonce, Realm, Username};
-use crate::stun::{ErrorCode, Message};
+use crate::stun::{ErrorCode, Integrity, Message, SecurityFeatures};
 
 /// Lets requests in, or says why not. Has no memory of anybody.
 #[derive(Debug)]
@@ -80,8 +80,8 @@ impl Authenticator {
         message: &Message<'m>,
         established: Option<&str>,
     ) -> Result<Authenticated<'m>, Rejection> {
-        let fresh = || self.nonces.issue(now.unix, client);
-        if !message.has_integrity() {
+        let fresh = || self.nonces.issue(now.unix, client, SecurityFeatures::default());
+        if message.integrity() != Some(Integrity::Sha1) {
             return Err(Rejection::Anonymous(fresh()));
         }
         let Username(username) = required(message)?;

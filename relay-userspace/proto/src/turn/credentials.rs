@@ -131,7 +131,7 @@ impl fmt::Debug for Credentials {
 mod tests {
     use super::*;
     use crate::stun::attribute::Username;
-    use crate::stun::{Class, MessageBuilder, Method, TransactionId};
+    use crate::stun::{Class, Integrity, MessageBuilder, Method, TransactionId};
 
     const NOON: u64 = 1_700_000_000;
 
@@ -139,7 +139,7 @@ mod tests {
         let mut bytes = Vec::new();
         MessageBuilder::new(&mut bytes, Class::Request, Method::ALLOCATE, TransactionId([1; 12]))
             .with(&Username(username))
-            .with_integrity(&LongTermKey::derive(username, "realm", password))
+            .with_integrity(&LongTermKey::derive(username, "realm", password), Integrity::Sha1)
             .finish(false);
         bytes
     }

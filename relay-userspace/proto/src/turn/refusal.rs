@@ -8,7 +8,7 @@ use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr, Transport};
 use crate::stun::Unknown;
 use crate::stun::attribute::{Nonce, Realm, Software, UnknownAttributes, Username};
-use crate::stun::{ErrorCode, Message, MessageBuilder, Method};
+use crate::stun::{ErrorCode, Integrity, Message, MessageBuilder, Method};
 
 /// A request that was answered by an error. The first request of a client, which has no credentials yet, and one with a
 /// nonce that has aged are not refused: the client goes on with what it is told.
@@ -86,7 +86,7 @@ impl Server {
                 .with_option(alternatives.second.as_ref())
                 .with_option(alternatives.domain.as_ref())
                 .with_option(software.as_ref())
-                .with_integrity(&reply.key)
+                .with_integrity(&reply.key, Integrity::Sha1)
                 .finish(reply.fingerprint);
         });
         let (five_tuple, method) = (reply.five_tuple, reply.method);

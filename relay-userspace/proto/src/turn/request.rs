@@ -7,7 +7,7 @@ use super::effect::AllocationId;
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::attribute::{Attribute, Software};
-use crate::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use crate::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 /// A request of a known user.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Server {
         let response = self.outbox.respond(reply.five_tuple, |buffer| {
             attributes(MessageBuilder::new(buffer, Class::Success, reply.method, reply.id))
                 .with_option(software.as_ref())
-                .with_integrity(&reply.key)
+                .with_integrity(&reply.key, Integrity::Sha1)
                 .finish(reply.fingerprint);
         });
         // In a stream nothing is lost, and nothing comes again.

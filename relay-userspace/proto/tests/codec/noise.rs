@@ -5,7 +5,7 @@ use hairpin_proto::stun::attribute::{
     ErrorCodeAttribute, EvenPort, Lifetime, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken,
     Software, UnknownAttributes, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, ParseError, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, ParseError, TransactionId};
 use proptest::prelude::*;
 
 use crate::round_trip::{everything, values};
@@ -93,10 +93,10 @@ fn what_stands_behind_message_integrity_is_not_seen() {
         let mut bytes = Vec::new();
         MessageBuilder::new(&mut bytes, Class::Request, Method::REFRESH, ID)
             .with(&Username("alice"))
-            .with_integrity(&key)
+            .with_integrity(&key, Integrity::Sha1)
             .with(&Lifetime(0))
             .with(&Username("mallory"))
-            .with_integrity(&LongTermKey::from_bytes(b"mallory's"))
+            .with_integrity(&LongTermKey::from_bytes(b"mallory's"), Integrity::Sha1)
             .finish(fingerprint);
 
         let message = Message::parse(&bytes).unwrap();

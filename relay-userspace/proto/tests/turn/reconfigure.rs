@@ -6,7 +6,7 @@ use hairpin_proto::address::{PeerAddr, Transport};
 use hairpin_proto::stun::attribute::{
     EvenPort, MobilityTicket, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method};
 use hairpin_proto::turn::{
     AlternateServer, BindRequest, Cause, Credentials, Discard, Disposition, PeerPolicy, RelayAddress, Settings,
 };
@@ -311,7 +311,7 @@ fn clients_go_on_in_another_realm_under_the_same_name() {
         .with(&Username("alice"))
         .with(&Realm(realm))
         .with(&Nonce(nonce))
-        .with_integrity(&key)
+        .with_integrity(&key, Integrity::Sha1)
         .finish(false);
     relay.answer(&client, &datagram).expect_success(&Client { key, ..client });
 }

@@ -7,7 +7,7 @@ use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, Attribute, AttributeError, EvenPort, MobilityTicket, Nonce, Realm, RequestedAddressFamily,
     RequestedTransport, ReservationToken, Username,
 };
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{AlternateServer, Cause, ConnectError, ConnectionId, Credentials, PortStripe, ServerConfig};
 
 use crate::harness::{Client, REALM, RELAY_V4, Refused, Relay, SECRET, SERVER, TCP, UDP, config, config_with, socket};
@@ -210,7 +210,7 @@ fn has_credentials(username: Option<&str>, realm: &str) -> Relay {
         .with_option(username.map(Username).as_ref())
         .with(&Realm(realm))
         .with(&Nonce(&nonce))
-        .with_integrity(&LongTermKey::derive("alice", realm, "sesame"))
+        .with_integrity(&LongTermKey::derive("alice", realm, "sesame"), Integrity::Sha1)
         .finish(false);
     relay.answer(&client, &datagram);
     relay

@@ -11,7 +11,7 @@ use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr};
 use hairpin_proto::stun::attribute::{
     ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
 };
-use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
     AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Credentials, Disposition, Effect,
     EndReason, Flow, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, Refusal, RelayAddress, RelayId, Scope,
@@ -449,7 +449,8 @@ impl Relay {
         // A challenge looks the same, whether it is the first or the answer to wrong credentials.
         let challenged = self.responses[answered..].iter().any(|response| error_in(response) == Some(401));
         let wrong = self.refusals[refused..].iter().any(|refused| refused.code == 401);
-        let has_credentials = Message::parse(datagram).is_ok_and(|request| request.has_integrity());
+        let has_credentials =
+            Message::parse(datagram).is_ok_and(|request| request.integrity() == Some(Integrity::Sha1));
         assert_eq!(wrong, challenged && has_credentials, "wrong credentials are refused, none are not");
         events
     }
@@ -497,7 +498,7 @@ impl Relay {
             .with(&Username(&client.username))
             .with(&Realm(REALM))
             .with(&Nonce(&client.nonce))
-            .with_integrity(&client.key)
+            .with_integrity(&client.key, Integrity::Sha1)
             .finish(client.fingerprint);
         datagram
     }
