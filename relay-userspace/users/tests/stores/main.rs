@@ -1,0 +1,9 @@
+//! Stores, with real servers and with databases that coturn's `turnadmin` has written.
+
+mod asking;
+mod coturn;
+mod directory;
+mod postgres;
+mod redis;
+mod sqlite;
+mod webhook;
