@@ -27,7 +27,7 @@ create table if not exists oauth_key (
     ikm_key varchar(256),
     timestamp bigint default 0,
     lifetime integer default 0,
-    as_rs_alg varvarchar(64) default '',
+    as_rs_alg varchar(64) default '',
     realm varchar(127) default '',
     primary key (kid)
 );

@@ -84,6 +84,11 @@ impl PostgresServer {
         format!("postgres://hairpin:north@/{database}?host={}&port={}", self.folder.path().display(), self.port)
     }
 
+    /// Where a file in its folder is.
+    pub fn file(&self, name: &str) -> String {
+        self.folder.file(name).display().to_string()
+    }
+
     /// How coturn's programs name a database.
     pub fn connection_string(&self, database: &str) -> String {
         format!("host=127.0.0.1 port={} dbname={database} user=hairpin password=north", self.port)

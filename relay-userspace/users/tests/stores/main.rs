@@ -1,6 +1,7 @@
 //! Stores, with real servers and with databases that coturn's `turnadmin` has written.
 
 mod asking;
+mod certificates;
 mod coturn;
 mod directory;
 mod postgres;
