@@ -4,6 +4,7 @@ mod asking;
 mod certificates;
 mod coturn;
 mod directory;
+mod http;
 mod postgres;
 mod redis;
 mod sqlite;

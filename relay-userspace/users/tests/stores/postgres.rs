@@ -146,7 +146,6 @@ async fn certificates_are_checked() {
         return;
     };
     full(&server, "users");
-    // Nobody who speaks without TLS is let in.
     let url = |parameters: &str| format!("{}?{parameters}", server.url("users"));
     let roots = server.file("roots.pem");
     let plain = url("sslmode=disable");
