@@ -4,6 +4,8 @@ mod asking;
 mod certificates;
 mod coturn;
 mod directory;
+mod failing;
+mod fake;
 mod http;
 mod postgres;
 mod redis;
