@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hairpin_proto::stun::user_hash;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Params, Row};
 use tokio::sync::Semaphore;
 
-use crate::layout::{self, Added, Kept, KeptToken, Tables, user_hash, wrong};
+use crate::layout::{self, Added, Kept, KeptToken, Tables, wrong};
 use crate::{Answer, Question, Store, StoreError, StoreOptions, Work, hex};
 
 /// How many threads may read at once.

@@ -8,7 +8,7 @@
 
 use std::fmt::{self, Write};
 
-use hairpin_proto::stun::PasswordKeys;
+use hairpin_proto::stun::{PasswordKeys, opaque_string};
 use md5::{Digest, Md5};
 use ring::digest;
 
@@ -114,9 +114,9 @@ fn parse_key<const N: usize>(digits: &str) -> Result<[u8; N], UserLineError> {
     hex::decode(digits.trim_end()).ok_or(UserLineError::Key)
 }
 
-/// The line of a user whose password is not to be in the file.
+/// The line of a user whose password is not to be in the file. The keys are of one realm.
 pub fn hashed_line(name: &str, realm: &str, password: &str) -> String {
-    let text = format!("{name}:{realm}:{password}");
+    let text = format!("{}:{}:{}", opaque_string(name), opaque_string(realm), opaque_string(password));
     let (md5, sha256) = (Md5::digest(&text), digest::digest(&digest::SHA256, text.as_bytes()));
     let mut line = format!("{name}:hashed:md5=");
     let _ = write!(line, "{},sha256={}", hex::encode(&md5), hex::encode(sha256.as_ref()));

@@ -17,7 +17,7 @@ pub use header::{Class, Method, TransactionId};
 pub use integrity::{Integrity, LongTermKey, hmac_sha1};
 pub use message::{Attributes, Message, ParseError};
 pub use password::{PasswordAlgorithm, PasswordKeys};
-pub use prepare::user_hash;
+pub use prepare::{opaque_string, user_hash};
 pub use security_features::SecurityFeatures;
 
 pub(crate) use message::padded;
