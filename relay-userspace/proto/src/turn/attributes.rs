@@ -32,5 +32,7 @@ pub(super) const KNOWN: &[u16] = &[
     MESSAGE_INTEGRITY_SHA256,
     UserHash::TYPE,
     PasswordAlgorithmAttribute::TYPE,
-    AccessTokenAttribute::TYPE,
 ];
+
+/// Those that are understood besides where access tokens are taken.
+pub(super) const OF_TOKENS: &[u16] = &[AccessTokenAttribute::TYPE];

@@ -400,7 +400,7 @@ fn by_opened(
     grant: Grant,
 ) -> Result<Proof, Denial> {
     let opened = key.open(token, audience).map_err(|_| Cause::BadToken)?;
-    let session_key = LongTermKey::from_bytes(opened.mac_key());
+    let session_key = opened.mac_key.to_key();
     if !search.message.verify_integrity(&session_key) {
         return Err(Cause::BadToken.into());
     }

@@ -9,7 +9,7 @@ use hairpin_common::wire::Datagram;
 use hashbrown::HashMap;
 
 use super::allocation::{Allocations, RelayOwner};
-use super::attributes::KNOWN;
+use super::attributes::{KNOWN, OF_TOKENS};
 use super::authentication::{AtHand, Authenticator, Established, Rejection};
 use super::cause::Cause;
 use super::config::{Limits, ServerConfig};
@@ -437,7 +437,8 @@ impl Server {
                 integrity: authenticated.proof.integrity,
             },
         };
-        let unknown = Unknown::beyond(message, [KNOWN, &[]]);
+        let of_tokens = if realm.token_audience.is_some() { OF_TOKENS } else { &[] };
+        let unknown = Unknown::beyond(message, [KNOWN, of_tokens]);
         let outcome = if unknown.is_empty() {
             match method {
                 Method::ALLOCATE => self.allocate(now, &request),

@@ -173,7 +173,7 @@ fn what_coturn_takes_no_notice_of_is_told_as_a_mistake() {
         ("denied-peer-ip=10.0.0.9-10.0.0.1", "neither an address nor a range"),
         ("external-ip=198.51.100.1/::1", "same IP version"),
         ("cert=/c", "together only"),
-        ("user=alice", "password"),
+        ("user=alice", "PASSWORD"),
     ] {
         let told = looks(line);
         assert!(

@@ -334,7 +334,9 @@ mod tests {
                 format!("{file}:1: realm must be a string, not a number"),
                 format!("{file}:4: lissten is no option; is listen meant?"),
                 format!("{file}:2: shards 0: 0 is not in 1..=256"),
-                format!("{file}:5: user: a colon must stand between name and password"),
+                format!(
+                    "{file}:5: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"
+                ),
                 format!("{file}:6: --interface needs another xdp than off"),
             ]
         );
@@ -400,8 +402,10 @@ mod tests {
         assert_eq!(
             problems("/dev/null", &["--user-file", &bad], &[]),
             [
-                format!("{bad}:2: user: a colon must stand between name and password"),
-                format!("{bad}:3: user: the name must have 1 to 508 bytes"),
+                format!(
+                    "{bad}:2: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"
+                ),
+                format!("{bad}:3: user: no name before the first colon"),
             ]
         );
         let empty = folder.write("empty", "# nobody\n");
