@@ -121,7 +121,7 @@ pub(super) fn warnings(
     warnings
 }
 
-fn is_nearly_full(share: api::Share) -> bool {
+pub(super) fn is_nearly_full(share: api::Share) -> bool {
     share.used * 100 >= share.of * NEARLY_FULL && share.of > 0
 }
 

@@ -141,6 +141,8 @@ async fn open(
         log,
         gate: Arc::clone(&gate),
         traces: relay.traces.counts(),
+        quotas: relay.quotas.clone(),
+        directory: relay.inquiries.directory(),
     });
     tokio::spawn(admin::serve(listeners, gate, control));
     if let Some(warning) = &relay.capacity.warning {

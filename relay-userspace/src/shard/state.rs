@@ -353,6 +353,7 @@ impl State {
         self.associations.add_times(&mut times);
         Report {
             counters: self.counters,
+            waiting: self.waiting.len(),
             allocations: self.server.allocations(),
             allocations_by_transport: self.server.allocations_by_transport(),
             allocated: self.register.begun(),

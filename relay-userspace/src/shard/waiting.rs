@@ -28,8 +28,6 @@ pub(super) struct Waiting {
     /// By client and transaction id, so that a retransmission waits once.
     by_transaction: HashMap<(FiveTuple, [u8; 12]), u64>,
     next: u64,
-    /// Requests that have found no room.
-    refused: u64,
 }
 
 #[derive(Debug)]
@@ -42,7 +40,7 @@ struct Parked {
 
 impl Waiting {
     pub(super) fn new(asker: Asker) -> Self {
-        Self { asker, requests: HashMap::new(), by_transaction: HashMap::new(), next: 0, refused: 0 }
+        Self { asker, requests: HashMap::new(), by_transaction: HashMap::new(), next: 0 }
     }
 
     /// How many wait now.
@@ -50,15 +48,9 @@ impl Waiting {
         self.requests.len()
     }
 
-    /// How many had no room.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused
-    }
-
     /// Keeps a request. Returns its number, unless there is no room.
     fn park(&mut self, parked: Parked) -> Result<u64, Parked> {
         if self.requests.len() >= MOST || parked.message.len() > MAX_LEN {
-            self.refused += 1;
             return Err(parked);
         }
         let number = self.next;
