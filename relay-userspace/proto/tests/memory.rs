@@ -255,3 +255,47 @@ fn relayed_and_dropped_data_costs_no_memory() {
         assert_eq!(calls, 0, "{what}");
     }
 }
+
+#[test]
+fn keys_signatures_and_tokens_cost_no_memory() {
+    use hairpin_proto::stun::{PasswordAlgorithm, PasswordKeys, user_hash};
+    use hairpin_proto::turn::{AccessToken, MacKey, TokenAlgorithm, TokenKey, TokenTimestamp};
+
+    let keys = PasswordKeys::derive("alice", "realm", "sesame");
+    let messages = [
+        (Integrity::Sha1, PasswordAlgorithm::Md5),
+        (Integrity::Sha256, PasswordAlgorithm::Sha256),
+        (Integrity::Sha256, PasswordAlgorithm::Md5),
+    ]
+    .map(|(integrity, algorithm)| {
+        let mut bytes = Vec::new();
+        let key = keys.for_algorithm(algorithm).next().unwrap();
+        MessageBuilder::new(&mut bytes, Class::Request, Method::ALLOCATE, ID)
+            .with(&Username("alice"))
+            .with_integrity(key, integrity)
+            .finish(true);
+        (bytes, algorithm)
+    });
+    let token_key = TokenKey::new(TokenAlgorithm::A256Gcm, &[1; 32]).unwrap();
+    let mac_key = MacKey::new(&[7; 64]).unwrap();
+    let token = AccessToken { mac_key, timestamp: TokenTimestamp::from_unix(NOON), lifetime: 60 };
+    let sealed = token_key.seal("turn.example.org", &token, [1; 12]);
+    let endless = [&sealed[..], &[0; 6_000]].concat();
+    let long = [1; 256];
+
+    let calls = allocations(|| {
+        let keys = PasswordKeys::derive("alice", "realm", "sesame");
+        for (bytes, algorithm) in &messages {
+            let message = Message::parse(bytes).unwrap();
+            assert!(keys.for_algorithm(*algorithm).any(|key| message.verify_integrity(key)));
+            assert!(!message.verify_integrity(&LongTermKey::from_bytes(&long)));
+        }
+        assert_ne!(user_hash("alice", "realm"), user_hash("bob", "realm"));
+        let opened = token_key.open(&sealed, "turn.example.org").unwrap();
+        assert!(opened.remaining(NOON).is_some() && opened.mac_key.to_key_of_coturn().is_some());
+        for (bytes, name) in [(&sealed[..], "turn.example.com"), (&endless, "turn.example.org"), (&[], "")] {
+            assert!(token_key.open(bytes, name).is_err());
+        }
+    });
+    assert_eq!(calls, 0);
+}

@@ -188,6 +188,13 @@ impl MacKey {
     pub fn to_key(&self) -> LongTermKey {
         LongTermKey::from_bytes(self.as_bytes())
     }
+
+    /// What signs and verifies with it in coturn and in clients made for it, if that is another key: the first 16 bytes. Coturn
+    /// wants 20 in a token, but then takes them for a key made by MD5, which has no more.
+    pub fn to_key_of_coturn(&self) -> Option<LongTermKey> {
+        let (first, rest) = self.as_bytes().split_first_chunk::<16>()?;
+        (!rest.is_empty()).then(|| LongTermKey::from_bytes(first))
+    }
 }
 
 impl TokenTimestamp {

@@ -1,9 +1,10 @@
 //! What is cut, malformed, tampered with or random is refused, and never takes the parser down.
 
 use hairpin_proto::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment,
-    ErrorCodeAttribute, EvenPort, Lifetime, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken,
-    Software, UnknownAttributes, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AccessTokenAttribute, AdditionalAddressFamily, AddressErrorCode, Attribute, AttributeError, ChannelNumberAttribute,
+    Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime, Nonce, PasswordAlgorithmAttribute, PasswordAlgorithms,
+    Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, Software, ThirdPartyAuthorization,
+    UnknownAttributes, UserHash, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, ParseError, TransactionId};
 use proptest::prelude::*;
@@ -41,7 +42,8 @@ fn read_all(bytes: &[u8]) {
     }
     decode!(Username, Realm, Nonce, Software, XorMappedAddress, XorPeerAddress, XorRelayedAddress, ErrorCodeAttribute);
     decode!(UnknownAttributes, ChannelNumberAttribute, Lifetime, Data, RequestedAddressFamily, AdditionalAddressFamily);
-    decode!(EvenPort, RequestedTransport, DontFragment, ReservationToken, AddressErrorCode);
+    decode!(EvenPort, RequestedTransport, DontFragment, ReservationToken, AddressErrorCode, UserHash);
+    decode!(PasswordAlgorithmAttribute, PasswordAlgorithms, AccessTokenAttribute, ThirdPartyAuthorization);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hairpin_proto::stun::{Class, Integrity, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{AccessToken, MacKey, TokenAlgorithm, TokenError, TokenKey, TokenKeyError, TokenTimestamp};
 use proptest::prelude::*;
 
@@ -184,6 +184,19 @@ fn the_key_in_a_token_signs_as_it_is() {
         let expected = ring::hmac::sign(&ring::hmac::Key::new(algorithm, b"ZksjpweoixXmvn67534m"), &bytes[..20]);
         assert_eq!(&bytes[24..], expected.as_ref(), "nothing was hashed before");
     }
+}
+
+#[test]
+fn coturn_signs_with_the_first_bytes_of_a_key() {
+    let long = MacKey::new(b"ZksjpweoixXmvn67534m").unwrap();
+    let mut bytes = Vec::new();
+    MessageBuilder::new(&mut bytes, Class::Request, Method::ALLOCATE, TransactionId([1; 12]))
+        .with_integrity(&LongTermKey::from_bytes(b"ZksjpweoixXmvn67"), Integrity::Sha1)
+        .finish(false);
+    let message = Message::parse(&bytes).unwrap();
+    assert!(message.verify_integrity(&long.to_key_of_coturn().unwrap()));
+    assert!(!message.verify_integrity(&long.to_key()));
+    assert!(MacKey::new(b"ZksjpweoixXmvn67").unwrap().to_key_of_coturn().is_none(), "it is the same key");
 }
 
 #[test]
