@@ -400,10 +400,9 @@ fn by_opened(
     grant: Grant,
 ) -> Result<Proof, Denial> {
     let opened = key.open(token, audience).map_err(|_| Cause::BadToken)?;
-    let session_key = opened.mac_key.to_key();
-    if !search.message.verify_integrity(&session_key) {
-        return Err(Cause::BadToken.into());
-    }
+    let keys = [Some(opened.mac_key.to_key()), opened.mac_key.to_key_of_coturn()];
+    let signed = keys.into_iter().flatten().find(|key| search.message.verify_integrity(key));
+    let session_key = signed.ok_or(Cause::BadToken)?;
     let remaining = opened.remaining(search.now.unix).ok_or(Cause::ExpiredToken)?;
     let session = Session { key: session_key.clone(), expires: search.now.instant + remaining };
     Ok(Proof { identity: Some(Identity::Token(session)), ..Proof::new(session_key, grant) })
