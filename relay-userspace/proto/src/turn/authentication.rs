@@ -71,6 +71,8 @@ pub(super) enum Identity {
 /// What an access token says (RFC 7635 section 6.2).
 #[derive(Clone, Debug)]
 pub(super) struct Session {
+    /// The name of the token's key, which is the username of requests.
+    pub(super) name: Box<str>,
     pub(super) key: LongTermKey,
     /// When it ends.
     pub(super) expires: Instant,
@@ -242,10 +244,11 @@ impl Authenticator {
             let proof = self.by_token(search, name, token, audience)?;
             return Ok((Cow::Borrowed(name), false, proof));
         }
-        if let Some(Established { username, identity: Some(Identity::Token(session)) }) = established
-            && matches!(sender, Sender::Name(name) if name == username)
+        if let Some(Established { identity: Some(Identity::Token(session)), .. }) = established
+            && let Sender::Name(name) = sender
+            && **name == *session.name
         {
-            return Ok((Cow::Owned((*username).to_owned()), false, by_session(search, session)?));
+            return Ok((Cow::Borrowed(name), false, by_session(search, session)?));
         }
         match *sender {
             Sender::Name(name) => self.by_name(search, name),
@@ -351,14 +354,14 @@ impl Authenticator {
         let Search { realm, .. } = search;
         let grant = realm.credentials.granted(name);
         if let Some(key) = realm.credentials.token_key(name) {
-            return by_opened(search, key, token, audience, grant);
+            return by_opened(search, (name, key), token, audience, grant);
         }
         if !realm.asks_for_users {
             return Err(Cause::UnknownTokenKey.into());
         }
         let (answer, _) = self.answer(search, Subject::TokenKey(name.into()), false)?;
         match &*answer {
-            Answer::TokenKey(key) => by_opened(search, key, token, audience, grant),
+            Answer::TokenKey(key) => by_opened(search, (name, key), token, audience, grant),
             Answer::Unavailable => Err(Denial::Unavailable),
             _ => Err(Cause::UnknownTokenKey.into()),
         }
@@ -369,6 +372,12 @@ impl Search<'_, '_> {
     /// Whether the allocation that the request is about was made under this name.
     fn is_owner(&self, name: &str) -> bool {
         self.established.is_some_and(|established| established.username == name)
+    }
+}
+
+impl Identity {
+    pub(super) fn is_token(&self) -> bool {
+        matches!(self, Self::Token(_))
     }
 }
 
@@ -394,7 +403,7 @@ fn by_user(search: &Search<'_, '_>, user: &User) -> Result<Proof, Denial> {
 /// A token that was shown with this request.
 fn by_opened(
     search: &Search<'_, '_>,
-    key: &TokenKey,
+    (name, key): (&str, &TokenKey),
     token: &[u8],
     audience: &str,
     grant: Grant,
@@ -404,7 +413,7 @@ fn by_opened(
     let signed = keys.into_iter().flatten().find(|key| search.message.verify_integrity(key));
     let session_key = signed.ok_or(Cause::BadToken)?;
     let remaining = opened.remaining(search.now.unix).ok_or(Cause::ExpiredToken)?;
-    let session = Session { key: session_key.clone(), expires: search.now.instant + remaining };
+    let session = Session { name: name.into(), key: session_key.clone(), expires: search.now.instant + remaining };
     Ok(Proof { identity: Some(Identity::Token(session)), ..Proof::new(session_key, grant) })
 }
 

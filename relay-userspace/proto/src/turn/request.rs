@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::allocation::Allocation;
-use super::authentication::Proof;
+use super::authentication::{Identity, Proof};
 use super::cause::Cause;
 use super::effect::AllocationId;
 use super::realm::Realm;
@@ -66,7 +66,11 @@ impl Server {
     pub(super) fn is_of_user(&self, allocation: &Allocation, request: &Request<'_>) -> bool {
         let made_in = allocation.lease.realm();
         let is_elsewhere = **made_in != *request.realm.name && self.realms.find(made_in).is_some();
-        *allocation.username == *request.username && !is_elsewhere
+        // With another token may come another key, and with it another name.
+        let shows_tokens = [&allocation.identity, &request.proof.identity]
+            .into_iter()
+            .all(|identity| identity.as_ref().is_some_and(Identity::is_token));
+        (*allocation.username == *request.username || shows_tokens) && !is_elsewhere
     }
 
     /// Answers a request that was carried out, and remembers the answer.
