@@ -167,6 +167,15 @@ impl PortRange {
         self.min <= other.min && other.max <= self.max
     }
 
+    /// All ports but those of another range.
+    pub fn without(self, other: Option<Self>) -> Vec<RangeInclusive<u16>> {
+        let Some(other) = other else { return vec![self.range()] };
+        let below = self.min..=self.max.min(other.min.saturating_sub(1));
+        let above = self.min.max(other.max.saturating_add(1))..=self.max;
+        let is_any = |range: &RangeInclusive<u16>| !range.is_empty() && !(other.range().contains(range.start()));
+        [below, above].into_iter().filter(is_any).collect()
+    }
+
     /// How many ports there are.
     pub fn count(self) -> usize {
         self.range().count()
@@ -253,4 +262,25 @@ pub enum AllocationLog {
     /// With what an operator reads
     #[default]
     Info,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_without_some_of_them() {
+        let range = |min, max| PortRange { min, max };
+        let left = |other| {
+            let ranges = range(10, 20).without(other);
+            ranges.iter().map(|range| (*range.start(), *range.end())).collect::<Vec<_>>()
+        };
+        assert_eq!(left(None), [(10, 20)]);
+        assert_eq!(left(Some(range(13, 15))), [(10, 12), (16, 20)]);
+        assert_eq!(left(Some(range(10, 15))), [(16, 20)]);
+        assert_eq!(left(Some(range(15, 20))), [(10, 14)]);
+        assert_eq!(left(Some(range(10, 20))), []);
+        let all = range(1, 65_535).without(Some(range(1, 65_535)));
+        assert_eq!(all, [] as [RangeInclusive<u16>; 0]);
+    }
 }

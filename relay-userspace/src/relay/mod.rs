@@ -369,7 +369,7 @@ impl Relay {
         let Settings { peer_policy, relay_addresses, .. } = self.settings();
         media::Settings {
             relay_addresses,
-            ports: self.config.relay_ports.range(),
+            ports: self.config.relay_ports.without(self.config.reserved_ports),
             peer_policy,
             max_sessions: (self.capacity.sessions / self.config.shards) as usize,
             max_paths: (self.capacity.paths / self.config.shards) as usize,

@@ -81,7 +81,7 @@ impl InProcess {
             };
             let media = media::Settings {
                 relay_addresses: settings.relay_addresses.clone(),
-                ports: FIRST_RELAY_PORT..=LAST_RELAY_PORT,
+                ports: vec![FIRST_RELAY_PORT..=LAST_RELAY_PORT],
                 peer_policy: settings.peer_policy.clone(),
                 max_sessions: PATHS as usize,
                 max_paths: PATHS as usize,
