@@ -10,7 +10,13 @@
 mod directory;
 mod error;
 mod hex;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis", feature = "webhook"))]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
+    allow(dead_code, reason = "a webhook alone has no tables")
+)]
 mod layout;
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod lease;
 mod open;
 #[cfg(feature = "postgres")]
@@ -22,6 +28,10 @@ mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(feature = "tls")]
+#[cfg_attr(
+    not(all(feature = "postgres", feature = "redis", feature = "webhook")),
+    allow(dead_code, reason = "what has TLS of its own only needs the file read")
+)]
 mod tls;
 mod url;
 pub mod users_file;

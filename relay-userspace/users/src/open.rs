@@ -8,7 +8,6 @@ use crate::postgres::Postgres;
 use crate::redis::Redis;
 #[cfg(feature = "sqlite")]
 use crate::sqlite::Sqlite;
-use crate::url::Place;
 use crate::{Store, StoreError, StoreUrl};
 
 /// What all stores are told.
@@ -25,15 +24,18 @@ impl Default for StoreOptions {
 }
 
 /// Makes the store that a URL names. Nothing is connected yet: a server that is down now may be up when it is asked.
-#[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "stores that are not built in need no options"))]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres", feature = "redis")),
+    expect(unused_variables, reason = "stores that are not built in need no options")
+)]
 pub fn open(url: &StoreUrl, options: &StoreOptions) -> Result<Box<dyn Store>, StoreError> {
     match &url.place {
         #[cfg(feature = "sqlite")]
-        Place::Sqlite(path) => Ok(Box::new(Sqlite::new(url.to_string(), path, options))),
+        crate::url::Place::Sqlite(path) => Ok(Box::new(Sqlite::new(url.to_string(), path, options))),
         #[cfg(feature = "postgres")]
-        Place::Postgres(server) => Ok(Box::new(Postgres::new(url.to_string(), server, options)?)),
+        crate::url::Place::Postgres(server) => Ok(Box::new(Postgres::new(url.to_string(), server, options)?)),
         #[cfg(feature = "redis")]
-        Place::Redis(server) => Ok(Box::new(Redis::new(url.to_string(), server, options)?)),
+        crate::url::Place::Redis(server) => Ok(Box::new(Redis::new(url.to_string(), server, options)?)),
         #[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "redis")))]
         _ => Err(StoreError::Configuration(format!("{url}: this kind of store is not built in"))),
     }

@@ -6,7 +6,7 @@
 //!
 //! A line that is empty, or whose first character but spaces is `#`, is none of a user's.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use hairpin_proto::stun::{PasswordKeys, opaque_string};
 use md5::{Digest, Md5};
@@ -16,6 +16,9 @@ use crate::hex;
 
 /// The most bytes of a USERNAME (RFC 8489 section 14.3: fewer than 509).
 const LONGEST_NAME: usize = 508;
+
+/// What some editors put before the first line.
+const MARK: char = '\u{feff}';
 
 /// A user as a line has it.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub enum UserLineError {
     #[error("no name before the first colon")]
     NoName,
     /// More before the colon than a username can have, or what no username has.
-    #[error("a name is at most {LONGEST_NAME} bytes, without control characters")]
+    #[error("a name is at most {LONGEST_NAME} bytes, without colons and control characters, and does not begin with #")]
     Name,
     /// Nothing behind the colon.
     #[error("no password behind the first colon")]
@@ -72,7 +75,7 @@ pub struct UsersFileError {
 
 /// The users of a file, in its order.
 pub fn parse_users(text: &str) -> Result<Vec<UserLine>, UsersFileError> {
-    let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate();
+    let lines = text.strip_prefix(MARK).unwrap_or(text).lines().enumerate();
     lines
         .filter(|(_, line)| !is_blank(line))
         .map(|(index, line)| parse_user(line).map_err(|error| UsersFileError { line: index + 1, error }))
@@ -87,12 +90,7 @@ fn is_blank(line: &str) -> bool {
 /// The user of one line, which is neither empty nor a comment.
 pub fn parse_user(line: &str) -> Result<UserLine, UserLineError> {
     let (name, rest) = line.split_once(':').ok_or(UserLineError::NoColon)?;
-    if name.is_empty() {
-        return Err(UserLineError::NoName);
-    }
-    if name.len() > LONGEST_NAME || name.contains(char::is_control) {
-        return Err(UserLineError::Name);
-    }
+    check_name(name)?;
     let secret = match (rest.strip_prefix("0x"), rest.strip_prefix("hashed:")) {
         _ if rest.is_empty() => return Err(UserLineError::NoPassword),
         (Some(md5), _) => Secret::Keys { md5: parse_key(md5)?, sha256: None },
@@ -100,6 +98,15 @@ pub fn parse_user(line: &str) -> Result<UserLine, UserLineError> {
         (None, None) => Secret::Password(rest.to_owned()),
     };
     Ok(UserLine { name: name.to_owned(), secret })
+}
+
+fn check_name(name: &str) -> Result<(), UserLineError> {
+    if name.is_empty() {
+        return Err(UserLineError::NoName);
+    }
+    // A mark of byte order is of the file, not of a name.
+    let is_wrong = name.len() > LONGEST_NAME || name.contains(char::is_control) || name.starts_with(MARK);
+    if is_wrong { Err(UserLineError::Name) } else { Ok(()) }
 }
 
 /// `md5=…[,sha256=…]`.
@@ -114,20 +121,26 @@ fn parse_key<const N: usize>(digits: &str) -> Result<[u8; N], UserLineError> {
     hex::decode(digits.trim_end()).ok_or(UserLineError::Key)
 }
 
-/// The line of a user whose password is not to be in the file. The keys are of one realm.
-pub fn hashed_line(name: &str, realm: &str, password: &str) -> String {
-    let text = format!("{}:{}:{}", opaque_string(name), opaque_string(realm), opaque_string(password));
+/// The line of a user whose password is not to be in the file, or why there is none. The keys are of one realm.
+pub fn hashed_line(name: &str, realm: &str, password: &str) -> Result<String, UserLineError> {
+    check_name(name)?;
+    // These would be another user's line, or nobody's.
+    if name.contains(':') || is_blank(name) {
+        return Err(UserLineError::Name);
+    }
+    if password.is_empty() {
+        return Err(UserLineError::NoPassword);
+    }
+    let text = [name, realm, password].map(opaque_string).join(":");
     let (md5, sha256) = (Md5::digest(&text), digest::digest(&digest::SHA256, text.as_bytes()));
-    let mut line = format!("{name}:hashed:md5=");
-    let _ = write!(line, "{},sha256={}", hex::encode(&md5), hex::encode(sha256.as_ref()));
-    line
+    Ok(format!("{name}:hashed:md5={},sha256={}", hex::encode(&md5), hex::encode(sha256.as_ref())))
 }
 
 impl UserLine {
     /// What the user signs with.
     pub fn keys(&self, realm: &str) -> PasswordKeys {
         match &self.secret {
-            Secret::Password(password) => PasswordKeys::derive(&self.name, realm, password),
+            Secret::Password(password) => PasswordKeys::derive(&opaque_string(&self.name), realm, password),
             Secret::Keys { md5, sha256: None } => PasswordKeys::from_md5(*md5),
             Secret::Keys { md5, sha256: Some(sha256) } => PasswordKeys::from_md5(*md5).and_sha256(*sha256),
         }
