@@ -64,6 +64,7 @@ impl Server {
             username: request.username.into(),
             identity: request.proof.identity.clone(),
             granted: grant.addresses,
+            tried: Vec::new(),
             peers,
             wants_ticket,
             lifetime: granted(&self.limits, lifetime, request.proof.remaining(now.instant)),

@@ -163,6 +163,8 @@ enum Sender<'m> {
 /// All that the sender is looked for with.
 struct Search<'s, 'm> {
     now: Now,
+    /// Whether it counts what time it is: not for what was let in before.
+    is_timed: bool,
     realm: &'s Realm,
     message: &'s Message<'m>,
     sender: Sender<'m>,
@@ -190,11 +192,11 @@ impl Authenticator {
         let RealmAttribute(named) = required(message)?;
         let Nonce(nonce) = required(message)?;
         let algorithm = algorithm(message, nonce)?;
-        let is_current = self.nonces.is_valid(nonce, now.unix, client);
+        let is_current = self.nonces.is_valid(nonce, now.unix, client) && offers(nonce, features(realm));
         if realm.asks_for_users && !is_current {
             return Err(Rejection::Stale(fresh()));
         }
-        let search = Search { now, realm, message, sender, algorithm, established, at_hand };
+        let search = Search { now, is_timed: true, realm, message, sender, algorithm, established, at_hand };
         // In any case, so that the time which it takes tells nothing more. A key is made for a realm: with another one,
         // nothing can be said about the password.
         let found = self.find(&search);
@@ -228,8 +230,7 @@ impl Authenticator {
             return false;
         };
         let Ok(algorithm) = algorithm(message, nonce) else { return false };
-        let now = Now { unix: 0, ..now };
-        let search = Search { now, realm, message, sender, algorithm, established, at_hand: None };
+        let search = Search { now, is_timed: false, realm, message, sender, algorithm, established, at_hand: None };
         *named == *realm.name && self.find(&search).is_ok()
     }
 
@@ -254,7 +255,7 @@ impl Authenticator {
     }
 
     fn by_name<'m>(&self, search: &Search<'_, 'm>, name: &'m str) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
-        let Search { now, realm, message, algorithm, .. } = search;
+        let Search { realm, message, algorithm, .. } = search;
         let credentials = &realm.credentials;
         let name = if credentials.user(name).is_some() { Cow::Borrowed(name) } else { opaque_string(name) };
         if let Some(user) = credentials.user(&name) {
@@ -265,7 +266,7 @@ impl Authenticator {
         let is_owner = search.is_owner(&name);
         if is_temporary && !credentials.secrets().is_empty() {
             let names = (&*name, &*realm.name);
-            match signed_by_secret(message, credentials.secrets(), names, *algorithm, now.unix, is_owner) {
+            match signed_by_secret(message, credentials.secrets(), names, *algorithm, search.unix(), is_owner) {
                 Ok(key) => {
                     let grant = credentials.granted(account_of(&name));
                     return Ok((name, true, Proof::new(key, grant)));
@@ -280,14 +281,16 @@ impl Authenticator {
         let subject = Subject::User((*name).into());
         let (answer, outdated) = self.answer(search, subject, is_owner)?;
         let (expires, mut proof) = match &*answer {
-            Answer::User(user) => (false, by_user(search, user)?),
+            Answer::User(user) if *user.name == *name => (false, by_user(search, user)?),
             Answer::Secrets { secrets, grant } => {
                 let names = (&*name, &*realm.name);
-                let key = signed_by_secret(message, secrets, names, *algorithm, now.unix, is_owner)?;
+                let key = signed_by_secret(message, secrets, names, *algorithm, search.unix(), is_owner)?;
                 (true, Proof::new(key, grant.clone()))
             }
             Answer::Unavailable => return Err(Denial::Unavailable),
-            Answer::TokenKey(_) | Answer::Admitted(_) | Answer::Refused => return Err(Cause::UnknownUser.into()),
+            Answer::User(_) | Answer::TokenKey(_) | Answer::Admitted(_) | Answer::Refused => {
+                return Err(Cause::UnknownUser.into());
+            }
         };
         proof.identity = Some(Identity::Answered(answer));
         proof.outdated = outdated;
@@ -307,7 +310,7 @@ impl Authenticator {
             search.established.is_some_and(|established| user_hash(established.username, &realm.name) == hash);
         let (answer, outdated) = self.answer(search, Subject::UserHash(hash), is_owner)?;
         let user = match &*answer {
-            Answer::User(user) => user,
+            Answer::User(user) if user_hash(&user.name, &realm.name) == hash => user,
             Answer::Unavailable => return Err(Denial::Unavailable),
             _ => return Err(Cause::UnknownUser.into()),
         };
@@ -319,7 +322,7 @@ impl Authenticator {
     }
 
     /// What there is to know of a subject: just answered, or answered a while ago, or, for whom an allocation is there,
-    /// what that was made with.
+    /// what was answered at last, or what that was made with.
     fn answer(
         &self,
         search: &Search<'_, '_>,
@@ -327,8 +330,9 @@ impl Authenticator {
         is_owner: bool,
     ) -> Result<(Arc<Answer>, Option<Subject>), Denial> {
         let name = &search.realm.name;
-        if let Some(AtHand { question, answer }) = search.at_hand
-            && (&question.realm, &question.subject) == (name, &subject)
+        let is_it = |question: &Question| (&question.realm, &question.subject) == (name, &subject);
+        let told = search.at_hand.filter(|at_hand| is_it(at_hand.question)).map(|at_hand| at_hand.answer);
+        if let Some(answer) = told
             && !(is_owner && matches!(**answer, Answer::Unavailable))
         {
             return Ok((Arc::clone(answer), None));
@@ -340,10 +344,18 @@ impl Authenticator {
         {
             return Ok((Arc::clone(answer), None));
         }
-        let identity = search.established.filter(|_| is_owner).and_then(|established| established.identity);
-        match identity {
-            Some(Identity::Answered(answer)) => Ok((Arc::clone(answer), Some(subject))),
-            _ => Err(Denial::Ask(subject)),
+        // What has aged is newer than what the allocation remembers. Who was refused at last has to be asked about.
+        let identity = match (known, search.established.and_then(|established| established.identity)) {
+            (Some((answer, _)), _) if matches!(**answer, Answer::Refused) => None,
+            (Some((answer, _)), Some(Identity::Answered(_))) => Some(answer),
+            (_, Some(Identity::Answered(answer))) => Some(answer),
+            (_, Some(Identity::Token(_)) | None) => None,
+        };
+        match (identity.filter(|_| is_owner), told) {
+            (Some(answer), _) => Ok((Arc::clone(answer), Some(subject))),
+            // Asked, and told that nobody knows: to ask again would not end.
+            (None, Some(answer)) => Ok((Arc::clone(answer), None)),
+            (None, None) => Err(Denial::Ask(subject)),
         }
     }
 
@@ -366,6 +378,11 @@ impl Authenticator {
 }
 
 impl Search<'_, '_> {
+    /// The time that credentials expire by.
+    fn unix(&self) -> u64 {
+        if self.is_timed { self.now.unix } else { 0 }
+    }
+
     /// Whether the allocation that the request is about was made under this name.
     fn is_owner(&self, name: &str) -> bool {
         self.established.is_some_and(|established| established.username == name)
@@ -404,9 +421,15 @@ fn by_opened(
     if !search.message.verify_integrity(&session_key) {
         return Err(Cause::BadToken.into());
     }
-    let remaining = opened.remaining(search.now.unix).ok_or(Cause::ExpiredToken)?;
+    let remaining = opened.remaining(search.now.unix).filter(lasts);
+    let remaining = remaining.or((!search.is_timed).then_some(Duration::ZERO)).ok_or(Cause::ExpiredToken)?;
     let session = Session { key: session_key.clone(), expires: search.now.instant + remaining };
     Ok(Proof { identity: Some(Identity::Token(session)), ..Proof::new(session_key, grant) })
+}
+
+/// Lifetimes are in whole seconds: what is left of a token has to be one at least.
+fn lasts(remaining: &Duration) -> bool {
+    remaining.as_secs() > 0
 }
 
 /// A token that was shown before.
@@ -414,7 +437,7 @@ fn by_session(search: &Search<'_, '_>, session: &Session) -> Result<Proof, Denia
     if !search.message.verify_integrity(&session.key) {
         return Err(Cause::BadToken.into());
     }
-    if search.now.instant >= session.expires {
+    if search.is_timed && !lasts(&session.expires.saturating_duration_since(search.now.instant)) {
         return Err(Cause::ExpiredToken.into());
     }
     let identity = Some(Identity::Token(session.clone()));
@@ -424,6 +447,14 @@ fn by_session(search: &Search<'_, '_>, session: &Session) -> Result<Proof, Denia
 /// What a realm's clients are told that they may use (RFC 8489 section 9.2).
 fn features(realm: &Realm) -> SecurityFeatures {
     SecurityFeatures { password_algorithms: realm.offers_sha256, username_anonymity: realm.offers_anonymity }
+}
+
+/// Whether a nonce has told all of these. One of a realm that offers less, or of a time when this one did, is no way to have
+/// a client bid less than it could.
+fn offers(nonce: &str, features: SecurityFeatures) -> bool {
+    let told = Nonces::features(nonce).unwrap_or_default();
+    (told.password_algorithms || !features.password_algorithms)
+        && (told.username_anonymity || !features.username_anonymity)
 }
 
 /// What clients may make their keys by, where they are offered anything but MD5.

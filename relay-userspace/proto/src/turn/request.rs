@@ -64,9 +64,12 @@ impl Server {
     /// Whether an allocation was made by who sends the request. A namesake in another realm is somebody else, as long as there
     /// is that realm; where it has another name now, its users go on.
     pub(super) fn is_of_user(&self, allocation: &Allocation, request: &Request<'_>) -> bool {
+        *allocation.username == *request.username && !self.is_of_other_realm(allocation, request.realm)
+    }
+
+    pub(super) fn is_of_other_realm(&self, allocation: &Allocation, realm: &Realm) -> bool {
         let made_in = allocation.lease.realm();
-        let is_elsewhere = **made_in != *request.realm.name && self.realms.find(made_in).is_some();
-        *allocation.username == *request.username && !is_elsewhere
+        **made_in != *realm.name && self.realms.find(made_in).is_some()
     }
 
     /// Answers a request that was carried out, and remembers the answer.

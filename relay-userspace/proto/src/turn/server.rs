@@ -398,13 +398,13 @@ impl Server {
         // The very same bytes have been authenticated before, and their nonce may have aged since. But who is not known
         // any more gets no answer that is for users.
         if let Some(response) = self.retransmissions.find(now.instant, five_tuple, id, datagram)
-            && self.authenticator.still_knows(now, &realm, message, self.established(&five_tuple, message))
+            && self.authenticator.still_knows(now, &realm, message, self.established(&five_tuple, &realm, message))
         {
             self.outbox.respond(five_tuple, |buffer| buffer.extend_from_slice(response));
             self.counts.count_success(method);
             return;
         }
-        let established = self.established(&five_tuple, message);
+        let established = self.established(&five_tuple, &realm, message);
         let at_hand = self.answered.as_ref().map(|(question, answer)| AtHand { question, answer });
         let authenticated = self.authenticator.authenticate(now, (&five_tuple, &realm), message, established, at_hand);
         let authenticated = match authenticated {
@@ -488,8 +488,8 @@ impl Server {
         }
     }
 
-    /// The allocation that a request is about.
-    fn established(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<Established<'_>> {
+    /// The allocation that a request is about, unless it is of another realm.
+    fn established(&self, five_tuple: &FiveTuple, realm: &Realm, message: &Message<'_>) -> Option<Established<'_>> {
         let allocation = match message.method() {
             Method::CONNECTION_BIND => {
                 let connection: ConnectionId = message.attribute().ok()??;
@@ -500,7 +500,7 @@ impl Server {
             }
             _ => self.allocations.of_client(five_tuple)?.1,
         };
-        Some(allocation.established())
+        (!self.is_of_other_realm(allocation, realm)).then(|| allocation.established())
     }
 }
 
