@@ -110,7 +110,10 @@ fn credentials(realm: &Realm, users: &[UserLine], secrets: &[String]) -> Credent
         credentials.grant(&reserved.name, Grant { addresses, allocations: None });
     }
     for user in users {
-        credentials.add_keys(&user.name, user.keys(&realm.name));
+        match &user.secret {
+            Secret::Password(password) => credentials.add_user(&user.name, password),
+            Secret::Keys { .. } => credentials.add_keys(&user.name, user.keys(&realm.name)),
+        }
     }
     for secret in secrets {
         credentials.add_secret(secret);

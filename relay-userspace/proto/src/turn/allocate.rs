@@ -1,20 +1,19 @@
 //! Allocate (RFC 8656 section 7): what is asked for, and whether it may be. The sockets are `pending_allocate`'s.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::allocation::{FAMILIES, PeerTransport};
 use super::cause::Cause;
 use super::config::Limits;
-use super::directory::{Answer, Grant, Question, Subject};
+use super::directory::Grant;
 use super::effect::Now;
 use super::pending_allocate::PendingAllocate;
 use super::port_pool::Parity;
 use super::quota::{Ceilings, Claim, Lease};
 use super::refusal::Denied;
 use super::request::Request;
-use super::server::{Outcome, Server, question};
+use super::server::{Outcome, Server};
 use crate::address::AddressFamily;
 use crate::stun::attribute::{
     AdditionalAddressFamily, AdditionalAddressFamilyOfCoturn, Attribute, DontFragment, EvenPort, Lifetime,
@@ -64,6 +63,7 @@ impl Server {
             username: request.username.into(),
             identity: request.proof.identity.clone(),
             granted: grant.addresses,
+            tried: Vec::new(),
             peers,
             wants_ticket,
             lifetime: granted(&self.limits, lifetime, request.proof.remaining(now.instant)),
@@ -136,31 +136,6 @@ impl Server {
             Some(AdditionalAddressFamily(Ok(AddressFamily::V6))) => Ok(Asked::Dual(parity)),
             Some(_) => Err(Cause::ConflictingAttributes),
             None => Ok(Asked::Single(family, parity)),
-        }
-    }
-
-    /// What the user may have, if it may have an allocation at all; `None` if somebody has to be asked first.
-    fn admitted(&mut self, now: Now, request: &Request<'_>) -> Result<Option<Grant>, Cause> {
-        let (realm, proof) = (request.realm, request.proof);
-        if !realm.asks_for_admission || proof.is_admitted {
-            return Ok(Some(proof.grant.clone()));
-        }
-        let subject = Subject::Admission { username: request.username.into(), account: request.account.into() };
-        let question = question(&request.reply.five_tuple, realm, subject);
-        let is_it = |known: &Question| (&known.realm, &known.subject) == (&question.realm, &question.subject);
-        let at_hand = self.answered.as_ref().filter(|(known, _)| is_it(known)).map(|(_, answer)| Arc::clone(answer));
-        let fresh = || {
-            let known = self.authenticator.known.find(now.instant, &question.realm, &question.subject)?;
-            known.1.then(|| Arc::clone(known.0))
-        };
-        match at_hand.or_else(fresh).as_deref() {
-            Some(Answer::Admitted(grant)) => Ok(Some(grant.or(&proof.grant))),
-            Some(Answer::Unavailable) => Err(Cause::UsersUnavailable),
-            Some(_) => Err(Cause::NotAdmitted),
-            None => {
-                self.question = Some(question);
-                Ok(None)
-            }
         }
     }
 

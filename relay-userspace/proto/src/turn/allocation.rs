@@ -8,9 +8,9 @@ use std::time::Instant;
 use hairpin_common::wire::{CHANNEL_MAX, CHANNEL_MIN};
 use hashbrown::HashMap;
 
-use super::authentication::{Established, Identity};
 use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
+use super::identity::{Established, Identity};
 use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr, Transport};

@@ -1,24 +1,20 @@
 //! Who sends a request (RFC 8489 section 9.2.4, RFC 7635).
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::cause::Cause;
-use super::credentials::{account_of, expiry_and_name, signed_by_secret, signed_by_user};
-use super::directory::{Answer, Grant, Question, Subject, User};
+use super::credentials::account_of;
+use super::directory::Subject;
 use super::effect::Now;
+use super::identity::{AtHand, Denial, Established, Proof, Search, Sender};
 use super::known::Known;
 use super::nonce::{NonceText, Nonces};
 use super::realm::Realm;
-use super::token::TokenKey;
 use crate::address::FiveTuple;
 use crate::stun::attribute::{
-    AccessTokenAttribute, Attribute, Nonce, PasswordAlgorithmAttribute, PasswordAlgorithms, Realm as RealmAttribute,
-    UserHash, Username,
+    Attribute, Nonce, PasswordAlgorithmAttribute, PasswordAlgorithms, Realm as RealmAttribute, UserHash, Username,
 };
-use crate::stun::prepare::opaque_string;
-use crate::stun::{ErrorCode, Integrity, LongTermKey, Message, PasswordAlgorithm, SecurityFeatures, user_hash};
+use crate::stun::{ErrorCode, Integrity, Message, PasswordAlgorithm, SecurityFeatures};
 
 /// Lets requests in, or says why not. Has no memory of anybody but what was answered.
 #[derive(Debug)]
@@ -41,55 +37,6 @@ impl Authenticated<'_> {
     pub(super) fn account(&self) -> &str {
         if self.expires { account_of(&self.username) } else { &self.username }
     }
-}
-
-/// What somebody was let in by.
-#[derive(Clone, Debug)]
-pub(super) struct Proof {
-    /// Signs the response,
-    pub(super) key: LongTermKey,
-    /// by this attribute.
-    pub(super) integrity: Integrity,
-    pub(super) grant: Grant,
-    /// Whether somebody has been asked for the admission already.
-    pub(super) is_admitted: bool,
-    /// What is remembered with the allocation, so that nobody need be asked again; none of who is known in advance.
-    pub(super) identity: Option<Identity>,
-    /// What should be asked again, since it was known long ago.
-    pub(super) outdated: Option<Subject>,
-}
-
-/// What an allocation remembers of its user.
-#[derive(Clone, Debug)]
-pub(super) enum Identity {
-    /// What was answered about it.
-    Answered(Arc<Answer>),
-    /// A token that it has shown.
-    Token(Session),
-}
-
-/// What an access token says (RFC 7635 section 6.2).
-#[derive(Clone, Debug)]
-pub(super) struct Session {
-    /// The name of the token's key, which is the username of requests.
-    pub(super) name: Box<str>,
-    pub(super) key: LongTermKey,
-    /// When it ends.
-    pub(super) expires: Instant,
-}
-
-/// The allocation that a request is about: its user goes on by what it was let in with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Established<'s> {
-    pub(super) username: &'s str,
-    pub(super) identity: Option<&'s Identity>,
-}
-
-/// An answer that has just come for the message that is looked at.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AtHand<'s> {
-    pub(super) question: &'s Question,
-    pub(super) answer: &'s Arc<Answer>,
 }
 
 /// Why a request was not let in.
@@ -142,37 +89,6 @@ impl Rejection {
     }
 }
 
-/// Why nobody is let in (yet).
-enum Denial {
-    Wrong(Cause),
-    Ask(Subject),
-    Unavailable,
-}
-
-impl From<Cause> for Denial {
-    fn from(cause: Cause) -> Self {
-        Self::Wrong(cause)
-    }
-}
-
-/// How a request names its sender.
-#[derive(Clone, Copy, Debug)]
-enum Sender<'m> {
-    Name(&'m str),
-    Hash([u8; 32]),
-}
-
-/// All that the sender is looked for with.
-struct Search<'s, 'm> {
-    now: Now,
-    realm: &'s Realm,
-    message: &'s Message<'m>,
-    sender: Sender<'m>,
-    algorithm: PasswordAlgorithm,
-    established: Option<Established<'s>>,
-    at_hand: Option<AtHand<'s>>,
-}
-
 impl Authenticator {
     /// Checks in the order of the RFC, so a nonce is only called stale in front of who knows the password. Where users
     /// have to be asked for it is the other way round: nobody is asked for who has not shown that it receives at its
@@ -192,11 +108,11 @@ impl Authenticator {
         let RealmAttribute(named) = required(message)?;
         let Nonce(nonce) = required(message)?;
         let algorithm = algorithm(message, nonce)?;
-        let is_current = self.nonces.is_valid(nonce, now.unix, client);
+        let is_current = self.nonces.is_valid(nonce, now.unix, client) && offers(nonce, features(realm));
         if realm.asks_for_users && !is_current {
             return Err(Rejection::Stale(fresh()));
         }
-        let search = Search { now, realm, message, sender, algorithm, established, at_hand };
+        let search = Search { now, is_timed: true, realm, message, sender, algorithm, established, at_hand };
         // In any case, so that the time which it takes tells nothing more. A key is made for a realm: with another one,
         // nothing can be said about the password.
         let found = self.find(&search);
@@ -230,208 +146,22 @@ impl Authenticator {
             return false;
         };
         let Ok(algorithm) = algorithm(message, nonce) else { return false };
-        let now = Now { unix: 0, ..now };
-        let search = Search { now, realm, message, sender, algorithm, established, at_hand: None };
+        let search = Search { now, is_timed: false, realm, message, sender, algorithm, established, at_hand: None };
         *named == *realm.name && self.find(&search).is_ok()
     }
-
-    fn find<'m>(&self, search: &Search<'_, 'm>) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
-        let Search { realm, message, sender, established, .. } = search;
-        if let Some(audience) = &realm.token_audience
-            && let (Sender::Name(name), Some(AccessTokenAttribute(token))) =
-                (sender, message.attribute().ok().flatten())
-        {
-            let proof = self.by_token(search, name, token, audience)?;
-            return Ok((Cow::Borrowed(name), false, proof));
-        }
-        if let Some(Established { identity: Some(Identity::Token(session)), .. }) = established
-            && let Sender::Name(name) = sender
-            && **name == *session.name
-        {
-            return Ok((Cow::Borrowed(name), false, by_session(search, session)?));
-        }
-        match *sender {
-            Sender::Name(name) => self.by_name(search, name),
-            Sender::Hash(hash) => self.by_hash(search, hash),
-        }
-    }
-
-    fn by_name<'m>(&self, search: &Search<'_, 'm>, name: &'m str) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
-        let Search { now, realm, message, algorithm, .. } = search;
-        let credentials = &realm.credentials;
-        let name = if credentials.user(name).is_some() { Cow::Borrowed(name) } else { opaque_string(name) };
-        if let Some(user) = credentials.user(&name) {
-            let proof = by_user(search, user)?;
-            return Ok((name, false, proof));
-        }
-        let is_temporary = expiry_and_name(&name).is_some();
-        let is_owner = search.is_owner(&name);
-        if is_temporary && !credentials.secrets().is_empty() {
-            let names = (&*name, &*realm.name);
-            match signed_by_secret(message, credentials.secrets(), names, *algorithm, now.unix, is_owner) {
-                Ok(key) => {
-                    let grant = credentials.granted(account_of(&name));
-                    return Ok((name, true, Proof::new(key, grant)));
-                }
-                Err(Cause::WrongSecret) if realm.asks_for_users => {}
-                Err(cause) => return Err(cause.into()),
-            }
-        }
-        if !realm.asks_for_users {
-            return Err(Cause::UnknownUser.into());
-        }
-        let subject = Subject::User((*name).into());
-        let (answer, outdated) = self.answer(search, subject, is_owner)?;
-        let (expires, mut proof) = match &*answer {
-            Answer::User(user) => (false, by_user(search, user)?),
-            Answer::Secrets { secrets, grant } => {
-                let names = (&*name, &*realm.name);
-                let key = signed_by_secret(message, secrets, names, *algorithm, now.unix, is_owner)?;
-                (true, Proof::new(key, grant.clone()))
-            }
-            Answer::Unavailable => return Err(Denial::Unavailable),
-            Answer::TokenKey(_) | Answer::Admitted(_) | Answer::Refused => return Err(Cause::UnknownUser.into()),
-        };
-        proof.identity = Some(Identity::Answered(answer));
-        proof.outdated = outdated;
-        Ok((name, expires, proof))
-    }
-
-    fn by_hash<'m>(&self, search: &Search<'_, 'm>, hash: [u8; 32]) -> Result<(Cow<'m, str>, bool, Proof), Denial> {
-        let realm = search.realm;
-        if let Some(user) = realm.credentials.user_of_hash(&hash) {
-            let proof = by_user(search, user)?;
-            return Ok((Cow::Owned(user.name.clone().into()), false, proof));
-        }
-        if !realm.asks_for_users {
-            return Err(Cause::UnknownUser.into());
-        }
-        let is_owner =
-            search.established.is_some_and(|established| user_hash(established.username, &realm.name) == hash);
-        let (answer, outdated) = self.answer(search, Subject::UserHash(hash), is_owner)?;
-        let user = match &*answer {
-            Answer::User(user) => user,
-            Answer::Unavailable => return Err(Denial::Unavailable),
-            _ => return Err(Cause::UnknownUser.into()),
-        };
-        let mut proof = by_user(search, user)?;
-        let username = user.name.clone().into();
-        proof.identity = Some(Identity::Answered(answer));
-        proof.outdated = outdated;
-        Ok((Cow::Owned(username), false, proof))
-    }
-
-    /// What there is to know of a subject: just answered, or answered a while ago, or, for whom an allocation is there,
-    /// what that was made with.
-    fn answer(
-        &self,
-        search: &Search<'_, '_>,
-        subject: Subject,
-        is_owner: bool,
-    ) -> Result<(Arc<Answer>, Option<Subject>), Denial> {
-        let name = &search.realm.name;
-        if let Some(AtHand { question, answer }) = search.at_hand
-            && (&question.realm, &question.subject) == (name, &subject)
-            && !(is_owner && matches!(**answer, Answer::Unavailable))
-        {
-            return Ok((Arc::clone(answer), None));
-        }
-        let known = self.known.find(search.now.instant, name, &subject);
-        if let Some((answer, is_fresh)) = known
-            // Whoever has just been asked about something else was known when that began.
-            && (is_fresh || search.at_hand.is_some())
-        {
-            return Ok((Arc::clone(answer), None));
-        }
-        let identity = search.established.filter(|_| is_owner).and_then(|established| established.identity);
-        match identity {
-            Some(Identity::Answered(answer)) => Ok((Arc::clone(answer), Some(subject))),
-            _ => Err(Denial::Ask(subject)),
-        }
-    }
-
-    fn by_token(&self, search: &Search<'_, '_>, name: &str, token: &[u8], audience: &str) -> Result<Proof, Denial> {
-        let Search { realm, .. } = search;
-        let grant = realm.credentials.granted(name);
-        if let Some(key) = realm.credentials.token_key(name) {
-            return by_opened(search, (name, key), token, audience, grant);
-        }
-        if !realm.asks_for_users {
-            return Err(Cause::UnknownTokenKey.into());
-        }
-        let (answer, _) = self.answer(search, Subject::TokenKey(name.into()), false)?;
-        match &*answer {
-            Answer::TokenKey(key) => by_opened(search, (name, key), token, audience, grant),
-            Answer::Unavailable => Err(Denial::Unavailable),
-            _ => Err(Cause::UnknownTokenKey.into()),
-        }
-    }
-}
-
-impl Search<'_, '_> {
-    /// Whether the allocation that the request is about was made under this name.
-    fn is_owner(&self, name: &str) -> bool {
-        self.established.is_some_and(|established| established.username == name)
-    }
-}
-
-impl Identity {
-    pub(super) fn is_token(&self) -> bool {
-        matches!(self, Self::Token(_))
-    }
-}
-
-impl Proof {
-    fn new(key: LongTermKey, grant: Grant) -> Self {
-        Self { key, integrity: Integrity::Sha1, grant, is_admitted: false, identity: None, outdated: None }
-    }
-
-    /// How much longer the token is good that was shown; none: as long as one likes.
-    pub(super) fn remaining(&self, now: Instant) -> Option<Duration> {
-        match &self.identity {
-            Some(Identity::Token(session)) => Some(session.expires.saturating_duration_since(now)),
-            Some(Identity::Answered(_)) | None => None,
-        }
-    }
-}
-
-fn by_user(search: &Search<'_, '_>, user: &User) -> Result<Proof, Denial> {
-    let key = signed_by_user(search.message, &user.keys, search.algorithm)?;
-    Ok(Proof { is_admitted: user.is_admitted, ..Proof::new(key, user.grant.clone()) })
-}
-
-/// A token that was shown with this request.
-fn by_opened(
-    search: &Search<'_, '_>,
-    (name, key): (&str, &TokenKey),
-    token: &[u8],
-    audience: &str,
-    grant: Grant,
-) -> Result<Proof, Denial> {
-    let opened = key.open(token, audience).map_err(|_| Cause::BadToken)?;
-    let keys = [Some(opened.mac_key.to_key()), opened.mac_key.to_key_of_coturn()];
-    let signed = keys.into_iter().flatten().find(|key| search.message.verify_integrity(key));
-    let session_key = signed.ok_or(Cause::BadToken)?;
-    let remaining = opened.remaining(search.now.unix).ok_or(Cause::ExpiredToken)?;
-    let session = Session { name: name.into(), key: session_key.clone(), expires: search.now.instant + remaining };
-    Ok(Proof { identity: Some(Identity::Token(session)), ..Proof::new(session_key, grant) })
-}
-
-/// A token that was shown before.
-fn by_session(search: &Search<'_, '_>, session: &Session) -> Result<Proof, Denial> {
-    if !search.message.verify_integrity(&session.key) {
-        return Err(Cause::BadToken.into());
-    }
-    if search.now.instant >= session.expires {
-        return Err(Cause::ExpiredToken.into());
-    }
-    let identity = Some(Identity::Token(session.clone()));
-    Ok(Proof { identity, ..Proof::new(session.key.clone(), Grant::default()) })
 }
 
 /// What a realm's clients are told that they may use (RFC 8489 section 9.2).
 fn features(realm: &Realm) -> SecurityFeatures {
     SecurityFeatures { password_algorithms: realm.offers_sha256, username_anonymity: realm.offers_anonymity }
+}
+
+/// Whether a nonce has told all of these. One of a realm that offers less, or of a time when this one did, is no way to have
+/// a client bid less than it could.
+fn offers(nonce: &str, features: SecurityFeatures) -> bool {
+    let told = Nonces::features(nonce).unwrap_or_default();
+    (told.password_algorithms || !features.password_algorithms)
+        && (told.username_anonymity || !features.username_anonymity)
 }
 
 /// What clients may make their keys by, where they are offered anything but MD5.

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::cause::Cause;
 use super::directory::{Grant, User};
 use super::token::TokenKey;
+use crate::stun::prepare::opaque_string;
 use crate::stun::{LongTermKey, Message, PasswordAlgorithm, PasswordKeys, hmac_sha1, user_hash};
 
 /// Between expiry and name in the username of a credential that expires.
@@ -51,6 +52,11 @@ impl Credentials {
     /// Lets a user relay. The password is not kept, only the keys that are made from it.
     pub fn add_user(&mut self, name: &str, password: &str) {
         self.add_keys(name, PasswordKeys::derive(name, &self.realm, password));
+        // Clients have to prepare names (RFC 8489 section 14.3), and there are those that know nothing of it.
+        let prepared = opaque_string(name);
+        if prepared != name {
+            self.add_keys(&prepared, PasswordKeys::derive(&prepared, &self.realm, password));
+        }
     }
 
     /// Lets a user relay who signs with these keys.

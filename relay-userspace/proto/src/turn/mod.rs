@@ -13,6 +13,7 @@
 
 mod allocate;
 mod allocation;
+mod asking;
 mod attributes;
 mod authentication;
 mod binding;
@@ -29,6 +30,7 @@ mod effect;
 mod expiry;
 mod flow;
 mod icmp;
+mod identity;
 mod known;
 mod message_counts;
 mod mobility;

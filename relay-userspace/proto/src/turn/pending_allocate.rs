@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::allocation::{Allocation, PeerTransport, Relay, RelayOwner};
-use super::authentication::Identity;
 use super::cause::Cause;
 use super::effect::{BindError, BindRequest, Effect, RelayId};
 use super::flow::{Base, Installed};
+use super::identity::Identity;
 use super::port_pool::{Parity, next_port};
 use super::quota::Lease;
 use super::refusal::Denied;
@@ -37,6 +37,8 @@ pub(super) struct PendingAllocate {
     pub(super) identity: Option<Identity>,
     /// Relayed transport addresses that are kept for the user and were not tried yet.
     pub(super) granted: Vec<SocketAddr>,
+    /// Those that were.
+    pub(super) tried: Vec<SocketAddr>,
     pub(super) peers: PeerTransport,
     pub(super) wants_ticket: bool,
     pub(super) lifetime: Duration,
@@ -117,22 +119,23 @@ impl Server {
     ) -> Slot {
         while let Some(at) = pending.granted.iter().position(|address| AddressFamily::of(address.ip()) == family) {
             let public = pending.granted.remove(at);
+            pending.tried.push(public);
             let is_kept = |port: Option<u16>| port.is_some_and(|port| self.ports.is_reserved(port));
             let Some(address) = self.relay_addresses.bound(public).filter(|_| is_kept(Some(public.port()))) else {
                 continue;
             };
             // The next port has to be the user's too.
             let next = public.port().checked_add(1);
-            let has_next = || {
-                is_kept(next)
-                    && pending.granted.iter().any(|other| (other.ip(), Some(other.port())) == (public.ip(), next))
-            };
+            let mut of_user = pending.granted.iter().chain(&pending.tried);
+            let mut has_next =
+                || is_kept(next) && of_user.any(|other| (other.ip(), Some(other.port())) == (public.ip(), next));
+            let is_free = |address| !self.ports.is_used(address);
             let fits = match parity {
                 Parity::Any => true,
                 Parity::Even => public.port().is_multiple_of(2),
-                Parity::Pair => public.port().is_multiple_of(2) && has_next(),
+                Parity::Pair => public.port().is_multiple_of(2) && has_next() && is_free(next_port(address)),
             };
-            if !fits {
+            if !fits || !is_free(address) {
                 cause = Cause::AddressInUse;
                 continue;
             }

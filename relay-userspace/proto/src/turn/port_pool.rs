@@ -159,6 +159,11 @@ impl PortPool {
         self.stripe.covers(port) && self.reserved.as_ref().is_some_and(|reserved| reserved.contains(&port))
     }
 
+    /// Whether a port is noted as used. One that is reserved is then in use here.
+    pub(super) fn is_used(&self, address: RelayedAddr) -> bool {
+        self.addresses.iter().any(|ports| ports.ip == address.ip() && ports.is_used(address.port()))
+    }
+
     /// Notes a port as used that was not picked.
     pub(super) fn take(&mut self, address: RelayedAddr) {
         if let Some(ports) = self.addresses.iter_mut().find(|ports| ports.ip == address.ip()) {

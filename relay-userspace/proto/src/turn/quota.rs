@@ -176,12 +176,16 @@ impl Counts {
                 return Err(cause);
             }
         }
-        holders.into_iter().for_each(|holder| self.add(holder));
+        for holder in holders {
+            self.add(holder);
+        }
         Ok(())
     }
 
     fn give_back(&mut self, claim: &Claim) {
-        claim.holders().iter().for_each(|holder| self.remove(holder));
+        for holder in &claim.holders() {
+            self.remove(holder);
+        }
     }
 
     fn add(&mut self, holder: Holder) {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::allocation::Allocation;
-use super::authentication::{Identity, Proof};
 use super::cause::Cause;
 use super::effect::AllocationId;
+use super::identity::{Identity, Proof};
 use super::realm::Realm;
 use super::server::Server;
 use crate::address::FiveTuple;
@@ -64,13 +64,17 @@ impl Server {
     /// Whether an allocation was made by who sends the request. A namesake in another realm is somebody else, as long as there
     /// is that realm; where it has another name now, its users go on.
     pub(super) fn is_of_user(&self, allocation: &Allocation, request: &Request<'_>) -> bool {
-        let made_in = allocation.lease.realm();
-        let is_elsewhere = **made_in != *request.realm.name && self.realms.find(made_in).is_some();
         // With another token may come another key, and with it another name.
         let shows_tokens = [&allocation.identity, &request.proof.identity]
             .into_iter()
             .all(|identity| identity.as_ref().is_some_and(Identity::is_token));
-        (*allocation.username == *request.username || shows_tokens) && !is_elsewhere
+        let is_same = *allocation.username == *request.username || shows_tokens;
+        is_same && !self.is_of_other_realm(allocation, request.realm)
+    }
+
+    pub(super) fn is_of_other_realm(&self, allocation: &Allocation, realm: &Realm) -> bool {
+        let made_in = allocation.lease.realm();
+        **made_in != *realm.name && self.realms.find(made_in).is_some()
     }
 
     /// Answers a request that was carried out, and remembers the answer.

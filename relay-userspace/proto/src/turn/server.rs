@@ -9,17 +9,19 @@ use hairpin_common::wire::Datagram;
 use hashbrown::HashMap;
 
 use super::allocation::{Allocations, RelayOwner};
+use super::asking::question;
 use super::attributes::{KNOWN, OF_TOKENS};
-use super::authentication::{AtHand, Authenticator, Established, Rejection};
+use super::authentication::{Authenticator, Rejection};
 use super::cause::Cause;
 use super::config::{Limits, ServerConfig};
 use super::connection::Connection;
-use super::directory::{Answer, Question, Subject};
+use super::directory::{Answer, Question};
 use super::discovery::Discovery;
 use super::effect::{
     AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, EndReason, IcmpError, Now,
     RelayId,
 };
+use super::identity::{AtHand, Established};
 use super::known::Known;
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
@@ -182,35 +184,6 @@ impl Server {
             },
             Some(Datagram::Other) | None => Disposition::Discard(Discard::NotTurn),
         }
-    }
-
-    /// Takes a client's message again, now that there is an answer to what [`Disposition::Ask`] had to be known for.
-    ///
-    /// There may be another question behind it.
-    pub fn answered<'p>(
-        &mut self,
-        now: Now,
-        five_tuple: FiveTuple,
-        message: &'p [u8],
-        question: Question,
-        answer: Answer,
-    ) -> Disposition<'p> {
-        let answer = Arc::new(answer);
-        self.authenticator.known.learn(now.instant, &question, &answer);
-        self.answered = Some((question, answer));
-        let disposition = self.client_datagram(now, five_tuple, message);
-        self.answered = None;
-        disposition
-    }
-
-    /// What has to be answered, right after [`Disposition::Ask`].
-    pub fn take_question(&mut self) -> Option<Question> {
-        self.question.take()
-    }
-
-    /// Takes the answer to [`Effect::LookUp`].
-    pub fn learn(&mut self, now: Now, question: &Question, answer: Answer) {
-        self.authenticator.known.learn(now.instant, question, &Arc::new(answer));
     }
 
     /// Learns which name a client has asked for in its TLS or DTLS handshake: there may be a realm for it.
@@ -398,13 +371,13 @@ impl Server {
         // The very same bytes have been authenticated before, and their nonce may have aged since. But who is not known
         // any more gets no answer that is for users.
         if let Some(response) = self.retransmissions.find(now.instant, five_tuple, id, datagram)
-            && self.authenticator.still_knows(now, &realm, message, self.established(&five_tuple, message))
+            && self.authenticator.still_knows(now, &realm, message, self.established(&five_tuple, &realm, message))
         {
             self.outbox.respond(five_tuple, |buffer| buffer.extend_from_slice(response));
             self.counts.count_success(method);
             return;
         }
-        let established = self.established(&five_tuple, message);
+        let established = self.established(&five_tuple, &realm, message);
         let at_hand = self.answered.as_ref().map(|(question, answer)| AtHand { question, answer });
         let authenticated = self.authenticator.authenticate(now, (&five_tuple, &realm), message, established, at_hand);
         let authenticated = match authenticated {
@@ -488,8 +461,8 @@ impl Server {
         }
     }
 
-    /// The allocation that a request is about.
-    fn established(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<Established<'_>> {
+    /// The allocation that a request is about, unless it is of another realm.
+    fn established(&self, five_tuple: &FiveTuple, realm: &Realm, message: &Message<'_>) -> Option<Established<'_>> {
         let allocation = match message.method() {
             Method::CONNECTION_BIND => {
                 let connection: ConnectionId = message.attribute().ok()??;
@@ -500,18 +473,7 @@ impl Server {
             }
             _ => self.allocations.of_client(five_tuple)?.1,
         };
-        Some(allocation.established())
-    }
-}
-
-/// What is asked for a client.
-pub(super) fn question(five_tuple: &FiveTuple, realm: &Realm, subject: Subject) -> Question {
-    Question {
-        realm: Arc::clone(&realm.name),
-        subject,
-        client: five_tuple.client.socket(),
-        server: five_tuple.server.socket(),
-        transport: five_tuple.transport,
+        (!self.is_of_other_realm(allocation, realm)).then(|| allocation.established())
     }
 }
 

@@ -1,15 +1,18 @@
 //! The TURN server, driven through its public interface with a clock and randomness of the test's own.
 
+mod admission;
 mod allocate;
 mod answers;
 mod authentication;
 mod binding;
 mod channels;
 mod credentials;
+mod directory;
 mod discovery;
 mod dual;
 mod harness;
 mod icmp;
+mod identity;
 mod invariants;
 mod invariants_of_moves;
 mod mobility;
@@ -18,12 +21,16 @@ mod moves;
 mod nat;
 mod operator;
 mod permissions;
+mod quotas;
+mod realms;
 mod reconfigure;
 mod redirect;
 mod refresh;
 mod refusals;
 mod relaying;
+mod reserved_addresses;
 mod retransmissions;
 mod sockets;
 mod tcp_allocations;
 mod tcp_connections;
+mod tokens;

@@ -41,15 +41,6 @@ impl Relay {
     fn deny(&mut self, net: &str) -> Vec<Event> {
         self.change(|settings| settings.peer_policy.deny(net.parse().unwrap()))
     }
-
-    pub(super) fn try_allocate(&mut self, client: &mut Client) -> Answer {
-        self.request(client, Method::ALLOCATE, |request| request.with(&UDP))
-    }
-
-    /// Why the last request was refused.
-    fn last_cause(&self) -> Cause {
-        self.refusals.last().expect("a request was refused").cause
-    }
 }
 
 /// A relay with a channel to one peer and a permission for another.
