@@ -16,9 +16,13 @@ use crate::coturn::write_users;
 const KEY: &str = "3996dcb60afa9830c4618281d70bd605";
 const TOKEN: &str = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIK";
 
+fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
+
 /// The same users as in the tables of the other databases.
 fn fill(server: &RedisServer) {
-    let hash: String = user_hash("carol", REALM).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&user_hash("carol", REALM));
     let by_hash = format!("hairpin/realm/north.gov/userhash/{hash}");
     let sha256 = "a0fc7d7b046400c7f5560948e3c37978def589a2994714047beb8825052df940";
     let addresses = "192.0.2.1:5000,[2001:db8::1]:5001";
@@ -97,7 +101,7 @@ async fn a_value_of_another_kind_is_this_users_own_trouble() {
     }
     found(&*store, &user("alice")).await;
     // A hash that leads to a user of another hash.
-    let hash: String = user_hash("erin", REALM).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&user_hash("erin", REALM));
     server.command(&["SET", &format!("hairpin/realm/north.gov/userhash/{hash}"), "alice"]);
     let answer = try_ask(&*store, &hash_of("erin")).await;
     assert!(matches!(answer, Err(StoreError::Entry { .. })), "{answer:?}");
