@@ -7,6 +7,7 @@ mod credentials;
 mod import_coturn;
 mod serve;
 pub mod settings;
+mod user;
 mod value;
 
 pub(crate) use value::number;
@@ -41,6 +42,8 @@ enum Command {
     Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
+    /// Make a line for a file of users that holds keys instead of the password
+    User(user::Args),
     /// Show how the running relay is: warnings first, then what it serves.
     Status(admin::status::Args),
     /// List, show, watch or close allocations.
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::EchoPeer(args) => load::run_echo_peer(&args),
         Command::Config(args) => configuration::run(args),
         Command::Credentials(args) => credentials::run(&args),
+        Command::User(args) => user::run(&args),
         Command::Status(args) => admin::status::run(&args),
         Command::Allocations(args) => admin::allocations::run(&args),
         Command::Ice(args) => admin::ice::run(&args),

@@ -54,8 +54,6 @@ pub(crate) struct KeptToken {
     pub(crate) timestamp: i64,
     /// How many seconds from then; 0: for ever.
     pub(crate) lifetime: i64,
-    /// Empty: any.
-    pub(crate) realm: String,
 }
 
 /// Answers a question from a database.
@@ -82,7 +80,7 @@ pub(crate) async fn answer(tables: &impl Tables, question: &Question) -> Result<
         Subject::TokenKey(name) if has_wrong_name(name) => Ok(Answer::Refused),
         Subject::TokenKey(name) => {
             let kept = tables.token(name).await?;
-            let key = kept.map(|kept| kept.key(realm, SystemTime::now())).transpose()?.flatten();
+            let key = kept.map(|kept| kept.key(SystemTime::now())).transpose()?.flatten();
             Ok(key.map_or(Answer::Refused, Answer::TokenKey))
         }
         Subject::Admission { .. } => Ok(Answer::Refused),
@@ -160,11 +158,11 @@ pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, StoreError> {
 
 impl KeptToken {
     /// The key, if it is one of this realm and of now.
-    fn key(&self, realm: &str, now: SystemTime) -> Result<Option<TokenKey>, StoreError> {
+    /// Coturn names a realm beside the key. Tokens are of an audience, which is of a realm; the key may be of any.
+    fn key(&self, now: SystemTime) -> Result<Option<TokenKey>, StoreError> {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed());
         let is_over = self.lifetime > 0 && now > self.timestamp.saturating_add(self.lifetime);
-        let is_here = self.realm.is_empty() || self.realm == realm;
-        if is_over || now < self.timestamp || !is_here {
+        if is_over || now < self.timestamp {
             return Ok(None);
         }
         let name = self.algorithm.trim().to_ascii_uppercase().replace(['_', '-'], "");
@@ -213,17 +211,15 @@ mod tests {
         let key = STANDARD.encode([7; 32]);
         let mut kept = KeptToken { key, timestamp: 1000, lifetime: 500, ..KeptToken::default() };
         change(&mut kept);
-        kept.key("north.gov", UNIX_EPOCH + Duration::from_secs(1200))
+        kept.key(UNIX_EPOCH + Duration::from_secs(1200))
     }
 
     #[test]
-    fn a_token_key_is_of_its_time_and_realm() {
+    fn a_token_key_is_of_its_time() {
         assert!(token(|_| ()).unwrap().is_some());
         assert!(token(|kept| kept.timestamp = 1201).unwrap().is_none(), "later");
         assert!(token(|kept| kept.lifetime = 199).unwrap().is_none(), "over");
         assert!(token(|kept| kept.lifetime = 0).unwrap().is_some(), "for ever");
-        assert!(token(|kept| kept.realm = "north.gov".into()).unwrap().is_some());
-        assert!(token(|kept| kept.realm = "south.gov".into()).unwrap().is_none());
     }
 
     #[test]

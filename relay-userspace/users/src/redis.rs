@@ -136,9 +136,9 @@ impl Tables for Redis {
     async fn token(&self, name: &str) -> Result<Option<KeptToken>, StoreError> {
         let mut fields = Cmd::new();
         fields.arg("HMGET").arg(format!("turn/oauth/kid/{name}"));
-        fields.arg(&["ikm_key", "as_rs_alg", "timestamp", "lifetime", "realm"]);
-        let fields: [Option<String>; 5] = self.ask("oauth key", &fields).await?;
-        let [Some(key), algorithm, timestamp, lifetime, realm] = fields else { return Ok(None) };
+        fields.arg(&["ikm_key", "as_rs_alg", "timestamp", "lifetime"]);
+        let fields: [Option<String>; 4] = self.ask("oauth key", &fields).await?;
+        let [Some(key), algorithm, timestamp, lifetime] = fields else { return Ok(None) };
         let number = |text: Option<String>, what| {
             text.map_or(Ok(0), |text| text.trim().parse().map_err(|_| wrong(what, "it is no number")))
         };
@@ -147,7 +147,6 @@ impl Tables for Redis {
             algorithm: algorithm.unwrap_or_default(),
             timestamp: number(timestamp, "timestamp")?,
             lifetime: number(lifetime, "lifetime")?,
-            realm: realm.unwrap_or_default(),
         }))
     }
 }

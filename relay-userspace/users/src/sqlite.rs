@@ -135,7 +135,7 @@ impl Tables for Sqlite {
     async fn token(&self, name: &str) -> Result<Option<KeptToken>, StoreError> {
         let name = name.to_owned();
         let work = move |connection: &Connection| {
-            // Older databases of coturn have no realm here; `*` is what there is.
+            // What is there: coturn's versions differ.
             first(connection, "select * from oauth_key where kid = ?1", [&name], |row| {
                 let place = |name| row.as_ref().column_index(name).ok();
                 let read = |name| place(name).map_or(Ok(None), |place| text(row, place, name));
@@ -145,7 +145,6 @@ impl Tables for Sqlite {
                     algorithm: read("as_rs_alg")?.unwrap_or_default(),
                     timestamp: number("timestamp")?.unwrap_or_default(),
                     lifetime: number("lifetime")?.unwrap_or_default(),
-                    realm: read("realm")?.unwrap_or_default(),
                 })
             })
         };

@@ -18,11 +18,7 @@ const KEY: &str = "select hmackey from turnusers_lt where realm = $1 and name = 
 const ADDED: &str =
     "select sha256, relayed_addresses, allocations::bigint from hairpin_user where realm = $1 and name = $2";
 const SECRETS: &str = "select value from turn_secret where realm = $1";
-const TOKEN: &str =
-    "select ikm_key, as_rs_alg, timestamp::bigint, lifetime::bigint, realm from oauth_key where kid = $1";
-/// Older databases of coturn have no realm here.
-const OLD_TOKEN: &str =
-    "select ikm_key, as_rs_alg, timestamp::bigint, lifetime::bigint, '' from oauth_key where kid = $1";
+const TOKEN: &str = "select ikm_key, as_rs_alg, timestamp::bigint, lifetime::bigint from oauth_key where kid = $1";
 const LISTED: &str = "select name from hairpin_user where realm = $1 and userhash = $2";
 const COMPUTED: &str =
     "select name from turnusers_lt where realm = $1 and sha256(convert_to(name || ':' || realm, 'UTF8')) = $2 limit 1";
@@ -61,15 +57,11 @@ impl Session {
         );
         client.batch_execute(&settings).await.map_err(|error| explain(&error))?;
         let texts = [Type::TEXT, Type::TEXT];
-        let token = match prepare(&client, TOKEN, &texts[..1], &[SqlState::UNDEFINED_COLUMN]).await? {
-            None => prepare(&client, OLD_TOKEN, &texts[..1], &[SqlState::UNDEFINED_COLUMN]).await?,
-            token => token,
-        };
         Ok(Self {
             key: prepare(&client, KEY, &texts, &[]).await?,
             added: prepare(&client, ADDED, &texts, &[]).await?,
             secrets: prepare(&client, SECRETS, &texts[..1], &[]).await?,
-            token,
+            token: prepare(&client, TOKEN, &texts[..1], &[]).await?,
             listed: prepare(&client, LISTED, &texts, &[]).await?,
             // Servers before version 11 can't.
             computed: prepare(&client, COMPUTED, &[Type::TEXT, Type::BYTEA], &[SqlState::UNDEFINED_FUNCTION]).await?,
@@ -125,7 +117,6 @@ impl Session {
             algorithm: column(&row, 1, "as_rs_alg")?.unwrap_or_default(),
             timestamp: column(&row, 2, "timestamp")?.unwrap_or_default(),
             lifetime: column(&row, 3, "lifetime")?.unwrap_or_default(),
-            realm: column(&row, 4, "realm")?.unwrap_or_default(),
         }))
     }
 
