@@ -347,8 +347,7 @@ impl Authenticator {
         // What has aged is newer than what the allocation remembers. Who was refused at last has to be asked about.
         let identity = match (known, search.established.and_then(|established| established.identity)) {
             (Some((answer, _)), _) if matches!(**answer, Answer::Refused) => None,
-            (Some((answer, _)), Some(Identity::Answered(_))) => Some(answer),
-            (_, Some(Identity::Answered(answer))) => Some(answer),
+            (Some((answer, _)), Some(Identity::Answered(_))) | (None, Some(Identity::Answered(answer))) => Some(answer),
             (_, Some(Identity::Token(_)) | None) => None,
         };
         match (identity.filter(|_| is_owner), told) {

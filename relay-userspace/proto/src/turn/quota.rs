@@ -176,7 +176,9 @@ impl Counts {
                 return Err(cause);
             }
         }
-        holders.into_iter().for_each(|holder| self.add(holder));
+        for holder in holders {
+            self.add(holder);
+        }
         Ok(())
     }
 

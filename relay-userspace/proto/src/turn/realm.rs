@@ -11,6 +11,7 @@ use crate::address::{FiveTuple, Transport};
 
 /// A realm of long-term credentials (RFC 8489 section 9.2), and whose clients are in it.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Realm {
     /// What clients are told, at most 763 bytes; the one that `credentials` were made for.
     pub name: Arc<str>,
