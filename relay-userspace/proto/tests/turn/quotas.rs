@@ -49,8 +49,10 @@ fn redeem(relay: &mut Relay, client: &mut Client, token: ReservationToken) -> An
     relay.request(client, Method::ALLOCATE, |request| request.with(&UDP).with(&token))
 }
 
+type End = fn(&mut Relay, &mut Client);
+
 /// Each way that an allocation ends.
-const ENDS: [(&str, fn(&mut Relay, &mut Client)); 6] = [
+const ENDS: [(&str, End); 6] = [
     ("Refresh 0", |relay, client| relay.refresh(client, 0).expect_success(client)),
     ("expiry", |relay, _| drop(relay.pass(600))),
     ("expiry that a request notices", |relay, _| relay.sleep(600)),

@@ -107,7 +107,7 @@ fn an_allocation_lasts_no_longer_than_its_token() {
 
 #[test]
 fn a_token_that_is_over_is_refused_and_is_over_within_its_last_second() {
-    let half = |second: u64| TokenTimestamp((second << 16) | 32_000);
+    let half = |second: u64| TokenTimestamp((second << 16) + 32_000);
     for made in [NOON - 305, NOON - 306, NOON + 306, 0, u64::MAX >> 16] {
         expect_refused(
             &mut Relay::new(token_config()),

@@ -114,10 +114,8 @@ impl Relay {
             client.nonce = self.challenge(client);
         }
         let mut datagram = Vec::new();
-        let (name, hash) = match client.is_anonymous {
-            false => (Some(Username(&client.username)), None),
-            true => (None, Some(UserHash(user_hash(&client.username, &client.realm)))),
-        };
+        let name = (!client.is_anonymous).then_some(Username(&client.username));
+        let hash = client.is_anonymous.then(|| UserHash(user_hash(&client.username, &client.realm)));
         let offered = client.offered.map(|list| PasswordAlgorithms::from_bytes(list).expect("a list"));
         attributes(MessageBuilder::new(&mut datagram, Class::Request, method, self.transaction_id()))
             .with_option(client.token.as_deref().map(AccessTokenAttribute).as_ref())
