@@ -159,7 +159,12 @@ fn secrets_that_are_wrong_are_told_by_file_and_line_without_them() {
     let folder = Folder::new("config");
     let bad = write(&folder, "users", "alice:fine\nopensesame\n");
     let finished = show(&["--user-file", &bad]);
-    finished.expect_one_line(2, &[&format!("{bad}:2: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]")]);
+    finished.expect_one_line(
+        2,
+        &[&format!(
+            "{bad}:2: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"
+        )],
+    );
     assert!(!finished.to_string().contains("opensesame"), "{finished}");
     for given in [&["--user", "opensesame"][..], &["--admin-token", "open sesame"]] {
         let finished = show(given);
