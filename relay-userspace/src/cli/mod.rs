@@ -62,7 +62,7 @@ enum Command {
     LogLevel(admin::log_level::Args),
     /// Print the OpenAPI document of the admin interface.
     Openapi,
-    /// Say whether the relay would start on this host, and how well it would run. Sends nothing.
+    /// Say whether the relay would start on this host, and how well it would run. Asks nobody but user stores.
     Check(check::Args),
     /// Make a configuration file of coturn's, a turnserver.conf.
     ImportCoturn(import_coturn::Args),

@@ -307,6 +307,13 @@ LISTENERS
 RELAY ADDRESSES
   10.0.0.7    12 of 16384 ports  <0.1%
 
+REALMS
+  example.org  10 of 16384 allocations  <0.1%  1 user  at most 12 each
+  example.net     2 of 100 allocations   2.0%  1 user  at most 12 each
+
+USER STORES
+  postgres db.example.org  DOWN  1.5k found  2 unknown  7 failed  10s ago: connection refused
+
 INTERFACES
   eth0  generic  the driver has no XDP
 
