@@ -64,11 +64,13 @@ fn rules_and_dashboard_have_data_and_no_alert_fires_while_all_is_well() {
     }
 }
 
-/// The relay with native XDP and every transport, and its certificate.
+/// The relay with native XDP, every transport and a user store, and its certificate.
 fn start(lab: &Lab) -> (Relay<'_>, Certificate) {
     let certificate = Authority::new().issue(Key::Ecdsa, "turn.test", &Family::ALL.map(Lab::relay_ip));
     let options = every_transport(&certificate);
-    let options: Vec<&str> = ["--xdp", "native"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    // All users are known without it, so nobody asks it.
+    let fixed = ["--xdp", "native", "--user-store", "sqlite:///nowhere/users.db"];
+    let options: Vec<&str> = fixed.into_iter().chain(options.iter().map(String::as_str)).collect();
     (Relay::start(&lab.relay, &options), certificate)
 }
 
