@@ -168,7 +168,7 @@ fn whatever_clients_do_nothing_is_left_of_them_in_the_end() {
         let stayed = race(&mut numbered, |(number, client)| {
             let Ok((_, ticket)) = client.allocate_mobile() else { return None };
             let (mut stays, mut sockets) = (true, Vec::new());
-            match *number % 5 {
+            match *number / USERS % 5 {
                 // Goes in order.
                 0 => stays = client.refresh(0) != Ok(0),
                 // Moves, to another shard as likely as not, twice.

@@ -121,7 +121,7 @@ fn a_relay_that_is_full_keeps_what_is_reserved() {
     bed.end();
 
     // Sessions of two legs need ports, too, and get none of those.
-    let bed = start(&host, &folder, &format!("{ports} --max-ice-sessions 100"));
+    let bed = start(&host, &folder, ports);
     let mut sessions = 0;
     loop {
         let body = json!({ "a": { "kind": "ice" }, "b": { "kind": "plain" } }).to_string();
