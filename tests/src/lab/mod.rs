@@ -21,6 +21,7 @@
 //! - [`ice`] is a relay with sessions, and what it says of them;
 //! - [`nat`] puts hosts behind a NAT;
 //! - [`sip`] has phones, and the proxy of `deploy/examples` between them;
+//! - [`meddler`] stands between a client and its server;
 //! - [`webhook`] is an authorization server that is told what to say;
 //! - [`folder`] is a folder that is removed.
 //!
@@ -40,6 +41,7 @@ pub mod ice;
 pub mod in_process;
 pub mod link;
 pub mod load;
+pub mod meddler;
 pub mod metrics;
 pub mod namespace;
 pub mod nat;

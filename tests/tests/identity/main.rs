@@ -6,6 +6,7 @@ mod outages;
 mod quotas;
 mod realms;
 mod reserved;
+mod security;
 mod stores;
 mod talk;
 mod user_files;
