@@ -207,6 +207,23 @@ fn looking_sends_nothing() {
 }
 
 #[test]
+fn user_stores_are_asked_whether_they_are_there() {
+    let host = host();
+    let finished = check(&host, &[&SOUND]);
+    expect(&finished, 0, "ok", "users: who may relay in realm hairpin is known");
+    let nobody = ["--user-store", "redis://127.0.0.1:6379/0", "--user-timeout", "500ms"];
+    let finished = check(&host, &[&SOUND, &nobody]);
+    expect(&finished, 0, "warning", "users: redis");
+    let folder = Folder::new("check");
+    let database = folder.path().join("turndb");
+    let made = Command::new("turnadmin").args(["-a", "-u", "a", "-r", "r", "-p", "p", "-b"]).arg(&database).output();
+    assert!(made.is_ok_and(|made| made.status.success()));
+    let url = format!("sqlite://{}", database.display());
+    let finished = check(&host, &[&SOUND, &["--user-store", &url]]);
+    expect(&finished, 0, "ok", "turndb answers");
+}
+
+#[test]
 fn the_example_of_two_tenants_would_start_once_its_secrets_are_for_nobody_else() {
     let host = host();
     let folder = Folder::new("realms");

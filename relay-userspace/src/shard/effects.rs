@@ -68,6 +68,7 @@ impl State {
                 Effect::Refused(refusal) if !refusal.is_proven => {}
                 Effect::Refused(refusal) => {
                     self.tracer.refused(refusal.cause);
+                    self.complaints.add(&refusal, self.journal.client_addresses);
                     let failure = refused(&refusal);
                     self.failures.add(failure);
                 }

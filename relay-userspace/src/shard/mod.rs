@@ -13,6 +13,7 @@
 mod admission;
 mod associations;
 mod changes;
+mod complaints;
 mod connection;
 mod connections;
 mod dtls;
@@ -55,6 +56,7 @@ pub use self::admission::ConnectionLimits;
 use self::admission::Sources;
 use self::associations::Associations;
 pub use self::changes::Change;
+use self::complaints::Complaints;
 use self::connection::Connection;
 pub use self::connection::End;
 pub use self::connections::ConnectionCounts;
@@ -213,6 +215,7 @@ impl ShardHandle {
             register: Register::default(),
             waiting: Waiting::new(asker),
             failures: Failures::default(),
+            complaints: Complaints::default(),
             journal,
             events,
             tracer,

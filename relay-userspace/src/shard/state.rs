@@ -10,6 +10,7 @@ use hairpin_proto::turn::{
 use ipnet::IpNet;
 
 use super::associations::{Associations, Plaintexts};
+use super::complaints::Complaints;
 use super::connection::{End, StreamBuffer};
 use super::connections::Connections;
 use super::failures::Failures;
@@ -52,6 +53,7 @@ pub(super) struct State {
     /// Requests that wait until somebody has said who their user is.
     pub(super) waiting: Waiting,
     pub(super) failures: Failures,
+    pub(super) complaints: Complaints,
     pub(super) journal: JournalOptions,
     pub(super) events: Events,
     pub(super) tracer: Tracer,

@@ -82,6 +82,20 @@ impl Client {
         Self::by(Way::Link(Link::open(namespace, transport, local, server)), username, password)
     }
 
+    /// The same, asking for a server of this name over TLS and DTLS.
+    pub fn by_name(
+        transport: Transport,
+        namespace: &Namespace,
+        server: (SocketAddr, &str),
+        username: &str,
+        password: &str,
+    ) -> Self {
+        let (server, name) = server;
+        let local = SocketAddr::new(if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
+        let link = Link::open_by_name(namespace, transport, local, server, Some(name));
+        Self::by(Way::Link(link), username, password)
+    }
+
     /// A client over a connection that is there.
     pub fn over(stream: Stream, username: &str, password: &str) -> Self {
         Self::by(Way::Stream(Mutex::new(stream)), username, password)

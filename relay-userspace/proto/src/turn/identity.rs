@@ -218,22 +218,23 @@ impl Authenticator {
             (Some(answer), _) => Ok((Arc::clone(answer), Some(subject))),
             // Asked, and told that nobody knows: to ask again would not end.
             (None, Some(answer)) => Ok((Arc::clone(answer), None)),
+            // Nor where the answer had to make way for the one about its admission, which would make way in turn.
+            (None, None) if search.is_admitted_or_not() => Err(Denial::Unavailable),
             (None, None) => Err(Denial::Ask(subject)),
         }
     }
 
     fn by_token(&self, search: &Search<'_, '_>, name: &str, token: &[u8], audience: &str) -> Result<Proof, Denial> {
         let Search { realm, .. } = search;
-        let grant = realm.credentials.granted(name);
         if let Some(key) = realm.credentials.token_key(name) {
-            return by_opened(search, (name, key), token, audience, grant);
+            return by_opened(search, (name, key), token, audience);
         }
         if !realm.asks_for_users {
             return Err(Cause::UnknownTokenKey.into());
         }
         let (answer, _) = self.answer(search, Subject::TokenKey(name.into()), false)?;
         match &*answer {
-            Answer::TokenKey(key) => by_opened(search, (name, key), token, audience, grant),
+            Answer::TokenKey(key) => by_opened(search, (name, key), token, audience),
             Answer::Unavailable => Err(Denial::Unavailable),
             _ => Err(Cause::UnknownTokenKey.into()),
         }
@@ -244,6 +245,13 @@ impl Search<'_, '_> {
     /// The time that credentials expire by.
     fn unix(&self) -> u64 {
         if self.is_timed { self.now.unix } else { 0 }
+    }
+
+    /// Whether an admission was asked for, so that the sender had proven itself before.
+    fn is_admitted_or_not(&self) -> bool {
+        let Some(AtHand { question, .. }) = self.at_hand else { return false };
+        let is_here = self.realm.asks_for_admission && question.realm == self.realm.name;
+        is_here && matches!(question.subject, Subject::Admission { .. })
     }
 
     /// Whether the allocation that the request is about was made under this name.
@@ -283,7 +291,6 @@ fn by_opened(
     (name, key): (&str, &TokenKey),
     token: &[u8],
     audience: &str,
-    grant: Grant,
 ) -> Result<Proof, Denial> {
     let opened = key.open(token, audience).map_err(|_| Cause::BadToken)?;
     let keys = [Some(opened.mac_key.to_key()), opened.mac_key.to_key_of_coturn()];
@@ -292,6 +299,7 @@ fn by_opened(
     let remaining = opened.remaining(search.now.unix).filter(lasts);
     let remaining = remaining.or((!search.is_timed).then_some(Duration::ZERO)).ok_or(Cause::ExpiredToken)?;
     let session = Session { name: name.into(), key: session_key.clone(), expires: search.now.instant + remaining };
+    let grant = search.realm.credentials.granted(name);
     Ok(Proof { identity: Some(Identity::Token(session)), ..Proof::new(session_key, grant) })
 }
 

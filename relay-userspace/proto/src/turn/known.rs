@@ -15,7 +15,7 @@ pub struct Freshness {
     pub found: Duration,
     /// That there is no such user, or that it may not.
     pub refused: Duration,
-    /// How many answers are kept. The oldest makes way.
+    /// How many answers are kept, two at least. The oldest makes way.
     pub capacity: usize,
 }
 
@@ -45,6 +45,8 @@ struct Entry {
     until: Instant,
 }
 
+/// One request may need this many answers: who its user is, and whether that is admitted.
+const AT_LEAST: usize = 2;
 /// How long nobody asks again for what is being asked, or could not be told.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -67,7 +69,8 @@ impl Known {
         let entry = Entry { answer: Arc::clone(answer), came: now, until: now + holds };
         self.answers.insert(key.clone(), entry);
         self.order.push_back((now, key));
-        while self.answers.len() > self.freshness.capacity || self.order.len() > 2 * self.freshness.capacity {
+        let capacity = self.freshness.capacity.max(AT_LEAST);
+        while self.answers.len() > capacity || self.order.len() > 2 * capacity {
             let Some((came, oldest)) = self.order.pop_front() else { break };
             if self.answers.get(&oldest).is_some_and(|entry| entry.came == came) {
                 self.answers.remove(&oldest);

@@ -2,7 +2,9 @@
 
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::Lifetime;
-use hairpin_proto::turn::{Answer as Told, Cause, Credentials, Grant, Quotas, ServerConfig, Subject, User};
+use hairpin_proto::turn::{
+    Answer as Told, Cause, Credentials, Disposition, Grant, Question, Quotas, ServerConfig, Subject, User,
+};
 
 use crate::directory::user;
 use crate::harness::{Client, Event, Relay, SECRET, UDP, config_with, realm};
@@ -104,6 +106,59 @@ fn the_user_comes_first_and_then_its_admission() {
     assert_eq!((again.bytes, relay.server.allocations()), (answer.bytes, 1));
 }
 
+fn about(question: &Question, carol: &str) -> Told {
+    match question.subject {
+        Subject::User(_) => Told::User(user(carol, "mellon")),
+        _ => admitted(),
+    }
+}
+
+#[test]
+fn who_is_asked_about_twice_is_let_in_where_next_to_nothing_is_kept() {
+    for capacity in [0, 1, 2] {
+        let mut config = asking_for_both();
+        config.settings.freshness.capacity = capacity;
+        let mut relay = Relay::new(config);
+        for name in ["carol", "dave", "carol"] {
+            let mut client = Client::new(AT, name, "mellon");
+            let datagram = allocation_of(&mut relay, &mut client);
+            let user = relay.asks(&client, &datagram);
+            let told = about(&user, name);
+            let admission = relay.told_and_asks(&client, &datagram, user, told);
+            relay.told(&client, &datagram, admission, admitted()).expect_success(&client);
+            relay.refresh(&mut client, 0).expect_success(&client);
+        }
+    }
+}
+
+#[test]
+fn answers_that_make_way_for_each_other_are_not_asked_for_in_a_circle() {
+    for capacity in [0, 1, 2, 3] {
+        let mut config = asking_for_both();
+        config.settings.freshness.capacity = capacity;
+        let mut relay = Relay::new(config);
+        let names = ["carol", "dave", "erin", "frank"];
+        let mut waiting = Vec::new();
+        for (at, name) in names.into_iter().enumerate() {
+            let mut client = Client::new(&format!("203.0.113.7:{}", 41_000 + at), name, "mellon");
+            let datagram = allocation_of(&mut relay, &mut client);
+            let question = relay.asks(&client, &datagram);
+            waiting.push((name, client, datagram, question));
+        }
+        // All are told of before any is admitted, and then the first is forgotten.
+        for (name, client, datagram, question) in &mut waiting {
+            let told = about(question, name);
+            *question = relay.told_and_asks(client, datagram, question.clone(), told);
+        }
+        let mut codes: Vec<u16> = Vec::new();
+        for (_, client, datagram, question) in waiting {
+            codes.push(relay.told(&client, &datagram, question, admitted()).code());
+        }
+        assert!(codes.iter().all(|code| [200, 500].contains(code)) && codes.contains(&500), "{capacity}: {codes:?}");
+        relay.shut_down();
+    }
+}
+
 #[test]
 fn what_is_known_of_the_user_may_age_while_somebody_is_asked_for_it() {
     let mut config = asking_for_both();
@@ -173,7 +228,7 @@ fn a_request_whose_sockets_are_being_bound_is_not_asked_for_again() {
     let question = relay.asks(&client, &request);
     relay.binds = false;
     let disposition = relay.server.answered(relay.now, client.five_tuple, &request, question, admitted());
-    assert_eq!(disposition, hairpin_proto::turn::Disposition::Control);
+    assert_eq!(disposition, Disposition::Control);
     assert!(matches!(relay.drain()[..], [Event::Bind(..)]));
     relay.pass(100);
     assert_eq!(relay.control(&client, &request), [], "it waits still, though the answer is old");

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use hairpin_proto::stun::attribute::{Attribute, Lifetime, Nonce, ThirdPartyAuthorization};
+use hairpin_proto::stun::attribute::{Attribute, Lifetime, Nonce, ThirdPartyAuthorization, XorPeerAddress};
 use hairpin_proto::stun::{Integrity, Method};
 use hairpin_proto::turn::{
     AccessToken, Cause, EndReason, Grant, MacKey, ServerConfig, Settings, TokenAlgorithm, TokenKey, TokenTimestamp,
 };
 
-use crate::harness::{Answer, Client, Event, Relay, UDP, config, config_with, realm};
+use crate::harness::{Answer, Client, Event, Relay, UDP, config, config_with, realm, socket};
 
 const AT: &str = "203.0.113.7:41000";
 const ELSEWHERE: &str = "203.0.113.7:41001";
@@ -255,6 +255,32 @@ fn an_allocate_request_with_a_token_that_comes_again_is_answered_as_before() {
     first.expect_success(&client);
     relay.sleep(10);
     assert_eq!(relay.answer(&client, &refresh).bytes, first.bytes);
+    relay.shut_down();
+}
+
+#[test]
+fn what_was_answered_is_answered_again_though_the_token_is_over_meanwhile() {
+    let mut relay = Relay::new(token_config());
+    let mut client = holder(TokenTimestamp::from_unix(NOON), 20 - TOLERANCE);
+    let allocate = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
+    let first = relay.answer(&client, &allocate);
+    first.expect_success(&client);
+    assert_eq!(first.lifetime(), 20);
+    let without = Client { token: None, ..client.clone() };
+    let permit = relay
+        .signed(&mut without.clone(), Method::CREATE_PERMISSION, |request| request.with(&XorPeerAddress(socket(PEER))));
+    let second = relay.answer(&client, &permit);
+    second.expect_success(&client);
+    relay.sleep(30);
+    assert_eq!(relay.answer(&client, &allocate).bytes, first.bytes);
+    // Without a token, only the allocation knew who that is.
+    assert_eq!(relay.answer(&client, &permit).code(), 401);
+    assert_eq!(relay.server.allocations(), 0);
+    // What was not answered before is over.
+    expect_refused(&mut relay, client.at(ELSEWHERE), Cause::ExpiredToken);
+    relay.sleep(10);
+    assert_eq!(relay.answer(&client, &allocate).code(), 401);
+    assert_eq!(relay.last_cause(), Cause::ExpiredToken);
     relay.shut_down();
 }
 
