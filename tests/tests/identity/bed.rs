@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hairpin_tests::lab::process::{Finished, run};
 use hairpin_tests::lab::relay::{PORT, binary};
 use hairpin_tests::lab::turn::{Client, Refused};
-use hairpin_tests::lab::{Folder, Metrics, Namespace, Relay, Transport};
+use hairpin_tests::lab::{Certificate, Folder, Metrics, Namespace, Relay, Transport};
 use serde_json::Value;
 
 /// How long anything may take on a busy machine before a test gives up.
@@ -149,6 +149,17 @@ pub(crate) fn file(folder: &Folder, name: &str, text: &str) -> PathBuf {
     let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     path
+}
+
+/// Options of a relay that shows a certificate, of which the folder has a copy: the relay looks at it now and then.
+pub(crate) fn shown(folder: &Folder, certificate: &Certificate) -> String {
+    let copy = |from: &Path| {
+        let to = folder.path().join(from.file_name().expect("a file has a name"));
+        fs::copy(from, &to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        to
+    };
+    let [file, key] = [&certificate.file, &certificate.private_key].map(|path| copy(path));
+    format!("--certificate {} --private-key {}", file.display(), key.display())
 }
 
 /// Waits until something is so.

@@ -92,7 +92,9 @@ fn a_user_has_as_many_as_one_may_whatever_its_credentials_say() {
 
     // One of each is let go of, and then one of each may come, and no more.
     let mut first = vec![None; USERS];
-    inside.iter().for_each(|number| first[number % USERS] = Some(*number));
+    for number in &inside {
+        first[number % USERS] = Some(*number);
+    }
     let mut leaving: Vec<_> =
         clients.iter_mut().enumerate().filter(|(number, _)| first.contains(&Some(*number))).map(|(_, c)| c).collect();
     assert!(race(&mut leaving, |client| client.refresh(0)).iter().all(|result| *result == Ok(0)));

@@ -8,7 +8,7 @@ use hairpin_tests::lab::server::SECURE_PORT;
 use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Authority, Folder, Key, Namespace, Transport};
 
-use crate::bed::{Bed, HOME, expect_refused, file};
+use crate::bed::{Bed, HOME, expect_refused, file, shown};
 
 /// Where the second and the third realm listen.
 const NORTH: u16 = 3500;
@@ -19,23 +19,14 @@ const REALMS: [(&str, u16); 3] = [("hairpin", PORT), ("north.gov", NORTH), ("sou
 /// What starts a relay with two realms beside its own, and with a certificate for both of their names.
 fn arguments(folder: &Folder) -> String {
     let authority = Authority::new();
-    let mut options = "--user alice:of-hairpin --user only-hairpin:sesame".to_owned();
+    let mut options = vec!["--user alice:of-hairpin --user only-hairpin:sesame".to_owned()];
     for (realm, port) in &REALMS[1..] {
         let path = file(folder, &format!("{realm}.toml"), &realm_file(realm, *port, ""));
-        options += &format!(" --realm-file {}", path.display());
-    }
-    for transport in ["tls", "dtls"] {
-        options += &format!(" --listen {transport}:127.0.0.1:{SECURE_PORT}");
-    }
-    for (realm, _) in &REALMS[1..] {
         let certificate = authority.issue(Key::Ecdsa, &format!("turn.{realm}"), &[HOME]);
-        for (option, from) in [("certificate", &certificate.file), ("private-key", &certificate.private_key)] {
-            let to = folder.path().join(format!("{realm}.{option}"));
-            std::fs::copy(from, &to).expect("the folder is ours");
-            options += &format!(" --{option} {}", to.display());
-        }
+        options.push(format!("--realm-file {} {}", path.display(), shown(folder, &certificate)));
     }
-    options
+    options.extend(["tls", "dtls"].map(|transport| format!("--listen {transport}:127.0.0.1:{SECURE_PORT}")));
+    options.join(" ")
 }
 
 fn realm_file(realm: &str, port: u16, more: &str) -> String {

@@ -64,7 +64,9 @@ fn whoever_comes_while_it_is_taken_is_refused_until_it_is_free() {
     let mut alice = bed.client("alice", "sesame");
     assert_eq!(alice.allocate(), Ok(at(OF_ALICE)));
     let mut others = (0..8).map(|_| bed.client("alice", "sesame")).collect::<Vec<_>>();
-    others.iter_mut().for_each(|other| expect_refused(other, 508));
+    for other in &mut others {
+        expect_refused(other, 508);
+    }
     assert_eq!(bed.refused("address_in_use"), 8);
     assert_eq!(alice.refresh(0), Ok(0));
     assert_eq!(others[3].allocate(), Ok(at(OF_ALICE)));

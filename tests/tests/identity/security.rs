@@ -8,13 +8,14 @@ use hairpin_client::{
     AllocateOptions, Client, Credentials, Error, Options, Security, Settings, Timing, TlsOptions, TokenCredential,
     Transport, Trust,
 };
+use hairpin_proto::stun::ErrorCode;
 use hairpin_proto::turn::{AccessToken, MacKey, TokenAlgorithm, TokenKey, TokenTimestamp};
 use hairpin_tests::lab::meddler::{Direction, Meddler, attributes, rewrite};
 use hairpin_tests::lab::relay::PORT;
 use hairpin_tests::lab::server::SECURE_PORT;
 use hairpin_tests::lab::{Authority, Folder, Key, Namespace};
 
-use crate::bed::{Bed, HOME};
+use crate::bed::{Bed, HOME, shown};
 
 const AUDIENCE: &str = "relay.test";
 /// The key of tokens, and the same as an option has it.
@@ -86,15 +87,11 @@ fn signatures(client: &Client) -> Vec<u16> {
 
 fn start<'n>(host: &'n Namespace, folder: &'n Folder) -> Bed<'n> {
     let certificate = Authority::new().issue(Key::Ecdsa, AUDIENCE, &[HOME]);
-    let mut options = format!(
+    let options = format!(
         "--user alice:sesame --token-audience {AUDIENCE} --token-key {TOKEN_KEY_OPTION} \
-         --listen tcp:127.0.0.1:{PORT} --listen tls:127.0.0.1:{SECURE_PORT}"
+         --listen tcp:127.0.0.1:{PORT} --listen tls:127.0.0.1:{SECURE_PORT} {}",
+        shown(folder, &certificate)
     );
-    for (option, from) in [("certificate", &certificate.file), ("private-key", &certificate.private_key)] {
-        let to = folder.path().join(option);
-        std::fs::copy(from, &to).expect("the folder is ours");
-        options += &format!(" --{option} {}", to.display());
-    }
     Bed::at_home(host, folder, &options)
 }
 
@@ -149,7 +146,7 @@ fn wrong_passwords_and_wrong_tokens_are_refused_alike() {
             ] {
                 let client = connect(Transport::Udp, settings.clone()).await;
                 let error = client.allocate(AllocateOptions::default()).await.expect_err("nobody is let in");
-                assert_eq!(error.code().map(|code| code.number()), Some(401), "{settings:?}: {error}");
+                assert_eq!(error.code().map(ErrorCode::number), Some(401), "{settings:?}: {error}");
             }
         }
         // A token of another key does not take an allocation over.
@@ -157,7 +154,7 @@ fn wrong_passwords_and_wrong_tokens_are_refused_alike() {
         relays(&client).await;
         client.set_token(token("south", AUDIENCE, 0, 3600));
         let error = client.refresh(None).await.expect_err("this is no key of the relay");
-        assert_eq!(error.code().map(|code| code.number()), Some(401), "{error}");
+        assert_eq!(error.code().map(ErrorCode::number), Some(401), "{error}");
     });
     assert_eq!(bed.metrics().sum("hairpin_allocations", &[]), 1);
     bed.stop();
@@ -269,7 +266,7 @@ fn a_man_in_the_middle_gets_nobody_to_use_less_than_was_offered() {
         let error = error.expect_err(what);
         println!("{what}: {error}");
         assert_eq!(created(), 2, "{what}: {error}");
-        let code = error.code().map(|code| code.number());
+        let code = error.code().map(ErrorCode::number);
         assert!(
             matches!(error, Error::BidDown(_) | Error::IntegrityViolated(_)) || matches!(code, Some(400 | 401 | 438)),
             "{what}: {error}"
