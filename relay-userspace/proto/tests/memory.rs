@@ -147,7 +147,13 @@ fn challenge() -> Vec<u8> {
 }
 
 /// A request of nobody touches no memory, and is refused for this cause; none: it is asked to come again.
-fn expect_no_memory(server: &mut Server, what: &str, datagram: &[u8], mut client: SocketAddr, refused_for: Option<Cause>) {
+fn expect_no_memory(
+    server: &mut Server,
+    what: &str,
+    datagram: &[u8],
+    mut client: SocketAddr,
+    refused_for: Option<Cause>,
+) {
     let now = Now { instant: Instant::now(), unix: NOON };
     let calls = allocations(|| {
         // A nonce is good on every port.

@@ -267,9 +267,8 @@ fn what_was_answered_is_answered_again_though_the_token_is_over_meanwhile() {
     first.expect_success(&client);
     assert_eq!(first.lifetime(), 20);
     let without = Client { token: None, ..client.clone() };
-    let permit = relay.signed(&mut without.clone(), Method::CREATE_PERMISSION, |request| {
-        request.with(&XorPeerAddress(socket(PEER)))
-    });
+    let permit = relay
+        .signed(&mut without.clone(), Method::CREATE_PERMISSION, |request| request.with(&XorPeerAddress(socket(PEER))));
     let second = relay.answer(&client, &permit);
     second.expect_success(&client);
     relay.sleep(30);

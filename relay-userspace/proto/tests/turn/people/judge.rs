@@ -17,8 +17,12 @@ pub(crate) struct Known {
 /// What an allocation remembers of its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
-    Told(Told),
-    Token { mac: u8, expires: u64 },
+    /// With the realm in which it was told: a password makes other keys in another.
+    Told(usize, Told),
+    Token {
+        mac: u8,
+        expires: u64,
+    },
 }
 
 /// Why somebody may be let in.
@@ -36,6 +40,13 @@ pub(crate) enum Denied {
     Wrong,
     Ask(Subject),
     Unavailable,
+}
+
+/// What was heard, in which realm, and whether it counts only for the owner of an allocation.
+struct Heard {
+    told: Told,
+    realm: usize,
+    is_old: bool,
 }
 
 /// A request, and all that bears on it.
@@ -106,7 +117,7 @@ impl Case<'_> {
         if !self.rules.asks_for_users {
             return Err(Denied::Wrong);
         }
-        match self.heard(Subject::TokenKey(self.credential.name.as_str().into()), false)?.0 {
+        match self.heard(Subject::TokenKey(self.credential.name.as_str().into()), false)?.told {
             Told::TokenKey => Ok(()),
             Told::Unavailable => Err(Denied::Unavailable),
             _ => Err(Denied::Wrong),
@@ -116,9 +127,7 @@ impl Case<'_> {
     /// What the settings say of a name; none: nothing.
     fn by_settings(&self) -> Option<Result<Proof, Denied>> {
         let Self { credential, rules, .. } = self;
-        let by = |is_right: bool, account: &str| {
-            when(is_right, Proof { grant: granted(account), ..Proof::default() })
-        };
+        let by = |is_right: bool, account: &str| when(is_right, Proof { grant: granted(account), ..Proof::default() });
         let has_password = credential.signing == Signing::Password(0);
         match (&*credential.name, expiry_and_account(&credential.name)) {
             ("alice", _) if rules.knows_alice => Some(by(has_password, "alice")),
@@ -133,29 +142,35 @@ impl Case<'_> {
 
     fn by_directory(&self) -> Result<Proof, Denied> {
         let credential = self.credential;
-        let (told, is_old) = self.heard(Subject::User(credential.name.as_str().into()), self.is_owner())?;
+        let subject = Subject::User(credential.name.as_str().into());
+        let Heard { told, realm, is_old } = self.heard(subject.clone(), self.is_owner())?;
         let is_timely = |(expires, _): (u64, &str)| self.now < expires || self.is_owner();
-        let mut proof = match &told {
+        let (is_right, grant, is_admitted) = match &told {
             Told::User { name, password, grant, is_admitted } => {
-                let is_right = *name == credential.name && credential.signing == Signing::Password(*password);
-                let proof = Proof { grant: grant.clone(), is_admitted: *is_admitted, ..Proof::default() };
-                when(is_right, proof)?
+                let is_theirs = *name == credential.name && realm == self.realm;
+                (is_theirs && credential.signing == Signing::Password(*password), grant.clone(), *is_admitted)
             }
             Told::Secret(secret, grant) => {
-                let is_right = expiry_and_account(&credential.name).is_some_and(is_timely)
-                    && credential.signing == Signing::Secret(secret);
-                when(is_right, Proof { grant: grant.clone(), ..Proof::default() })?
+                let is_timely = expiry_and_account(&credential.name).is_some_and(is_timely);
+                (is_timely && credential.signing == Signing::Secret(secret), grant.clone(), false)
             }
             Told::Unavailable => return Err(Denied::Unavailable),
-            Told::TokenKey | Told::Admitted(_) | Told::Refused => return Err(Denied::Wrong),
+            Told::TokenKey | Told::Admitted(_) | Told::Refused => (false, Grant::default(), false),
         };
-        proof.looks_up = is_old.then(|| Subject::User(credential.name.as_str().into()));
-        proof.memory = Some(Memory::Told(told));
-        Ok(proof)
+        match (is_right, is_old) {
+            (true, _) => {}
+            (false, false) => return Err(Denied::Wrong),
+            // What is old is asked again, once.
+            (false, true) if self.at_hand.is_some() => return Err(Denied::Unavailable),
+            (false, true) => return Err(Denied::Ask(subject)),
+        }
+        let memory = Some(Memory::Told(self.realm, told));
+        Ok(Proof { grant, is_admitted, memory, looks_up: is_old.then_some(subject) })
     }
 
-    /// What was heard of a subject at last, and whether that is too old for anybody but the owner of an allocation.
-    fn heard(&self, subject: Subject, is_owner: bool) -> Result<(Told, bool), Denied> {
+    /// What was heard of a subject at last, or is remembered with an allocation.
+    fn heard(&self, subject: Subject, is_owner: bool) -> Result<Heard, Denied> {
+        let new = |told: &Told| Heard { told: told.clone(), realm: self.realm, is_old: false };
         let about = (self.realm, subject);
         let just_told = self.at_hand.filter(|(asked, _)| **asked == about).map(|(_, told)| told);
         let last = self.known.answers.get(&about).map(|(told, _)| told);
@@ -163,16 +178,19 @@ impl Case<'_> {
         // Who is being asked for was proven when that began, if it is known still.
         let counts = is_fresh || self.at_hand.is_some();
         match (just_told, last) {
-            (Some(told), _) if *told != Told::Unavailable => return Ok((told.clone(), false)),
+            (Some(told), _) if *told != Told::Unavailable => return Ok(new(told)),
             (Some(_), _) if !is_owner => return Err(Denied::Unavailable),
-            (_, Some(last)) if counts => return Ok((last.clone(), false)),
+            (_, Some(last)) if counts => return Ok(new(last)),
             _ => {}
         }
-        if let Some((_, Some(Memory::Told(remembered)))) = self.owner
+        if let Some((_, Some(Memory::Told(realm, remembered)))) = self.owner
             && is_owner
             && last != Some(&Told::Refused)
         {
-            return Ok((last.unwrap_or(remembered).clone(), true));
+            return Ok(match last {
+                Some(last) => Heard { is_old: true, ..new(last) },
+                None => Heard { told: remembered.clone(), realm: *realm, is_old: true },
+            });
         }
         // Forgotten while it was asked for: by other settings.
         let asked_for = self.at_hand.is_some_and(|((realm, subject), _)| {

@@ -22,7 +22,8 @@ impl World {
             if let Some((question, told)) = &at_hand {
                 self.hear(question, told);
             }
-            let end = self.end(&request, at_hand.as_ref().map(|(question, told)| (about(question), told.clone())).as_ref());
+            let end =
+                self.end(&request, at_hand.as_ref().map(|(question, told)| (about(question), told.clone())).as_ref());
             let (now, five_tuple, datagram) = (self.relay.now, request.five_tuple, &request.datagram);
             let disposition = match at_hand {
                 None => self.relay.server.client_datagram(now, five_tuple, datagram),
@@ -61,7 +62,9 @@ impl World {
         let rules = &self.rules.realms[realm];
         let is_known = self.known.fresh(self.now(), &(realm, subject.clone())).is_some();
         let may = match subject {
-            Subject::User(name) => rules.asks_for_users && **name != *"bob" && (**name != *"alice" || !rules.knows_alice),
+            Subject::User(name) => {
+                rules.asks_for_users && **name != *"bob" && (**name != *"alice" || !rules.knows_alice)
+            }
             Subject::TokenKey(_) => rules.asks_for_users && !rules.knows_token_key,
             Subject::Admission { username, account } => {
                 let name = expiry_and_account(username).map_or(&**username, |(_, account)| account);
@@ -103,7 +106,7 @@ impl World {
         }
         let left = match &memory {
             Some(Memory::Token { expires, .. }) => expires - self.now(),
-            Some(Memory::Told(_)) | None => 600,
+            Some(Memory::Told(..)) | None => 600,
         };
         assert_eq!(u64::from(answer.lifetime()), left.min(600));
         let holding = self.holdings.get_mut(&id).expect("it goes on");

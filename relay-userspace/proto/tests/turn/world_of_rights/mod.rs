@@ -9,14 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use hairpin_proto::address::{FiveTuple, ServerAddr, Transport};
 use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{EvenPort, Lifetime, MobilityTicket, ReservationToken};
-use hairpin_proto::turn::{
-    AllocationId, BindError, EndReason, PortStripe, Question, RelayId, Subject,
-};
+use hairpin_proto::turn::{AllocationId, BindError, EndReason, PortStripe, Question, RelayId, Subject};
 
 use crate::harness::{Client, Relay, UDP, config, socket};
 use crate::people::{
-    AdmissionDenied, Case, Credential, Denied, Directory, Known, Knows, Memory, OTHER_SERVER, Person, Proof,
-    REALMS, Rules, Told,
+    AdmissionDenied, Case, Credential, Denied, Directory, Known, Knows, Memory, OTHER_SERVER, Person, Proof, REALMS,
+    Rules, Told,
 };
 
 /// Each client may come by either of two listeners.
@@ -342,9 +340,9 @@ impl World {
                     .with_option(pair.then_some(EvenPort { reserve_next: true }).as_ref())
                     .with_option(mobile.then_some(MobilityTicket(&[])).as_ref())
             }),
-            Action::Refresh { ends } => self.relay.signed(&mut client, Method::REFRESH, |request| {
-                request.with(&Lifetime(if ends { 0 } else { 600 }))
-            }),
+            Action::Refresh { ends } => self
+                .relay
+                .signed(&mut client, Method::REFRESH, |request| request.with(&Lifetime(if ends { 0 } else { 600 }))),
             Action::Move { .. } => self.relay.signed(&mut client, Method::REFRESH, |request| {
                 request.with_option(ticket.as_ref().map(|(_, ticket)| MobilityTicket(ticket)).as_ref())
             }),
