@@ -144,18 +144,20 @@ impl Authenticator {
         }
         let subject = Subject::User(name.into());
         let (answer, outdated) = self.answer(search, subject, is_owner)?;
-        let (expires, mut proof) = match &*answer {
-            Answer::User(user) if *user.name == *name => (false, by_user(search, user)?),
+        let found = match &*answer {
+            Answer::User(user) if *user.name == *name => by_user(search, user).map(|proof| (false, proof)),
             Answer::Secrets { secrets, grant } => {
                 let names = (name, &*realm.name);
-                let key = signed_by_secret(message, secrets, names, *algorithm, search.unix(), is_owner)?;
-                (true, Proof::new(key, grant.clone()))
+                signed_by_secret(message, secrets, names, *algorithm, search.unix(), is_owner)
+                    .map(|key| (true, Proof::new(key, grant.clone())))
+                    .map_err(Denial::from)
             }
-            Answer::Unavailable => return Err(Denial::Unavailable),
+            Answer::Unavailable => Err(Denial::Unavailable),
             Answer::User(_) | Answer::TokenKey(_) | Answer::Admitted(_) | Answer::Refused => {
-                return Err(Cause::UnknownUser.into());
+                Err(Cause::UnknownUser.into())
             }
         };
+        let (expires, mut proof) = found.map_err(|denial| search.by_old_answer(denial, outdated.as_ref()))?;
         proof.identity = Some(Identity::Answered(answer));
         proof.outdated = outdated;
         Ok((Cow::Borrowed(name), expires, proof))
@@ -178,7 +180,8 @@ impl Authenticator {
             Answer::Unavailable => return Err(Denial::Unavailable),
             _ => return Err(Cause::UnknownUser.into()),
         };
-        let mut proof = by_user(search, user)?;
+        let found = by_user(search, user);
+        let mut proof = found.map_err(|denial| search.by_old_answer(denial, outdated.as_ref()))?;
         let username = user.name.clone().into();
         proof.identity = Some(Identity::Answered(answer));
         proof.outdated = outdated;
@@ -252,6 +255,16 @@ impl Search<'_, '_> {
         let Some(AtHand { question, .. }) = self.at_hand else { return false };
         let is_here = self.realm.asks_for_admission && question.realm == self.realm.name;
         is_here && matches!(question.subject, Subject::Admission { .. })
+    }
+
+    /// Who is not let in by what was answered long ago may be by what would be answered now: the password was changed, or the
+    /// realm has another name, which keys are made with.
+    fn by_old_answer(&self, denial: Denial, outdated: Option<&Subject>) -> Denial {
+        match (denial, outdated) {
+            (Denial::Wrong(_), Some(subject)) if self.at_hand.is_none() => Denial::Ask(subject.clone()),
+            (Denial::Wrong(_), Some(_)) => Denial::Unavailable,
+            (denial, _) => denial,
+        }
     }
 
     /// Whether the allocation that the request is about was made under this name.

@@ -3,7 +3,7 @@
 use hairpin_proto::stun::attribute::{MobilityTicket, Nonce};
 use hairpin_proto::stun::{Method, PasswordKeys, user_hash};
 use hairpin_proto::turn::{
-    Answer as Told, Cause, Credentials, Freshness, Grant, Question, ServerConfig, Settings, Subject, User,
+    Answer as Told, Cause, Credentials, Freshness, Grant, Question, Realm, ServerConfig, Settings, Subject, User,
 };
 
 use crate::harness::{Answer, Client, REALM, Relay, UDP, config_with, realm};
@@ -223,11 +223,51 @@ fn a_password_that_was_changed_meanwhile_is_the_password() {
     for wait in [0, 59, 60, 300] {
         let (mut relay, mut client) = learnt(Told::User(user("carol", "friend")));
         relay.pass(wait);
-        assert_eq!((relay.refresh(&mut client, 600).code(), wait), (401, wait));
-        assert_eq!(relay.last_cause(), Cause::WrongPassword);
+        let request = relay.signed(&mut client, Method::REFRESH, |request| request);
+        let refused = if wait < 60 {
+            relay.answer(&client, &request)
+        } else {
+            // It may have been changed back.
+            let question = relay.asks(&client, &request);
+            assert_eq!(relay.told(&client, &request, question, Told::Unavailable).code(), 401, "{wait}");
+            let question = relay.asks(&client, &request);
+            relay.told(&client, &request, question, Told::User(user("carol", "friend")))
+        };
+        assert_eq!((refused.code(), relay.last_cause()), (401, Cause::WrongPassword), "{wait}");
         let mut client = Client::new(AT, "carol", "friend");
         relay.refresh(&mut client, 600).expect_success(&client);
     }
+}
+
+#[test]
+fn a_password_that_nobody_has_told_of_yet_is_asked_about() {
+    for is_anonymous in [false, true] {
+        let (mut relay, _) = with_carol(asking());
+        relay.pass(60);
+        let mut client = Client { is_anonymous, ..Client::new(AT, "carol", "friend") };
+        let request = relay.signed(&mut client, Method::REFRESH, |request| request);
+        let question = relay.asks(&client, &request);
+        relay.told(&client, &request, question, Told::User(user("carol", "friend"))).expect_success(&client);
+        assert_eq!(relay.looked_up, []);
+    }
+}
+
+#[test]
+fn who_was_told_of_in_a_realm_of_another_name_is_asked_about_in_the_new_one() {
+    let (mut relay, _) = with_carol(asking());
+    relay.change(|settings| {
+        settings.realms = vec![Realm::new("example.net", Credentials::new("example.net")).into()];
+        ask(settings);
+    });
+    let mut client = Client::of_realm(AT, "example.net", "carol", PASSWORD);
+    let request = relay.signed(&mut client, Method::REFRESH, |request| request);
+    let question = relay.asks(&client, &request);
+    let keys = PasswordKeys::derive("carol", "example.net", PASSWORD);
+    let told = Told::User(User { keys, ..user("carol", PASSWORD) });
+    relay.told(&client, &request, question, told).expect_success(&client);
+    relay.pass(60);
+    relay.refresh(&mut client, 600).expect_success(&client);
+    assert_eq!(relay.looked_up.len(), 1, "that counts from then on");
 }
 
 #[test]

@@ -116,8 +116,13 @@ impl Answer {
     }
 
     pub(crate) fn expect_success(&self, client: &Client) {
+        self.expect_signed(&client.key);
+    }
+
+    /// Asserts a success that is signed with this key.
+    pub(crate) fn expect_signed(&self, key: &LongTermKey) {
         assert_eq!(self.code(), 200, "{self:?}");
-        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
+        assert!(self.message().verify_integrity(key), "a response that is not signed");
     }
 
     /// Asserts an error that is signed, and that nothing else was done.
