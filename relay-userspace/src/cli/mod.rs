@@ -42,7 +42,7 @@ enum Command {
     Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
-    /// Make a line for a file of users that holds keys instead of the password
+    /// Make a line for a file of users that holds keys instead of the password.
     User(user::Args),
     /// Show how the running relay is: warnings first, then what it serves.
     Status(admin::status::Args),

@@ -127,8 +127,8 @@ pub(super) struct Directory {
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = user_cache)]
     pub(super) user_cache: Duration,
 
-    /// Application that is asked over HTTP whether a user may have a new allocation, and for the passwords of users that
-    /// nobody else knows; or off
+    /// Application that is asked over HTTP whether a user may have a new allocation, unless its last answer holds still, and
+    /// for the passwords of users that nobody else knows; or off
     #[arg(long, value_name = "URL|off", default_value = "off", value_parser = webhook)]
     pub(super) webhook: OrOff<String>,
 
