@@ -99,7 +99,9 @@ mod tests {
     #[test]
     fn what_was_kept_elsewhere_is_shown_the_same() {
         let mut own = Histogram::new(BOUNDS);
-        [0.05, 0.5, 0.5, 7.0].into_iter().for_each(|value| own.record(value));
+        for value in [0.05, 0.5, 0.5, 7.0] {
+            own.record(value);
+        }
         assert_eq!(Histogram::of(BOUNDS, &[1, 2], 4, own.sum()), own);
     }
 

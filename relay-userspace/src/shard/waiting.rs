@@ -130,7 +130,7 @@ impl State {
                 if let Some(question) = self.server.take_question() {
                     return match round + 1 {
                         // What was told is forgotten faster than it is asked for.
-                        ROUNDS.. => self.give_up_asking(parked, question),
+                        ROUNDS.. => self.give_up_asking(&parked, question),
                         round => self.ask(Parked { round, ..parked }, question),
                     };
                 }
@@ -154,7 +154,7 @@ impl State {
     }
 
     /// Nobody could tell in as many answers as a request may need.
-    fn give_up_asking(&mut self, parked: Parked, question: Question) {
+    fn give_up_asking(&mut self, parked: &Parked, question: Question) {
         let _ = self.server.answered(now(), parked.client, &parked.message, question, Answer::Unavailable);
         // Whatever else it asks for now is not asked.
         let _ = self.server.take_question();

@@ -8,13 +8,16 @@ use hairpin_proto::turn::RelayAddress;
 use super::args::{Args, Limits};
 use super::contradiction::Contradiction;
 use super::listeners;
-use super::users::check_realms;
+use super::users::{Users, check_realms};
 use crate::capacity::allocations_by_ports;
 use crate::cli::value::OrOff;
 use crate::config::{AdminAddr, AdminSocket, Authentication, Config, Connections, Listener, PortRange, Rates, Realm};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
 use crate::{admin, state};
+
+/// What a realm file means: a realm, and its listeners.
+pub(in crate::cli) type RealmFile = (Realm, Vec<Listener>);
 
 impl Args {
     /// Files with other realms.
@@ -23,7 +26,7 @@ impl Args {
     }
 
     /// What a realm file means: a realm, and its listeners.
-    pub(in crate::cli) fn into_realm(self) -> Result<(Realm, Vec<Listener>), Vec<Contradiction>> {
+    pub(in crate::cli) fn into_realm(self) -> Result<RealmFile, Vec<Contradiction>> {
         let mut problems = Vec::new();
         let listeners = self.listeners.listen;
         let none = |_: &mut Vec<_>| Authentication::Given { users: Vec::new(), secrets: Vec::new() };
@@ -32,18 +35,14 @@ impl Args {
     }
 
     /// Checks what no option can check alone, and fills in what was left out. `others` are the realms of their own files.
-    pub(in crate::cli) fn into_config(self, others: Vec<(Realm, Vec<Listener>)>) -> Result<Config, Vec<Contradiction>> {
+    #[expect(clippy::too_many_lines, reason = "most are the fields of the configuration, one by one")]
+    pub(in crate::cli) fn into_config(self, others: Vec<RealmFile>) -> Result<Config, Vec<Contradiction>> {
         let mut problems = Vec::new();
         let ports = self.relaying.relay_ports;
         let given = self.listeners.listen;
         let mut listeners = if given.is_empty() { listeners::default() } else { given };
-        let (other_realms, theirs): (Vec<_>, Vec<_>) = others.into_iter().unzip();
-        for listener in theirs.into_iter().flatten() {
-            let is_it = |other: &Listener| (other.transport, other.address) == (listener.transport, listener.address);
-            if !listeners.iter().any(is_it) {
-                listeners.push(listener);
-            }
-        }
+        let (others, theirs): (Vec<_>, Vec<_>) = others.into_iter().unzip();
+        listeners::add(&mut listeners, theirs.into_iter().flatten());
         let certificates =
             listeners::certificates(&listeners, self.listeners.certificate, self.listeners.private_key, &mut problems);
         let has_streams = listeners.iter().any(|listener| listener.transport.is_stream());
@@ -78,18 +77,10 @@ impl Args {
             problems.push(sentence.and("relay-ports").say(format!(" {ports}")));
         }
         let directory = self.directory.meaning(&mut problems);
-        let asks = !directory.is_empty() || !other_realms.is_empty();
-        let state_dir = self.process.state_dir;
-        let of_its_own = |problems: &mut Vec<_>| {
-            // Where users are found elsewhere, nobody needs a secret.
-            let nobody = Authentication::Given { users: Vec::new(), secrets: Vec::new() };
-            if asks { nobody } else { generated(state_dir, problems) }
-        };
-        let realm = self.users.realm(&[], of_its_own, &mut problems);
-        let has_secret = !matches!(&realm.authentication, Authentication::Given { secrets, .. } if secrets.is_empty());
-        let realms: Vec<_> = std::iter::once(realm).chain(other_realms).collect();
+        let asks = !directory.is_empty() || !others.is_empty();
+        let realms = realms(self.users, others, asks, self.process.state_dir, &mut problems);
         check_realms(&realms, self.relaying.reserved_ports, &relay_addresses, &mut problems);
-        if !has_secret && !self.credentials.credentials_token.is_empty() {
+        if !has_secret(&realms[0]) && !self.credentials.credentials_token.is_empty() {
             problems
                 .push(Contradiction::of("credentials-token").say(" needs an ").and("auth-secret").say(" to mint with"));
         }
@@ -240,6 +231,27 @@ impl Limits {
             );
         }
     }
+}
+
+/// All realms: that of the main options, and those of files.
+fn realms(
+    users: Users,
+    others: Vec<Realm>,
+    asks: bool,
+    state_dir: Option<PathBuf>,
+    problems: &mut Vec<Contradiction>,
+) -> Vec<Realm> {
+    let of_its_own = |problems: &mut Vec<_>| {
+        // Where users are found elsewhere, nobody needs a secret.
+        let nobody = Authentication::Given { users: Vec::new(), secrets: Vec::new() };
+        if asks { nobody } else { generated(state_dir, problems) }
+    };
+    let first = users.realm(&[], of_its_own, problems);
+    std::iter::once(first).chain(others).collect()
+}
+
+fn has_secret(realm: &Realm) -> bool {
+    !matches!(&realm.authentication, Authentication::Given { secrets, .. } if secrets.is_empty())
 }
 
 /// A secret of the relay's own.

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 pub(super) use self::args::Args;
 pub(super) use self::contradiction::{Contradiction, Part};
+pub(super) use self::meaning::RealmFile;
 pub(super) use self::users::OF_REALM;
 use super::settings::{Flags, Source};
 use super::{complain, complain_of_all, usage_error};

@@ -7,12 +7,11 @@ use clap::FromArgMatches as _;
 
 use super::problem::Problem;
 use super::{Chosen, file, options, unforeseen};
-use crate::cli::serve::{Args, OF_REALM};
-use crate::config::{Listener, Realm};
+use crate::cli::serve::{Args, OF_REALM, RealmFile};
 
 impl Chosen {
     /// What the files say, with what should be known of them. What is wrong joins what is wrong already.
-    pub(super) fn realms(&mut self, paths: &[PathBuf]) -> (Vec<(Realm, Vec<Listener>)>, Vec<String>) {
+    pub(super) fn realms(&mut self, paths: &[PathBuf]) -> (Vec<RealmFile>, Vec<String>) {
         let (mut realms, mut warnings) = (Vec::new(), Vec::new());
         for path in paths {
             match read(&path.as_path().into()) {
@@ -32,7 +31,7 @@ impl Chosen {
 }
 
 /// The realm of a file, its listeners, and what should be known of it.
-fn read(path: &Arc<Path>) -> Result<((Realm, Vec<Listener>), Vec<String>), Vec<Problem>> {
+fn read(path: &Arc<Path>) -> Result<(RealmFile, Vec<String>), Vec<Problem>> {
     let mut layer = file::layer(path);
     layer.check();
     for option in options::keys().filter(|option| !OF_REALM.contains(&option.name())) {
