@@ -7,13 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hairpin_client::Credentials;
+use hairpin_proto::turn;
 use hairpin_tests::lab::coturn::turnadmin;
 use hairpin_tests::lab::relay::PORT;
 use hairpin_tests::lab::turn::Client;
-use hairpin_tests::lab::{Family, Folder, Lab};
+use hairpin_tests::lab::{Family, Folder, Lab, Namespace};
 use hairpin_users::testing::{PostgresServer, RedisServer};
 
 use crate::bed::{Bed, expect_refused, wait};
+use crate::stores::has_coturn;
 use crate::talk::during;
 
 const REALM: &str = "north.gov";
@@ -25,6 +27,9 @@ const SLACK: Duration = Duration::from_secs(1);
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// What was known of the one who talks is too old by far after so many renewals of the call.
 const RENEWALS: u64 = 60;
+
+/// The MD5 of `hers:hairpin:sesame`, as coturn keeps it.
+const KEY: &str = "759da3a15e14e49718d8e8de52654dbc";
 
 /// A database and how coturn's program names it.
 enum Database {
@@ -78,6 +83,9 @@ enum How {
 
 #[test]
 fn postgresql_ends_and_hangs_and_comes_back() {
+    if !has_coturn() {
+        return;
+    }
     let Some(server) = PostgresServer::start() else { return };
     server.create("coturn");
     server.script("coturn", Path::new("/usr/share/coturn/schema.sql"));
@@ -86,8 +94,46 @@ fn postgresql_ends_and_hangs_and_comes_back() {
 
 #[test]
 fn redis_ends_and_hangs_and_comes_back() {
+    if !has_coturn() {
+        return;
+    }
     let Some(server) = RedisServer::start() else { return };
     survives(Database::Redis(server));
+}
+
+#[test]
+fn a_relay_starts_without_its_databases_and_finds_them_later() {
+    let (Some(mut first), Some(mut second)) = (RedisServer::start(), RedisServer::start()) else { return };
+    for server in [&first, &second] {
+        server.command(&["SET", "turn/realm/hairpin/user/hers/key", KEY]);
+        server.command(&["SAVE"]);
+    }
+    // One user that only the second has.
+    second.command(&["SADD", "turn/realm/hairpin/secret", "north"]);
+    second.command(&["SAVE"]);
+    first.kill();
+    second.kill();
+    let (host, folder) = (Namespace::new("identity"), Folder::new("identity"));
+    let stores = [&first, &second].map(|server| format!("--user-store redis+unix://{}", server.socket().display()));
+    let options = format!("--user static:sesame --user-cache 1s {} {}", stores[0], stores[1]);
+    let bed = Bed::at_home(&host, &folder, &options);
+    let (name, password) = turn::Credentials::mint("north", "minted", 4_000_000_000);
+    bed.client("static", "sesame").allocate().expect("nobody has to be asked");
+    expect_refused(&mut bed.client("hers", "sesame"), 500);
+
+    // The first may know of everybody whom it cannot be asked about.
+    second.restart();
+    expect_refused(&mut bed.client("hers", "sesame"), 500);
+    expect_refused(&mut bed.client(&name, &password), 500);
+    expect_refused(&mut bed.client("static", "wrong"), 401);
+    first.restart();
+    wait("both are found", || {
+        bed.client("hers", "sesame").allocate().is_ok() && bed.client(&name, &password).allocate().is_ok()
+    });
+    // Now everybody knows who is nobody.
+    bed.wait_for("both are up", |metrics| metrics.sum("hairpin_user_store_up", &[]) == 2);
+    expect_refused(&mut bed.client("his", "sesame"), 401);
+    expect_refused(&mut bed.client("hers", "wrong"), 401);
 }
 
 fn survives(mut database: Database) {

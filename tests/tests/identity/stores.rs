@@ -36,6 +36,11 @@ const BY_PASSWORD: &str = "-u ninefingers -w youhavetoberealistic";
 const BY_SECRET: &str = "-u bob -W logen";
 const BY_TOKEN: &str = "-J";
 
+/// Whether coturn is installed, so that a test can say why it is skipped.
+pub(crate) fn has_coturn() -> bool {
+    ["turnadmin", "turnutils_uclient", "turnutils_peer"].into_iter().all(is_installed)
+}
+
 /// Runs coturn's client in each of these ways at once, and checks that all that it sent came back.
 fn expect_relayed(host: &Namespace, ways: &[&str]) {
     let failed: Vec<Finished> = thread::scope(|scope| {
@@ -76,6 +81,9 @@ fn insert_token_key((kid, algorithm, key): (&str, &str, &str)) -> String {
 
 #[test]
 fn users_and_secrets_of_files() {
+    if !has_coturn() {
+        return;
+    }
     let (host, folder) = (Namespace::new("identity"), Folder::new("identity"));
     let users = file(&folder, "users", "# a comment\n\nninefingers:youhavetoberealistic\ngorst:hero\n");
     let secrets = file(&folder, "secrets", "bloody9\nlogen\n");
@@ -89,6 +97,9 @@ fn users_and_secrets_of_files() {
 
 #[test]
 fn users_secrets_and_token_keys_of_sqlite() {
+    if !has_coturn() {
+        return;
+    }
     let (host, folder) = (Namespace::new("identity"), Folder::new("identity"));
     let database = folder.path().join("turndb");
     let path = database.to_str().expect("a folder of ours");
@@ -111,6 +122,9 @@ fn users_secrets_and_token_keys_of_sqlite() {
 
 #[test]
 fn users_secrets_and_token_keys_of_postgresql() {
+    if !has_coturn() {
+        return;
+    }
     let Some(server) = PostgresServer::start() else { return };
     let (host, folder) = (Namespace::new("identity"), Folder::new("identity"));
     server.create("coturn");
@@ -130,6 +144,9 @@ fn users_secrets_and_token_keys_of_postgresql() {
 
 #[test]
 fn users_secrets_and_token_keys_of_redis() {
+    if !has_coturn() {
+        return;
+    }
     let Some(server) = RedisServer::start() else { return };
     let (host, folder) = (Namespace::new("identity"), Folder::new("identity"));
     write_users(&["-N", &server.connection_string(0)]);
@@ -147,7 +164,7 @@ fn users_secrets_and_token_keys_of_redis() {
 
 #[test]
 fn token_keys_of_the_command_line() {
-    if !is_installed("turnutils_uclient") {
+    if !has_coturn() {
         return;
     }
     let (host, folder) = (Namespace::new("identity"), Folder::new("identity"));
