@@ -211,9 +211,8 @@ impl Authenticator {
         {
             return Ok((Arc::clone(answer), None));
         }
-        // What has aged is newer than what the allocation remembers. Who was refused at last has to be asked about.
+        // What has aged is newer than what the allocation remembers.
         let identity = match (known, search.established.and_then(|established| established.identity)) {
-            (Some((answer, _)), _) if matches!(**answer, Answer::Refused) => None,
             (Some((answer, _)), Some(Identity::Answered(_))) | (None, Some(Identity::Answered(answer))) => Some(answer),
             (_, Some(Identity::Token(_)) | None) => None,
         };

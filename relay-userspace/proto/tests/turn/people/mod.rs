@@ -217,7 +217,14 @@ impl Rules {
 /// What was told of somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    User { name: String, password: u8, grant: Grant, is_admitted: bool },
+    User {
+        name: String,
+        password: u8,
+        grant: Grant,
+        is_admitted: bool,
+    },
+    /// Mallory, by mistake: with keys of whom was asked about.
+    Another(String),
     Secret(&'static str, Grant),
     TokenKey,
     Admitted(Grant),
@@ -231,6 +238,11 @@ impl Told {
             Self::User { name, password: version, grant, is_admitted } => {
                 let keys = PasswordKeys::derive(&name, realm, &password(version));
                 Answer::User(User { name: name.into(), keys, grant, is_admitted })
+            }
+            Self::Another(name) => {
+                let keys = PasswordKeys::derive(&name, realm, &password(0));
+                let grant = Grant::default();
+                Answer::User(User { name: "mallory".into(), keys, grant, is_admitted: true })
             }
             Self::Secret(secret, grant) => Answer::Secrets { secrets: vec![secret.to_owned()], grant },
             Self::TokenKey => Answer::TokenKey(token_key(1)),

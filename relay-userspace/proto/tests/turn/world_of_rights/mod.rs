@@ -41,6 +41,8 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
     True,
+    /// Somebody else.
+    Another,
     Refused,
     Unavailable,
     /// The truth, when it is told at last.
@@ -355,6 +357,14 @@ impl World {
         let realm = REALMS.iter().position(|name| **name == *question.realm).expect("it is one of both");
         match reply {
             Reply::True | Reply::Late => Some(self.directory[realm].ask(&question.subject)),
+            Reply::Another => {
+                let (Subject::User(name) | Subject::TokenKey(name) | Subject::Admission { username: name, .. }) =
+                    &question.subject
+                else {
+                    unreachable!("nobody hides its name")
+                };
+                Some(Told::Another((**name).to_owned()))
+            }
             Reply::Refused => Some(Told::Refused),
             Reply::Unavailable => Some(Told::Unavailable),
             Reply::Never => None,
