@@ -142,6 +142,7 @@ pub(crate) fn expiry_and_account(name: &str) -> Option<(u64, &str)> {
 
 /// What the settings of one realm are.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 pub(crate) struct RealmRules {
     pub(crate) asks_for_users: bool,
     pub(crate) asks_for_admission: bool,
@@ -255,6 +256,7 @@ impl Told {
 
 /// Whom somebody else knows in a realm, at the moment.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 pub(crate) struct Directory {
     pub(crate) alice: bool,
     pub(crate) carol: Option<u8>,
