@@ -211,9 +211,8 @@ impl Authenticator {
         {
             return Ok((Arc::clone(answer), None));
         }
-        // What has aged is newer than what the allocation remembers. Who was refused at last has to be asked about.
+        // What has aged is newer than what the allocation remembers.
         let identity = match (known, search.established.and_then(|established| established.identity)) {
-            (Some((answer, _)), _) if matches!(**answer, Answer::Refused) => None,
             (Some((answer, _)), Some(Identity::Answered(_))) | (None, Some(Identity::Answered(answer))) => Some(answer),
             (_, Some(Identity::Token(_)) | None) => None,
         };
@@ -222,7 +221,7 @@ impl Authenticator {
             // Asked, and told that nobody knows: to ask again would not end.
             (None, Some(answer)) => Ok((Arc::clone(answer), None)),
             // Nor where the answer had to make way for the one about its admission, which would make way in turn.
-            (None, None) if search.is_admitted_or_not() => Err(Denial::Unavailable),
+            (None, None) if search.asks_for_admission() => Err(Denial::Unavailable),
             (None, None) => Err(Denial::Ask(subject)),
         }
     }
@@ -251,7 +250,7 @@ impl Search<'_, '_> {
     }
 
     /// Whether an admission was asked for, so that the sender had proven itself before.
-    fn is_admitted_or_not(&self) -> bool {
+    fn asks_for_admission(&self) -> bool {
         let Some(AtHand { question, .. }) = self.at_hand else { return false };
         let is_here = self.realm.asks_for_admission && question.realm == self.realm.name;
         is_here && matches!(question.subject, Subject::Admission { .. })

@@ -59,7 +59,7 @@ fn person() -> impl Strategy<Value = Person> {
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let replies = [Reply::True, Reply::Refused, Reply::Unavailable, Reply::Late, Reply::Never];
+    let replies = [Reply::True, Reply::Another, Reply::Refused, Reply::Unavailable, Reply::Late, Reply::Never];
     prop_oneof![5 => Just(Reply::True), 3 => proptest::sample::select(replies.to_vec())]
 }
 

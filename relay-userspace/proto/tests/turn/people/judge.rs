@@ -155,7 +155,7 @@ impl Case<'_> {
                 (is_timely && credential.signing == Signing::Secret(secret), grant.clone(), false)
             }
             Told::Unavailable => return Err(Denied::Unavailable),
-            Told::TokenKey | Told::Admitted(_) | Told::Refused => (false, Grant::default(), false),
+            Told::Another(_) | Told::TokenKey | Told::Admitted(_) | Told::Refused => (false, Grant::default(), false),
         };
         match (is_right, is_old) {
             (true, _) => {}
@@ -192,7 +192,7 @@ impl Case<'_> {
                 None => Heard { told: remembered.clone(), realm: *realm, is_old: true },
             });
         }
-        // Forgotten while it was asked for: by other settings.
+        // Forgotten while its admission was asked for, by other settings.
         let asked_for = self.at_hand.is_some_and(|((realm, subject), _)| {
             *realm == self.realm && matches!(subject, Subject::Admission { .. }) && self.rules.asks_for_admission
         });

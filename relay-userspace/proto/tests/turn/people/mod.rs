@@ -142,6 +142,7 @@ pub(crate) fn expiry_and_account(name: &str) -> Option<(u64, &str)> {
 
 /// What the settings of one realm are.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 pub(crate) struct RealmRules {
     pub(crate) asks_for_users: bool,
     pub(crate) asks_for_admission: bool,
@@ -217,7 +218,14 @@ impl Rules {
 /// What was told of somebody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    User { name: String, password: u8, grant: Grant, is_admitted: bool },
+    User {
+        name: String,
+        password: u8,
+        grant: Grant,
+        is_admitted: bool,
+    },
+    /// Mallory, by mistake: with keys of whom was asked about.
+    Another(String),
     Secret(&'static str, Grant),
     TokenKey,
     Admitted(Grant),
@@ -232,6 +240,11 @@ impl Told {
                 let keys = PasswordKeys::derive(&name, realm, &password(version));
                 Answer::User(User { name: name.into(), keys, grant, is_admitted })
             }
+            Self::Another(name) => {
+                let keys = PasswordKeys::derive(&name, realm, &password(0));
+                let grant = Grant::default();
+                Answer::User(User { name: "mallory".into(), keys, grant, is_admitted: true })
+            }
             Self::Secret(secret, grant) => Answer::Secrets { secrets: vec![secret.to_owned()], grant },
             Self::TokenKey => Answer::TokenKey(token_key(1)),
             Self::Admitted(grant) => Answer::Admitted(grant),
@@ -243,6 +256,7 @@ impl Told {
 
 /// Whom somebody else knows in a realm, at the moment.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 pub(crate) struct Directory {
     pub(crate) alice: bool,
     pub(crate) carol: Option<u8>,

@@ -41,6 +41,8 @@ pub(crate) enum Action {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply {
     True,
+    /// Somebody else.
+    Another,
     Refused,
     Unavailable,
     /// The truth, when it is told at last.
@@ -48,7 +50,7 @@ pub(crate) enum Reply {
     Never,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Request {
         place: usize,
@@ -234,16 +236,16 @@ impl World {
             Step::Request { place, action, person, knows, same, token, replies, renews, waits } => {
                 let five_tuple = five_tuple(place);
                 let ticket = match action {
-                    Action::Move { at } if self.tickets.is_empty() => return self.idle(at),
+                    Action::Move { .. } if self.tickets.is_empty() => return,
                     Action::Move { at } => Some(self.tickets[at % self.tickets.len()].clone()),
                     Action::Allocate { .. } | Action::Refresh { .. } => None,
                 };
                 let mut credential = person.credential(self.realm_of(&five_tuple), self.now(), knows);
                 let owner = ticket.as_ref().map(|(holding, _)| *holding).or(self.at.get(&five_tuple).copied());
                 let owner = owner.and_then(|owner| self.holdings.get(&owner)).filter(|_| same);
-                if let Some(Credential { token: shown, .. }) = owner.map(|owner| &owner.credential) {
-                    let shown = shown.filter(|_| token);
-                    credential = Credential { token: shown, ..owner.expect("it is there").credential.clone() };
+                if let Some(owner) = owner {
+                    let shown = owner.credential.token.filter(|_| token);
+                    credential = Credential { token: shown, ..owner.credential.clone() };
                 }
                 credential.nonce = self.nonce(&five_tuple, renews);
                 let request = self.request(five_tuple, credential, action, ticket);
@@ -299,12 +301,12 @@ impl World {
             Step::Take { taken } => {
                 self.relay.taken = if taken { PORTS.step_by(2).collect() } else { BTreeSet::new() };
             }
-            Step::Time { seconds } => self.idle(seconds as usize),
+            Step::Time { seconds } => self.idle(seconds),
         }
     }
 
-    fn idle(&mut self, seconds: usize) {
-        let events = self.relay.pass(seconds as u64);
+    fn idle(&mut self, seconds: u64) {
+        let events = self.relay.pass(seconds);
         self.absorb(&events, None);
     }
 
@@ -355,6 +357,14 @@ impl World {
         let realm = REALMS.iter().position(|name| **name == *question.realm).expect("it is one of both");
         match reply {
             Reply::True | Reply::Late => Some(self.directory[realm].ask(&question.subject)),
+            Reply::Another => {
+                let (Subject::User(name) | Subject::TokenKey(name) | Subject::Admission { username: name, .. }) =
+                    &question.subject
+                else {
+                    unreachable!("nobody hides its name")
+                };
+                Some(Told::Another((**name).to_owned()))
+            }
             Reply::Refused => Some(Told::Refused),
             Reply::Unavailable => Some(Told::Unavailable),
             Reply::Never => None,
