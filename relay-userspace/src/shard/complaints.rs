@@ -64,7 +64,7 @@ impl Complaints {
         let Refusal { cause, code, username, five_tuple, .. } = refusal;
         let client = with_address.then(|| five_tuple.client.socket()).map(tracing::field::display);
         let (cause, code, user) = (cause.label(), code.number(), username.unwrap_or_default());
-        tracing::warn!(cause, code, user, client, passed_over, "a request was refused: `hairpin why` says what to do");
+        tracing::info!(cause, code, user, client, passed_over, "a request was refused: `hairpin why` says what to do");
     }
 }
 

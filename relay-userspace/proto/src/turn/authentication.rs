@@ -109,7 +109,10 @@ impl Authenticator {
         let Nonce(nonce) = required(message)?;
         let algorithm = algorithm(message, nonce)?;
         let is_current = self.nonces.is_valid(nonce, now.unix, client) && offers(nonce, features(realm));
-        if realm.asks_for_users && !is_current {
+        // Who speaks of password algorithms was offered some, and a nonce that says otherwise is not as it was.
+        let speaks_of_them = message.find(PasswordAlgorithmAttribute::TYPE).is_some();
+        let was_changed = speaks_of_them && !offers(nonce, OFFERS_ALGORITHMS);
+        if !is_current && (realm.asks_for_users || was_changed) {
             return Err(Rejection::Stale(fresh()));
         }
         let search = Search { now, is_timed: true, realm, message, sender, algorithm, established, at_hand };
@@ -126,7 +129,6 @@ impl Authenticator {
             return Err(Rejection::Stale(fresh()));
         }
         // Who speaks of password algorithms knows SHA-256 (RFC 8489 section 9.2.4).
-        let speaks_of_them = message.find(PasswordAlgorithmAttribute::TYPE).is_some();
         proof.integrity = if speaks_of_them { Integrity::Sha256 } else { integrity };
         Ok(Authenticated { username, expires, proof })
     }
@@ -163,6 +165,8 @@ fn offers(nonce: &str, features: SecurityFeatures) -> bool {
     (told.password_algorithms || !features.password_algorithms)
         && (told.username_anonymity || !features.username_anonymity)
 }
+
+const OFFERS_ALGORITHMS: SecurityFeatures = SecurityFeatures { password_algorithms: true, username_anonymity: false };
 
 /// What clients may make their keys by, where they are offered anything but MD5.
 pub(super) const OFFERED: PasswordAlgorithms<'static> = PasswordAlgorithms::SHA256_AND_MD5;
