@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
 use hairpin_proto::turn::{Answer, Freshness, Question};
-use hairpin_users::{Directory, Options, Store, StoreOptions, Webhook, WebhookOptions, open};
+use hairpin_users::{Directory, Options, Store, StoreOptions, Webhook, WebhookError, WebhookOptions, open};
 use tokio::sync::mpsc;
 
 use crate::config;
@@ -47,6 +47,9 @@ impl Inquiries {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("inquiries".to_owned()).spawn(move || {
             runtime.block_on(async {
+                if let Some(directory) = current.load_full() {
+                    tokio::spawn(async move { directory.look().await });
+                }
                 while let Some((question, reply)) = asked.recv().await {
                     let directory = current.load_full();
                     let counted = Arc::clone(&counted);
@@ -112,7 +115,11 @@ pub fn directory(config: &config::Directory) -> anyhow::Result<Option<Directory>
     let webhook = config.webhook.as_ref().map(|webhook| {
         let config::Webhook { url, token, authorities } = webhook.clone();
         let webhook = Webhook::new(&WebhookOptions { url, token, roots: authorities, timeout });
-        webhook.map(|webhook| Box::new(webhook) as Box<dyn Store>).context("--webhook")
+        let webhook = webhook.map(|webhook| Box::new(webhook) as Box<dyn Store>);
+        webhook.map_err(|error| match error {
+            WebhookError::Roots(_) => anyhow::Error::from(error).context("--webhook-ca"),
+            _ => anyhow::Error::from(error).context("--webhook"),
+        })
     });
     Ok(Some(Directory::new(Options {
         stores: stores.collect::<Result<_, _>>()?,

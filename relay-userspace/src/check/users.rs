@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             Ok(()) => findings.ok(format!("{name} answers")),
             Err(error) => findings.warning(
                 format!("{name} does not answer: {error}"),
-                "the relay starts, and users that only it knows are told to try again (500) until it does",
+                "the relay starts, and users that it may know are told to try again (500) until it does",
             ),
         }
     }

@@ -74,7 +74,7 @@ fn user_store(report: &StoreReport) -> api::UserStoreStatus {
 pub(super) fn warnings(realms: &[api::RealmStatus], stores: &[api::UserStoreStatus]) -> Vec<String> {
     let down = stores.iter().filter(|store| !store.up).map(|store| {
         let error = store.last_error.as_deref().unwrap_or("no answer");
-        format!("{}: {error}: users that only it knows are told to try again (500), calls go on", store.name)
+        format!("{}: {error}: new users that it may know are told to try again (500), calls go on", store.name)
     });
     let full = realms.iter().filter(|realm| super::view::is_nearly_full(realm.allocations)).map(|realm| {
         let api::Share { used, of } = realm.allocations;

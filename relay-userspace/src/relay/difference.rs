@@ -39,10 +39,15 @@ macro_rules! kept {
 }
 
 macro_rules! of_realms {
-    ($of:expr, $($option:literal),+) => {
+    ($differs:expr, $($option:literal),+) => {
         Aspect {
             options: &[$($option),+],
-            differs: |a, b| !a.realms.iter().map($of).eq(b.realms.iter().map($of)),
+            differs: |a, b| {
+                // One that has come or gone is told by its name.
+                let of_same = |one: &Realm| b.realms.iter().find(|other| other.name == one.name);
+                let differs: fn(&Realm, &Realm) -> bool = $differs;
+                a.realms.iter().any(|one| of_same(one).is_some_and(|other| differs(one, other)))
+            },
             keep: None,
         }
     };
@@ -72,16 +77,20 @@ const ASPECTS: &[Aspect] = &[
     followed!(relay_addresses, "relay-address"),
     kept!(relay_ports, "relay-ports"),
     followed!(reserved_ports, "reserved-ports"),
-    of_realms!(|realm| &realm.name, "realm", "realm-file"),
-    of_realms!(|realm| (&realm.listeners, &realm.server_names), "server-name"),
-    of_realms!(users, "user", "user-file"),
-    of_realms!(secrets, "auth-secret", "auth-secret-file"),
-    of_realms!(|realm| &realm.reserved_addresses, "reserved-address"),
-    of_realms!(|realm| &realm.password_algorithms, "password-algorithms"),
-    of_realms!(|realm| &realm.token_audience, "token-audience"),
-    of_realms!(|realm| &realm.token_keys, "token-key", "token-key-file"),
-    of_realms!(|realm| &realm.max_allocations, "max-realm-allocations"),
-    of_realms!(|realm| &realm.max_allocations_per_user, "max-allocations-per-user"),
+    Aspect {
+        options: &["realm", "realm-file"],
+        differs: |a, b| !a.realms.iter().map(|realm| &realm.name).eq(b.realms.iter().map(|realm| &realm.name)),
+        keep: None,
+    },
+    of_realms!(|a, b| a.listeners != b.listeners || a.server_names != b.server_names, "server-name"),
+    of_realms!(|a, b| users(a) != users(b), "user", "user-file"),
+    of_realms!(|a, b| secrets(a) != secrets(b), "auth-secret", "auth-secret-file"),
+    of_realms!(|a, b| a.reserved_addresses != b.reserved_addresses, "reserved-address"),
+    of_realms!(|a, b| a.password_algorithms != b.password_algorithms, "password-algorithms"),
+    of_realms!(|a, b| a.token_audience != b.token_audience, "token-audience"),
+    of_realms!(|a, b| a.token_keys != b.token_keys, "token-key", "token-key-file"),
+    of_realms!(|a, b| a.max_allocations != b.max_allocations, "max-realm-allocations"),
+    of_realms!(|a, b| a.max_allocations_per_user != b.max_allocations_per_user, "max-allocations-per-user"),
     followed!(directory.stores, "user-store", "user-store-file"),
     followed!(directory.webhook, "webhook", "webhook-token", "webhook-token-file", "webhook-ca"),
     followed!(directory.timeout, "user-timeout"),

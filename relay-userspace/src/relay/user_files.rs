@@ -21,24 +21,28 @@ impl Relay {
         if stamps == self.user_files {
             return;
         }
-        self.user_files = stamps;
         let problem = match self.read_users() {
-            Ok(false) => None,
-            Ok(true) => {
-                self.tell_shards(Vec::new()).await;
-                tracing::info!("files with users have changed: who is not in them any more can do nothing from now on");
+            Ok(has_changed) => {
+                self.user_files = stamps;
+                if has_changed {
+                    self.tell_shards(Vec::new()).await;
+                    self.publish();
+                    tracing::info!("files with users have changed, and who is in them now may relay");
+                }
                 None
             }
+            // Tried again: what is in the way may be another file than those.
             Err(problem) => {
-                let problem =
-                    format!("files with users have changed and cannot be used, the users of before stay: {problem}");
-                tracing::error!("{problem}");
-                Some(problem)
+                Some(format!("files with users have changed and cannot be used, the users of before stay: {problem}"))
             }
         };
-        if problem != self.user_problem {
-            self.user_problem = problem;
+        if problem == self.user_problem {
+            return;
         }
+        if let Some(problem) = &problem {
+            tracing::error!("{problem}");
+        }
+        self.user_problem = problem;
         self.publish();
     }
 
@@ -47,11 +51,14 @@ impl Relay {
         let loaded = self.source.load().map_err(|problems| problems[0].to_string())?;
         let mut config = Config::clone(&self.config);
         for realm in &mut config.realms {
-            if let Some(read) = loaded.config.realms.iter().find(|read| read.name == realm.name) {
-                let Realm { authentication, token_keys, .. } = read.clone();
-                realm.authentication = authentication;
-                realm.token_keys = token_keys;
-            }
+            let read = loaded.config.realms.iter().find(|read| read.name == realm.name && read.files == realm.files);
+            let Some(read) = read else {
+                let name = &realm.name;
+                return Err(format!("the configuration has another realm than {name}, or other files: reload it"));
+            };
+            let Realm { authentication, token_keys, .. } = read.clone();
+            realm.authentication = authentication;
+            realm.token_keys = token_keys;
         }
         if config.realms == self.config.realms {
             return Ok(false);

@@ -3,6 +3,8 @@
 //! Only who has shown that it receives at its address comes this far, and there is an end to how many do. The others do not
 //! wait with them: a database that is slow or dead is no matter to calls that run.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use hairpin_proto::address::{FiveTuple, Transport};
 use hairpin_proto::turn::{Answer, Disposition, Question};
 use hashbrown::HashMap;
@@ -13,6 +15,8 @@ use crate::inquiries::Asker;
 
 /// How many requests of a shard may wait.
 const MOST: usize = 2048;
+/// How many of one source address (of IPv6, one /64): whoever has many users behind one address has them come again.
+const MOST_OF_SOURCE: usize = 128;
 /// The longest request that may: what a client needs to allocate is much shorter.
 const MAX_LEN: usize = 2048;
 /// How many answers one request may need: who the user is, and whether it may.
@@ -27,6 +31,8 @@ pub(super) struct Waiting {
     requests: HashMap<u64, Parked>,
     /// By client and transaction id, so that a retransmission waits once.
     by_transaction: HashMap<(FiveTuple, [u8; 12]), u64>,
+    /// How many wait, by source.
+    of_source: HashMap<IpAddr, usize>,
     next: u64,
 }
 
@@ -40,7 +46,7 @@ struct Parked {
 
 impl Waiting {
     pub(super) fn new(asker: Asker) -> Self {
-        Self { asker, requests: HashMap::new(), by_transaction: HashMap::new(), next: 0 }
+        Self { asker, requests: HashMap::new(), by_transaction: HashMap::new(), of_source: HashMap::new(), next: 0 }
     }
 
     /// How many wait now.
@@ -50,9 +56,12 @@ impl Waiting {
 
     /// Keeps a request. Returns its number, unless there is no room.
     fn park(&mut self, parked: Parked) -> Result<u64, Parked> {
-        if self.requests.len() >= MOST || parked.message.len() > MAX_LEN {
+        let source = source(&parked.client);
+        let of_source = self.of_source.get(&source).copied().unwrap_or(0);
+        if self.requests.len() >= MOST || of_source >= MOST_OF_SOURCE || parked.message.len() > MAX_LEN {
             return Err(parked);
         }
+        self.of_source.insert(source, of_source + 1);
         let number = self.next;
         self.next += 1;
         self.by_transaction.insert(transaction(parked.client, &parked.message), number);
@@ -63,7 +72,21 @@ impl Waiting {
     fn take(&mut self, number: u64) -> Option<Parked> {
         let parked = self.requests.remove(&number)?;
         self.by_transaction.remove(&transaction(parked.client, &parked.message));
+        let source = source(&parked.client);
+        if let Some(count) = self.of_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_source.remove(&source);
+            }
+        }
         Some(parked)
+    }
+}
+
+fn source(client: &FiveTuple) -> IpAddr {
+    match client.client.ip() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

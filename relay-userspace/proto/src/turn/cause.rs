@@ -156,8 +156,8 @@ causes! {
     RealmQuota = "realm_quota", INSUFFICIENT_CAPACITY,
         "The realm has as many allocations as it may have: raise its limit.";
     AddressInUse = "address_in_use", INSUFFICIENT_CAPACITY,
-        "The relayed address that is kept for the user has an allocation already, of the same user or of another one that it is \
-        kept for too: it is free again when that ends.";
+        "The relayed address that is kept for the user has an allocation already, or another process has bound it, or its port \
+        is none that the client has asked for by EVEN-PORT: see `hairpin allocations list`, and who has bound it.";
     AddressNotHere = "address_not_here", INSUFFICIENT_CAPACITY,
         "The relayed address that is kept for the user is none of this relay's, or its port is not among the reserved ports: \
         compare both with the relay's addresses and reserved ports.";
@@ -184,7 +184,8 @@ causes! {
         "The client has come by a listener that is no longer configured: have clients told one of those that are, or \
         configure it again.";
     UsersUnavailable = "users_unavailable", SERVER_ERROR,
-        "Nobody could tell in time who the user is, or whether it may: see which user store or web hook does not answer.";
+        "No user store and no web hook could tell who the user is, or whether it may, or none could in time: `hairpin status` \
+        shows which one fails, and the last reason.";
     ClassicStun = "classic_stun", SERVER_ERROR,
         "The client speaks STUN of RFC 3489, which is out of date: update it.";
 }

@@ -1,6 +1,7 @@
 //! Who may relay: users with a password, and users with credentials that expire.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -107,6 +108,11 @@ impl Credentials {
 
     pub(super) fn granted(&self, account: &str) -> Grant {
         self.grants.get(account).cloned().unwrap_or_default()
+    }
+
+    /// For whom an address is kept.
+    pub(super) fn keepers_of(&self, address: SocketAddr) -> impl Iterator<Item = &str> {
+        self.grants.iter().filter(move |(_, grant)| grant.addresses.contains(&address)).map(|(name, _)| &**name)
     }
 
     pub(super) fn token_key(&self, name: &str) -> Option<&TokenKey> {

@@ -124,6 +124,10 @@ impl Server {
             let Some(address) = self.relay_addresses.bound(public).filter(|_| is_kept(Some(public.port()))) else {
                 continue;
             };
+            // What the configuration keeps is nobody else's, whatever somebody has answered.
+            if self.realms.keep_for_other(public, pending.lease.realm(), pending.lease.account()) {
+                continue;
+            }
             // The next port has to be the user's too.
             let next = public.port().checked_add(1);
             let mut of_user = pending.granted.iter().chain(&pending.tried);

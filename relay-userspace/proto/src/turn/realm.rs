@@ -105,6 +105,15 @@ impl Realms {
         self.all.iter().find(|realm| *realm.name == *name)
     }
 
+    /// Whether a relayed address is kept, in advance, for somebody else.
+    pub(super) fn keep_for_other(&self, address: SocketAddr, realm: &str, account: &str) -> bool {
+        let mut owners =
+            self.all.iter().flat_map(|known| known.credentials.keepers_of(address).map(|name| (&*known.name, name)));
+        owners
+            .next()
+            .is_some_and(|first| std::iter::once(first).chain(owners).all(|(of, name)| of != realm || name != account))
+    }
+
     /// A client has asked for a name.
     pub(super) fn named(&mut self, five_tuple: FiveTuple, server_name: &str) {
         let is_it = |realm: &&Arc<Realm>| realm.server_names.iter().any(|name| name.eq_ignore_ascii_case(server_name));

@@ -368,3 +368,24 @@ fn what_others_tell_of_a_user_may_grant_an_address_too() {
     }
     relay.shut_down();
 }
+
+#[test]
+fn what_others_tell_is_no_way_to_an_address_that_is_kept_for_somebody_else() {
+    let mut relay = Relay::new(config_with(|settings| {
+        keep(settings, &[EVEN]);
+        realm(settings).asks_for_users = true;
+        realm(settings).credentials.grant("carol", Grant { addresses: sockets(&[ODD]), allocations: None });
+    }));
+    for (address, name, code) in [(EVEN, "erin", 508), (ODD, "carol", 200), (BEHIND_EVEN, "dave", 200)] {
+        let mut client = Client::new(ELSEWHERE, name, "mellon");
+        let request = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
+        let question = relay.asks(&client, &request);
+        let grant = Grant { addresses: sockets(&[address]), allocations: None };
+        let found = Told::User(User { grant, ..user(name, "mellon") });
+        assert_eq!(relay.told(&client, &request, question, found).code(), code, "{name}");
+        relay.refresh(&mut client, 0);
+    }
+    assert_eq!(relay.refusals[0].cause, Cause::AddressNotHere);
+    assert_eq!(allocate(&mut relay, AT), sockets(&[EVEN]));
+    relay.shut_down();
+}

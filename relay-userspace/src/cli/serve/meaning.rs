@@ -77,9 +77,9 @@ impl Args {
             problems.push(sentence.and("relay-ports").say(format!(" {ports}")));
         }
         let directory = self.directory.meaning(&mut problems);
-        let asks = !directory.is_empty() || !others.is_empty();
+        let asks = !directory.is_empty();
         let realms = realms(self.users, others, asks, self.process.state_dir, &mut problems);
-        check_realms(&realms, self.relaying.reserved_ports, &relay_addresses, &mut problems);
+        check_realms(&realms, asks, self.relaying.reserved_ports, &relay_addresses, &mut problems);
         if !has_secret(&realms[0]) && !self.credentials.credentials_token.is_empty() {
             problems
                 .push(Contradiction::of("credentials-token").say(" needs an ").and("auth-secret").say(" to mint with"));
@@ -241,6 +241,7 @@ fn realms(
     state_dir: Option<PathBuf>,
     problems: &mut Vec<Contradiction>,
 ) -> Vec<Realm> {
+    let asks = asks || !others.is_empty();
     let of_its_own = |problems: &mut Vec<_>| {
         // Where users are found elsewhere, nobody needs a secret.
         let nobody = Authentication::Given { users: Vec::new(), secrets: Vec::new() };

@@ -216,6 +216,7 @@ impl Directory {
 /// What does not go together about realms and the addresses that are reserved in them.
 pub(super) fn check_realms(
     realms: &[Realm],
+    asks: bool,
     reserved_ports: Option<config::PortRange>,
     relay_addresses: &[hairpin_proto::turn::RelayAddress],
     problems: &mut Vec<Contradiction>,
@@ -231,6 +232,11 @@ pub(super) fn check_realms(
             if before.iter().skip(1).any(|other| other.listeners.contains(&(*transport, *address))) {
                 problems.push(twice(format!(": listener {transport}:{address} is of another realm already")));
             }
+        }
+        let nobody = Authentication::Given { users: Vec::new(), secrets: Vec::new() };
+        if realm.authentication == nobody && realm.token_keys.is_empty() && !asks {
+            let name = &realm.name;
+            problems.push(twice(format!(": realm {name} lets nobody in: it needs user, auth-secret or token-key")));
         }
         if realm.listeners.is_empty() && realm.server_names.is_empty() {
             problems.push(twice(format!(": realm {} needs listen or server-name, or nobody is in it", realm.name)));

@@ -47,6 +47,10 @@ impl Problem {
         if option.is_secret() {
             return Self(format!("{prefix}{name}: {what}"));
         }
+        // A URL may have a password in it.
+        if value.contains("://") && value.contains('@') {
+            return Self(format!("{prefix}{name}: {what}"));
+        }
         let value = if value.is_empty() { Cow::from("\"\"") } else { value.escape_debug().to_string().into() };
         Self(format!("{prefix}{name} {value}: {what}"))
     }

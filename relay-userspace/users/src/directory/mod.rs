@@ -93,6 +93,16 @@ impl Directory {
         results.into_iter().map(|(_, name, result)| (name, result)).collect()
     }
 
+    /// Finds out which stores are there, so that who is told how they are need not wait until somebody asks them.
+    pub async fn look(&self) {
+        let mut looks = tokio::task::JoinSet::new();
+        for store in self.all() {
+            let (store, timeout) = (Arc::clone(store), self.0.timeout);
+            looks.spawn(async move { store.look(timeout).await });
+        }
+        looks.join_all().await;
+    }
+
     /// What has become of the questions to each store, the webhook last.
     pub fn report(&self) -> Vec<StoreReport> {
         self.all().map(|store| store.report()).collect()

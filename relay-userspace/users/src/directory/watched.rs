@@ -1,6 +1,6 @@
 //! A store, and whether it is up.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,12 @@ const FIRST_TRY: Duration = Duration::from_millis(100);
 /// ...up to so long.
 const LAST_TRY: Duration = Duration::from_secs(1);
 
+/// A store is down when so many questions in a row had no answer in time.
+const LATE: u32 = 2;
+
+/// How often the log is told of answers that are none.
+const REST: Duration = Duration::from_secs(10);
+
 /// A store, and whether it is up. Nothing is asked of one that is down but whether it is back, so that nobody waits for
 /// it, and it is not met by everybody who has waited when it comes back.
 pub(super) struct Watched {
@@ -23,12 +29,17 @@ pub(super) struct Watched {
     is_down: AtomicBool,
     counters: Counters,
     last_error: Mutex<Option<LastError>>,
+    /// Questions in a row that had no answer in time.
+    late: AtomicU32,
+    /// When the log was told last of an answer that is none.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Watched {
     pub(super) fn new(store: Box<dyn Store>) -> Arc<Self> {
         let (is_down, counters, last_error) = (AtomicBool::new(false), Counters::default(), Mutex::new(None));
-        Arc::new(Self { store, is_down, counters, last_error })
+        let (late, told) = (AtomicU32::new(0), Mutex::new(None));
+        Arc::new(Self { store, is_down, counters, last_error, late, told })
     }
 
     /// Asks, until a time. None: it could not tell.
@@ -41,6 +52,9 @@ impl Watched {
         let result = timeout_at(end, self.store.answer(question)).await;
         let took = start.elapsed();
         self.counters.took(took);
+        if matches!(result, Ok(Ok(_))) {
+            self.late.store(0, Ordering::Relaxed);
+        }
         match result {
             Ok(Ok(Answer::Refused)) => {
                 self.counters.count(Outcome::Unknown);
@@ -57,6 +71,7 @@ impl Watched {
             Ok(Err(error @ StoreError::Entry { .. })) => {
                 self.counters.count(Outcome::Failed);
                 self.note(&error);
+                self.tell(question, &error);
                 None
             }
             Ok(Err(StoreError::Timeout)) | Err(_) => {
@@ -64,7 +79,8 @@ impl Watched {
                 self.note(&StoreError::Timeout);
                 // A store is not down because another has used up the time, or because a name is long to look for.
                 let was_long = took >= limit / 2 && !matches!(question.subject, Subject::UserHash(_));
-                if was_long {
+                // Nor because it finds no end about one user, whom somebody may have chosen.
+                if was_long && self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE {
                     self.go_down(&StoreError::Timeout, limit);
                 }
                 None
@@ -72,9 +88,22 @@ impl Watched {
             Ok(Err(error)) => {
                 self.counters.count(Outcome::Failed);
                 self.note(&error);
-                self.go_down(&error, limit);
+                // It may fail about this user alone: then it is there for the others.
+                let rest = end.saturating_duration_since(Instant::now()).min(LAST_TRY);
+                if self.probe(rest).await.is_err() {
+                    self.go_down(&error, limit);
+                } else {
+                    self.tell(question, &error);
+                }
                 None
             }
+        }
+    }
+
+    /// Finds out whether it is there, before anybody asks.
+    pub(super) async fn look(self: &Arc<Self>, limit: Duration) {
+        if let Err(error) = self.probe(limit).await {
+            self.go_down(&error, limit);
         }
     }
 
@@ -97,16 +126,40 @@ impl Watched {
     }
 
     fn note(&self, error: &StoreError) {
-        let error = LastError { text: error.to_string(), at: SystemTime::now() };
+        let error = LastError { text: in_one_line(error), at: SystemTime::now() };
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     fn go_down(self: &Arc<Self>, error: &StoreError, limit: Duration) {
         if !self.is_down.swap(true, Ordering::AcqRel) {
-            warn!(store = self.name(), %error, "a store of users is down: whom it may know gets no answer");
+            let error = in_one_line(error);
+            self.late.store(0, Ordering::Relaxed);
+            warn!(store = self.name(), error, "a store of users is down: whom it may know gets no answer");
             tokio::spawn(watch(Arc::downgrade(self), limit));
         }
     }
+}
+
+impl Watched {
+    /// Tells of a question that a store cannot answer although it is there, once in a while.
+    fn tell(&self, question: &Question, error: &StoreError) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= REST) {
+            *told = Some(Instant::now());
+            let user = match &question.subject {
+                Subject::User(name) | Subject::TokenKey(name) => name,
+                Subject::Admission { username, .. } => username,
+                Subject::UserHash(_) => "",
+            };
+            let error = in_one_line(error);
+            info!(store = self.name(), user, error, "a store of users has no answer about this one");
+        }
+    }
+}
+
+/// What a server says may have several lines.
+fn in_one_line(error: &StoreError) -> String {
+    error.to_string().split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Tries a store until it is back, or nobody has it any more.
