@@ -35,7 +35,7 @@ impl Server {
         self.question.take()
     }
 
-    /// Takes the answer to [`Effect::LookUp`].
+    /// Takes the answer to [`Effect::LookUp`](super::Effect::LookUp).
     pub fn learn(&mut self, now: Now, question: &Question, answer: Answer) {
         self.authenticator.known.learn(now.instant, question, &Arc::new(answer));
     }
