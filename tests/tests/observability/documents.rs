@@ -9,9 +9,16 @@ use hairpin::metrics::Family;
 use hairpin_proto::turn::{Cause, EndReason};
 use hairpin_tests::lab::process::run;
 use hairpin_tests::lab::relay::{binary, every_transport};
-use hairpin_tests::lab::{Authority, Family as Ip, Key, Lab, Metrics, Relay};
+use hairpin_tests::lab::{Authority, Family as Ip, Folder, Key, Lab, Metrics, Relay};
 
 use crate::rules::alerts;
+
+/// The URL of a user store that is there, and that nobody is in.
+pub(crate) fn empty_store(folder: &Folder) -> String {
+    let path = folder.path().join("users.db");
+    fs::write(&path, "").expect("the folder is ours");
+    format!("sqlite://{}", path.display())
+}
 
 /// A file of the repository.
 pub(crate) fn read(path: &str) -> String {
@@ -67,8 +74,10 @@ fn a_real_scrape_has_every_metric_of_the_table_and_no_other() {
     let lab = Lab::routed();
     let certificate = Authority::new().issue(Key::Ecdsa, "turn.test", &Ip::ALL.map(Lab::relay_ip));
     let options = every_transport(&certificate);
-    // Nobody is there, and nobody asks for users that only it knows.
-    let fixed = ["--xdp", "native", "--user-store", "sqlite:///nowhere/users.db"];
+    // Nobody is in it, and nobody asks for users that only it knows.
+    let folder = Folder::new("metrics");
+    let store = &empty_store(&folder);
+    let fixed = ["--xdp", "native", "--user-store", store];
     let options: Vec<&str> = fixed.into_iter().chain(options.iter().map(String::as_str)).collect();
     let relay = Relay::start(&lab.relay, &options);
     let (_, text) = relay.get("/metrics").expect("the admin interface answers");
