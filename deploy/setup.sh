@@ -51,7 +51,7 @@ apt_install() {
 }
 
 # Some packages bring a service. Its programs are wanted, not the service: nothing starts now or at the next boot.
-services=(coturn prometheus)
+services=(coturn postgresql prometheus redis-server)
 policy=/usr/sbin/policy-rc.d
 install_packages() {
     command -v apt-get >/dev/null || return 1
@@ -86,6 +86,9 @@ if [ "$purpose" = test ]; then
     need ethtool ethtool
     need util-linux setpriv
     need coturn turnutils_uclient
+    # Where users are kept. Debian keeps PostgreSQL's programs out of the way.
+    [ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null)" ] || packages+=(postgresql)
+    need redis-server redis-server
     # Clients that are not ours: browsers, one of which trusts what certutil tells it, and those in Python.
     need chromium chromium
     need firefox-esr firefox-esr

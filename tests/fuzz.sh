@@ -15,7 +15,7 @@ PATH=${CARGO_HOME:-${HOME:?HOME is not set}/.cargo}/bin:$PATH
 cd "$root/tests/fuzz" || exit 1
 
 usage() {
-    echo "fuzz: usage: tests/fuzz.sh SECONDS|keep [codec|framing|engine|sdp|media...]" >&2
+    echo "fuzz: usage: tests/fuzz.sh SECONDS|keep [codec|framing|engine|sdp|media|tokens|users_file...]" >&2
     exit 2
 }
 
@@ -25,7 +25,7 @@ case $seconds in
     keep) keep=yes seconds=600 ;;
     "" | *[!0-9]*) usage ;;
 esac
-[ $# -gt 0 ] || set -- codec framing engine sdp media
+[ $# -gt 0 ] || set -- codec framing engine sdp media tokens users_file
 for target; do
     [ -f "targets/$target.rs" ] || usage
 done
@@ -34,7 +34,8 @@ done
 longest() { # TARGET
     case $1 in
         codec) echo 2000 ;;
-        framing) echo 600 ;;
+        framing | users_file) echo 600 ;;
+        tokens) echo 150 ;;
         sdp) echo 2500 ;;
         *) echo 800 ;;
     esac

@@ -44,6 +44,12 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// What relayed addresses are made of.
     pub relay_addresses: Vec<RelayAddressStatus>,
+    /// Realms: users, secrets and quotas of their own. The first is that of whoever is in no other.
+    #[serde(default)]
+    pub realms: Vec<RealmStatus>,
+    /// Databases and the webhook that know users.
+    #[serde(default)]
+    pub user_stores: Vec<UserStoreStatus>,
     /// Forwarding in the kernel.
     pub kernel: KernelStatus,
     /// Certificates for TLS and DTLS.
@@ -58,6 +64,38 @@ pub struct Status {
     pub refused: Vec<ReasonCount>,
     /// What an operator should look at, most urgent first; each says what to do.
     pub warnings: Vec<String>,
+}
+
+/// A realm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RealmStatus {
+    /// What clients are told.
+    pub name: String,
+    /// Live allocations and reserved ports, and how many there may be; 0 of a realm that is no longer configured.
+    pub allocations: Share,
+    /// Users that have any.
+    pub users: u64,
+    /// How many of them one user may have, unless something else is said of it.
+    pub allocations_per_user: u64,
+}
+
+/// A place where users are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserStoreStatus {
+    /// Which.
+    pub name: String,
+    /// Whether it answers, as far as the last questions say.
+    pub up: bool,
+    /// Questions that it had an answer for.
+    pub found: u64,
+    /// Questions about whom it does not know, or does not let in.
+    pub unknown: u64,
+    /// Questions that it has not answered.
+    pub failed: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// When, in seconds since the Unix epoch.
+    pub last_error_at: Option<u64>,
 }
 
 /// What a relay is doing.

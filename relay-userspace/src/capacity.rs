@@ -3,7 +3,7 @@
 use hairpin_common::limit::Limit;
 use hairpin_proto::turn::RelayAddress;
 
-use crate::config::{Config, PortRange, Rates};
+use crate::config::{Config, PortRange, Rates, Realm};
 use crate::datapath::Limits;
 use crate::file_limit;
 
@@ -32,7 +32,7 @@ pub struct Capacity {
     pub ports: usize,
     /// Allocations, over all shards: a multiple of their number.
     pub allocations: u32,
-    /// Allocations and reserved ports of one user, over all shards.
+    /// Allocations and reserved ports of one user, over all shards, unless its realm says otherwise.
     pub allocations_per_user: usize,
     /// Sessions of two legs, over all shards: a multiple of their number.
     pub sessions: u32,
@@ -83,6 +83,11 @@ impl Capacity {
         *self = Self { allocations, allocations_per_user, sessions, paths, records, ..new };
     }
 
+    /// Allocations and reserved ports of one user of a realm.
+    pub fn of_one_user(&self, realm: &Realm) -> usize {
+        realm.max_allocations_per_user.map_or(self.allocations_per_user, |most| most as usize)
+    }
+
     /// For so many sockets of relayed addresses. Files that are left over keep metrics reachable when all are taken.
     fn with_room(config: &Config, wanted: usize, sockets: usize) -> Self {
         let has_family = |v4| config.relay_addresses.iter().any(|address| address.bind.is_ipv4() == v4);
@@ -94,9 +99,7 @@ impl Capacity {
         Self {
             ports: ports(config),
             allocations: of_all_shards,
-            allocations_per_user: config
-                .max_allocations_per_user
-                .map_or_else(|| share_of_one_user(allocations), |most| most as usize),
+            allocations_per_user: share_of_one_user(allocations),
             sessions,
             paths,
             records: config.kernel_records.unwrap_or(records_for(of_all_shards, paths)),
@@ -152,7 +155,7 @@ mod tests {
     use hairpin_proto::address::Transport;
     use hairpin_proto::turn::Translation;
 
-    use crate::config::{AdminAddr, AdminSocket, AllocationLog, Authentication, Connections, Listener, Rate};
+    use crate::config::{AdminAddr, AdminSocket, AllocationLog, Connections, Directory, Listener, Rate};
     use crate::datapath::XdpMode;
     use crate::log::Format;
 
@@ -185,8 +188,9 @@ mod tests {
             alternates: Vec::new(),
             relay_addresses: relay_addresses.map(|bind| RelayAddress { bind, public: bind }).collect(),
             relay_ports,
-            realm: "r".to_owned(),
-            authentication: Authentication::Given { users: Vec::new(), secrets: Vec::new() },
+            reserved_ports: None,
+            realms: Vec::new(),
+            directory: Directory { stores: Vec::new(), webhook: None, timeout: Duration::ZERO, cache: Duration::ZERO },
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
             xdp: XdpMode::Off,
@@ -207,7 +211,10 @@ mod tests {
             otlp_sample: 1,
             shards,
             max_allocations: None,
-            max_allocations_per_user: None,
+            max_allocations_per_source: None,
+            max_permissions: 1,
+            max_channels: 1,
+            max_lifetime: Duration::ZERO,
             ice_max_sessions: 0,
             kernel_records: None,
             rates: OFF,

@@ -1,6 +1,8 @@
 //! What the relay is told, checked and complete. Whoever reads it from somewhere depends on this, and so does what it
 //! is for; this depends on neither.
 
+mod realm;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
@@ -12,6 +14,7 @@ use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AlternateServer, RelayAddress, Translation};
 use ipnet::IpNet;
 
+pub use self::realm::{Authentication, Directory, NamedTokenKey, PasswordAlgorithms, Realm, ReservedAddress, Webhook};
 use crate::datapath::XdpMode;
 use crate::log::Format;
 use crate::tls::CertificateFiles;
@@ -46,10 +49,12 @@ pub struct Config {
     pub relay_addresses: Vec<RelayAddress>,
     /// The ports of relayed addresses.
     pub relay_ports: PortRange,
-    /// Realm of the long-term credentials.
-    pub realm: String,
-    /// Who may relay.
-    pub authentication: Authentication,
+    /// Those of them that only users get for whom an address is reserved.
+    pub reserved_ports: Option<PortRange>,
+    /// Who may relay: at least one realm, the first of which is for whoever is in no other.
+    pub realms: Vec<Realm>,
+    /// Who is asked about users that are in none of them.
+    pub directory: Directory,
     /// Peers that are allowed although a wider rule forbids them.
     pub allow_peers: Vec<IpNet>,
     /// Peers that are forbidden.
@@ -90,8 +95,14 @@ pub struct Config {
     pub shards: u32,
     /// How many allocations there may be at once; none: as many as have a relay port, up to a default.
     pub max_allocations: Option<u32>,
-    /// How many of them one user may have; none: three quarters.
-    pub max_allocations_per_user: Option<u32>,
+    /// How many of them one source address may have (of IPv6, one /64); none: any number.
+    pub max_allocations_per_source: Option<u32>,
+    /// How many permissions one allocation may have.
+    pub max_permissions: u32,
+    /// How many channels one allocation may have.
+    pub max_channels: u32,
+    /// The longest lifetime of an allocation.
+    pub max_lifetime: Duration,
     /// How many sessions of two legs there may be at once.
     pub ice_max_sessions: u32,
     /// How many records the kernel has room for; none: by the number of allocations.
@@ -133,38 +144,6 @@ pub struct Connections {
     pub new_of_source: u32,
 }
 
-/// Who may relay.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Authentication {
-    /// What the operator said.
-    Given {
-        /// Users with a password each.
-        users: Vec<User>,
-        /// Secrets for credentials that expire.
-        secrets: Vec<String>,
-    },
-    /// Nothing was said: a secret of this relay's own.
-    Generated {
-        /// Where it is kept.
-        state_dir: PathBuf,
-    },
-}
-
-/// A user that may always relay.
-#[derive(Clone, PartialEq, Eq)]
-pub struct User {
-    /// The username.
-    pub name: String,
-    /// The password.
-    pub password: String,
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
 /// The ports that relayed addresses are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
@@ -181,6 +160,20 @@ impl PortRange {
     /// All ports.
     pub fn range(self) -> RangeInclusive<u16> {
         self.min..=self.max
+    }
+
+    /// Whether all ports of another range are in this one.
+    pub fn covers(self, other: Self) -> bool {
+        self.min <= other.min && other.max <= self.max
+    }
+
+    /// All ports but those of another range.
+    pub fn without(self, other: Option<Self>) -> Vec<RangeInclusive<u16>> {
+        let Some(other) = other else { return vec![self.range()] };
+        let below = self.min..=self.max.min(other.min.saturating_sub(1));
+        let above = self.min.max(other.max.saturating_add(1))..=self.max;
+        let is_any = |range: &RangeInclusive<u16>| !range.is_empty() && !(other.range().contains(range.start()));
+        [below, above].into_iter().filter(is_any).collect()
     }
 
     /// How many ports there are.
@@ -276,9 +269,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_never_printed() {
-        let user = User { name: "alice".to_owned(), password: "opensesame".to_owned() };
-        let printed = format!("{user:?}");
-        assert!(printed.contains("alice") && !printed.contains("opensesame"), "{printed}");
+    fn ports_without_some_of_them() {
+        let range = |min, max| PortRange { min, max };
+        let left = |other| {
+            let ranges = range(10, 20).without(other);
+            ranges.iter().map(|range| (*range.start(), *range.end())).collect::<Vec<_>>()
+        };
+        assert_eq!(left(None), [(10, 20)]);
+        assert_eq!(left(Some(range(13, 15))), [(10, 12), (16, 20)]);
+        assert_eq!(left(Some(range(10, 15))), [(16, 20)]);
+        assert_eq!(left(Some(range(15, 20))), [(10, 14)]);
+        assert_eq!(left(Some(range(10, 20))), []);
+        let all = range(1, 65_535).without(Some(range(1, 65_535)));
+        assert_eq!(all, [] as [RangeInclusive<u16>; 0]);
     }
 }

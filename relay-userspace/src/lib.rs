@@ -24,6 +24,7 @@ pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod file_limit;
+pub mod inquiries;
 mod listeners;
 pub mod load;
 pub mod log;

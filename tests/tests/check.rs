@@ -205,3 +205,46 @@ fn looking_sends_nothing() {
     assert_eq!(finished.code(), Some(0), "{finished}");
     assert_eq!(sent(), before);
 }
+
+#[test]
+fn user_stores_are_asked_whether_they_are_there() {
+    let host = host();
+    let finished = check(&host, &[&SOUND]);
+    expect(&finished, 0, "ok", "users: who may relay in realm hairpin is known");
+    let nobody = ["--user-store", "redis://127.0.0.1:6379/0", "--user-timeout", "500ms"];
+    let finished = check(&host, &[&SOUND, &nobody]);
+    expect(&finished, 0, "warning", "users: redis");
+    let folder = Folder::new("check");
+    let database = folder.path().join("turndb");
+    let made = Command::new("turnadmin").args(["-a", "-u", "a", "-r", "r", "-p", "p", "-b"]).arg(&database).output();
+    assert!(made.is_ok_and(|made| made.status.success()));
+    let url = format!("sqlite://{}", database.display());
+    let finished = check(&host, &[&SOUND, &["--user-store", &url]]);
+    expect(&finished, 0, "ok", "turndb answers");
+}
+
+#[test]
+fn the_example_of_two_tenants_would_start_once_its_secrets_are_for_nobody_else() {
+    let host = host();
+    let folder = Folder::new("realms");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/realms");
+    let copy = |mode| {
+        for entry in fs::read_dir(&example).expect("the example is there") {
+            let entry = entry.expect("it can be read");
+            let to = folder.path().join(entry.file_name());
+            fs::copy(entry.path(), &to).expect("the folder is ours");
+            fs::set_permissions(&to, fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+    };
+    let check = || {
+        let mut command = host.command(binary());
+        run(command.args(["check", "--config", "hairpin.toml", "--admin-socket", "off"]).current_dir(folder.path()))
+    };
+    copy(0o644);
+    let finished = check();
+    assert_ne!(finished.code(), Some(0), "{finished}");
+    copy(0o600);
+    let finished = check();
+    assert!(finished.stdout.contains("the relay would start: 0 errors"), "{finished}");
+    expect(&finished, 0, "ok", "sockets: all 7 can be opened");
+}

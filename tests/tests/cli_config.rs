@@ -42,7 +42,7 @@ fn all_that_is_wrong_is_told_at_once_in_one_line_each() {
             of_file(1, "realm must be a string, not a number"),
             of_file(3, "[limits] is a section, and there are none: leave this line out"),
             of_file(4, "max_allocations is no option; is max-allocations meant?"),
-            of_file(7, "user: a colon must stand between name and password"),
+            of_file(7, "user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"),
             of_file(8, "relay-ports 3000-4000 contains port 3478 of listen (line 5)"),
             of_file(6, "listen udp:127.0.0.1:3478 is given twice"),
         ],
@@ -159,7 +159,12 @@ fn secrets_that_are_wrong_are_told_by_file_and_line_without_them() {
     let folder = Folder::new("config");
     let bad = write(&folder, "users", "alice:fine\nopensesame\n");
     let finished = show(&["--user-file", &bad]);
-    finished.expect_one_line(2, &[&format!("{bad}:2: user: a colon must stand between name and password")]);
+    finished.expect_one_line(
+        2,
+        &[&format!(
+            "{bad}:2: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"
+        )],
+    );
     assert!(!finished.to_string().contains("opensesame"), "{finished}");
     for given in [&["--user", "opensesame"][..], &["--admin-token", "open sesame"]] {
         let finished = show(given);

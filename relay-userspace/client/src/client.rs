@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::alternate::Asked;
+use crate::credentials::TokenCredential;
 use crate::error::Error;
 use crate::link::{Failure, Route, Way};
 use crate::request::{AllocateOptions, Allocation, Outcome, Request};
@@ -134,6 +135,11 @@ impl Client {
     /// Sends bytes to the server as they are, for tests of what no proper client would send.
     pub async fn send_raw(&self, bytes: &[u8]) -> Result<(), Error> {
         self.shared.way().link.send(bytes).await
+    }
+
+    /// Goes on with another access token, see [`Session::set_token`].
+    pub fn set_token(&self, token: TokenCredential) {
+        self.shared.state().session.set_token(token);
     }
 
     /// Makes a request and waits for its final answer, of another server if this one says so and the options too.

@@ -2,7 +2,20 @@
 
 use std::fmt;
 
-use hairpin_proto::turn;
+use hairpin_proto::stun::LongTermKey;
+use hairpin_proto::turn::{self, MacKey};
+
+/// Which of the STUN specifications the client speaks, where they differ about security.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// RFC 5389, whatever the server offers: keys by MD5, MESSAGE-INTEGRITY, usernames that all can read.
+    #[default]
+    Legacy,
+    /// RFC 8489: keys by the first algorithm that the server names, MESSAGE-INTEGRITY-SHA256 and USERHASH, if the server has
+    /// them. A server that has none is spoken to as an older one; one that says it has them, and does not show them, is not
+    /// spoken to (section 9.2.1).
+    Modern,
+}
 
 /// A long-term credential (RFC 8489 section 9.2).
 #[derive(Clone, PartialEq, Eq)]
@@ -25,6 +38,29 @@ impl Credentials {
     pub fn mint(secret: &str, name: Option<&str>, expires: u64) -> Self {
         let (username, password) = turn::Credentials::mint(secret, name.unwrap_or_default(), expires);
         Self { username, password }
+    }
+}
+
+/// An access token of third-party authorization (RFC 7635), with what the authorization server gives along with it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenCredential {
+    /// Names the key that the token is sealed with; sent as the username.
+    pub kid: String,
+    /// What messages are signed with; the same as in the token.
+    pub mac_key: MacKey,
+    /// The token, as it is.
+    pub token: Vec<u8>,
+}
+
+impl TokenCredential {
+    pub(crate) fn key(&self) -> LongTermKey {
+        self.mac_key.to_key()
+    }
+}
+
+impl fmt::Debug for TokenCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCredential").field("kid", &self.kid).finish_non_exhaustive()
     }
 }
 

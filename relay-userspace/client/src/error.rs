@@ -40,6 +40,17 @@ pub enum Error {
     /// The server asks who we are, and there is nothing to tell.
     #[error("the server asks for a username and password")]
     CredentialsNeeded,
+    /// The server asks for an access token (RFC 7635) or a password, and there is neither. The authorization server is to be
+    /// told this name, and makes the token for it.
+    #[error("the server asks for an access token for {0}")]
+    TokenNeeded(String),
+    /// The server's nonce says that it names algorithms for keys, and it does not: somebody on the way has taken them out
+    /// (RFC 8489 section 9.2.1).
+    #[error("the answer to the {} request lacks PASSWORD-ALGORITHMS, which its nonce speaks of", .0.label())]
+    BidDown(Method),
+    /// The server wants keys that this client cannot make (RFC 8489 section 9.2.5).
+    #[error("the server knows no algorithm for keys that this client knows")]
+    NoPasswordAlgorithm,
     /// All that came was not authentic: its MESSAGE-INTEGRITY is missing or wrong (RFC 8489 section 9.2.5).
     #[error("the answers to the {} request were not authentic", .0.label())]
     IntegrityViolated(Method),

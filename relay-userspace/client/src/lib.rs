@@ -10,6 +10,7 @@
 //! is dropped or the allocation is released.
 
 mod alternate;
+mod challenge;
 mod client;
 mod connection;
 mod credentials;
@@ -28,7 +29,7 @@ mod tls;
 
 pub use client::{Client, Datagram, Options};
 pub use connection::DataConnection;
-pub use credentials::Credentials;
+pub use credentials::{Credentials, Security, TokenCredential};
 pub use discovery::{Behaviour, Prober};
 pub use error::Error;
 pub use hairpin_proto::address::Transport;

@@ -3,21 +3,13 @@
 use std::time::Instant;
 
 use hairpin_proto::address::Transport;
-use hairpin_proto::stun::attribute::{Nonce, Realm, Software, Username};
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::attribute::Software;
+use hairpin_proto::stun::{Class, MessageBuilder, Method, TransactionId};
 
+use crate::challenge::{Challenge, Signature};
 use crate::request::Request;
 use crate::session::RequestId;
 use crate::timing::{Retransmission, Timing};
-
-/// What a server said about authentication (RFC 8489 section 9.2.3), with the key that follows from it.
-#[derive(Clone, Debug)]
-pub(crate) struct Challenge {
-    pub(crate) username: String,
-    pub(crate) realm: String,
-    pub(crate) nonce: String,
-    pub(crate) key: LongTermKey,
-}
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +28,7 @@ pub(crate) struct Pending {
     pub(crate) message: Vec<u8>,
     pub(crate) retransmission: Retransmission,
     /// What it was signed with; `None` if it was not.
-    pub(crate) signed: Option<LongTermKey>,
+    pub(crate) signed: Option<Signature>,
     /// How many 401 and 438 it has met.
     pub(crate) challenges: u32,
     /// Whether an answer was thrown away for want of authenticity.
@@ -102,17 +94,15 @@ impl Pending {
     fn write(&mut self, challenge: Option<&Challenge>, style: &Style) {
         self.message.clear();
         let builder = MessageBuilder::new(&mut self.message, Class::Request, self.request.method(), self.transaction);
-        let mut builder = self.request.write(builder).with_option(style.software.as_deref().map(Software).as_ref());
+        let builder = self.request.write(builder).with_option(style.software.as_deref().map(Software).as_ref());
         // A Binding request to a TURN server is never authenticated (RFC 8656 section 5).
-        let challenge = challenge.filter(|_| self.request.method() != Method::BINDING);
-        if let Some(challenge) = challenge {
-            builder = builder
-                .with(&Username(&challenge.username))
-                .with(&Realm(&challenge.realm))
-                .with(&Nonce(&challenge.nonce))
-                .with_integrity(&challenge.key);
-        }
+        let method = self.request.method();
+        let challenge = challenge.filter(|_| method != Method::BINDING);
+        let builder = match challenge {
+            Some(challenge) => challenge.write(builder, method),
+            None => builder,
+        };
         builder.finish(style.fingerprint);
-        self.signed = challenge.map(|challenge| challenge.key.clone());
+        self.signed = challenge.map(|challenge| challenge.signature().clone());
     }
 }

@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use hairpin_common::wire::{CHANNEL_DATA_LEN, CHANNEL_MIN, ChannelDataHeader, Datagram};
 use hairpin_proto::address::Transport;
-use hairpin_proto::stun::attribute::{ConnectionId, Data, ErrorCodeAttribute, Nonce, Realm, XorPeerAddress};
-use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, Method, TransactionId};
+use hairpin_proto::stun::attribute::{ConnectionId, Data, ErrorCodeAttribute, XorPeerAddress};
+use hairpin_proto::stun::{Class, ErrorCode, Message, Method, TransactionId};
 
 use crate::alternate::alternate;
-use crate::credentials::Credentials;
+use crate::challenge::{Challenge, Identity};
+use crate::credentials::{Credentials, Security, TokenCredential};
 use crate::error::Error;
 use crate::frame;
-use crate::pending::{Challenge, Origin, Pending, Style};
+use crate::pending::{Origin, Pending, Style};
 use crate::renewal::Renewals;
 use crate::request::{Outcome, Request, ticket};
 use crate::timing::{Due, Timing};
@@ -29,6 +30,10 @@ const MAX_CHALLENGES: u32 = 3;
 pub struct Settings {
     /// Who the client is; without, only Binding and open relays work.
     pub credentials: Option<Credentials>,
+    /// An access token: goes before the credentials, at servers that take one (RFC 7635).
+    pub token: Option<TokenCredential>,
+    /// Which of the STUN specifications is spoken.
+    pub security: Security,
     /// When requests are sent again.
     pub timing: Timing,
     /// SOFTWARE of the requests.
@@ -78,7 +83,7 @@ pub struct Received<'p> {
 /// [`Session::poll_event`], and call [`Session::handle_timeout`] at [`Session::poll_timeout`].
 pub struct Session {
     style: Style,
-    credentials: Option<Credentials>,
+    identity: Identity,
     ids: Box<dyn FnMut() -> TransactionId + Send>,
     challenge: Option<Challenge>,
     pending: Vec<Pending>,
@@ -103,10 +108,10 @@ impl Session {
 
     /// Starts a session over a transport. Over a stream no request is sent twice, and ChannelData is padded.
     pub fn over(transport: Transport, settings: Settings, ids: impl FnMut() -> TransactionId + Send + 'static) -> Self {
-        let Settings { credentials, timing, software, fingerprint } = settings;
+        let Settings { credentials, token, security, timing, software, fingerprint } = settings;
         Self {
             style: Style { software, fingerprint, timing, transport },
-            credentials,
+            identity: Identity { credentials, token, security },
             ids: Box::new(ids),
             challenge: None,
             pending: Vec::new(),
@@ -257,6 +262,15 @@ impl Session {
         self.challenge = None;
     }
 
+    /// Goes on with another access token, since the one before expires: for allocations to come, and to refresh the one that
+    /// there is (RFC 7635 section 9).
+    pub fn set_token(&mut self, token: TokenCredential) {
+        if let Some(challenge) = &mut self.challenge {
+            challenge.renew_token(&token);
+        }
+        self.identity.token = Some(token);
+    }
+
     /// The server's last challenge, which the next request answers in advance.
     pub(crate) fn challenge(&self) -> Option<Challenge> {
         self.challenge.clone()
@@ -307,7 +321,8 @@ impl Session {
         if message.class() == Class::Error {
             return self.refusal(index, message, now);
         }
-        if pending.signed.as_ref().is_some_and(|key| !message.verify_integrity(key)) {
+        let is_forged = pending.signed.as_ref().is_some_and(|signature| !signature.verifies(message));
+        if is_forged || self.identity.is_bid_down(message) {
             pending.violated = true;
             return;
         }
@@ -322,8 +337,8 @@ impl Session {
     /// know whom they talk to, and who can guess a transaction id can as well drop the packets.
     fn refusal(&mut self, index: usize, message: &Message<'_>, now: Instant) {
         let pending = &mut self.pending[index];
-        let key = pending.signed.as_ref().filter(|_| message.has_integrity());
-        if key.is_some_and(|key| !message.verify_integrity(key)) {
+        let signature = pending.signed.as_ref().filter(|_| message.has_integrity());
+        if signature.is_some_and(|signature| !signature.verifies(message)) {
             pending.violated = true;
             return;
         }
@@ -331,6 +346,11 @@ impl Session {
         let Ok(Some(ErrorCodeAttribute { code, reason })) = message.attribute() else {
             return self.finish(index, Err(Error::Incomplete { method, missing: "ERROR-CODE" }), now);
         };
+        let is_challenge = code == ErrorCode::UNAUTHENTICATED || code == ErrorCode::STALE_NONCE;
+        if !is_challenge && self.identity.is_bid_down(message) {
+            pending.violated = true;
+            return;
+        }
         if code == ErrorCode::TRY_ALTERNATE {
             return self.finish(index, Err(alternate(message)), now);
         }
@@ -339,19 +359,11 @@ impl Session {
         if pending.challenges == MAX_CHALLENGES || !(asked_first || code == ErrorCode::STALE_NONCE) {
             return self.finish(index, Err(rejected), now);
         }
-        let Some(credentials) = &self.credentials else {
-            return self.finish(index, Err(Error::CredentialsNeeded), now);
-        };
-        let (Ok(Some(Realm(realm))), Ok(Some(Nonce(nonce)))) = (message.attribute(), message.attribute()) else {
-            return self.finish(index, Err(rejected), now);
-        };
-        let Credentials { username, password } = credentials;
-        self.challenge = Some(Challenge {
-            username: username.clone(),
-            realm: realm.to_owned(),
-            nonce: nonce.to_owned(),
-            key: LongTermKey::derive(username, realm, password),
-        });
+        match self.identity.answer(message, method) {
+            Ok(Some(challenge)) => self.challenge = Some(challenge),
+            Ok(None) => return self.finish(index, Err(rejected), now),
+            Err(error) => return self.finish(index, Err(error), now),
+        }
         let transaction = (self.ids)();
         pending.restart(transaction, self.challenge.as_ref(), &self.style, now);
         self.transmits.push_back(pending.message.clone());

@@ -12,7 +12,7 @@ use hairpin_proto::stun::attribute::{
     Lifetime, MobilityTicket, Nonce, Realm, RequestedTransport, Username, XorMappedAddress, XorPeerAddress,
     XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, ErrorCode, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 const REALM: &str = "example.org";
 const ALLOCATION: Request = Request::Allocate(AllocateOptions {
@@ -56,7 +56,7 @@ where
     let mut bytes = Vec::new();
     let builder = attributes(MessageBuilder::new(&mut bytes, class, request.method(), request.transaction_id()));
     match key {
-        Some(key) => builder.with_integrity(key),
+        Some(key) => builder.with_integrity(key, Integrity::Sha1),
         None => builder,
     }
     .finish(true);
@@ -220,7 +220,7 @@ fn answers_that_are_not_authentic_or_not_ours_count_for_nothing() {
     let mut other = Vec::new();
     MessageBuilder::new(&mut other, Class::Success, Method::REFRESH, TransactionId([0xee; 12]))
         .with(&Lifetime(1))
-        .with_integrity(&key())
+        .with_integrity(&key(), Integrity::Sha1)
         .finish(false);
     session.handle_datagram(&other, now);
     assert!(session.poll_event().is_none());

@@ -3,16 +3,22 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, ServerAddr};
 use hairpin_proto::stun::attribute::{
-    ChangeRequest, ChannelNumberAttribute, Data, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
+    AccessTokenAttribute, ChangeRequest, ChannelNumberAttribute, Data, Nonce, PasswordAlgorithmAttribute,
+    PasswordAlgorithms, Realm as RealmAttribute, RequestedTransport, UserHash, Username, XorPeerAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{
+    Class, Integrity, LongTermKey, Message, MessageBuilder, Method, PasswordAlgorithm, PasswordKeys, TransactionId,
+    user_hash,
+};
 use hairpin_proto::turn::{
-    BindRequest, Cause, Credentials, Discard, Disposition, Effect, IcmpError, Limits, Now, PeerPolicy, PortStripe,
-    Quotas, Random, RelayAddress, RelayId, Server, ServerConfig, Settings, Translation,
+    AccessToken, BindRequest, Cause, Credentials, Discard, Disposition, Effect, Freshness, Grant, IcmpError, Limits,
+    MacKey, Now, PeerPolicy, PortStripe, Quotas, Random, Realm, RelayAddress, RelayId, Server, ServerConfig, Settings,
+    TokenAlgorithm, TokenKey, TokenTimestamp, Translation,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -72,13 +78,23 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn server() -> Server {
+    server_of(Realm::new("realm", credentials()))
+}
+
+fn credentials() -> Credentials {
     let mut credentials = Credentials::new("realm");
     credentials.add_user("alice", "sesame");
     credentials.add_secret("north");
+    credentials
+}
+
+fn server_of(realm: Realm) -> Server {
     let relay = address("192.0.2.1:0").ip();
     let settings = Settings {
-        realm: "realm".to_owned(),
-        credentials,
+        realms: vec![Arc::new(realm)],
+        freshness: Freshness::default(),
+        networks: Vec::new(),
+        reserved_ports: None,
         peer_policy: PeerPolicy::default(),
         relay_addresses: vec![RelayAddress { bind: relay, public: relay }],
         translation: Translation::default(),
@@ -130,22 +146,161 @@ fn challenge() -> Vec<u8> {
     datagram
 }
 
+/// A request of nobody touches no memory, and is refused for this cause; none: it is asked to come again.
+fn expect_no_memory(
+    server: &mut Server,
+    what: &str,
+    datagram: &[u8],
+    mut client: SocketAddr,
+    refused_for: Option<Cause>,
+) {
+    let now = Now { instant: Instant::now(), unix: NOON };
+    let calls = allocations(|| {
+        // A nonce is good on every port.
+        client.set_port(client.port() + 1);
+        let five_tuple = FiveTuple { client: ClientAddr::new(client), ..five_tuple() };
+        assert_eq!(server.client_datagram(now, five_tuple, datagram), Disposition::Control, "{what}");
+        assert!(matches!(server.poll_effect(), Some(Effect::Respond { .. })), "{what}");
+        let refused = server.poll_effect().map(|effect| match effect {
+            Effect::Refused(refusal) => refusal.cause,
+            other => panic!("{what}: {other:?}"),
+        });
+        assert_eq!(refused, refused_for, "{what}");
+        drain(server);
+    });
+    assert_eq!(calls, 0, "{what}");
+    assert_eq!((server.allocations(), server.poll_timeout()), (0, None));
+}
+
+/// A nonce that a server gives to a client.
+fn nonce_for(server: &mut Server, client: SocketAddr, unix: u64) -> String {
+    let now = Now { instant: Instant::now(), unix };
+    let five_tuple = FiveTuple { client: ClientAddr::new(client), ..five_tuple() };
+    assert_eq!(server.client_datagram(now, five_tuple, &challenge()), Disposition::Control);
+    let Some(Effect::Respond { message, .. }) = server.poll_effect() else { panic!("there is a challenge") };
+    Message::parse(message).unwrap().attribute::<Nonce<'_>>().unwrap().unwrap().0.to_owned()
+}
+
+/// What a stranger says of itself.
+#[derive(Clone, Copy, Default)]
+struct Stranger<'s> {
+    name: Option<&'s str>,
+    hash: Option<[u8; 32]>,
+    token: Option<&'s [u8]>,
+    /// PASSWORD-ALGORITHMS, and the one that is chosen.
+    algorithms: Option<(&'s [u8], PasswordAlgorithm)>,
+}
+
+impl Stranger<'_> {
+    fn named(name: &str) -> Stranger<'_> {
+        Stranger { name: Some(name), ..Stranger::default() }
+    }
+
+    /// An Allocate request of it.
+    fn request(self, nonce: Option<&str>) -> Vec<u8> {
+        let mut datagram = Vec::new();
+        let offered = self.algorithms.map(|(list, _)| PasswordAlgorithms::from_bytes(list).unwrap());
+        MessageBuilder::new(&mut datagram, Class::Request, Method::ALLOCATE, ID)
+            .with(&RequestedTransport(17))
+            .with_option(self.token.map(AccessTokenAttribute).as_ref())
+            .with_option(self.name.map(Username).as_ref())
+            .with_option(self.hash.map(UserHash).as_ref())
+            .with(&RealmAttribute("realm"))
+            .with_option(nonce.map(Nonce).as_ref())
+            .with_option(offered.as_ref())
+            .with_option(self.algorithms.map(|(_, chosen)| PasswordAlgorithmAttribute(chosen.into())).as_ref())
+            .with_integrity(&LongTermKey::derive("mallory", "realm", "guess"), Integrity::Sha1)
+            .finish(true);
+        datagram
+    }
+}
+
+/// A realm that takes tokens and hidden names too.
+fn realm_of_all(asks: bool) -> Realm {
+    let mut credentials = credentials();
+    // Whatever may be had by who has a token.
+    let grant = Grant { addresses: vec![address("192.0.2.1:50000")], allocations: Some(1) };
+    credentials.grant("token", grant.clone());
+    credentials.grant("alice", grant);
+    credentials.add_user("alice", "sesame");
+    credentials.add_token_key("token", TokenKey::new(TokenAlgorithm::A256Gcm, &[1; 32]).unwrap());
+    Realm {
+        asks_for_users: asks,
+        asks_for_admission: asks,
+        token_audience: Some("turn.example.org".to_owned()),
+        offers_anonymity: true,
+        ..Realm::new("realm", credentials)
+    }
+}
+
+#[test]
+fn strangers_cost_no_memory_where_there_are_all_kinds_of_users() {
+    let here = address("203.0.113.9:1");
+    let (temporary, late) = (format!("{}:zo\u{eb}", NOON + 60), format!("{NOON}:a\u{30a}sa"));
+    let (both, one) = (PasswordAlgorithms::SHA256_AND_MD5.as_bytes(), &[0, 1, 0, 0][..]);
+    let garbage = [7; 300];
+    let alice = Stranger::named("alice");
+    let of_alice = Stranger { hash: Some(user_hash("alice", "realm")), ..Stranger::default() };
+    let of_nobody = Stranger { hash: Some([9; 32]), ..Stranger::default() };
+    let by_token = |name| Stranger { token: Some(&garbage[..80]), ..Stranger::named(name) };
+    let choosing = |list, chosen| Stranger { algorithms: Some((list, chosen)), ..alice };
+    // Why each is refused, and whether somebody else is asked about it where that is done.
+    let strangers = [
+        ("an unknown user", Stranger::named("mallory"), Cause::UnknownUser, true),
+        ("an unknown user beyond ASCII", Stranger::named("a\u{30a}sa"), Cause::UnknownUser, true),
+        ("a wrong password", alice, Cause::WrongPassword, false),
+        ("a wrong secret beyond ASCII", Stranger::named(&temporary), Cause::WrongSecret, true),
+        ("a wrong secret that has expired", Stranger::named(&late), Cause::WrongSecret, true),
+        ("a hash", of_alice, Cause::WrongPassword, false),
+        ("a hash of nobody", of_nobody, Cause::UnknownUser, true),
+        ("name and hash", Stranger { name: Some("alice"), ..of_alice }, Cause::IncompleteCredentials, false),
+        ("neither", Stranger::default(), Cause::IncompleteCredentials, false),
+        ("no token", by_token("token"), Cause::BadToken, false),
+        ("a token that is too long", Stranger { token: Some(&garbage), ..by_token("token") }, Cause::BadToken, false),
+        ("a token of nothing", Stranger { token: Some(&[]), ..by_token("token") }, Cause::BadToken, false),
+        ("a token of nobody's key", by_token("other"), Cause::UnknownTokenKey, true),
+        ("SHA-256", choosing(both, PasswordAlgorithm::Sha256), Cause::WrongPassword, false),
+        ("MD5", choosing(both, PasswordAlgorithm::Md5), Cause::WrongPassword, false),
+        ("a list that was cut", choosing(one, PasswordAlgorithm::Md5), Cause::BidDown, false),
+        ("a list of others", choosing(&[0, 9, 0, 0], PasswordAlgorithm::Md5), Cause::BidDown, false),
+    ];
+    for asks in [false, true] {
+        let mut server = server_of(realm_of_all(asks));
+        let fresh = nonce_for(&mut server, here, NOON);
+        let stale = nonce_for(&mut server, here, NOON - 3600);
+        let foreign = nonce_for(&mut server, address("203.0.113.8:1"), NOON);
+        for (what, stranger, cause, is_asked_about) in strangers {
+            let is_complete = ![Cause::IncompleteCredentials, Cause::BidDown].contains(&cause);
+            let mut expect = |kind: &str, nonce: Option<&str>, cause: Option<Cause>| {
+                let what = format!("{what}, {kind}, asks: {asks}");
+                expect_no_memory(&mut server, &what, &stranger.request(nonce), here, cause);
+            };
+            expect("no nonce", None, Some(Cause::IncompleteCredentials));
+            for (kind, nonce) in [("stale", &stale), ("foreign", &foreign)] {
+                expect(kind, Some(nonce), Some(cause).filter(|_| !asks || !is_complete));
+            }
+            if !(asks && is_asked_about) {
+                expect("fresh", Some(&fresh), Some(cause));
+            }
+        }
+    }
+}
+
 /// An Allocate request with credentials of whatever kind.
 fn forged(username: Option<&str>, realm: &str, password: &str) -> Vec<u8> {
     let mut datagram = Vec::new();
     MessageBuilder::new(&mut datagram, Class::Request, Method::ALLOCATE, ID)
         .with(&RequestedTransport(17))
         .with_option(username.map(Username).as_ref())
-        .with(&Realm(realm))
+        .with(&RealmAttribute(realm))
         .with(&Nonce("nonsense"))
-        .with_integrity(&LongTermKey::derive(username.unwrap_or_default(), realm, password))
+        .with_integrity(&LongTermKey::derive(username.unwrap_or_default(), realm, password), Integrity::Sha1)
         .finish(true);
     datagram
 }
 
 #[test]
 fn strangers_cost_no_memory() {
-    let now = Now { instant: Instant::now(), unix: NOON };
     let mut server = server();
     let (mut binding, mut unknown) = (Vec::new(), Vec::new());
     MessageBuilder::new(&mut binding, Class::Request, Method::BINDING, ID).finish(true);
@@ -163,23 +318,8 @@ fn strangers_cost_no_memory() {
         ("a wrong secret", forged(Some(&minted.0), "realm", &minted.1), Some(Cause::WrongSecret)),
         ("a credential that has expired", forged(Some(&late.0), "realm", &late.1), Some(Cause::ExpiredCredential)),
     ] {
-        let mut port = 0;
-        let calls = allocations(|| {
-            port += 1;
-            let client = ClientAddr::new(SocketAddr::new([203, 0, 113, 9].into(), port));
-            let five_tuple = FiveTuple { client, ..five_tuple() };
-            assert_eq!(server.client_datagram(now, five_tuple, &datagram), Disposition::Control);
-            assert!(matches!(server.poll_effect(), Some(Effect::Respond { .. })), "{what}");
-            let refused = server.poll_effect().map(|effect| match effect {
-                Effect::Refused(refusal) => refusal.cause,
-                other => panic!("{what}: {other:?}"),
-            });
-            assert_eq!(refused, refusals, "{what}");
-            drain(&mut server);
-        });
-        assert_eq!(calls, 0, "{what}");
+        expect_no_memory(&mut server, what, &datagram, address("203.0.113.9:1"), refusals);
     }
-    assert_eq!((server.allocations(), server.poll_timeout()), (0, None));
 }
 
 #[test]
@@ -193,9 +333,9 @@ fn relayed_and_dropped_data_costs_no_memory() {
         let mut datagram = Vec::new();
         attributes(MessageBuilder::new(&mut datagram, Class::Request, method, ID))
             .with(&Username("alice"))
-            .with(&Realm("realm"))
+            .with(&RealmAttribute("realm"))
             .with(&Nonce(&nonce))
-            .with_integrity(&key)
+            .with_integrity(&key, Integrity::Sha1)
             .finish(false);
         let response = request(&mut server, now, &datagram);
         assert_eq!(Message::parse(&response).unwrap().class(), Class::Success);
@@ -250,4 +390,45 @@ fn relayed_and_dropped_data_costs_no_memory() {
         });
         assert_eq!(calls, 0, "{what}");
     }
+}
+
+#[test]
+fn keys_signatures_and_tokens_cost_no_memory() {
+    let keys = PasswordKeys::derive("alice", "realm", "sesame");
+    let messages = [
+        (Integrity::Sha1, PasswordAlgorithm::Md5),
+        (Integrity::Sha256, PasswordAlgorithm::Sha256),
+        (Integrity::Sha256, PasswordAlgorithm::Md5),
+    ]
+    .map(|(integrity, algorithm)| {
+        let mut bytes = Vec::new();
+        let key = keys.for_algorithm(algorithm).next().unwrap();
+        MessageBuilder::new(&mut bytes, Class::Request, Method::ALLOCATE, ID)
+            .with(&Username("alice"))
+            .with_integrity(key, integrity)
+            .finish(true);
+        (bytes, algorithm)
+    });
+    let token_key = TokenKey::new(TokenAlgorithm::A256Gcm, &[1; 32]).unwrap();
+    let mac_key = MacKey::new(&[7; 64]).unwrap();
+    let token = AccessToken { mac_key, timestamp: TokenTimestamp::from_unix(NOON), lifetime: 60 };
+    let sealed = token_key.seal("turn.example.org", &token, [1; 12]);
+    let endless = [&sealed[..], &[0; 6_000]].concat();
+    let long = [1; 256];
+
+    let calls = allocations(|| {
+        let keys = PasswordKeys::derive("alice", "realm", "sesame");
+        for (bytes, algorithm) in &messages {
+            let message = Message::parse(bytes).unwrap();
+            assert!(keys.for_algorithm(*algorithm).any(|key| message.verify_integrity(key)));
+            assert!(!message.verify_integrity(&LongTermKey::from_bytes(&long)));
+        }
+        assert_ne!(user_hash("alice", "realm"), user_hash("bob", "realm"));
+        let opened = token_key.open(&sealed, "turn.example.org").unwrap();
+        assert!(opened.remaining(NOON).is_some() && opened.mac_key.to_key_of_coturn().is_some());
+        for (bytes, name) in [(&sealed[..], "turn.example.com"), (&endless, "turn.example.org"), (&[], "")] {
+            assert!(token_key.open(bytes, name).is_err());
+        }
+    });
+    assert_eq!(calls, 0);
 }

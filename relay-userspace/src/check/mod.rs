@@ -2,7 +2,7 @@
 //! do about it.
 //!
 //! Each file looks at one thing: it reads what there is to know into numbers and names, and a pure function judges them.
-//! Nothing here sends a packet or changes anything but what the process itself may open.
+//! Nothing here sends a packet, but to whoever is asked about users, or changes anything but what the process itself may open.
 
 mod addresses;
 mod certificates;
@@ -15,6 +15,7 @@ mod ports;
 mod read;
 mod room;
 mod sockets;
+mod users;
 
 use std::fmt;
 
@@ -61,6 +62,7 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings.extend(room::check(config));
     findings.extend(certificates::check(config));
     findings.extend(places::check(config));
+    findings.extend(users::check(config));
     findings.extend(firewall::check(config));
     findings.extend(clock::check());
     findings

@@ -32,7 +32,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         let text = format!("--admin {address} is open to other hosts: whoever reaches it can read metrics and health");
         findings.notice(text, "let a firewall say who may, or listen on 127.0.0.1");
     }
-    if let Authentication::Generated { state_dir } = &config.authentication {
+    let first = config.realms.first().map(|realm| &realm.authentication);
+    if let Some(Authentication::Generated { state_dir }) = first {
         judge_state(&mut findings, state_dir);
     }
     findings.or_ok(match socket {

@@ -9,7 +9,7 @@ use super::{USAGE, complain_of_all, print};
 use crate::check::{self, Finding, Level, would_start};
 use crate::printable;
 
-/// Say whether the relay would start on this host, and how well it would run. Sends nothing.
+/// Say whether the relay would start on this host, and how well it would run. Asks nobody but user stores.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Print JSON: starts (whether it would), findings (level, about, text, advice), and problems of the configuration

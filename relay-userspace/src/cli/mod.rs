@@ -7,6 +7,7 @@ mod credentials;
 mod import_coturn;
 mod serve;
 pub mod settings;
+mod user;
 mod value;
 
 pub(crate) use value::number;
@@ -41,6 +42,8 @@ enum Command {
     Config(configuration::Args),
     /// Mint a username and password that expire, from a shared secret.
     Credentials(credentials::Args),
+    /// Make a line for a file of users that holds keys instead of the password.
+    User(user::Args),
     /// Show how the running relay is: warnings first, then what it serves.
     Status(admin::status::Args),
     /// List, show, watch or close allocations.
@@ -59,7 +62,7 @@ enum Command {
     LogLevel(admin::log_level::Args),
     /// Print the OpenAPI document of the admin interface.
     Openapi,
-    /// Say whether the relay would start on this host, and how well it would run. Sends nothing.
+    /// Say whether the relay would start on this host, and how well it would run. Asks nobody but user stores.
     Check(check::Args),
     /// Make a configuration file of coturn's, a turnserver.conf.
     ImportCoturn(import_coturn::Args),
@@ -77,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::EchoPeer(args) => load::run_echo_peer(&args),
         Command::Config(args) => configuration::run(args),
         Command::Credentials(args) => credentials::run(&args),
+        Command::User(args) => user::run(&args),
         Command::Status(args) => admin::status::run(&args),
         Command::Allocations(args) => admin::allocations::run(&args),
         Command::Ice(args) => admin::ice::run(&args),

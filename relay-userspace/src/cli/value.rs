@@ -7,16 +7,25 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AlternateServer, Encryption, RelayAddress};
 use ipnet::IpNet;
 
-use crate::config::{AdminAddr, Listener, PortRange, Rate, User};
+use hairpin_proto::turn::{TokenAlgorithm, TokenKey};
+use hairpin_users::StoreUrl;
+use hairpin_users::users_file::{UserLine, parse_user};
+
+use crate::config::{AdminAddr, Listener, NamedTokenKey, PortRange, Rate, ReservedAddress};
 use crate::log;
 
 /// The longest realm, in bytes. RFC 8489 section 14.9 can carry 763, but the realm is in each challenge (401), which
 /// anybody gets for a small request with a source address of somebody else.
 const MAX_REALM: usize = 127;
+
+/// The longest username, in bytes (RFC 8489 section 14.3).
+const MAX_USERNAME: usize = 508;
 
 /// What a second may hold, in bits. A datagram that fills an Ethernet frame takes 12 seconds of the least.
 const BIT_RATES: RangeInclusive<u64> = 1_000..=1_000_000_000_000;
@@ -55,15 +64,101 @@ pub(super) fn port_range(text: &str) -> Result<PortRange, String> {
 }
 
 /// `--user NAME:PASSWORD`.
-pub(super) fn user(text: &str) -> Result<User, String> {
-    let (name, password) = text.split_once(':').ok_or("a colon must stand between name and password")?;
-    if name.is_empty() || name.len() > 508 {
-        return Err("the name must have 1 to 508 bytes".to_owned());
+pub(super) fn user(text: &str) -> Result<UserLine, String> {
+    parse_user(text).map_err(|error| error.to_string())
+}
+
+/// `--server-name NAME`.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    match rustls::pki_types::DnsName::try_from(name.as_str()) {
+        Ok(_) => Ok(name),
+        Err(_) => Err("a name of DNS is needed, such as turn.example.org".to_owned()),
     }
-    if password.is_empty() {
-        return Err("the password is empty".to_owned());
+}
+
+/// `--reserved-address NAME=ADDR:PORT`.
+pub(super) fn reserved_address(text: &str) -> Result<ReservedAddress, String> {
+    // A name may have such a sign in it, an address has none.
+    let (name, address) = text.rsplit_once('=').ok_or("NAME=ADDR:PORT is needed")?;
+    if name.is_empty() {
+        return Err("the name is empty".to_owned());
     }
-    Ok(User { name: name.to_owned(), password: password.to_owned() })
+    Ok(ReservedAddress { name: name.to_owned(), address: socket_address(address)? })
+}
+
+/// `--token-key NAME:ALGORITHM:BASE64`. The key is not told.
+pub(super) fn token_key(text: &str) -> Result<NamedTokenKey, String> {
+    let mut parts = text.rsplitn(3, ':');
+    let (Some(key), Some(algorithm), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err("NAME:ALGORITHM:KEY is needed, the key in base64".to_owned());
+    };
+    if name.is_empty() || name.len() > MAX_USERNAME {
+        return Err(format!("the name must have 1 to {MAX_USERNAME} bytes"));
+    }
+    let algorithm = match algorithm {
+        "A256GCM" => TokenAlgorithm::A256Gcm,
+        "A128GCM" => TokenAlgorithm::A128Gcm,
+        _ => return Err("A256GCM and A128GCM are allowed as algorithm".to_owned()),
+    };
+    let key = STANDARD.decode(key).map_err(|_| "the key is not base64".to_owned())?;
+    TokenKey::new(algorithm, &key).map_err(|error| error.to_string())?;
+    Ok(NamedTokenKey { name: name.to_owned(), algorithm, key })
+}
+
+/// `--token-audience NAME`.
+pub(super) fn token_audience(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > MAX_REALM || text.chars().any(char::is_control) {
+        return Err(format!(
+            "1 to {MAX_REALM} bytes without control characters are allowed: strangers are told it, too"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// `--user-store URL`. What is wrong is said without the password in it.
+pub(super) fn user_store(text: &str) -> Result<StoreUrl, String> {
+    text.parse().map_err(|error: hairpin_users::StoreUrlError| error.to_string())
+}
+
+/// `--webhook URL|off`.
+pub(super) fn webhook(text: &str) -> Result<OrOff<String>, String> {
+    if text == "off" {
+        return Ok(OrOff::Off);
+    }
+    let fits = |uri: &axum::http::Uri| {
+        let is_known = matches!(uri.scheme_str(), Some("http" | "https"));
+        is_known && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+    };
+    match text.parse::<axum::http::Uri>() {
+        Ok(uri) if fits(&uri) => Ok(OrOff::On(text.to_owned())),
+        _ => Err("http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH is needed, without a name or password, or `off`"
+            .to_owned()),
+    }
+}
+
+/// How long an answer may take, `--user-timeout DURATION`.
+pub(super) fn user_timeout(text: &str) -> Result<Duration, String> {
+    duration_within(text, Duration::from_millis(50), Duration::from_secs(20))
+}
+
+/// How long an answer holds, `--user-cache DURATION`.
+pub(super) fn user_cache(text: &str) -> Result<Duration, String> {
+    duration_within(text, Duration::from_secs(1), Duration::from_secs(86_400))
+}
+
+/// `--max-lifetime DURATION`: not below the default of RFC 8656 section 3.2.
+pub(super) fn max_lifetime(text: &str) -> Result<Duration, String> {
+    duration_within(text, Duration::from_secs(600), Duration::from_secs(86_400))
+}
+
+fn duration_within(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let wanted = || {
+        let [least, most] = [least, most].map(humantime::format_duration);
+        format!("a duration from {least} to {most} is needed")
+    };
+    let duration = humantime::parse_duration(text).map_err(|_| wanted())?;
+    if (least..=most).contains(&duration) { Ok(duration) } else { Err(wanted()) }
 }
 
 /// `--admin ADDR:PORT|off`.
@@ -336,7 +431,8 @@ mod tests {
     #[test]
     fn users() {
         let user_with_colons = user("alice:a:b").unwrap();
-        assert_eq!((user_with_colons.name.as_str(), user_with_colons.password.as_str()), ("alice", "a:b"));
+        assert_eq!(user_with_colons.name, "alice");
+        assert!(user_with_colons.secret == hairpin_users::users_file::Secret::Password("a:b".to_owned()));
         for bad in ["", "alice", "alice:", ":secret"] {
             assert!(user(bad).is_err(), "{bad}");
         }

@@ -2,6 +2,7 @@
 //! makes of what was answered what an operator reads.
 
 mod ice;
+mod identity;
 mod view;
 
 use std::net::IpAddr;
@@ -9,7 +10,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hairpin_proto::turn::{Credentials, EndReason, RelayAddress};
+use arc_swap::ArcSwapOption;
+use hairpin_proto::turn::{Credentials, EndReason, Quotas, RelayAddress};
+use hairpin_users::Directory;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -51,6 +54,10 @@ pub(crate) struct Sources {
     pub(crate) gate: Arc<Gate>,
     /// What has become of spans.
     pub(crate) traces: Arc<traces::Counts>,
+    /// Counts allocations.
+    pub(crate) quotas: Quotas,
+    /// Who is asked about users.
+    pub(crate) directory: Arc<ArcSwapOption<Directory>>,
 }
 
 /// The relay, for whoever administers it. Copies are of the same relay.
@@ -95,6 +102,7 @@ impl Control {
             draining: !takes_new,
         };
         let relay_addresses: Vec<_> = self.ports(&published, &reports).into_iter().map(relay_address).collect();
+        let (realms, user_stores) = (self.realms(), self.user_stores());
         let state = match &published.drain {
             _ if shards.used < shards.of => api::State::Degraded,
             Some(_) => api::State::Draining,
@@ -112,9 +120,15 @@ impl Control {
             shards,
             allocations,
             sessions,
-            users: users(&all, 0).len() as u64,
+            users: users(&all, &[]).len() as u64,
             listeners: listeners(&published, &all),
-            warnings: warnings(&published, shards, allocations, sessions, &relay_addresses, &kernel_status),
+            warnings: {
+                let of_relay = warnings(&published, shards, allocations, sessions, &relay_addresses, &kernel_status);
+                let of_identity = identity::warnings(&realms, &user_stores);
+                of_identity.into_iter().chain(of_relay).collect()
+            },
+            realms,
+            user_stores,
             relay_addresses,
             kernel: kernel_status,
             certificates: published.certificates.clone(),
@@ -156,7 +170,7 @@ impl Control {
     /// Users that have an allocation, those with the most first.
     pub async fn users(&self) -> Vec<api::User> {
         let all = self.all(|_| true).await;
-        users(&all, self.published().allocations_per_user as u64)
+        users(&all, &self.published().realms)
     }
 
     /// What was refused to a client, or to anybody, the newest first.
@@ -302,6 +316,8 @@ impl Control {
                 failed: sources.traces.failed(),
                 dropped: sources.traces.dropped(),
             },
+            realms: self.realms(),
+            user_stores: self.user_store_metrics(),
             process: metrics::Process::now(),
             shards: reports,
         }

@@ -8,20 +8,24 @@ use hashbrown::HashMap;
 
 use crate::config::Listener;
 use crate::metrics::Labelled;
-use crate::relay::published::Published;
+use crate::relay::published::{Published, RealmLimits};
 use crate::shard::{Failure, LIMITS, Report};
 use crate::{api, datapath};
 
 /// From which share on something is called nearly full, in percent.
 const NEARLY_FULL: u64 = 90;
 
-pub(super) fn users(allocations: &[api::Allocation], limit: u64) -> Vec<api::User> {
+pub(super) fn users(allocations: &[api::Allocation], realms: &[RealmLimits]) -> Vec<api::User> {
+    // Who is in a realm that is gone is in none that has a limit for it.
+    let limit = |name: &str| {
+        realms.iter().find(|realm| realm.name == name).map_or(0, |realm| realm.allocations_per_user as u64)
+    };
     let mut by_name: HashMap<(&str, &str), api::User> = HashMap::new();
     for allocation in allocations {
         let user = by_name.entry((&allocation.user, &allocation.realm)).or_insert_with(|| api::User {
             user: allocation.user.clone(),
             realm: allocation.realm.clone(),
-            allocations: api::Share { used: 0, of: limit },
+            allocations: api::Share { used: 0, of: limit(&allocation.realm) },
             relayed_data: api::Totals::default(),
         });
         user.allocations.used += 1;
@@ -74,6 +78,7 @@ pub(super) fn warnings(
     }
     warnings.extend(published.certificates.iter().filter_map(crate::relay::certificate_warning));
     warnings.extend(published.certificate_problem.clone());
+    warnings.extend(published.user_problem.clone());
     let problems = published.reload_problems.iter();
     warnings.extend(problems.map(|problem| format!("the last reload has changed nothing: {problem}")));
     if is_nearly_full(allocations) {
@@ -116,7 +121,7 @@ pub(super) fn warnings(
     warnings
 }
 
-fn is_nearly_full(share: api::Share) -> bool {
+pub(super) fn is_nearly_full(share: api::Share) -> bool {
     share.used * 100 >= share.of * NEARLY_FULL && share.of > 0
 }
 

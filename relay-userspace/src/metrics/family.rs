@@ -122,6 +122,13 @@ families! {
     PacketLimits = Gauge "hairpin_limit_packets_per_second" ["limit"]
         "Datagrams that are taken in a second at most, by limit; 0 without one.";
 
+    RealmAllocations = Gauge "hairpin_realm_allocations" ["realm"]
+        "Live allocations and reserved ports, by realm.";
+    RealmAllocationsCapacity = Gauge "hairpin_realm_allocations_capacity" ["realm"]
+        "How many there can be at once; 0 of a realm that is no longer configured.";
+    RealmUsers = Gauge "hairpin_realm_users" ["realm"]
+        "Users that have allocations, by realm.";
+
     // Who is hurting, is it an attack?
     Refusals = Counter "hairpin_refusals_total" ["cause"]
         "Requests refused, by cause; first challenges and stale nonces are none.";
@@ -131,6 +138,14 @@ families! {
         "STUN responses sent, by path, method and code (200: success).";
     IceChecks = Counter "hairpin_ice_checks_total" ["result"]
         "Connectivity checks that legs of sessions have answered, by the answer: success, or which error.";
+    UserStoreUp = Gauge "hairpin_user_store_up" ["store"]
+        "1 while the database or webhook answers, as far as the last questions say.";
+    UserStoreAnswers = Counter "hairpin_user_store_answers_total" ["store", "answer"]
+        "Questions about users that a database or the webhook was asked, by what has become of them.";
+    UserStoreSeconds = Histogram "hairpin_user_store_seconds" ["store"]
+        "Time that a database or the webhook took to answer.";
+    RequestsWaiting = Gauge "hairpin_requests_waiting" []
+        "Requests that wait until a database or the webhook has answered.";
     CredentialsMinted = Counter "hairpin_credentials_minted_total" []
         "Credentials that the admin interface has made for applications.";
     CredentialsRefused = Counter "hairpin_credentials_refused_total" ["reason"]

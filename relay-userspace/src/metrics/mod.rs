@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use self::exposition::Page;
 pub use self::family::{Family, Kind};
 pub use self::process::Process;
-pub use self::snapshot::{Certificate, Configuration, Credentials, Labelled, Ports, Snapshot, Traces};
+pub use self::snapshot::{Certificate, Configuration, Credentials, Labelled, Ports, Snapshot, Traces, UserStore};
 use crate::datapath::{AttachedMode, InterfaceStatus};
 
 /// Renders snapshots.

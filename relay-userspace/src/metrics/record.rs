@@ -27,6 +27,7 @@ pub(super) fn record(page: &mut Page, snapshot: &Snapshot) {
     health(page, snapshot);
     allocations(page, snapshot);
     sessions(page, snapshot);
+    users(page, snapshot);
     limits(page, &snapshot.rates);
     requests(page, snapshot);
     traffic(page, snapshot);
@@ -96,6 +97,23 @@ fn sessions(page: &mut Page, snapshot: &Snapshot) {
     for answer in proto::Answer::ALL {
         let answered = total(shards, |shard| shard.media.checks[answer as usize]);
         page.put(Family::IceChecks, &[answer.label()], answered);
+    }
+}
+
+fn users(page: &mut Page, snapshot: &Snapshot) {
+    for realm in &snapshot.realms {
+        page.put(Family::RealmAllocations, &[&realm.name], realm.allocations.used);
+        page.put(Family::RealmAllocationsCapacity, &[&realm.name], realm.allocations.of);
+        page.put(Family::RealmUsers, &[&realm.name], realm.users);
+    }
+    page.put(Family::RequestsWaiting, &[], snapshot.shards.iter().map(|shard| shard.waiting).sum::<usize>());
+    for store in &snapshot.user_stores {
+        let name = store.store.as_str();
+        page.put(Family::UserStoreUp, &[name], u8::from(store.is_up));
+        for (answer, count) in store.answers {
+            page.put(Family::UserStoreAnswers, &[name, answer], count);
+        }
+        page.put_histogram(Family::UserStoreSeconds, &[name], &store.seconds);
     }
 }
 

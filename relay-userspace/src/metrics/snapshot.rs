@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::process::Process;
+use crate::api;
 use crate::config::Rates;
 use crate::datapath::{self, InterfaceStatus};
-use crate::shard::Report;
+use crate::shard::{Histogram, Report};
 
 /// Everything that a scrape shows.
 #[derive(Debug, Default)]
@@ -49,12 +50,29 @@ pub struct Snapshot {
     pub log_lines_dropped: u64,
     /// What has become of spans of requests.
     pub traces: Traces,
+    /// What realms have in use.
+    pub realms: Vec<api::RealmStatus>,
+    /// How user stores are.
+    pub user_stores: Vec<UserStore>,
     /// What the process uses.
     pub process: Process,
 }
 
 /// How often something happened, with the label that says what.
 pub type Labelled = (&'static str, u64);
+
+/// A place where users are kept.
+#[derive(Clone, Debug)]
+pub struct UserStore {
+    /// Its name.
+    pub store: String,
+    /// Whether it answers, as far as is known.
+    pub is_up: bool,
+    /// What has become of questions.
+    pub answers: [Labelled; 4],
+    /// How long answers took.
+    pub seconds: Histogram,
+}
 
 /// The ports of a relay address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,10 @@
 //! The certificates that clients over TLS and DTLS are shown: read, and read again when their files change.
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use hairpin_dtls::ServerContext;
 
+use super::stamps::Stamp;
 use crate::api;
 use crate::clock::unix_seconds;
 use crate::config::Config;
@@ -22,11 +20,8 @@ pub(super) struct Certificates {
     pub(super) dtls: Option<ServerContext>,
 }
 
-/// By these a file is known to be the same as before. A link that points elsewhere changes them too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stamp([Option<(SystemTime, u64)>; 2]);
-
-pub(super) type Stamps = Vec<Stamp>;
+/// Of certificate and key.
+pub(super) type Stamps = Vec<[Stamp; 2]>;
 
 impl Certificates {
     /// Reads what a configuration names.
@@ -92,11 +87,7 @@ impl Certificates {
 }
 
 fn stamps(files: &[CertificateFiles]) -> Stamps {
-    let stamp = |path: &Path| {
-        let about = fs::metadata(path).ok()?;
-        Some((about.modified().ok()?, about.len()))
-    };
-    files.iter().map(|files| Stamp([stamp(&files.certificate), stamp(&files.private_key)])).collect()
+    files.iter().map(|files| [Stamp::of(&files.certificate), Stamp::of(&files.private_key)]).collect()
 }
 
 /// What an operator should do about a certificate that ends soon.

@@ -1,6 +1,8 @@
 //! What differs between two configurations, and what of it a running relay can follow.
 
-use crate::config::{Authentication, Config, User};
+use hairpin_users::users_file::UserLine;
+
+use crate::config::{Authentication, Config, Realm};
 
 /// Options that have changed, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,21 @@ macro_rules! kept {
     };
 }
 
+macro_rules! of_realms {
+    ($differs:expr, $($option:literal),+) => {
+        Aspect {
+            options: &[$($option),+],
+            differs: |a, b| {
+                // One that has come or gone is told by its name.
+                let of_same = |one: &Realm| b.realms.iter().find(|other| other.name == one.name);
+                let differs: fn(&Realm, &Realm) -> bool = $differs;
+                a.realms.iter().any(|one| of_same(one).is_some_and(|other| differs(one, other)))
+            },
+            keep: None,
+        }
+    };
+}
+
 /// All there is, in the order of the fields. `config-file` and the state directory are places, not what is found there.
 const ASPECTS: &[Aspect] = &[
     followed!(drain_timeout, "drain-timeout"),
@@ -59,9 +76,25 @@ const ASPECTS: &[Aspect] = &[
     followed!(alternates, "alternate-server"),
     followed!(relay_addresses, "relay-address"),
     kept!(relay_ports, "relay-ports"),
-    followed!(realm, "realm"),
-    Aspect { options: &["user", "user-file"], differs: |a, b| users(a) != users(b), keep: None },
-    Aspect { options: &["auth-secret", "auth-secret-file"], differs: |a, b| secrets(a) != secrets(b), keep: None },
+    followed!(reserved_ports, "reserved-ports"),
+    Aspect {
+        options: &["realm", "realm-file"],
+        differs: |a, b| !a.realms.iter().map(|realm| &realm.name).eq(b.realms.iter().map(|realm| &realm.name)),
+        keep: None,
+    },
+    of_realms!(|a, b| a.listeners != b.listeners || a.server_names != b.server_names, "server-name"),
+    of_realms!(|a, b| users(a) != users(b), "user", "user-file"),
+    of_realms!(|a, b| secrets(a) != secrets(b), "auth-secret", "auth-secret-file"),
+    of_realms!(|a, b| a.reserved_addresses != b.reserved_addresses, "reserved-address"),
+    of_realms!(|a, b| a.password_algorithms != b.password_algorithms, "password-algorithms"),
+    of_realms!(|a, b| a.token_audience != b.token_audience, "token-audience"),
+    of_realms!(|a, b| a.token_keys != b.token_keys, "token-key", "token-key-file"),
+    of_realms!(|a, b| a.max_allocations != b.max_allocations, "max-realm-allocations"),
+    of_realms!(|a, b| a.max_allocations_per_user != b.max_allocations_per_user, "max-allocations-per-user"),
+    followed!(directory.stores, "user-store", "user-store-file"),
+    followed!(directory.webhook, "webhook", "webhook-token", "webhook-token-file", "webhook-ca"),
+    followed!(directory.timeout, "user-timeout"),
+    followed!(directory.cache, "user-cache"),
     followed!(allow_peers, "allow-peer"),
     followed!(deny_peers, "deny-peer"),
     kept!(xdp, "xdp"),
@@ -82,7 +115,10 @@ const ASPECTS: &[Aspect] = &[
     kept!(otlp_sample, "otlp-sample"),
     kept!(shards, "shards"),
     kept!(max_allocations, "max-allocations"),
-    followed!(max_allocations_per_user, "max-allocations-per-user"),
+    followed!(max_allocations_per_source, "max-allocations-per-source"),
+    followed!(max_permissions, "max-permissions"),
+    followed!(max_channels, "max-channels"),
+    followed!(max_lifetime, "max-lifetime"),
     kept!(ice_max_sessions, "ice-max-sessions"),
     kept!(kernel_records, "kernel-records"),
     followed!(rates.allocation_bits, "allocation-bit-rate"),
@@ -92,16 +128,16 @@ const ASPECTS: &[Aspect] = &[
     followed!(rates.control_packets, "control-packet-rate"),
 ];
 
-fn users(config: &Config) -> &[User] {
-    match &config.authentication {
+fn users(realm: &Realm) -> &[UserLine] {
+    match &realm.authentication {
         Authentication::Given { users, .. } => users,
         Authentication::Generated { .. } => &[],
     }
 }
 
 /// None of a relay that makes its own.
-fn secrets(config: &Config) -> Option<&[String]> {
-    match &config.authentication {
+fn secrets(realm: &Realm) -> Option<&[String]> {
+    match &realm.authentication {
         Authentication::Given { secrets, .. } => Some(secrets),
         Authentication::Generated { .. } => None,
     }
@@ -139,8 +175,9 @@ fn names_every_field(config: &Config) {
         alternates: _,
         relay_addresses: _,
         relay_ports: _,
-        realm: _,
-        authentication: _,
+        reserved_ports: _,
+        realms: _,
+        directory: _,
         allow_peers: _,
         deny_peers: _,
         xdp: _,
@@ -161,7 +198,10 @@ fn names_every_field(config: &Config) {
         otlp_sample: _,
         shards: _,
         max_allocations: _,
-        max_allocations_per_user: _,
+        max_allocations_per_source: _,
+        max_permissions: _,
+        max_channels: _,
+        max_lifetime: _,
         ice_max_sessions: _,
         kernel_records: _,
         rates: _,
@@ -207,7 +247,7 @@ mod tests {
         let difference = follow(&old, &mut new);
         let expected = Difference { followed: vec!["realm", "relay-bit-rate"], needs_restart: vec!["shards"] };
         assert_eq!(difference, expected);
-        assert_eq!((new.shards, new.realm.as_str()), (old.shards, "elsewhere"));
+        assert_eq!((new.shards, new.realms[0].name.as_str()), (old.shards, "elsewhere"));
         assert_ne!(new.rates.relay_bits, Rate::Off);
     }
 }

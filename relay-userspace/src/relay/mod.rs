@@ -9,7 +9,9 @@ mod difference;
 mod drain;
 pub(crate) mod published;
 mod reload;
+mod stamps;
 mod start;
+mod user_files;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,23 +19,25 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hairpin_proto::media::{self, CloseReason};
-use hairpin_proto::turn::{EndReason, Limits, RelayAddress, Settings, Translation};
+use hairpin_proto::turn::{EndReason, Limits, Quotas, RelayAddress, Settings, Translation};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use self::authority::{Authority, peer_policy};
+use self::authority::{Authority, networks, peer_policy};
 use self::certificates::Certificates;
 pub(crate) use self::certificates::warning as certificate_warning;
 use self::drain::{Drain, Step};
-use self::published::{Published, Shared};
+use self::published::{Published, RealmLimits, Shared};
 use self::reload::Retired;
+use self::stamps::Stamp;
 use self::start::Started;
 use crate::announce::announce;
 use crate::capacity::Capacity;
 use crate::cli::settings::Source;
-use crate::config::{AllocationLog, Config, Listener};
+use crate::config::{AllocationLog, Config, Listener, PortRange, Realm};
 use crate::control::{Control, Sources};
 use crate::datapath::{self, Datapath};
+use crate::inquiries::{Inquiries, freshness};
 use crate::shard::{
     Change, ConnectionLimits, Events, IceEvents, InService, JournalLevel, JournalOptions, Listeners, ShardHandle,
     ShardQuery, ask_all,
@@ -45,6 +49,8 @@ use crate::{admin, api, log};
 const WATCH: Duration = Duration::from_secs(1);
 /// How often files of certificates are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(10);
+/// How often files with users are looked at: whoever adds a user waits for it.
+const USER_FILES: Duration = Duration::from_secs(2);
 /// How long what was taken away may take to be gone from the kernel.
 const FLUSH: Duration = Duration::from_secs(1);
 /// How long threads may take to end.
@@ -79,6 +85,7 @@ pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<(
         let mut relay = open(source, config, log, requests).await?;
         let mut watch = tokio::time::interval(WATCH);
         let mut certificates = tokio::time::interval(CERTIFICATES);
+        let mut user_files = tokio::time::interval(USER_FILES);
         let stopped = loop {
             tokio::select! {
                 _ = terminate.recv() => if relay.shall_end().await { break Ok(()) },
@@ -91,6 +98,7 @@ pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<(
                 _ = welcome.recv() => relay.cancel_drain().await,
                 Some(request) = requested.recv() => relay.take(request).await,
                 _ = certificates.tick() => relay.follow_certificates().await,
+                _ = user_files.tick() => relay.follow_user_files().await,
                 _ = watch.tick() => {
                     if relay.has_defect() {
                         break Err(anyhow::anyhow!("a thread has stopped; see the log"));
@@ -133,6 +141,8 @@ async fn open(
         log,
         gate: Arc::clone(&gate),
         traces: relay.traces.counts(),
+        quotas: relay.quotas.clone(),
+        directory: relay.inquiries.directory(),
     });
     tokio::spawn(admin::serve(listeners, gate, control));
     if let Some(warning) = &relay.capacity.warning {
@@ -176,6 +186,13 @@ struct Relay {
     datapath: Datapath,
     traces: Traces,
     capacity: Capacity,
+    /// What the files with users were when they were read.
+    user_files: Vec<Stamp>,
+    /// Why those that are there now are not in use.
+    user_problem: Option<String>,
+    inquiries: Inquiries,
+    quotas: Quotas,
+    interfaces: Vec<if_addrs::Interface>,
     certificates: Certificates,
     certificate_problem: Option<String>,
     authority: Authority,
@@ -298,8 +315,9 @@ impl Relay {
             relay_addresses: self.relay_addresses().collect(),
             certificates: self.certificates.status(),
             certificate_problem: self.certificate_problem.clone(),
+            user_problem: self.user_problem.clone(),
             drain: self.drain.map(|drain| (drain.deadline_unix(), drain.stop)),
-            allocations_per_user: self.capacity.allocations_per_user,
+            realms: self.config.realms.iter().map(|realm| self.limits_of(realm)).collect(),
             secret: self.authority.secret().map(str::to_owned),
             warnings: self.capacity.warning.iter().cloned().collect(),
         };
@@ -324,15 +342,20 @@ impl Relay {
         let listeners: Vec<_> = self.open.iter().chain(&self.retired.listeners).copied().collect();
         let relay_addresses: Vec<_> = self.relay_addresses().map(|(address, _)| address).collect();
         Settings {
-            realm: config.realm.clone(),
-            credentials: self.authority.credentials(&config.realm),
+            realms: self.authority.realms(&self.capacity),
+            freshness: freshness(config.directory.cache),
             peer_policy: peer_policy(config, &listeners, &relay_addresses, &self.own_addresses),
             relay_addresses: config.relay_addresses.clone(),
+            networks: networks(&self.interfaces),
+            reserved_ports: config.reserved_ports.map(PortRange::range),
             translation: self.translation(),
             alternates: config.alternates.clone(),
             limits: Limits {
                 allocations: (self.capacity.allocations / config.shards) as usize,
-                allocations_per_user: self.capacity.allocations_per_user,
+                allocations_per_source: config.max_allocations_per_source.map_or(usize::MAX, |most| most as usize),
+                permissions: config.max_permissions as usize,
+                channels: config.max_channels as usize,
+                max_lifetime: config.max_lifetime,
                 ..Limits::default()
             },
             tcp_relay: config.tcp_relay,
@@ -346,11 +369,17 @@ impl Relay {
         let Settings { peer_policy, relay_addresses, .. } = self.settings();
         media::Settings {
             relay_addresses,
-            ports: self.config.relay_ports.range(),
+            ports: self.config.relay_ports.without(self.config.reserved_ports),
             peer_policy,
             max_sessions: (self.capacity.sessions / self.config.shards) as usize,
             max_paths: (self.capacity.paths / self.config.shards) as usize,
         }
+    }
+
+    fn limits_of(&self, realm: &Realm) -> RealmLimits {
+        let allocations = realm.max_allocations.unwrap_or(self.capacity.allocations).min(self.capacity.allocations);
+        let allocations_per_user = self.capacity.of_one_user(realm);
+        RealmLimits { name: realm.name.clone(), allocations: allocations.into(), allocations_per_user }
     }
 
     /// How the world sees this host's addresses, those that are only still in use included.

@@ -8,6 +8,14 @@ use crate::api;
 use crate::config::{Config, Listener};
 use hairpin_proto::turn::RelayAddress;
 
+/// How many allocations there may be in a realm.
+#[derive(Clone, Debug)]
+pub(crate) struct RealmLimits {
+    pub(crate) name: String,
+    pub(crate) allocations: u64,
+    pub(crate) allocations_per_user: usize,
+}
+
 /// Read at any time, exchanged as a whole.
 pub(crate) type Shared = Arc<ArcSwap<Published>>;
 
@@ -29,10 +37,12 @@ pub(crate) struct Published {
     pub(crate) certificates: Vec<api::CertificateStatus>,
     /// Why certificates that have changed are not in use.
     pub(crate) certificate_problem: Option<String>,
+    /// Why files with users that have changed are not in use.
+    pub(crate) user_problem: Option<String>,
     /// The drain that goes on: its deadline in seconds since the Unix epoch, and whether the relay ends with it.
     pub(crate) drain: Option<(Option<u64>, bool)>,
-    /// How many allocations a user may have.
-    pub(crate) allocations_per_user: usize,
+    /// How many allocations there may be in each realm, the first of which is that of the main configuration.
+    pub(crate) realms: Vec<RealmLimits>,
     /// What credentials are minted with.
     pub(crate) secret: Option<String>,
     /// What the operator has to know since the start.

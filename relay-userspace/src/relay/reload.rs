@@ -10,16 +10,17 @@ use hairpin_proto::address::Transport;
 use hairpin_proto::media::CloseReason;
 use hairpin_proto::turn::{EndReason, RelayAddress, comes_by};
 
-use super::authority::{Authority, own_addresses};
+use super::authority::{Authority, addresses_of, interfaces};
 use super::certificates::Certificates;
 use super::difference::{self, Difference};
 use super::start::try_relay_addresses;
-use super::{Relay, access, settle};
+use super::{Relay, access, settle, user_files};
 use crate::api;
 use crate::capacity::limits;
 use crate::cli::settings::{Loaded, Problem};
 use crate::clock::unix_seconds;
 use crate::config::{Config, Listener};
+use crate::inquiries::directory;
 use crate::listeners::{Opened, in_kernel};
 use crate::shard::{InService, InUse, Listeners, ask_all};
 
@@ -64,6 +65,7 @@ impl Relay {
 
     async fn follow(&mut self, request: api::ReloadRequest) -> Result<api::Reloaded, Vec<String>> {
         let said = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let stamps = user_files::stamps(&self.config);
         let Loaded { mut config, warnings, .. } = self.source.load().map_err(said)?;
         let Difference { followed, needs_restart } = difference::follow(&self.config, &mut config);
 
@@ -75,7 +77,8 @@ impl Relay {
         let mut certificates = Certificates::read(&config).map_err(one)?;
         certificates.take_over(&self.certificates);
         try_relay_addresses(&config).map_err(one)?;
-        let own_addresses = own_addresses(if_addrs::get_if_addrs()).map_err(one)?;
+        let interfaces = interfaces(if_addrs::get_if_addrs()).map_err(one)?;
+        let directory = directory(&config.directory).map_err(one)?;
         let opened = Opened::besides(&self.listening(), &config, certificates.tls.as_ref()).map_err(one)?;
         // What was set by hand stays until the file says something else.
         if config.log != self.config.log {
@@ -92,9 +95,17 @@ impl Relay {
             tracing::warn!("no user and no secret is configured any more: nobody of before may relay from now on");
         }
         self.authority = authority;
-        self.own_addresses = own_addresses;
+        self.own_addresses = addresses_of(&interfaces);
+        self.interfaces = interfaces;
+        // The one that is there knows which of its servers are down.
+        if before.directory != self.config.directory {
+            self.inquiries.ask(directory);
+        }
         self.certificates = certificates;
         self.certificate_problem = None;
+        // Those that are named now and were not are read once more.
+        self.user_files = stamps;
+        self.user_problem = None;
         self.capacity.follow(&self.config);
         self.gate.change(&access(&self.config));
         self.retire(&before, &opened.listeners);

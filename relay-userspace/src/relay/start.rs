@@ -7,17 +7,18 @@ use anyhow::Context;
 use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{Discovery, PortStripe, Quotas, Server, ServerConfig};
 
-use super::authority::{Authority, own_addresses};
+use super::authority::{Authority, addresses_of, interfaces};
 use super::certificates::Certificates;
 use super::published::Shared;
 use super::reload::Retired;
-use super::{Keys, Relay};
+use super::{Keys, Relay, user_files};
 use crate::admin::Gate;
 use crate::capacity::{Capacity, limits};
 use crate::cli::settings::Source;
 use crate::clock::unix_seconds;
 use crate::config::{Config, DiscoverySockets};
 use crate::datapath::{self, Datapath, XdpMode};
+use crate::inquiries::{Inquiries, directory};
 use crate::listeners::Opened;
 use crate::log;
 use crate::net::{SocketError, UdpSocket};
@@ -37,8 +38,11 @@ pub(super) struct Started {
 impl Relay {
     pub(super) fn start(source: Source, config: Config, log: log::Handle, gate: Arc<Gate>) -> anyhow::Result<Started> {
         let capacity = Capacity::of(&config);
-        let own_addresses = own_addresses(if_addrs::get_if_addrs())?;
+        let interfaces = interfaces(if_addrs::get_if_addrs())?;
+        let own_addresses = addresses_of(&interfaces);
         let authority = Authority::new(&config)?;
+        let user_files = user_files::stamps(&config);
+        let inquiries = Inquiries::start(directory(&config.directory)?)?;
         let certificates = Certificates::read(&config)?;
         certificates.complaints().for_each(|complaint| tracing::warn!("{complaint}"));
         let opened = Opened::all(&config, certificates.tls.as_ref())?;
@@ -63,6 +67,11 @@ impl Relay {
             certificates,
             certificate_problem: None,
             authority,
+            user_files,
+            user_problem: None,
+            inquiries,
+            quotas: Quotas::default(),
+            interfaces,
             own_addresses,
             open: opened.listeners,
             retired: Retired::default(),
@@ -88,7 +97,7 @@ impl Relay {
         ice_events: &IceEvents,
     ) -> anyhow::Result<Vec<Parts>> {
         let config = &self.config;
-        let quotas = Quotas::default();
+        let quotas = self.quotas.clone();
         let discovery = config.discovery.as_deref().map(discovery).transpose()?;
         let settings = self.settings();
         let parts = (0..config.shards).zip(sockets).map(|(index, listeners)| {
@@ -113,7 +122,7 @@ impl Relay {
                 dtls: self.certificates.dtls.clone(),
                 translation: self.translation(),
                 server,
-                realm: config.realm.as_str().into(),
+                asker: self.inquiries.asker(),
                 reservations: reservations.clone(),
                 datapath: self.datapath.handle(),
                 media: self.media(),

@@ -79,6 +79,8 @@ struct Association {
     resend: Option<Instant>,
     /// Until when the program takes its client for no stranger.
     vouched: Option<Instant>,
+    /// Whether the engine knows which name the client has asked for.
+    is_named: bool,
 }
 
 /// What has become of an encrypted datagram.
@@ -210,6 +212,7 @@ impl Associations {
                 && let Some(successor) = association.successor.take()
             {
                 association.session = *successor;
+                association.is_named = false;
                 self.reschedule(client, now);
                 return Received::Anew;
             }
@@ -250,9 +253,22 @@ impl Associations {
         self.displaced = self.admission.displaced();
         self.begun += 1;
         let standing = self.admission.admit(client, source, now);
-        self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });
+        self.by_client.insert(
+            client,
+            Association { session, successor: None, standing, resend: None, vouched: None, is_named: false },
+        );
         self.reschedule(client, now);
         Received::Association
+    }
+
+    /// Which name the client has asked for, once it is known.
+    pub(super) fn take_server_name(&mut self, client: &FiveTuple) -> Option<String> {
+        let association = self.by_client.get_mut(client)?;
+        if association.is_named || !association.session.is_established() {
+            return None;
+        }
+        association.is_named = true;
+        association.session.server_name().map(str::to_owned)
     }
 
     /// The next plaintext of a client.
@@ -387,7 +403,10 @@ impl Associations {
         }
         self.displaced = self.admission.displaced();
         let standing = self.admission.admit(client, Some(client.client.ip()), now);
-        self.by_client.insert(client, Association { session, successor: None, standing, resend: None, vouched: None });
+        self.by_client.insert(
+            client,
+            Association { session, successor: None, standing, resend: None, vouched: None, is_named: false },
+        );
         self.reschedule(client, now);
         true
     }

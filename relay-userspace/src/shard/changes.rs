@@ -55,7 +55,6 @@ impl State {
         let Change { settings, media, opened, listeners, connections, proxies, tls, dtls, journal } = change;
         // First, so that nobody is let in who may no longer come.
         self.translation = settings.translation.clone();
-        self.realm = settings.realm.as_str().into();
         self.server.reconfigure(now(), settings);
         self.carry_out();
         self.media.sessions.reconfigure(now().instant, media);

@@ -160,6 +160,8 @@ pub(super) struct Connection {
     has_ended: bool,
     /// What the client has said of TLS before it gave up.
     alert: Option<&'static str>,
+    /// Whether the engine knows which name the client has asked for.
+    is_named: bool,
 }
 
 impl Connection {
@@ -175,6 +177,7 @@ impl Connection {
             output: Output::default(),
             has_ended: false,
             alert: None,
+            is_named: false,
         }
     }
 
@@ -191,6 +194,17 @@ impl Connection {
     /// Whether the five-tuple is final.
     pub(super) fn is_identified(&self) -> bool {
         matches!(self.stage, Stage::Plain | Stage::Tls(_))
+    }
+
+    /// Which name the client has asked for in its handshake, once it is known.
+    pub(super) fn take_server_name(&mut self) -> Option<String> {
+        match &self.stage {
+            Stage::Tls(tls) if !self.is_named && !tls.is_handshaking() => {
+                self.is_named = true;
+                tls.server_name().map(str::to_owned)
+            }
+            _ => None,
+        }
     }
 
     /// Whether the handshake of TLS is still to be finished, which takes the time of thousands of messages.
@@ -245,6 +259,8 @@ impl Connection {
 
     /// Starts with what was kept alone: the connection has come from another shard.
     pub(super) fn resume(&mut self, buffer: &mut StreamBuffer) {
+        // At the shard where it goes on.
+        self.is_named = false;
         buffer.plain.clear();
         buffer.plain.extend_from_slice(&self.begun);
         self.begun = Vec::new();

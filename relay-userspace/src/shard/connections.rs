@@ -212,6 +212,11 @@ impl Connections {
         Ok(Some(five_tuple))
     }
 
+    /// Which name the client has asked for in its handshake, once it is known.
+    pub(super) fn take_server_name(&mut self, socket: Socket) -> Option<String> {
+        self.entry_mut(socket)?.connection.take_server_name()
+    }
+
     /// Whether a whole message has come.
     pub(super) fn was_heard(&self, socket: Socket) -> bool {
         self.entry(socket).is_some_and(|entry| entry.standing.was_heard())

@@ -42,6 +42,9 @@ impl State {
             Received::Association => {}
         }
         self.flush_and_end_displaced(outbox);
+        if let Some(name) = self.associations.take_server_name(&client) {
+            self.server.client_named(client, &name);
+        }
         self.plaintexts(now, client, Some(ip), outbox, plaintexts);
     }
 
@@ -66,7 +69,12 @@ impl State {
             if let Disposition::Elsewhere { shard } = disposition {
                 return self.hand_over_association(shard, client, message);
             }
-            self.carry_through(disposition, ip, outbox);
+            if disposition == Disposition::Ask {
+                self.flush(outbox);
+                self.wait(client, message);
+            } else {
+                self.carry_through(disposition, ip, outbox);
+            }
             self.heard(now, &client);
         }
         self.send_encrypted(&client, IpFields::ORIGINATED);
@@ -86,14 +94,22 @@ impl State {
         plaintexts: &mut Plaintexts<'p>,
     ) {
         self.flush_and_end_displaced(outbox);
+        if let Some(name) = self.associations.take_server_name(&client) {
+            self.server.client_named(client, &name);
+        }
         let disposition = self.server.client_datagram(now, client, message);
-        self.carry_through(disposition, None, outbox);
+        if disposition == Disposition::Ask {
+            self.flush(outbox);
+            self.wait(client, message);
+        } else {
+            self.carry_through(disposition, None, outbox);
+        }
         self.heard(now, &client);
         self.plaintexts(now, client, None, outbox, plaintexts);
     }
 
     /// Keeps the program told who is no stranger: it cannot see into an association.
-    fn heard(&mut self, now: Now, client: &FiveTuple) {
+    pub(super) fn heard(&mut self, now: Now, client: &FiveTuple) {
         let has_allocation = self.server.has_allocation(client);
         let (source, server) = (client.client.socket(), client.server.socket());
         match self.associations.heard(client, now.instant, has_allocation) {

@@ -60,10 +60,15 @@ impl State {
                     self.datapath.reset_allocation(self.kernel_index(allocation));
                     self.freed(allocation);
                 }
+                Effect::LookUp { question } => {
+                    let question = question.clone();
+                    self.look_up(question);
+                }
                 // Whoever forges addresses must not fill this: what is forged is counted only.
                 Effect::Refused(refusal) if !refusal.is_proven => {}
                 Effect::Refused(refusal) => {
                     self.tracer.refused(refusal.cause);
+                    self.complaints.add(&refusal, self.journal.client_addresses);
                     let failure = refused(&refusal);
                     self.failures.add(failure);
                 }

@@ -27,6 +27,14 @@ impl Histogram {
         Self { bounds, counts: vec![0; bounds.len() + 1], sum: 0.0 }
     }
 
+    /// One that somebody else has kept: of each bucket its own observations, without those of the buckets before, and of all
+    /// of them the number and the sum.
+    pub fn of(bounds: &'static [f64], buckets: &[u64], count: u64, sum: f64) -> Self {
+        debug_assert_eq!(bounds.len(), buckets.len());
+        let beyond = count.saturating_sub(buckets.iter().sum());
+        Self { bounds, counts: buckets.iter().copied().chain([beyond]).collect(), sum }
+    }
+
     /// Counts an observation.
     pub fn record(&mut self, value: f64) {
         self.counts[self.bounds.partition_point(|bound| *bound < value)] += 1;
@@ -86,6 +94,15 @@ mod tests {
         b.record(2.0);
         a.add(&b);
         assert_eq!(a.cumulative().collect::<Vec<_>>(), [(0.1, 1), (1.0, 2), (f64::INFINITY, 3)]);
+    }
+
+    #[test]
+    fn what_was_kept_elsewhere_is_shown_the_same() {
+        let mut own = Histogram::new(BOUNDS);
+        for value in [0.05, 0.5, 0.5, 7.0] {
+            own.record(value);
+        }
+        assert_eq!(Histogram::of(BOUNDS, &[1, 2], 4, own.sum()), own);
     }
 
     #[test]

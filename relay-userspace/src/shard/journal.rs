@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hairpin_proto::turn::{AllocationId, EndReason};
@@ -105,7 +104,7 @@ impl State {
         let waited = crate::clock::monotonic_nanoseconds().saturating_sub(self.batch_time);
         self.times.setup.record(Duration::from_nanos(waited).as_secs_f64());
         let now = now();
-        let entry = self.register.begin(id, info, Arc::clone(&self.realm), now);
+        let entry = self.register.begin(id, info, now);
         if let Some(level) = self.journal.level_of(entry.serial) {
             let info = &entry.info;
             line!(

@@ -13,6 +13,7 @@
 mod admission;
 mod associations;
 mod changes;
+mod complaints;
 mod connection;
 mod connections;
 mod dtls;
@@ -39,15 +40,15 @@ mod state;
 mod streams;
 mod tcp_relay;
 mod visitors;
+mod waiting;
 
 use std::io;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use hairpin_dtls::ServerContext;
 use hairpin_proto::address::{FiveTuple, Transport};
 use hairpin_proto::media::Settings as MediaSettings;
-use hairpin_proto::turn::{EndReason, Server, Translation};
+use hairpin_proto::turn::{Answer, EndReason, Question, Server, Translation};
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
@@ -55,6 +56,7 @@ pub use self::admission::ConnectionLimits;
 use self::admission::Sources;
 use self::associations::Associations;
 pub use self::changes::Change;
+use self::complaints::Complaints;
 use self::connection::Connection;
 pub use self::connection::End;
 pub use self::connections::ConnectionCounts;
@@ -79,7 +81,9 @@ use self::sockets::Sockets;
 pub use self::sockets::{Acceptor, DatagramListener, Listeners};
 use self::state::State;
 use self::visitors::{Mailbox, Moving, PassedOn, Visitors};
+use self::waiting::Waiting;
 use crate::datapath;
+use crate::inquiries::Asker;
 use crate::traces::Tracer;
 
 /// What a shard is made of.
@@ -96,8 +100,8 @@ pub struct Parts {
     pub translation: Translation,
     /// Its engine.
     pub server: Server,
-    /// The engine's realm.
-    pub realm: Arc<str>,
+    /// Who is asked about users.
+    pub asker: Asker,
     /// The reserved sockets of all shards.
     pub reservations: Reservations,
     /// Where kernel flows are installed.
@@ -136,6 +140,10 @@ enum Command {
     Guest(FiveTuple, u32),
     /// The datagrams of this client are for no other shard, as of that one of those that were passed on, or of now.
     NoGuest(FiveTuple, Option<u64>),
+    /// What a request waits for that has this number.
+    Answered(u64, Box<(Question, Answer)>),
+    /// An answer that nobody waits for.
+    Learned(Box<(Question, Answer)>),
     Shutdown,
 }
 
@@ -175,7 +183,7 @@ impl ShardHandle {
             dtls,
             translation,
             server,
-            realm,
+            asker,
             reservations,
             datapath,
             media,
@@ -205,8 +213,9 @@ impl ShardHandle {
             datapath,
             counters: Counters::default(),
             register: Register::default(),
-            realm,
+            waiting: Waiting::new(asker),
             failures: Failures::default(),
+            complaints: Complaints::default(),
             journal,
             events,
             tracer,

@@ -205,7 +205,7 @@ impl State {
             id: name(self.index, entry.serial),
             username: first.username.clone(),
             user: first.account.clone(),
-            realm: entry.realm.to_string(),
+            realm: entry.info.realm.to_string(),
             transport: first.five_tuple.transport.label().to_owned(),
             client: first.five_tuple.client.socket(),
             server: first.five_tuple.server.socket(),

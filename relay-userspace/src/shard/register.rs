@@ -1,7 +1,6 @@
 //! What a shard knows of its allocations beside what the engine does: their names for the operator, when they began, and what
 //! userspace has relayed for them.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use hairpin_common::maps::Count;
@@ -19,8 +18,6 @@ pub(super) struct Entry {
     pub(super) began: Instant,
     /// The same in seconds since the Unix epoch.
     pub(super) began_unix: u64,
-    /// The realm at that time.
-    pub(super) realm: Arc<str>,
     /// As it was when it was made; the client may have moved since.
     pub(super) info: AllocationInfo,
     relayed: Relayed,
@@ -44,7 +41,7 @@ pub(super) struct Register {
 
 impl Register {
     /// Takes in an allocation.
-    pub(super) fn begin(&mut self, id: AllocationId, info: AllocationInfo, realm: Arc<str>, now: Now) -> &Entry {
+    pub(super) fn begin(&mut self, id: AllocationId, info: AllocationInfo, now: Now) -> &Entry {
         let serial = self.begun;
         self.begun += 1;
         let at = id.0 as usize;
@@ -53,7 +50,7 @@ impl Register {
         }
         self.by_serial.insert(serial, id);
         let relayed = Relayed::default();
-        let entry = Entry { serial, began: now.instant, began_unix: now.unix, realm, info, relayed };
+        let entry = Entry { serial, began: now.instant, began_unix: now.unix, info, relayed };
         self.entries[at].insert(Box::new(entry))
     }
 

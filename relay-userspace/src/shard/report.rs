@@ -107,6 +107,8 @@ impl Default for Times {
 pub struct Report {
     /// Traffic through userspace.
     pub counters: Counters,
+    /// Requests that wait until somebody has said who their user is.
+    pub waiting: usize,
     /// Live allocations.
     pub allocations: usize,
     /// The same, by what their clients speak.

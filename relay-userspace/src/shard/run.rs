@@ -92,6 +92,11 @@ impl Shard {
             Command::AdoptAssociation(moving) => self.adopt_association(*moving),
             Command::Guest(client, shard) => self.state.welcome(client, shard),
             Command::NoGuest(client, as_of) => self.state.dismiss(&client, as_of),
+            Command::Answered(number, answered) => self.state.answered(number, *answered),
+            Command::Learned(learned) => {
+                let (question, answer) = *learned;
+                self.state.server.learn(now(), &question, answer);
+            }
             Command::Shutdown => {}
         }
     }

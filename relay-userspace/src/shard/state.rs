@@ -1,6 +1,5 @@
 //! What a shard works on, and the way of a datagram or message through it: engine, limits, sockets.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use hairpin_common::verdict::Verdict;
@@ -11,6 +10,7 @@ use hairpin_proto::turn::{
 use ipnet::IpNet;
 
 use super::associations::{Associations, Plaintexts};
+use super::complaints::Complaints;
 use super::connection::{End, StreamBuffer};
 use super::connections::Connections;
 use super::failures::Failures;
@@ -23,6 +23,7 @@ use super::report::{Counters, Report, Times};
 use super::socket::Socket;
 use super::sockets::Sockets;
 use super::visitors::{Mailbox, Visitors};
+use super::waiting::Waiting;
 use crate::clock::unix_seconds;
 use crate::datapath::{self, Direction};
 use crate::net::{IcmpReport, IpFields, Outbox, Outgoing, Received, take_error};
@@ -49,9 +50,10 @@ pub(super) struct State {
     pub(super) datapath: datapath::Handle,
     pub(super) counters: Counters,
     pub(super) register: Register,
-    /// The realm of new allocations.
-    pub(super) realm: Arc<str>,
+    /// Requests that wait until somebody has said who their user is.
+    pub(super) waiting: Waiting,
     pub(super) failures: Failures,
+    pub(super) complaints: Complaints,
     pub(super) journal: JournalOptions,
     pub(super) events: Events,
     pub(super) tracer: Tracer,
@@ -129,6 +131,10 @@ impl State {
         }
         match self.server.client_datagram(now, client, datagram) {
             Disposition::Elsewhere { shard } => self.pass_on(shard, client, datagram, ip),
+            Disposition::Ask => {
+                self.flush(outbox);
+                self.wait(client, datagram);
+            }
             disposition => self.carry_through(disposition, Some(ip), outbox),
         }
     }
@@ -148,8 +154,8 @@ impl State {
                 self.flush(outbox);
                 self.carry_out();
             }
-            // What may be passed on was, by whoever asked the engine.
-            Disposition::Elsewhere { .. } => self.counters.discard(Discard::Unexpected),
+            // What may be passed on, or has to wait, was and does, by whoever asked the engine.
+            Disposition::Elsewhere { .. } | Disposition::Ask => self.counters.discard(Discard::Unexpected),
             Disposition::Discard(reason) => self.counters.discard(reason),
         }
     }
@@ -349,6 +355,7 @@ impl State {
         self.associations.add_times(&mut times);
         Report {
             counters: self.counters,
+            waiting: self.waiting.len(),
             allocations: self.server.allocations(),
             allocations_by_transport: self.server.allocations_by_transport(),
             allocated: self.register.begun(),

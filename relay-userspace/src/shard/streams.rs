@@ -106,7 +106,13 @@ impl State {
         }
         self.make_room();
         match self.connections.adopt(connection, Instant::now()) {
-            Ok(socket) => Some(socket),
+            Ok(socket) => {
+                let named = self.connections.get(socket).map(Connection::five_tuple);
+                if let (Some(five_tuple), Some(name)) = (named, self.connections.take_server_name(socket)) {
+                    self.server.client_named(five_tuple, &name);
+                }
+                Some(socket)
+            }
             Err((socket, end)) => {
                 self.end(socket?, end);
                 None
@@ -124,7 +130,13 @@ impl State {
     /// Reads what a client's connection has to give. Returns whether there may be messages.
     pub(super) fn receive(&mut self, socket: Socket, buffer: &mut StreamBuffer) -> bool {
         match self.connections.receive(socket, buffer) {
-            Ok(five_tuple) => five_tuple.is_some(),
+            Ok(Some(five_tuple)) => {
+                if let Some(name) = self.connections.take_server_name(socket) {
+                    self.server.client_named(five_tuple, &name);
+                }
+                true
+            }
+            Ok(None) => false,
             Err(end) => {
                 self.end(socket, end);
                 false
@@ -175,7 +187,12 @@ impl State {
             if let Disposition::Elsewhere { shard } = disposition {
                 return self.hand_over(socket, shard, bytes);
             }
-            self.carry_through(disposition, None, outbox);
+            if disposition == Disposition::Ask {
+                self.flush(outbox);
+                self.wait(five_tuple, frame);
+            } else {
+                self.carry_through(disposition, None, outbox);
+            }
             if self.joined == Some(socket) {
                 self.joined = None;
                 return self.join_with(socket, behind);

@@ -5,14 +5,16 @@
 #![no_main]
 
 use hairpin_proto::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServerAttribute, ChangeRequest,
-    ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute, EvenPort, FINGERPRINT, Icmp,
-    Lifetime, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, MappedAddress, MobilityTicket, Nonce, OtherAddress, Padding,
-    Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, ResponseOrigin, ResponsePort, Software,
-    UnknownAttributes, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AccessTokenAttribute, AdditionalAddressFamily, AddressErrorCode, AlternateDomain, AlternateServerAttribute,
+    ChangeRequest, ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute, EvenPort, FINGERPRINT,
+    Icmp, Lifetime, MESSAGE_INTEGRITY, MESSAGE_INTEGRITY_SHA256, MappedAddress, MobilityTicket, Nonce, OtherAddress,
+    Padding, PasswordAlgorithmAttribute, PasswordAlgorithms, Realm, RequestedAddressFamily, RequestedTransport,
+    ReservationToken, ResponseOrigin, ResponsePort, Software, ThirdPartyAuthorization, UnknownAttributes, UserHash,
+    Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 use hairpin_proto::stun::{LongTermKey, Message, MessageBuilder, ParseError, hmac_sha1};
 use libfuzzer_sys::{Corpus, fuzz_target};
+use ring::hmac;
 
 /// Every attribute that there is a type for.
 macro_rules! for_each_attribute {
@@ -23,7 +25,8 @@ macro_rules! for_each_attribute {
             RequestedTransport, ReservationToken, Software<'_>, UnknownAttributes<'_>, Username<'_>,
             XorMappedAddress, XorPeerAddress, XorRelayedAddress, AlternateDomain<'_>, AlternateServerAttribute,
             ChangeRequest, ConnectionId, MappedAddress, MobilityTicket<'_>, OtherAddress, Padding, ResponseOrigin,
-            ResponsePort
+            ResponsePort, UserHash, PasswordAlgorithmAttribute<'_>, PasswordAlgorithms<'_>, AccessTokenAttribute<'_>,
+            ThirdPartyAuthorization<'_>
         )
     };
     ($do:ident: $($attribute:ty),*) => {
@@ -50,7 +53,8 @@ fn key() -> LongTermKey {
     LongTermKey::from_bytes(KEY)
 }
 
-/// Makes right what the choice says: header, MESSAGE-INTEGRITY, FINGERPRINT. Written by hand, not by the builder.
+/// Makes right what the choice says: header, MESSAGE-INTEGRITY, MESSAGE-INTEGRITY-SHA256, FINGERPRINT. Written by hand, not
+/// by the builder.
 fn prepare(choice: u8, mut bytes: Vec<u8>) -> Vec<u8> {
     if choice & 1 == 0 || bytes.len() < HEADER || bytes.len() > 60_000 {
         return bytes;
@@ -63,6 +67,13 @@ fn prepare(choice: u8, mut bytes: Vec<u8>) -> Vec<u8> {
         set_length(&mut bytes, 24);
         let signature = hmac_sha1(KEY, &bytes);
         append(&mut bytes, MESSAGE_INTEGRITY, &signature);
+    }
+    if choice & 8 != 0 {
+        // Cut down to 16 bytes or not, by another bit.
+        let len = if choice & 16 != 0 { 16 } else { 32 };
+        set_length(&mut bytes, 4 + len);
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, KEY), &bytes);
+        append(&mut bytes, MESSAGE_INTEGRITY_SHA256, &signature.as_ref()[..len]);
     }
     if choice & 4 != 0 {
         set_length(&mut bytes, 8);

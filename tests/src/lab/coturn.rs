@@ -4,7 +4,9 @@
 //! allocation to probe with, then those it uses; without `-c` these come in pairs, by EVEN-PORT and a reservation. It
 //! idles for some seconds before it sends.
 
+use std::fs;
 use std::net::IpAddr;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -73,6 +75,24 @@ pub fn stunclient(namespace: &Namespace, server: IpAddr) -> Finished {
 pub fn natdiscovery(namespace: &Namespace, arguments: &str) -> Finished {
     let mut command = namespace.command("turnutils_natdiscovery");
     process::run_for(command.args(arguments.split_whitespace()), Duration::from_secs(20))
+}
+
+/// Runs `turnadmin`, which writes users and secrets into databases, outside of all namespaces.
+///
+/// # Panics
+/// When it fails.
+pub fn turnadmin(arguments: &[&str]) {
+    let process = Process::spawn(Command::new("turnadmin").args(arguments));
+    let id = process.pid().as_raw_nonzero();
+    process.wait(PATIENCE).expect_success();
+    // It leaves a file for its log, which it has no option against.
+    let prefix = format!("turn_{id}_");
+    for folder in ["/var/log", "/var/tmp", "/tmp", "."] {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 impl Tally {

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hairpin_proto::stun::attribute::{IceControlling, Priority, UseCandidate, Username};
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method, TransactionId};
 use serde_json::{Value, json};
 
 use super::folder::Folder;
@@ -220,7 +220,7 @@ pub fn check(ufrag: &str, key: &LongTermKey, nominates: bool, id: [u8; 12]) -> V
         .with(&Priority(1))
         .with(&IceControlling(1))
         .with_option(nominates.then_some(UseCandidate).as_ref())
-        .with_integrity(key)
+        .with_integrity(key, Integrity::Sha1)
         .with_fingerprint();
     check
 }

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hairpin::datapath::Limits as RateLimits;
 use hairpin::datapath::{Datapath, Options, XdpMode};
+use hairpin::inquiries::Inquiries;
 use hairpin::net::UdpSocket;
 use hairpin::random::SystemRandomness;
 use hairpin::shard::{
@@ -19,8 +21,8 @@ use hairpin::traces::Tracer;
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::media;
 use hairpin_proto::turn::{
-    Credentials, Discard, Limits, PeerPolicy, PortStripe, Quotas, RelayAddress, Server, ServerConfig, Settings,
-    Translation,
+    Credentials, Discard, Freshness, Limits, PeerPolicy, PortStripe, Quotas, Realm, RelayAddress, Server, ServerConfig,
+    Settings, Translation,
 };
 
 use super::Namespace;
@@ -64,8 +66,10 @@ impl InProcess {
             let mut credentials = Credentials::new(REALM);
             credentials.add_user(USER, PASSWORD);
             let settings = Settings {
-                realm: REALM.to_owned(),
-                credentials,
+                realms: vec![Arc::new(Realm::new(REALM, credentials))],
+                freshness: Freshness::default(),
+                networks: Vec::new(),
+                reserved_ports: None,
                 peer_policy: PeerPolicy::default(),
                 relay_addresses: addresses.map(RelayAddress::from).to_vec(),
                 translation: Translation::default(),
@@ -77,7 +81,7 @@ impl InProcess {
             };
             let media = media::Settings {
                 relay_addresses: settings.relay_addresses.clone(),
-                ports: FIRST_RELAY_PORT..=LAST_RELAY_PORT,
+                ports: vec![FIRST_RELAY_PORT..=LAST_RELAY_PORT],
                 peer_policy: settings.peer_policy.clone(),
                 max_sessions: PATHS as usize,
                 max_paths: PATHS as usize,
@@ -104,7 +108,7 @@ impl InProcess {
                 dtls: None,
                 translation: Translation::default(),
                 server: Server::new(config, Box::new(SystemRandomness::default())),
-                realm: REALM.into(),
+                asker: Inquiries::start(None).expect("a thread can be started").asker(),
                 reservations: Reservations::default(),
                 datapath: datapath.handle(),
                 media,

@@ -45,6 +45,20 @@ impl Link {
     /// # Panics
     /// When there is none in time.
     pub fn open(namespace: &Namespace, transport: Transport, local: SocketAddr, server: SocketAddr) -> Self {
+        Self::open_by_name(namespace, transport, local, server, None)
+    }
+
+    /// The same, asking for a server of this name over TLS and DTLS.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    pub fn open_by_name(
+        namespace: &Namespace,
+        transport: Transport,
+        local: SocketAddr,
+        server: SocketAddr,
+        name: Option<&str>,
+    ) -> Self {
         let link = namespace.enter(|| match transport {
             Transport::Udp | Transport::Dtls => {
                 let socket = bind_here(local);
@@ -56,7 +70,7 @@ impl Link {
                 let stream = stream.unwrap_or_else(|error| panic!("{server}: {error}"));
                 let set = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
                 set.expect("a socket can be asked for that");
-                let tls = TlsOptions::new(Trust::Anybody);
+                let tls = TlsOptions { server_name: name.map(str::to_owned), ..TlsOptions::new(Trust::Anybody) };
                 let tls = (transport == Transport::Tls).then(|| Tls::new(&tls, server.ip()).expect("nothing is read"));
                 let pipe = Pipe::new(tls.as_ref()).expect("an address is a name");
                 Self { socket: Socket::Stream(stream), state: Mutex::new(State::Stream(pipe.into())) }
@@ -64,7 +78,8 @@ impl Link {
         });
         if transport == Transport::Dtls {
             let context = ClientContext::new(Roots::Unverified, &[]).expect("nothing is read");
-            let session = context.connect(&server.ip().to_string()).expect("an address is a name");
+            let name = name.map_or_else(|| server.ip().to_string(), str::to_owned);
+            let session = context.connect(&name).expect("an address is a name");
             *link.state() = State::Association(session.into());
         }
         link.shake_hands();

@@ -14,13 +14,15 @@
 //! - [`in_process`] is a relay with limits that no operator can set;
 //! - [`half_open`] begins TCP connections that never come to be;
 //! - [`load`] runs the load generator;
-//! - [`coturn`] runs coturn's clients and judges them by what they print;
+//! - [`coturn`] runs coturn's clients and judges them by what they print, and has coturn fill databases;
 //! - [`server`] is hairpin or coturn, for clients that are not ours, [`certificates`] are what it proves itself with;
 //! - [`python`] has clients that are written in Python;
 //! - [`agent`] is an ICE agent that takes orders, [`browser`] one that is a page in Chromium or Firefox;
 //! - [`ice`] is a relay with sessions, and what it says of them;
 //! - [`nat`] puts hosts behind a NAT;
 //! - [`sip`] has phones, and the proxy of `deploy/examples` between them;
+//! - [`meddler`] stands between a client and its server;
+//! - [`webhook`] is an authorization server that is told what to say;
 //! - [`folder`] is a folder that is removed.
 //!
 //! No packet leaves: the lab has no route to anywhere else. Everything needs root.
@@ -39,6 +41,7 @@ pub mod ice;
 pub mod in_process;
 pub mod link;
 pub mod load;
+pub mod meddler;
 pub mod metrics;
 pub mod namespace;
 pub mod nat;
@@ -52,6 +55,7 @@ pub mod sip;
 pub mod stream;
 pub mod topology;
 pub mod turn;
+pub mod webhook;
 pub mod wire;
 
 pub use self::agent::Agent;
@@ -67,3 +71,4 @@ pub use self::relay::Relay;
 pub use self::server::{Server, Setup, Transport};
 pub use self::stream::Stream;
 pub use self::topology::{Family, Lab};
+pub use self::webhook::Webhook;

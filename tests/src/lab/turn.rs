@@ -15,7 +15,7 @@ use hairpin_proto::stun::attribute::{
     MobilityTicket, Nonce, Realm, RequestedAddressFamily, RequestedTransport, Username, XorPeerAddress,
     XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 use super::link::Link;
 use super::namespace::Namespace;
@@ -80,6 +80,20 @@ impl Client {
         password: &str,
     ) -> Self {
         Self::by(Way::Link(Link::open(namespace, transport, local, server)), username, password)
+    }
+
+    /// The same, asking for a server of this name over TLS and DTLS.
+    pub fn by_name(
+        transport: Transport,
+        namespace: &Namespace,
+        server: (SocketAddr, &str),
+        username: &str,
+        password: &str,
+    ) -> Self {
+        let (server, name) = server;
+        let local = SocketAddr::new(if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() }, 0);
+        let link = Link::open_by_name(namespace, transport, local, server, Some(name));
+        Self::by(Way::Link(link), username, password)
     }
 
     /// A client over a connection that is there.
@@ -297,7 +311,7 @@ impl Client {
                     .with(&Username(&self.username))
                     .with(&Realm(realm))
                     .with(&Nonce(nonce))
-                    .with_integrity(key)
+                    .with_integrity(key, Integrity::Sha1)
                     .finish(true),
             }
             let answer = self.exchange(&request, id);

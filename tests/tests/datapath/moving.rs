@@ -179,7 +179,7 @@ fn what_comes_after_a_move_goes_to_the_new_address_only_and_nothing_is_lost() {
         assert_eq!(strangers.packets, 0, "{family:?}: the peer is never a stranger");
         for (at, (to, _, after)) in moves.iter().enumerate() {
             let until = moves.get(at + 1).map_or(u32::MAX, |(_, before, _)| *before);
-            let wrong = arrived[1 - to].iter().find(|number| (after + 1..=until).contains(number));
+            let wrong = arrived[1 - to].iter().find(|number| (after + 1..=until).contains(*number));
             assert_eq!(wrong, None, "{family:?}: sent after move {at}, and still to the old address");
         }
         assert!(arrived.iter().all(|numbers| !numbers.is_empty()), "{family:?}: both places were in use");

@@ -9,9 +9,16 @@ use hairpin::metrics::Family;
 use hairpin_proto::turn::{Cause, EndReason};
 use hairpin_tests::lab::process::run;
 use hairpin_tests::lab::relay::{binary, every_transport};
-use hairpin_tests::lab::{Authority, Family as Ip, Key, Lab, Metrics, Relay};
+use hairpin_tests::lab::{Authority, Family as Ip, Folder, Key, Lab, Metrics, Relay};
 
 use crate::rules::alerts;
+
+/// The URL of a user store that is there, and that nobody is in.
+pub(crate) fn empty_store(folder: &Folder) -> String {
+    let path = folder.path().join("users.db");
+    fs::write(&path, "").expect("the folder is ours");
+    format!("sqlite://{}", path.display())
+}
 
 /// A file of the repository.
 pub(crate) fn read(path: &str) -> String {
@@ -67,7 +74,11 @@ fn a_real_scrape_has_every_metric_of_the_table_and_no_other() {
     let lab = Lab::routed();
     let certificate = Authority::new().issue(Key::Ecdsa, "turn.test", &Ip::ALL.map(Lab::relay_ip));
     let options = every_transport(&certificate);
-    let options: Vec<&str> = ["--xdp", "native"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    // Nobody is in it, and nobody asks for users that only it knows.
+    let folder = Folder::new("metrics");
+    let store = &empty_store(&folder);
+    let fixed = ["--xdp", "native", "--user-store", store];
+    let options: Vec<&str> = fixed.into_iter().chain(options.iter().map(String::as_str)).collect();
     let relay = Relay::start(&lab.relay, &options);
     let (_, text) = relay.get("/metrics").expect("the admin interface answers");
     let metrics = Metrics::parse(&text);
@@ -98,7 +109,7 @@ fn a_real_scrape_has_every_metric_of_the_table_and_no_other() {
         }
     }
     // What this host and its configuration, or numbers, are the values of.
-    let open = ["shard", "address", "interface", "file", "version", "code", "le"];
+    let open = ["shard", "address", "interface", "file", "version", "code", "le", "realm", "store"];
     for sample in &metrics.samples {
         for (label, value) in
             sample.labels.iter().filter(|(label, value)| !open.contains(&label.as_str()) && !value.is_empty())

@@ -8,11 +8,11 @@ use hairpin_tests::lab::call::{bind, receive};
 use hairpin_tests::lab::load::Load;
 use hairpin_tests::lab::relay::{PASSWORD, PORT, USER, every_transport};
 use hairpin_tests::lab::turn::Client;
-use hairpin_tests::lab::{Authority, Certificate, Family, Key, Lab, Prometheus, Relay, Transport};
+use hairpin_tests::lab::{Authority, Certificate, Family, Folder, Key, Lab, Prometheus, Relay, Transport};
 use serde_json::Value;
 
 use crate::dashboard::{Query, queries};
-use crate::documents::read;
+use crate::documents::{empty_store, read};
 
 /// How many scrapes every rate is made of, at least.
 const SCRAPES: f64 = 10.0;
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[test]
 fn rules_and_dashboard_have_data_and_no_alert_fires_while_all_is_well() {
     let lab = Lab::routed();
-    let (relay, _certificate) = start(&lab);
+    let folder = Folder::new("scraped");
+    let (relay, _certificate) = start(&lab, &folder);
     let prometheus = Prometheus::start(&lab.relay);
     thread::scope(|scope| {
         let load = Load { rate: 2000, seconds: 25, payload: 160, allocations: 20 };
@@ -64,11 +65,14 @@ fn rules_and_dashboard_have_data_and_no_alert_fires_while_all_is_well() {
     }
 }
 
-/// The relay with native XDP and every transport, and its certificate.
-fn start(lab: &Lab) -> (Relay<'_>, Certificate) {
+/// The relay with native XDP, every transport and a user store, and its certificate.
+fn start<'l>(lab: &'l Lab, folder: &Folder) -> (Relay<'l>, Certificate) {
     let certificate = Authority::new().issue(Key::Ecdsa, "turn.test", &Family::ALL.map(Lab::relay_ip));
     let options = every_transport(&certificate);
-    let options: Vec<&str> = ["--xdp", "native"].into_iter().chain(options.iter().map(String::as_str)).collect();
+    // All users are known without it, so nobody asks it.
+    let store = &empty_store(folder);
+    let fixed = ["--xdp", "native", "--user-store", store];
+    let options: Vec<&str> = fixed.into_iter().chain(options.iter().map(String::as_str)).collect();
     (Relay::start(&lab.relay, &options), certificate)
 }
 

@@ -5,3 +5,4 @@ mod datagrams;
 mod mobility;
 mod server;
 mod streams;
+mod tokens;

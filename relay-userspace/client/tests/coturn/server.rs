@@ -21,7 +21,14 @@ pub(crate) const SECRET: &str = "north";
 pub(crate) enum Login {
     Password,
     Secret,
+    /// Whoever has a token that is sealed with [`TOKEN_KEY`], which the name "north" stands for.
+    Token,
 }
+
+/// For AEAD_AES_256_GCM.
+pub(crate) const TOKEN_KEY: &[u8; 32] = b"12345678901234567890123456789012";
+/// What a token is made for.
+pub(crate) const SERVER_NAME: &str = "turn.example.org";
 
 /// A coturn of the test's own, on loopback, for UDP, TCP and TLS. It ends with its guard.
 pub(crate) struct Coturn {
@@ -72,8 +79,12 @@ impl Coturn {
         match login {
             Login::Password => command.args(["-a", "-u", "alice:sesame"]),
             Login::Secret => command.args(["--use-auth-secret", "--static-auth-secret", SECRET]),
+            Login::Token => command.args(["-a", "--oauth"]).arg(format!("--server-name={SERVER_NAME}")),
         };
         let directory = Directory(directory);
+        if matches!(login, Login::Token) && !write_token_key(&directory.0) {
+            return None;
+        }
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let process = match spawned {
             Ok(process) => process,
@@ -149,6 +160,22 @@ fn write_certificates(directory: &Path, ip: IpAddr) {
     for (file, text) in [("roots.pem", root.pem()), ("server.pem", server.pem()), ("key.pem", key.serialize_pem())] {
         std::fs::write(directory.join(file), text).unwrap();
     }
+}
+
+/// Coturn takes the keys of tokens from its database only. Whether that is there, or else a word why not.
+fn write_token_key(directory: &Path) -> bool {
+    // The key in base64, and the columns that coturn reads.
+    let sql = "CREATE TABLE oauth_key (kid, ikm_key, timestamp, lifetime, as_rs_alg, realm);
+        INSERT INTO oauth_key VALUES ('north', 'MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI=', 0, 0, 'A256GCM', '');";
+    match Command::new("sqlite3").arg(directory.join("db")).arg(sql).status() {
+        Ok(status) => assert!(status.success(), "sqlite3: {status}"),
+        Err(error) if std::env::var_os("HAIRPIN_REQUIRE_ALL").is_none() => {
+            eprintln!("skipped: sqlite3 does not start, which writes coturn's database: {error}");
+            return false;
+        }
+        Err(error) => panic!("sqlite3 does not start, which writes coturn's database: {error}"),
+    }
+    true
 }
 
 /// Makes an allocation and relays data both ways, by indications and by a channel.

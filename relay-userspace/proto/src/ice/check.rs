@@ -7,7 +7,7 @@ use crate::stun::attribute::{
     Attribute, ErrorCodeAttribute, IceControlled, MappedAddress, Nonce, Priority, Realm, UnknownAttributes,
     UseCandidate, Username, XorMappedAddress,
 };
-use crate::stun::{Class, ErrorCode, LongTermKey, Message, MessageBuilder, Method, Unknown};
+use crate::stun::{Class, ErrorCode, Integrity, LongTermKey, Message, MessageBuilder, Method, Unknown};
 
 /// Attributes below 0x8000 that are understood: those of RFC 8489, and those of RFC 8445.
 const KNOWN: &[u16] = &[
@@ -94,8 +94,13 @@ pub(crate) fn receive(message: &Message<'_>, credentials: &[&Credentials]) -> Re
 pub(crate) fn accept(buffer: &mut Vec<u8>, message: &Message<'_>, source: SocketAddr, key: &LongTermKey) {
     MessageBuilder::new(buffer, Class::Success, Method::BINDING, message.transaction_id())
         .with(&XorMappedAddress(source))
-        .with_integrity(key)
+        .with_integrity(key, integrity_of_answer(message))
         .with_fingerprint();
+}
+
+/// An answer is signed as its request is (RFC 8489 section 9.1.3).
+fn integrity_of_answer(request: &Message<'_>) -> Integrity {
+    request.integrity().unwrap_or(Integrity::Sha1)
 }
 
 /// Writes the answer to what is no check.
@@ -110,7 +115,7 @@ pub(crate) fn refuse(
     let response = MessageBuilder::error(buffer, Method::BINDING, message.transaction_id(), code);
     let response = response.with_option(unknown.as_ref());
     match key {
-        Some(key) => response.with_integrity(key).with_fingerprint(),
+        Some(key) => response.with_integrity(key, integrity_of_answer(message)).with_fingerprint(),
         None => response.with_fingerprint(),
     }
 }

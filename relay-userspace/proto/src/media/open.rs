@@ -332,11 +332,21 @@ impl Sessions {
     }
 
     fn random_port(&mut self, components: usize) -> Option<u16> {
-        let range: RangeInclusive<u16> = self.settings.ports.clone();
-        let (start, end) = (usize::from(*range.start()), usize::from(*range.end()));
-        let start = if components > 1 { start.next_multiple_of(2) } else { start };
         let step = components.max(1);
-        let places = (end + 1).checked_sub(start)? / step;
-        (places > 0).then(|| (start + self.random.below(places) * step) as u16)
+        // Of each range the first port that will do, and how many there are.
+        let places = |range: &RangeInclusive<u16>| {
+            let (start, end) = (usize::from(*range.start()), usize::from(*range.end()));
+            let start = if components > 1 { start.next_multiple_of(2) } else { start };
+            (start, (end + 1).saturating_sub(start) / step)
+        };
+        let all: usize = self.settings.ports.iter().map(|range| places(range).1).sum();
+        let mut at = if all > 0 { self.random.below(all) } else { return None };
+        for (start, count) in self.settings.ports.iter().map(places) {
+            if at < count {
+                return Some((start + at * step) as u16);
+            }
+            at -= count;
+        }
+        None
     }
 }

@@ -13,8 +13,8 @@ use crate::turn::{PeerPolicy, RelayAddress};
 pub struct Settings {
     /// What legs are reached at, one local address for each of these.
     pub relay_addresses: Vec<RelayAddress>,
-    /// The ports that legs may have.
-    pub ports: RangeInclusive<u16>,
+    /// The ports that legs may have: all that are in one of these.
+    pub ports: Vec<RangeInclusive<u16>>,
     /// Which addresses media may be sent to that have not proven, by ICE, that they want it.
     pub peer_policy: PeerPolicy,
     /// How many sessions there may be.

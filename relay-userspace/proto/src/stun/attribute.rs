@@ -11,10 +11,14 @@ use crate::address::AddressFamily;
 mod discovery;
 mod ice;
 mod plain_address;
+mod security;
 
 pub use discovery::{ChangeRequest, Padding, ResponsePort};
 pub use ice::{IceControlled, IceControlling, Priority, UseCandidate};
 pub use plain_address::{AlternateServerAttribute, MappedAddress, OtherAddress, ResponseOrigin};
+pub use security::{
+    AccessTokenAttribute, AlgorithmAndParameters, PasswordAlgorithmAttribute, PasswordAlgorithms, UserHash,
+};
 
 /// MESSAGE-INTEGRITY, RFC 8489 section 14.5.
 pub const MESSAGE_INTEGRITY: u16 = 0x0008;
@@ -84,6 +88,9 @@ text_attributes! {
     Software = 0x8022, at most 763;
     /// ALTERNATE-DOMAIN, RFC 8489 section 14.16: at most 255 bytes.
     AlternateDomain = 0x8003, at most 255;
+    /// THIRD-PARTY-AUTHORIZATION, RFC 7635 section 6.1: the server takes access tokens, and this is the name that they are to
+    /// be made for. At most 763 bytes, as those beside it.
+    ThirdPartyAuthorization = 0x802e, at most 763;
 }
 
 macro_rules! xor_addresses {

@@ -5,7 +5,7 @@ use hairpin_common::wire::{MAGIC_COOKIE, STUN_LEN};
 use super::attribute::{self, Attribute, ErrorCodeAttribute};
 use super::error_code::ErrorCode;
 use super::header::{Class, Method, TransactionId, message_type};
-use super::integrity::LongTermKey;
+use super::integrity::{Integrity, LongTermKey};
 use super::message::{fingerprint, padded};
 
 /// Appends one message to a buffer; the buffer's capacity is all the memory it uses.
@@ -50,11 +50,11 @@ impl<'b> MessageBuilder<'b> {
         }
     }
 
-    /// Appends MESSAGE-INTEGRITY; after it, only FINGERPRINT may follow.
+    /// Appends MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256. Only FINGERPRINT may follow, and the latter after the former.
     #[must_use]
-    pub fn with_integrity(self, key: &LongTermKey) -> Self {
-        let hmac = key.sign(&self.buffer[self.start..]);
-        self.raw(attribute::MESSAGE_INTEGRITY, |buffer| buffer.extend_from_slice(&hmac))
+    pub fn with_integrity(self, key: &LongTermKey, integrity: Integrity) -> Self {
+        let tag = key.sign(&self.buffer[self.start..], integrity, integrity.len());
+        self.raw(integrity.attribute(), |buffer| buffer.extend_from_slice(&tag[..integrity.len()]))
     }
 
     /// Appends FINGERPRINT, which ends the message.

@@ -4,14 +4,12 @@ use hairpin_common::wire::{MAGIC_COOKIE, STUN_LEN};
 
 use super::attribute::{self, Attribute, AttributeError};
 use super::header::{Class, Method, TransactionId, class_and_method};
-use super::integrity::LongTermKey;
+use super::integrity::{Integrity, LongTermKey};
 
 /// CRC-32 of the message is mixed with this (RFC 8489 section 14.7).
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 /// Type and length of an attribute, in bytes.
 const ATTRIBUTE_HEADER_LEN: usize = 4;
-/// Length of a MESSAGE-INTEGRITY value: HMAC-SHA1 (RFC 8489 section 14.5).
-const INTEGRITY_LEN: usize = 20;
 
 /// Why a datagram is not a STUN message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +33,25 @@ pub enum ParseError {
 
 /// A STUN message whose structure was checked: header, lengths and, if it has one, FINGERPRINT.
 ///
-/// Only the attributes that count are shown: what stands behind MESSAGE-INTEGRITY is not covered by it and is ignored,
-/// as RFC 8489 section 14.5 asks.
+/// Only the attributes that count are shown. What stands behind MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256 is ignored, as
+/// RFC 8489 sections 14.5 and 14.6 ask; behind the former, the latter still counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     bytes: &'a [u8],
     /// Where the attributes that count end: at MESSAGE-INTEGRITY(-SHA256), FINGERPRINT, or the end of the message.
     end: usize,
-    integrity: Option<usize>,
+    integrity: Option<Signature>,
     fingerprint: bool,
+}
+
+/// Where the signature that counts stands.
+#[derive(Clone, Copy, Debug)]
+struct Signature {
+    integrity: Integrity,
+    /// Where its attribute starts, and what it covers ends.
+    at: usize,
+    /// The length of its value.
+    len: usize,
 }
 
 impl<'a> Message<'a> {
@@ -61,17 +69,21 @@ impl<'a> Message<'a> {
 
         let mut message = Self { bytes, end: bytes.len(), integrity: None, fingerprint: false };
         let mut covered = None;
+        let mut has_sha256 = false;
         let mut walk = Attributes { bytes, at: STUN_LEN, end: bytes.len() };
         while walk.at < walk.end {
             let at = walk.at;
             let (kind, value) = walk.next().ok_or(ParseError::Attribute)?;
             match kind {
-                attribute::MESSAGE_INTEGRITY if covered.is_none() && value.len() == INTEGRITY_LEN => {
-                    message.integrity = Some(at);
+                // One whose length is wrong ends what counts, and is no signature.
+                attribute::MESSAGE_INTEGRITY if covered.is_none() => {
                     covered = Some(at);
+                    message.integrity = Signature::new(Integrity::Sha1, at, value);
                 }
-                attribute::MESSAGE_INTEGRITY | attribute::MESSAGE_INTEGRITY_SHA256 if covered.is_none() => {
-                    covered = Some(at);
+                attribute::MESSAGE_INTEGRITY_SHA256 if !has_sha256 => {
+                    has_sha256 = true;
+                    covered = covered.or(Some(at));
+                    message.integrity = Signature::new(Integrity::Sha256, at, value).or(message.integrity);
                 }
                 attribute::FINGERPRINT => {
                     let expected = crc32fast::hash(&bytes[..at]) ^ FINGERPRINT_XOR;
@@ -114,9 +126,14 @@ impl<'a> Message<'a> {
         self.fingerprint
     }
 
-    /// Whether the message has a MESSAGE-INTEGRITY (not yet verified).
+    /// Whether the message has a MESSAGE-INTEGRITY or a MESSAGE-INTEGRITY-SHA256 (not yet verified).
     pub fn has_integrity(&self) -> bool {
         self.integrity.is_some()
+    }
+
+    /// Which signature counts (not yet verified): of two, the one by SHA-256.
+    pub fn integrity(&self) -> Option<Integrity> {
+        self.integrity.map(|signature| signature.integrity)
     }
 
     /// The attributes that count, in order.
@@ -145,11 +162,18 @@ impl<'a> Message<'a> {
         self.attributes().map(|(kind, _)| kind).filter(move |kind| *kind < 0x8000 && !known.contains(kind))
     }
 
-    /// Whether MESSAGE-INTEGRITY is there and was made with this key (RFC 8489 section 14.5). In constant time.
+    /// Whether there is a signature, and the one that counts was made with this key (RFC 8489 sections 14.5 and 14.6). In
+    /// constant time. One by SHA-256 may be cut down to half its length, as section 14.6 permits.
     pub fn verify_integrity(&self, key: &LongTermKey) -> bool {
-        let Some(at) = self.integrity else { return false };
+        let Some(Signature { integrity, at, len }) = self.integrity else { return false };
         let value = at + ATTRIBUTE_HEADER_LEN;
-        key.verify(&self.bytes[..at], &self.bytes[value..value + INTEGRITY_LEN])
+        key.verify(&self.bytes[..at], integrity, &self.bytes[value..value + len])
+    }
+}
+
+impl Signature {
+    fn new(integrity: Integrity, at: usize, value: &[u8]) -> Option<Self> {
+        integrity.may_have(value.len()).then_some(Self { integrity, at, len: value.len() })
     }
 }
 

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::effect::{AllocationId, ConnectionId, RelayId};
 use super::flow::Installed;
+use super::identity::{Established, Identity};
 use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
 use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr, Transport};
@@ -58,6 +59,8 @@ pub(super) struct Allocation {
     pub(super) ticket: Option<TicketState>,
     /// Who made it; only this user may change it.
     pub(super) username: Box<str>,
+    /// What its user was let in by, if that was not known in advance.
+    pub(super) identity: Option<Identity>,
     pub(super) peers: PeerTransport,
     relays: [Option<Relay>; 2],
     pub(super) permissions: HashMap<IpAddr, Permission>,
@@ -113,6 +116,7 @@ impl Allocation {
             presence: Presence::Here,
             ticket: None,
             username,
+            identity: None,
             peers,
             relays: [None; 2],
             permissions: HashMap::new(),
@@ -121,6 +125,11 @@ impl Allocation {
             connections: BTreeMap::new(),
             lease,
         }
+    }
+
+    /// By what its user goes on.
+    pub(super) fn established(&self) -> Established<'_> {
+        Established { username: &self.username, identity: self.identity.as_ref() }
     }
 
     pub(super) fn relay(&self, family: AddressFamily) -> Option<&Relay> {

@@ -1,9 +1,10 @@
 //! Which attributes the server understands.
 
 use crate::stun::attribute::{
-    Attribute, ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime,
-    MappedAddress, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes,
-    Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AccessTokenAttribute, Attribute, ChannelNumberAttribute, ConnectionId, Data, DontFragment, ErrorCodeAttribute,
+    EvenPort, Lifetime, MESSAGE_INTEGRITY_SHA256, MappedAddress, Nonce, PasswordAlgorithmAttribute, Realm,
+    RequestedAddressFamily, RequestedTransport, ReservationToken, UnknownAttributes, UserHash, Username,
+    XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
 
 /// Attributes below 0x8000 that are understood.
@@ -28,4 +29,10 @@ pub(super) const KNOWN: &[u16] = &[
     XorMappedAddress::TYPE,
     ReservationToken::TYPE,
     ConnectionId::TYPE,
+    MESSAGE_INTEGRITY_SHA256,
+    UserHash::TYPE,
+    PasswordAlgorithmAttribute::TYPE,
 ];
+
+/// Those that are understood besides where access tokens are taken.
+pub(super) const OF_TOKENS: &[u16] = &[AccessTokenAttribute::TYPE];

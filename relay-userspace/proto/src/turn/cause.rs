@@ -56,9 +56,24 @@ causes! {
     WrongRealm = "wrong_realm", UNAUTHENTICATED,
         "The client speaks of another realm than this relay's: after a change of the realm running clients do so once and \
         go on, any other client has its realm fixed and must be given this one.";
+    NoKeyOfAlgorithm = "no_key_of_algorithm", UNAUTHENTICATED,
+        "The client has chosen a password algorithm that only the hash of another is kept of for this user: keep the password or \
+        both hashes, or offer clients MD5 only.";
+    UnknownTokenKey = "unknown_token_key", UNAUTHENTICATED,
+        "No key of this name opens access tokens here: give the authorization server and this relay the same key under the same \
+        name.";
+    BadToken = "bad_token", UNAUTHENTICATED,
+        "The access token does not open with the key that it names, or the request is not signed with the key in it: compare key, \
+        algorithm and the name of this server at the authorization server.";
+    ExpiredToken = "expired_token", UNAUTHENTICATED,
+        "The access token was right and its time is over: have the client given a new one, or longer ones, and compare the clocks \
+        of both hosts.";
     IncompleteCredentials = "incomplete_credentials", BAD_REQUEST,
         "The request is signed but lacks a username, realm or nonce that can be read: the client does not follow RFC 8489, \
         update it.";
+    BidDown = "bid_down", BAD_REQUEST,
+        "The client was offered other password algorithms than it says: somebody on the way may have changed the offer, or the \
+        client does not follow RFC 8489.";
     MissingAttribute = "missing_attribute", BAD_REQUEST,
         "The request lacks something that its method needs, as a peer or a transport: the client does not follow RFC 8656, \
         update it.";
@@ -86,6 +101,8 @@ causes! {
     InvalidTicket = "invalid_ticket", BAD_REQUEST,
         "The mobility ticket was used before, or was not made by this relay since its start: the client has to begin \
         again, and will if it is shown this error.";
+    NotAdmitted = "not_admitted", FORBIDDEN,
+        "The web hook that is asked for each allocation has said no: ask the application behind it.";
     TunneledClient = "tunneled_client", FORBIDDEN,
         "The client comes from a Teredo or 6to4 address, whose data could go round in circles: it has to use IPv4 or \
         another IPv6 address.";
@@ -133,6 +150,17 @@ causes! {
     UserQuota = "user_quota", ALLOCATION_QUOTA_REACHED,
         "The user has as many allocations as one may have: raise the limit for each user, or see why this one needs so \
         many.";
+    SourceQuota = "source_quota", INSUFFICIENT_CAPACITY,
+        "As many allocations as one source address may have are there from this one: raise the limit, or see who shares the \
+        address.";
+    RealmQuota = "realm_quota", INSUFFICIENT_CAPACITY,
+        "The realm has as many allocations as it may have: raise its limit.";
+    AddressInUse = "address_in_use", INSUFFICIENT_CAPACITY,
+        "The relayed address that is kept for the user has an allocation already, or another process has bound it, or its port \
+        is none that the client has asked for by EVEN-PORT: see `hairpin allocations list`, and who has bound it.";
+    AddressNotHere = "address_not_here", INSUFFICIENT_CAPACITY,
+        "The relayed address that is kept for the user is none of this relay's, or its port is not among the reserved ports: \
+        compare both with the relay's addresses and reserved ports.";
     RelayFull = "relay_full", INSUFFICIENT_CAPACITY,
         "There are as many allocations as the relay may have: raise the limit, or send clients to another relay too.";
     NoPort = "no_port", INSUFFICIENT_CAPACITY,
@@ -155,6 +183,9 @@ causes! {
     ListenerRetired = "listener_retired", INSUFFICIENT_CAPACITY,
         "The client has come by a listener that is no longer configured: have clients told one of those that are, or \
         configure it again.";
+    UsersUnavailable = "users_unavailable", SERVER_ERROR,
+        "No user store and no web hook could tell who the user is, or whether it may, or none could in time: `hairpin status` \
+        shows which one fails, and the last reason.";
     ClassicStun = "classic_stun", SERVER_ERROR,
         "The client speaks STUN of RFC 3489, which is out of date: update it.";
 }

@@ -1,13 +1,16 @@
 //! What a server is made of.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::Credentials;
 use super::discovery::Discovery;
+use super::known::Freshness;
 use super::peer_policy::PeerPolicy;
 use super::port_pool::PortStripe;
 use super::quota::Quotas;
+use super::realm::Realm;
 use super::redirect::AlternateServer;
 use super::translation::Translation;
 use crate::address::Transport;
@@ -27,7 +30,7 @@ pub struct ServerConfig {
     pub discovery: Option<Discovery>,
     /// This shard's ports.
     pub ports: PortStripe,
-    /// Counts each user's allocations over all shards.
+    /// Counts allocations over all shards.
     pub quotas: Quotas,
     /// Which shard this is, from 0. It is part of the names that clients may bring to another shard.
     pub shard: u32,
@@ -38,14 +41,20 @@ pub struct ServerConfig {
 /// What a [`Server`](super::Server) may be told anew while it runs: see [`Server::reconfigure`](super::Server::reconfigure).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The realm of the long-term credentials, at most 763 bytes; the one that `credentials` were made for.
-    pub realm: String,
-    /// Who may relay.
-    pub credentials: Credentials,
+    /// Who may relay: at least one realm, the first of which is for whoever is in no other.
+    pub realms: Vec<Arc<Realm>>,
+    /// How long answers about users hold.
+    pub freshness: Freshness,
     /// Which peers may be reached.
     pub peer_policy: PeerPolicy,
     /// What relayed transport addresses are made of. The families that are served are those found here.
     pub relay_addresses: Vec<RelayAddress>,
+    /// Which of this host's addresses are of one network, by a number for each network. Relayed addresses are of the network
+    /// that the client has reached the server in, if there is one of it; between those of one network chance decides, as
+    /// between all of which nothing is known.
+    pub networks: Vec<(IpAddr, u32)>,
+    /// Ports of the relay's that only those get whom they are granted to ([`Grant`](super::Grant)).
+    pub reserved_ports: Option<RangeInclusive<u16>>,
     /// How the world sees the addresses that clients reach the server at: those of listeners behind a 1:1 NAT.
     pub translation: Translation,
     /// Where to send clients that find no room here (RFC 8489 section 10). May hold this server too, so that many servers
@@ -93,8 +102,8 @@ pub struct Limits {
     /// Allocations of this server (one shard). Every [`AllocationId`](super::AllocationId) is below it, or below a higher
     /// limit that was in force before.
     pub allocations: usize,
-    /// Allocations and reserved ports of one user, over all shards.
-    pub allocations_per_user: usize,
+    /// Allocations and reserved ports of clients at one source address (of IPv6, one /64), over all shards.
+    pub allocations_per_source: usize,
     /// Permissions of one allocation.
     pub permissions: usize,
     /// Channels of one allocation, those included that have expired and may not be bound anew yet.
@@ -110,9 +119,9 @@ impl Default for Limits {
             default_lifetime: Duration::from_secs(600),
             permission_lifetime: Duration::from_secs(300),
             channel_lifetime: Duration::from_secs(600),
-            // As many as there are dynamic ports, and three quarters of them for one user: none can take them all.
+            // As many as there are dynamic ports.
             allocations: 16_384,
-            allocations_per_user: 12_288,
+            allocations_per_source: usize::MAX,
             permissions: 1024,
             channels: 1024,
             connections: 256,

@@ -155,14 +155,12 @@ impl Server {
         if self.allocations.is_client(&five_tuple) || self.pending.contains_key(&five_tuple) {
             return Err(Cause::ControlConnection);
         }
-        let Some(connection) = self.connections.get_mut(&id).filter(|found| matches!(found.stage, Stage::Pending))
-        else {
-            return Err(Cause::UnknownConnection);
-        };
-        let allocation = self.allocations.find(connection.allocation).ok_or(Cause::UnknownConnection)?;
-        if *allocation.username != *request.username {
+        let pending = self.connections.get(&id).filter(|found| matches!(found.stage, Stage::Pending));
+        let allocation = pending.and_then(|connection| self.allocations.find(connection.allocation));
+        if !self.is_of_user(allocation.ok_or(Cause::UnknownConnection)?, request) {
             return Err(Cause::WrongUser);
         }
+        let connection = self.connections.get_mut(&id).ok_or(Cause::UnknownConnection)?;
         connection.stage = Stage::Active;
         if let Some(deadline) = connection.deadline.take() {
             self.timers.cancel(deadline, Timer::Connection(id));

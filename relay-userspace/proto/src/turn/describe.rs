@@ -1,6 +1,7 @@
 //! What there is, told to whoever runs the server. Nothing here is asked for by packets, so it may take its time.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::allocation::{Allocation, PeerTransport, Relay};
@@ -19,6 +20,8 @@ pub struct AllocationInfo {
     pub is_present: bool,
     /// Who has made it, as in the requests.
     pub username: String,
+    /// The realm that it was made in.
+    pub realm: Arc<str>,
     /// Whose quota it counts for: the name without the expiry.
     pub account: String,
     /// What is spoken with peers.
@@ -116,6 +119,7 @@ impl Allocation {
             five_tuple: self.five_tuple,
             is_present: self.presence != Presence::Lost,
             username: self.username.to_string(),
+            realm: Arc::clone(self.lease.realm()),
             account: self.lease.account().to_owned(),
             peers: self.peers,
             relayed: self.relays().map(relayed).collect(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hairpin_common::wire::STUN_LEN;
 
+use super::directory::Question;
 use super::refusal::Refusal;
 use crate::address::{FiveTuple, PeerAddr, RelayedAddr};
 pub use crate::stun::attribute::ConnectionId;
@@ -51,6 +52,13 @@ pub enum Disposition<'p> {
         /// The shard.
         shard: u32,
     },
+    /// It is a request that cannot be answered before somebody was asked what [`Server::take_question`] says. Nothing was
+    /// done and nothing is remembered: the driver keeps the message, and brings it again with the answer, by
+    /// [`Server::answered`].
+    ///
+    /// [`Server::take_question`]: super::Server::take_question
+    /// [`Server::answered`]: super::Server::answered
+    Ask,
     /// It is to be dropped.
     Discard(Discard),
 }
@@ -285,6 +293,12 @@ pub enum Effect<'s> {
         allocation: AllocationId,
         /// Why the last of its relayed addresses has ended.
         reason: EndReason,
+    },
+    /// What is known of the user of an allocation has aged: ask this, and give the answer to `Server::learn`. Nobody waits for
+    /// it.
+    LookUp {
+        /// What is to be asked.
+        question: &'s Question,
     },
     /// A request was refused. Comes right behind the response that says so to its client.
     Refused(Refusal<'s>),

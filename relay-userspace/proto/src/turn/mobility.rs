@@ -103,7 +103,7 @@ impl Server {
         if !(is_new && !is_here || is_again && is_here) {
             return Err(Cause::InvalidTicket);
         }
-        if *allocation.username != *request.username {
+        if !self.is_of_user(allocation, request) {
             return Err(Cause::WrongUser);
         }
         // Connections to peers need a client that can make connections (RFC 6062 section 5.1).
@@ -129,6 +129,7 @@ impl Server {
             state.used = Some(now);
         }
         let has_no_data = allocation.peers == PeerTransport::Tcp;
+        allocation.lease.move_to(to.client.ip());
         self.allocations.add_client(to, id);
         self.outbox.push(Effect::Moved { allocation: id, from, to });
         // There is nothing to wait for where nothing can be sent, or no data will come.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
+use super::directory::Question;
 use super::effect::Effect;
 use super::refusal::Refusal;
 use crate::address::FiveTuple;
@@ -16,6 +17,8 @@ pub(super) struct Outbox {
     buffer: Vec<u8>,
     /// Since when effects wait that the driver does not know of.
     hurry: Option<Instant>,
+    /// What was asked last.
+    question: Option<Question>,
 }
 
 #[derive(Debug)]
@@ -29,6 +32,7 @@ enum Queued {
         refusal: Refusal<'static>,
         username: Option<Range<usize>>,
     },
+    LookUp(Question),
     Other(Effect<'static>),
 }
 
@@ -49,6 +53,11 @@ impl Outbox {
     pub(super) fn refuse(&mut self, refusal: Refusal<'_>) {
         let username = refusal.username.map(|name| self.write(|buffer| buffer.extend_from_slice(name.as_bytes())));
         self.queue.push_back(Queued::Refused { refusal: refusal.anonymous(), username });
+    }
+
+    /// Queues a question that nobody waits for.
+    pub(super) fn look_up(&mut self, question: Question) {
+        self.queue.push_back(Queued::LookUp(question));
     }
 
     fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
@@ -82,6 +91,7 @@ impl Outbox {
                 let text = |range| std::str::from_utf8(&self.buffer[range]).expect("a username was written");
                 Effect::Refused(Refusal { username: username.map(text), ..refusal })
             }
+            Queued::LookUp(question) => Effect::LookUp { question: self.question.insert(question) },
             Queued::Other(effect) => effect,
         })
     }

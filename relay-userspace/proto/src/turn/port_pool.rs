@@ -29,6 +29,11 @@ impl PortStripe {
         Self { range: (*range.start()).max(1)..=*range.end(), shard, shards }
     }
 
+    /// Whether a port is of the range, whoever's share it is in.
+    pub(super) fn covers(&self, port: u16) -> bool {
+        self.range.contains(&port)
+    }
+
     fn contains(&self, port: u16) -> bool {
         self.range.contains(&port) && u32::from(port >> 1) % self.shards == self.shard
     }
@@ -68,6 +73,9 @@ pub(super) enum Parity {
 pub(super) struct PortPool {
     stripe: PortStripe,
     addresses: Vec<Ports>,
+    networks: Vec<(IpAddr, u32)>,
+    /// Ports that are picked by nobody: they are for those whom they are granted to.
+    reserved: Option<RangeInclusive<u16>>,
 }
 
 #[derive(Debug)]
@@ -83,14 +91,26 @@ struct Ports {
 const GUESSES: usize = 16;
 
 impl PortPool {
-    pub(super) fn new(stripe: PortStripe, addresses: &[RelayAddress]) -> Self {
-        let mut pool = Self { stripe, addresses: Vec::new() };
-        pool.set_addresses(addresses);
+    pub(super) fn new(
+        stripe: PortStripe,
+        addresses: &[RelayAddress],
+        networks: Vec<(IpAddr, u32)>,
+        reserved: Option<RangeInclusive<u16>>,
+    ) -> Self {
+        let mut pool = Self { stripe, addresses: Vec::new(), networks: Vec::new(), reserved: None };
+        pool.set_addresses(addresses, networks, reserved);
         pool
     }
 
     /// Picks ports of these addresses from now on. What is in use of others stays noted, since they may come back.
-    pub(super) fn set_addresses(&mut self, addresses: &[RelayAddress]) {
+    pub(super) fn set_addresses(
+        &mut self,
+        addresses: &[RelayAddress],
+        networks: Vec<(IpAddr, u32)>,
+        reserved: Option<RangeInclusive<u16>>,
+    ) {
+        self.networks = networks;
+        self.reserved = reserved;
         for ports in &mut self.addresses {
             ports.open = addresses.iter().any(|address| address.bind == ports.ip);
         }
@@ -108,8 +128,8 @@ impl PortPool {
 
     /// Picks a port and notes it (and the next one, for a pair) as used.
     ///
-    /// The address that the client has reached the server at comes first: on a host with several networks, it is of the
-    /// network that the client can use.
+    /// Addresses of the network that the client has reached the server in come first: on a host with several, it is the
+    /// one that the client can use. Between those of one network chance decides.
     pub(super) fn pick(
         &mut self,
         family: AddressFamily,
@@ -117,19 +137,38 @@ impl PortPool {
         parity: Parity,
         random: &mut RandomPool,
     ) -> Option<RelayedAddr> {
-        let Self { stripe, addresses } = self;
-        if addresses.is_empty() {
-            return None;
+        let Self { stripe, addresses, networks, reserved } = self;
+        let network_of = |ip: IpAddr| networks.iter().find(|(known, _)| *known == ip).map(|(_, network)| *network);
+        let here = network_of(reached);
+        // Of an address that is on no interface nothing is known.
+        let is_elsewhere = |ip: IpAddr| here.is_some() && network_of(ip).is_some_and(|network| Some(network) != here);
+        let is_candidate = |ports: &&mut Ports| ports.open && AddressFamily::of(ports.ip) == family;
+        let (mut elsewhere, mut candidates): (Vec<_>, Vec<_>) =
+            addresses.iter_mut().filter(is_candidate).partition(|ports| is_elsewhere(ports.ip));
+        // Each of a network is first equally often.
+        for some in [&mut candidates, &mut elsewhere] {
+            let first = random.below(some.len());
+            some.rotate_left(first);
         }
-        let start = random.below(addresses.len());
-        let (before, after) = addresses.split_at_mut(start);
-        let mut candidates: Vec<&mut Ports> = after
-            .iter_mut()
-            .chain(before)
-            .filter(|ports| ports.open && AddressFamily::of(ports.ip) == family)
-            .collect();
-        candidates.sort_by_key(|ports| ports.ip != reached);
-        candidates.into_iter().find_map(|ports| ports.pick(stripe, parity, random))
+        candidates.append(&mut elsewhere);
+        candidates.into_iter().find_map(|ports| ports.pick(stripe, reserved.as_ref(), parity, random))
+    }
+
+    /// Whether a port of the relay's is only for those whom it is granted to.
+    pub(super) fn is_reserved(&self, port: u16) -> bool {
+        self.stripe.covers(port) && self.reserved.as_ref().is_some_and(|reserved| reserved.contains(&port))
+    }
+
+    /// Whether a port is noted as used. One that is reserved is then in use here.
+    pub(super) fn is_used(&self, address: RelayedAddr) -> bool {
+        self.addresses.iter().any(|ports| ports.ip == address.ip() && ports.is_used(address.port()))
+    }
+
+    /// Notes a port as used that was not picked.
+    pub(super) fn take(&mut self, address: RelayedAddr) {
+        if let Some(ports) = self.addresses.iter_mut().find(|ports| ports.ip == address.ip()) {
+            ports.mark(address.port(), true);
+        }
     }
 
     /// How many ports are in use of each address.
@@ -149,13 +188,20 @@ impl PortPool {
 }
 
 impl Ports {
-    fn pick(&mut self, stripe: &PortStripe, parity: Parity, random: &mut RandomPool) -> Option<RelayedAddr> {
+    fn pick(
+        &mut self,
+        stripe: &PortStripe,
+        reserved: Option<&RangeInclusive<u16>>,
+        parity: Parity,
+        random: &mut RandomPool,
+    ) -> Option<RelayedAddr> {
         let pairs = stripe.pairs();
         if pairs == 0 {
             return None;
         }
         let halves = if parity == Parity::Any { 2 } else { 1 };
-        let free = |ports: &Self, port: u16| stripe.contains(port) && !ports.is_used(port);
+        let is_for_all = |port: u16| reserved.is_none_or(|reserved| !reserved.contains(&port));
+        let free = |ports: &Self, port: u16| stripe.contains(port) && is_for_all(port) && !ports.is_used(port);
         let fits = |ports: &Self, port: u16| free(ports, port) && (parity != Parity::Pair || free(ports, port + 1));
         let port_at = |at: usize| stripe.even_port(at / halves) + (at % halves) as u16;
         let all = pairs * halves;
@@ -203,7 +249,7 @@ mod tests {
 
     fn pool(range: RangeInclusive<u16>, shard: u32, shards: u32) -> PortPool {
         let address = RelayAddress { bind: V4.into(), public: V4.into() };
-        PortPool::new(PortStripe::new(range, shard, shards), &[address])
+        PortPool::new(PortStripe::new(range, shard, shards), &[address], Vec::new(), None)
     }
 
     fn drain(pool: &mut PortPool, parity: Parity) -> Vec<u16> {
@@ -258,15 +304,15 @@ mod tests {
         let mut random = counting();
         let mut pick = |pool: &mut PortPool| pool.pick(AddressFamily::V4, here, Parity::Any, &mut random);
         let held = pick(&mut pool).unwrap();
-        pool.set_addresses(&[there.into()]);
+        pool.set_addresses(&[there.into()], Vec::new(), None);
         assert_eq!(pool.in_use().collect::<Vec<_>>(), [(here, 1), (there, 0)]);
         let others: Vec<_> = std::iter::from_fn(|| pick(&mut pool)).map(RelayedAddr::ip).collect();
         assert_eq!(others, [there; 4], "the address that is gone gives none");
-        pool.set_addresses(&[here.into()]);
+        pool.set_addresses(&[here.into()], Vec::new(), None);
         let rest: BTreeSet<_> = std::iter::from_fn(|| pick(&mut pool)).collect();
         assert!(rest.len() == 3 && !rest.contains(&held), "{rest:?}");
 
-        pool.set_addresses(&[]);
+        pool.set_addresses(&[], Vec::new(), None);
         for address in rest {
             pool.release(address);
         }
@@ -280,15 +326,53 @@ mod tests {
     }
 
     #[test]
-    fn the_address_that_the_client_reached_is_preferred_and_others_serve_when_it_is_full() {
-        let ips: [IpAddr; 3] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into(), "2001:db8::1".parse().unwrap()];
-        let addresses = ips.map(|ip| RelayAddress { bind: ip, public: ip });
-        let mut pool = PortPool::new(PortStripe::new(1000..=1001, 0, 1), &addresses);
+    fn addresses_of_the_network_that_the_client_reached_are_preferred_and_shared_out_evenly() {
+        let ips: [IpAddr; 4] = ["192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let addresses = ips.map(RelayAddress::from);
+        let networks = vec![(ips[0], 7), (ips[1], 7), (ips[2], 8), (ips[3], 7)];
+        let mut pool = PortPool::new(PortStripe::new(1000..=1399, 0, 1), &addresses, networks, None);
         let mut random = counting();
-        let mut pick = |family| pool.pick(family, ips[1], Parity::Any, &mut random).map(RelayedAddr::ip);
-        assert_eq!([pick(AddressFamily::V4), pick(AddressFamily::V4)], [Some(ips[1]); 2]);
-        assert_eq!([pick(AddressFamily::V4), pick(AddressFamily::V4)], [Some(ips[0]); 2]);
-        assert_eq!(pick(AddressFamily::V4), None);
-        assert_eq!(pick(AddressFamily::V6), Some(ips[2]));
+        let mut pick = |family, reached| pool.pick(family, reached, Parity::Any, &mut random).map(RelayedAddr::ip);
+        let of = |picked: &[Option<IpAddr>], ip: IpAddr| picked.iter().filter(|found| **found == Some(ip)).count();
+
+        let here: Vec<_> = (0..200).map(|_| pick(AddressFamily::V4, ips[1])).collect();
+        let counts = [of(&here, ips[0]), of(&here, ips[1])];
+        assert!(counts.iter().sum::<usize>() == 200 && counts[0].abs_diff(counts[1]) < 60, "{counts:?}");
+        assert_eq!(pick(AddressFamily::V4, ips[2]), Some(ips[2]));
+        let rest: Vec<_> = (0..600).map(|_| pick(AddressFamily::V4, ips[0])).collect();
+        assert_eq!(of(&rest, ips[2]), 0, "as long as there are others");
+        let last: Vec<_> = (0..399).map(|_| pick(AddressFamily::V4, ips[0])).collect();
+        assert_eq!((of(&last, ips[2]), pick(AddressFamily::V4, ips[0])), (399, None));
+        assert_eq!(pick(AddressFamily::V6, ips[2]), Some(ips[3]), "there is no other");
+    }
+
+    #[test]
+    fn of_a_network_that_nobody_knows_every_address_will_do() {
+        let ips: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+        for networks in [vec![], vec![(ips[0], 7)]] {
+            let mut pool =
+                PortPool::new(PortStripe::new(1000..=1399, 0, 1), &ips.map(RelayAddress::from), networks, None);
+            let mut random = counting();
+            let picked: BTreeSet<_> = (0..50)
+                .filter_map(|_| pool.pick(AddressFamily::V4, ips[0], Parity::Any, &mut random))
+                .map(RelayedAddr::ip)
+                .collect();
+            assert_eq!(picked, ips.into());
+        }
+    }
+
+    #[test]
+    fn reserved_ports_are_picked_by_nobody() {
+        let mut pool = pool(1000..=1009, 0, 1);
+        pool.set_addresses(&[IpAddr::from(V4).into()], Vec::new(), Some(1003..=1006));
+        let free: BTreeSet<_> = drain(&mut pool, Parity::Any).into_iter().collect();
+        assert_eq!(free, [1000, 1001, 1002, 1007, 1008, 1009].into());
+        assert_eq!([1002, 1003, 1006, 1007].map(|port| pool.is_reserved(port)), [false, true, true, false]);
+        pool.set_addresses(&[IpAddr::from(V4).into()], Vec::new(), Some(1..=2000));
+        assert_eq!(
+            [999, 1000, 1010].map(|port| pool.is_reserved(port)),
+            [false, true, false],
+            "only ports of the relay"
+        );
     }
 }

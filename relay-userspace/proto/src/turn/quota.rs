@@ -1,75 +1,162 @@
-//! How many allocations each user has.
+//! How many allocations there are, of each user, from each source address and in each realm.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 
+use super::cause::Cause;
 use crate::stun::attribute::ReservationToken;
 
-/// Counts allocations and reserved ports by user, over all shards. A clone is a handle to the same counts.
+/// Counts allocations and reserved ports, over all shards. A clone is a handle to the same counts.
 ///
-/// Locked when an allocation begins or ends, never for a packet.
+/// Locked when an allocation begins, moves or ends, never for a packet.
 #[derive(Clone, Debug, Default)]
 pub struct Quotas(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// A user without any is not in here: the table is as large as what lives.
-    accounts: HashMap<Box<str>, usize>,
-    /// Whom a reserved port is counted for.
-    reservations: HashMap<ReservationToken, Box<str>>,
+    /// What has none is not in here: the table is as large as what lives.
+    counts: HashMap<Holder, usize>,
+    /// What a reserved port is counted for.
+    reservations: HashMap<ReservationToken, Claim>,
 }
 
-/// One allocation's place in its user's quota; given back when dropped.
+/// Who is counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    User { realm: Arc<str>, account: Arc<str> },
+    Source(IpAddr),
+    Realm(Arc<str>),
+}
+
+/// How many each may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ceilings {
+    pub(super) user: usize,
+    pub(super) source: usize,
+    pub(super) realm: usize,
+}
+
+/// All that one allocation counts for.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    realm: Arc<str>,
+    account: Arc<str>,
+    source: IpAddr,
+}
+
+/// One allocation's place in all quotas; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Lease {
     quotas: Quotas,
-    account: Box<str>,
+    claim: Claim,
+}
+
+/// What a realm has in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RealmUsage {
+    /// Its name.
+    pub realm: Arc<str>,
+    /// Allocations and reserved ports.
+    pub allocations: usize,
+    /// Users that have any.
+    pub users: usize,
+}
+
+impl Claim {
+    /// An address of IPv6 stands for its /64, which is what one host or site has.
+    pub(super) fn new(realm: &Arc<str>, account: &str, source: IpAddr) -> Self {
+        Self { realm: Arc::clone(realm), account: account.into(), source: prefix(source) }
+    }
+
+    fn is_of_same_user(&self, other: &Self) -> bool {
+        self.realm == other.realm && self.account == other.account
+    }
+
+    fn user(&self) -> Holder {
+        Holder::User { realm: Arc::clone(&self.realm), account: Arc::clone(&self.account) }
+    }
+
+    fn holders(&self) -> [Holder; 3] {
+        [self.user(), Holder::Source(self.source), Holder::Realm(Arc::clone(&self.realm))]
+    }
+}
+
+fn prefix(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+    }
 }
 
 impl Quotas {
     /// Allocations and reserved ports of all users.
     pub fn in_use(&self) -> usize {
-        self.lock().accounts.values().sum()
+        self.usage().iter().map(|realm| realm.allocations).sum()
     }
 
-    /// Counts an allocation, unless the user has `limit` already.
-    pub(super) fn lease(&self, account: &str, limit: usize) -> Option<Lease> {
-        self.lock().take(account, limit).then(|| self.lease_of(account))
-    }
-
-    /// Counts a reserved port, unless the user has `limit` already.
-    pub(super) fn reserve(&self, token: ReservationToken, account: &str, limit: usize) -> bool {
-        let mut counts = self.lock();
-        let taken = counts.take(account, limit);
-        if taken {
-            counts.reservations.insert(token, account.into());
+    /// What each realm has in use, by name; one that has nothing is left out. Looks at every user: not for packets.
+    pub fn usage(&self) -> Vec<RealmUsage> {
+        let counts = self.lock();
+        let mut realms: Vec<RealmUsage> = Vec::new();
+        for (holder, count) in &counts.counts {
+            if let Holder::Realm(realm) = holder {
+                realms.push(RealmUsage { realm: Arc::clone(realm), allocations: *count, users: 0 });
+            }
         }
-        taken
+        for holder in counts.counts.keys() {
+            if let Holder::User { realm, .. } = holder
+                && let Some(usage) = realms.iter_mut().find(|usage| usage.realm == *realm)
+            {
+                usage.users += 1;
+            }
+        }
+        realms.sort_by(|one, other| one.realm.cmp(&other.realm));
+        realms
+    }
+
+    /// Source addresses that have allocations.
+    pub fn sources(&self) -> usize {
+        self.lock().counts.keys().filter(|holder| matches!(holder, Holder::Source(_))).count()
+    }
+
+    /// Counts an allocation, unless one of those that it counts for has as many as it may have.
+    pub(super) fn lease(&self, claim: Claim, ceilings: Ceilings) -> Result<Lease, Cause> {
+        self.lock().take(&claim, ceilings)?;
+        Ok(self.lease_of(claim))
+    }
+
+    /// Counts a reserved port, likewise.
+    pub(super) fn reserve(&self, token: ReservationToken, claim: Claim, ceilings: Ceilings) -> Result<(), Cause> {
+        let mut counts = self.lock();
+        counts.take(&claim, ceilings)?;
+        counts.reservations.insert(token, claim);
+        Ok(())
     }
 
     /// Counts an allocation that redeems a reserved port: if it is the user's own, it is counted already.
-    pub(super) fn redeem(&self, token: ReservationToken, account: &str, limit: usize) -> Option<Lease> {
+    pub(super) fn redeem(&self, token: ReservationToken, claim: Claim, ceilings: Ceilings) -> Result<Lease, Cause> {
         let mut counts = self.lock();
-        if counts.reservations.get(&token).is_some_and(|owner| **owner == *account) {
-            counts.reservations.remove(&token);
-        } else if !counts.take(account, limit) {
-            return None;
+        let is_own = counts.reservations.get(&token).is_some_and(|owner| owner.is_of_same_user(&claim));
+        let reserved = if is_own { counts.reservations.remove(&token) } else { None };
+        if reserved.is_none() {
+            counts.take(&claim, ceilings)?;
         }
         drop(counts);
-        Some(self.lease_of(account))
+        Ok(self.lease_of(reserved.unwrap_or(claim)))
     }
 
     /// Counts a reserved port no longer, if nobody has redeemed it.
     pub(super) fn release(&self, token: ReservationToken) {
         let mut counts = self.lock();
-        if let Some(account) = counts.reservations.remove(&token) {
-            counts.give_back(&account);
+        if let Some(claim) = counts.reservations.remove(&token) {
+            counts.give_back(&claim);
         }
     }
 
-    fn lease_of(&self, account: &str) -> Lease {
-        Lease { quotas: self.clone(), account: account.into() }
+    fn lease_of(&self, claim: Claim) -> Lease {
+        Lease { quotas: self.clone(), claim }
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -79,22 +166,37 @@ impl Quotas {
 }
 
 impl Counts {
-    fn take(&mut self, account: &str, limit: usize) -> bool {
-        match self.accounts.get_mut(account) {
-            Some(count) if *count < limit => *count += 1,
-            None if limit > 0 => {
-                self.accounts.insert(account.into(), 1);
+    /// All or nothing.
+    fn take(&mut self, claim: &Claim, ceilings: Ceilings) -> Result<(), Cause> {
+        let Ceilings { user, source, realm } = ceilings;
+        let holders = claim.holders();
+        let limits = [(user, Cause::UserQuota), (source, Cause::SourceQuota), (realm, Cause::RealmQuota)];
+        for (holder, (limit, cause)) in holders.iter().zip(limits) {
+            if self.counts.get(holder).copied().unwrap_or(0) >= limit {
+                return Err(cause);
             }
-            _ => return false,
         }
-        true
+        for holder in holders {
+            self.add(holder);
+        }
+        Ok(())
     }
 
-    fn give_back(&mut self, account: &str) {
-        if let Some(count) = self.accounts.get_mut(account) {
+    fn give_back(&mut self, claim: &Claim) {
+        for holder in &claim.holders() {
+            self.remove(holder);
+        }
+    }
+
+    fn add(&mut self, holder: Holder) {
+        *self.counts.entry(holder).or_default() += 1;
+    }
+
+    fn remove(&mut self, holder: &Holder) {
+        if let Some(count) = self.counts.get_mut(holder) {
             *count -= 1;
             if *count == 0 {
-                self.accounts.remove(account);
+                self.counts.remove(holder);
             }
         }
     }
@@ -103,13 +205,28 @@ impl Counts {
 impl Lease {
     /// Whom it counts for.
     pub(super) fn account(&self) -> &str {
-        &self.account
+        &self.claim.account
+    }
+
+    /// The realm that it counts for.
+    pub(super) fn realm(&self) -> &Arc<str> {
+        &self.claim.realm
+    }
+
+    /// The client has moved, and its new address counts it, whatever that has already: a call is not cut off.
+    pub(super) fn move_to(&mut self, source: IpAddr) {
+        let to = prefix(source);
+        let mut counts = self.quotas.lock();
+        counts.remove(&Holder::Source(self.claim.source));
+        counts.add(Holder::Source(to));
+        drop(counts);
+        self.claim.source = to;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.quotas.lock().give_back(&self.account);
+        self.quotas.lock().give_back(&self.claim);
     }
 }
 
@@ -118,49 +235,118 @@ mod tests {
     use super::*;
 
     const TOKEN: ReservationToken = ReservationToken([1; 8]);
+    const FREE: Ceilings = Ceilings { user: 100, source: 100, realm: 100 };
+
+    fn claim(account: &str) -> Claim {
+        claim_at("realm", account, "192.0.2.1")
+    }
+
+    fn claim_at(realm: &str, account: &str, source: &str) -> Claim {
+        Claim::new(&realm.into(), account, source.parse().unwrap())
+    }
+
+    fn user(limit: usize) -> Ceilings {
+        Ceilings { user: limit, ..FREE }
+    }
+
+    fn assert_nothing_is_kept(quotas: &Quotas) {
+        let counts = quotas.lock();
+        assert!(counts.counts.is_empty() && counts.reservations.is_empty(), "{counts:?}");
+    }
 
     #[test]
     fn a_user_has_no_more_than_its_quota() {
         let quotas = Quotas::default();
-        let first = quotas.lease("alice", 2).unwrap();
-        let second = quotas.clone().lease("alice", 2).unwrap();
-        assert!(quotas.lease("alice", 2).is_none());
-        let other = quotas.lease("bob", 2).unwrap();
-        assert_eq!(quotas.in_use(), 3);
+        let first = quotas.lease(claim("alice"), user(2)).unwrap();
+        let second = quotas.clone().lease(claim("alice"), user(2)).unwrap();
+        assert_eq!(quotas.lease(claim("alice"), user(2)).unwrap_err(), Cause::UserQuota);
+        let other = quotas.lease(claim("bob"), user(2)).unwrap();
+        let namesake = quotas.lease(claim_at("other", "alice", "192.0.2.1"), user(1)).unwrap();
+        assert_eq!(quotas.in_use(), 4);
         drop(first);
-        let third = quotas.lease("alice", 2).unwrap();
-        drop((second, third, other));
-        assert_eq!(quotas.in_use(), 0);
-        assert!(quotas.lock().accounts.is_empty(), "nothing is kept about users without allocations");
-        assert!(quotas.lease("alice", 0).is_none());
-        assert!(quotas.lock().accounts.is_empty());
+        let third = quotas.lease(claim("alice"), user(2)).unwrap();
+        drop((second, third, other, namesake));
+        assert_nothing_is_kept(&quotas);
+        assert_eq!(quotas.lease(claim("alice"), user(0)).unwrap_err(), Cause::UserQuota);
+        assert_nothing_is_kept(&quotas);
+    }
+
+    #[test]
+    fn a_source_address_has_no_more_than_its_quota_and_of_ipv6_it_is_a_network() {
+        let quotas = Quotas::default();
+        let limit = Ceilings { source: 1, ..FREE };
+        let held = [
+            quotas.lease(claim_at("realm", "alice", "192.0.2.1"), limit).unwrap(),
+            quotas.lease(claim_at("realm", "alice", "192.0.2.2"), limit).unwrap(),
+            quotas.lease(claim_at("realm", "alice", "2001:db8::1"), limit).unwrap(),
+            quotas.lease(claim_at("realm", "alice", "2001:db8:0:1::1"), limit).unwrap(),
+        ];
+        for source in ["192.0.2.1", "2001:db8::2", "2001:db8:0:1:ffff::"] {
+            let refused = quotas.lease(claim_at("other", "bob", source), limit).unwrap_err();
+            assert_eq!(refused, Cause::SourceQuota, "{source}");
+        }
+        assert_eq!(quotas.sources(), 4);
+        drop(held);
+        assert_nothing_is_kept(&quotas);
+    }
+
+    #[test]
+    fn a_realm_has_no_more_than_its_quota_and_what_is_refused_counts_for_nobody() {
+        let quotas = Quotas::default();
+        let limit = Ceilings { realm: 2, ..FREE };
+        let held = ["alice", "bob"].map(|account| quotas.lease(claim(account), limit).unwrap());
+        assert_eq!(quotas.lease(claim("carol"), limit).unwrap_err(), Cause::RealmQuota);
+        assert_eq!(quotas.reserve(TOKEN, claim("carol"), limit).unwrap_err(), Cause::RealmQuota);
+        let usage = RealmUsage { realm: "realm".into(), allocations: 2, users: 2 };
+        assert_eq!(quotas.usage(), [usage]);
+        let elsewhere = quotas.lease(claim_at("other", "carol", "192.0.2.1"), limit).unwrap();
+        assert_eq!(quotas.usage().len(), 2);
+        drop((held, elsewhere));
+        assert_nothing_is_kept(&quotas);
+    }
+
+    #[test]
+    fn a_client_that_moves_counts_where_it_is() {
+        let quotas = Quotas::default();
+        let limit = Ceilings { source: 1, ..FREE };
+        let mut moving = quotas.lease(claim_at("realm", "alice", "192.0.2.1"), limit).unwrap();
+        let there = quotas.lease(claim_at("realm", "bob", "192.0.2.2"), limit).unwrap();
+        moving.move_to("192.0.2.2".parse().unwrap());
+        let back = quotas.lease(claim_at("realm", "carol", "192.0.2.1"), limit).unwrap();
+        drop(there);
+        let refused = quotas.lease(claim_at("realm", "dave", "192.0.2.2"), limit).unwrap_err();
+        assert_eq!(refused, Cause::SourceQuota, "the one that has moved counts here");
+        drop((moving, back));
+        assert_nothing_is_kept(&quotas);
     }
 
     #[test]
     fn a_reserved_port_counts_once_whether_redeemed_or_not() {
         let quotas = Quotas::default();
-        let even = quotas.lease("alice", 2).unwrap();
-        assert!(quotas.reserve(TOKEN, "alice", 2));
-        assert!(!quotas.reserve(ReservationToken([2; 8]), "alice", 2));
-        let odd = quotas.redeem(TOKEN, "alice", 2).unwrap();
+        let even = quotas.lease(claim("alice"), user(2)).unwrap();
+        assert_eq!(quotas.reserve(TOKEN, claim("alice"), user(2)), Ok(()));
+        assert_eq!(quotas.reserve(ReservationToken([2; 8]), claim("alice"), user(2)), Err(Cause::UserQuota));
+        let odd = quotas.redeem(TOKEN, claim_at("realm", "alice", "192.0.2.9"), user(2)).unwrap();
         assert_eq!(quotas.in_use(), 2);
         quotas.release(TOKEN);
         assert_eq!(quotas.in_use(), 2, "what was redeemed is not released again");
         drop((even, odd));
-        assert!(quotas.reserve(TOKEN, "alice", 2));
+        assert_eq!(quotas.reserve(TOKEN, claim("alice"), user(2)), Ok(()));
         quotas.release(TOKEN);
-        assert_eq!(quotas.in_use(), 0);
+        assert_nothing_is_kept(&quotas);
     }
 
     #[test]
     fn a_token_of_another_user_is_no_way_around_the_quota() {
         let quotas = Quotas::default();
-        assert!(quotas.reserve(TOKEN, "alice", 1));
-        assert!(quotas.redeem(TOKEN, "bob", 0).is_none());
-        let lease = quotas.redeem(TOKEN, "bob", 1).unwrap();
+        assert_eq!(quotas.reserve(TOKEN, claim("alice"), user(1)), Ok(()));
+        assert_eq!(quotas.redeem(TOKEN, claim("bob"), user(0)).unwrap_err(), Cause::UserQuota);
+        let namesake = claim_at("other", "alice", "192.0.2.1");
+        assert_eq!(quotas.redeem(TOKEN, namesake, user(0)).unwrap_err(), Cause::UserQuota);
+        let lease = quotas.redeem(TOKEN, claim("bob"), user(1)).unwrap();
         assert_eq!(quotas.in_use(), 2, "the reservation is still alice's until it is released");
         quotas.release(TOKEN);
         drop(lease);
-        assert_eq!(quotas.in_use(), 0);
+        assert_nothing_is_kept(&quotas);
     }
 }

@@ -8,6 +8,7 @@ use super::cause::Cause;
 use super::config::Settings;
 use super::connection::Connection;
 use super::effect::{AllocationId, Now};
+use super::known::Known;
 use super::peer_policy::PeerPolicy;
 use super::server::Server;
 use super::ticket::Tickets;
@@ -29,10 +30,12 @@ impl Server {
         // What is over already ends for that reason.
         self.expire(now.instant);
         let Settings {
-            realm,
-            credentials,
+            realms,
+            freshness,
             peer_policy,
             relay_addresses,
+            networks,
+            reserved_ports,
             translation,
             alternates,
             limits,
@@ -40,9 +43,10 @@ impl Server {
             mobility,
             listeners,
         } = settings;
-        self.authenticator.realm = realm;
-        self.authenticator.credentials = credentials;
-        self.ports.set_addresses(&relay_addresses);
+        self.realms.replace(realms);
+        // Where they came from may be elsewhere now. Allocations remember theirs.
+        self.authenticator.known = Known::new(freshness);
+        self.ports.set_addresses(&relay_addresses, networks, reserved_ports);
         self.relay_addresses.replace(relay_addresses);
         self.translation = translation;
         self.redirect.set_alternates(alternates);

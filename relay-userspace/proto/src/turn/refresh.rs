@@ -1,5 +1,7 @@
 //! Refresh (RFC 8656 section 8).
 
+use std::time::Duration;
+
 use super::allocate::granted;
 use super::cause::Cause;
 use super::effect::{AllocationId, EndReason, Now};
@@ -25,20 +27,17 @@ impl Server {
             }
             Lifetime(0)
         } else {
-            self.prolong(now, id, &families, requested)
+            // A token that is shown with it counts from now on.
+            if let (Some(allocation), Some(identity)) = (self.allocations.find_mut(id), &request.proof.identity) {
+                allocation.identity = Some(identity.clone());
+            }
+            self.prolong(now, id, &families, granted(&self.limits, requested, request.proof.remaining(now.instant)))
         };
         let ticket = if shows_ticket { self.ticket_of(id) } else { None };
         Ok(Outcome::Lifetime(granted, ticket))
     }
 
-    fn prolong(
-        &mut self,
-        now: Now,
-        id: AllocationId,
-        families: &[AddressFamily],
-        requested: Option<Lifetime>,
-    ) -> Lifetime {
-        let lifetime = granted(&self.limits, requested);
+    fn prolong(&mut self, now: Now, id: AllocationId, families: &[AddressFamily], lifetime: Duration) -> Lifetime {
         let expires = now.instant + lifetime;
         let Some(allocation) = self.allocations.find_mut(id) else { return Lifetime(0) };
         for family in families {

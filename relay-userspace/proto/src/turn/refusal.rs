@@ -1,13 +1,16 @@
 //! Requests that are refused: each error response, and what the operator is told behind it.
 
-use super::authentication::Rejection;
+use super::authentication::{OFFERED, Rejection};
 use super::cause::Cause;
+use super::realm::Realm;
 use super::redirect::Alternatives;
 use super::request::ReplyTo;
 use super::server::Server;
 use crate::address::{FiveTuple, PeerAddr, Transport};
 use crate::stun::Unknown;
-use crate::stun::attribute::{Nonce, Realm, Software, UnknownAttributes, Username};
+use crate::stun::attribute::{
+    Nonce, Realm as RealmAttribute, Software, ThirdPartyAuthorization, UnknownAttributes, Username,
+};
 use crate::stun::{ErrorCode, Message, MessageBuilder, Method};
 
 /// A request that was answered by an error. The first request of a client, which has no credentials yet, and one with a
@@ -86,7 +89,7 @@ impl Server {
                 .with_option(alternatives.second.as_ref())
                 .with_option(alternatives.domain.as_ref())
                 .with_option(software.as_ref())
-                .with_integrity(&reply.key)
+                .with_integrity(&reply.key, reply.integrity)
                 .finish(reply.fingerprint);
         });
         let (five_tuple, method) = (reply.five_tuple, reply.method);
@@ -96,15 +99,25 @@ impl Server {
 
     /// Answers a request that was not let in. Whoever sent it may have forged its address, so the answer is short. The
     /// cause is for the operator alone.
-    pub(super) fn reject(&mut self, five_tuple: FiveTuple, message: &Message<'_>, rejection: Rejection) {
+    pub(super) fn reject(
+        &mut self,
+        five_tuple: FiveTuple,
+        realm: &Realm,
+        message: &Message<'_>,
+        rejection: &Rejection,
+    ) {
         let (method, code) = (message.method(), rejection.code());
-        let realm = self.authenticator.realm.as_str();
-        let challenge = rejection.nonce().map(|nonce| (Realm(realm), Nonce(nonce.as_str())));
-        let (realm, nonce) = challenge.unzip();
+        let nonce = rejection.nonce();
+        let audience = realm.token_audience.as_deref().filter(|_| nonce.is_some()).map(ThirdPartyAuthorization);
+        let challenge = nonce.map(|nonce| (RealmAttribute(&realm.name), Nonce(nonce.as_str())));
+        let (named, nonce) = challenge.unzip();
+        let algorithms = (nonce.is_some() && realm.offers_sha256).then_some(OFFERED);
         self.outbox.respond(five_tuple, |buffer| {
             MessageBuilder::error(buffer, method, message.transaction_id(), code)
-                .with_option(realm.as_ref())
+                .with_option(named.as_ref())
                 .with_option(nonce.as_ref())
+                .with_option(algorithms.as_ref())
+                .with_option(audience.as_ref())
                 .finish(message.has_fingerprint());
         });
         match rejection.cause() {

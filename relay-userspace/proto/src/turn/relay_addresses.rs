@@ -30,6 +30,12 @@ impl RelayAddresses {
         self.current.iter().any(|address| AddressFamily::of(address.bind) == family)
     }
 
+    /// The socket address behind one that the world knows, if it is of a current one.
+    pub(super) fn bound(&self, public: SocketAddr) -> Option<RelayedAddr> {
+        let address = self.current.iter().find(|address| address.public == public.ip())?;
+        Some(RelayedAddr::new(SocketAddr::new(address.bind, public.port())))
+    }
+
     /// A relayed transport address as the world sees it.
     pub(super) fn public(&self, address: RelayedAddr) -> SocketAddr {
         let known = self.current.iter().chain(&self.former).find(|known| known.bind == address.ip());

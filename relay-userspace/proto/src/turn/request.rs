@@ -1,13 +1,17 @@
 //! Authenticated requests and their answers.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use super::allocation::Allocation;
 use super::cause::Cause;
 use super::effect::AllocationId;
+use super::identity::{Identity, Proof};
+use super::realm::Realm;
 use super::server::Server;
 use crate::address::FiveTuple;
 use crate::stun::attribute::{Attribute, Software};
-use crate::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use crate::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 /// A request of a known user.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub(super) struct Request<'m> {
     pub(super) message: Message<'m>,
     pub(super) username: &'m str,
     pub(super) account: &'m str,
+    pub(super) realm: &'m Arc<Realm>,
+    pub(super) proof: &'m Proof,
     pub(super) reply: ReplyTo,
 }
 
@@ -29,6 +35,8 @@ pub(super) struct ReplyTo {
     /// Whether the request had a FINGERPRINT; then the answer has one.
     pub(super) fingerprint: bool,
     pub(super) key: LongTermKey,
+    /// Which of the two attributes signs the answer.
+    pub(super) integrity: Integrity,
 }
 
 impl<'m> Request<'m> {
@@ -50,7 +58,23 @@ impl Server {
     /// allocated with, as RFC 8656 section 5 demands and as other servers expect.
     pub(super) fn allocation_of(&self, request: &Request<'_>) -> Result<AllocationId, Cause> {
         let (id, allocation) = self.allocations.of_client(&request.reply.five_tuple).ok_or(Cause::NoAllocation)?;
-        if *allocation.username == *request.username { Ok(id) } else { Err(Cause::WrongUser) }
+        if self.is_of_user(allocation, request) { Ok(id) } else { Err(Cause::WrongUser) }
+    }
+
+    /// Whether an allocation was made by who sends the request. A namesake in another realm is somebody else, as long as there
+    /// is that realm; where it has another name now, its users go on.
+    pub(super) fn is_of_user(&self, allocation: &Allocation, request: &Request<'_>) -> bool {
+        // With another token may come another key, and with it another name.
+        let shows_tokens = [&allocation.identity, &request.proof.identity]
+            .into_iter()
+            .all(|identity| identity.as_ref().is_some_and(Identity::is_token));
+        let is_same = *allocation.username == *request.username || shows_tokens;
+        is_same && !self.is_of_other_realm(allocation, request.realm)
+    }
+
+    pub(super) fn is_of_other_realm(&self, allocation: &Allocation, realm: &Realm) -> bool {
+        let made_in = allocation.lease.realm();
+        **made_in != *realm.name && self.realms.find(made_in).is_some()
     }
 
     /// Answers a request that was carried out, and remembers the answer.
@@ -64,7 +88,7 @@ impl Server {
         let response = self.outbox.respond(reply.five_tuple, |buffer| {
             attributes(MessageBuilder::new(buffer, Class::Success, reply.method, reply.id))
                 .with_option(software.as_ref())
-                .with_integrity(&reply.key)
+                .with_integrity(&reply.key, reply.integrity)
                 .finish(reply.fingerprint);
         });
         // In a stream nothing is lost, and nothing comes again.

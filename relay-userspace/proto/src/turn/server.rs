@@ -2,29 +2,35 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hairpin_common::wire::Datagram;
 use hashbrown::HashMap;
 
-use super::allocate::{PendingAllocate, Reservation};
 use super::allocation::{Allocations, RelayOwner};
-use super::attributes::KNOWN;
-use super::authentication::{Authenticated, Authenticator};
+use super::asking::question;
+use super::attributes::{KNOWN, OF_TOKENS};
+use super::authentication::{Authenticator, Rejection};
 use super::cause::Cause;
 use super::config::{Limits, ServerConfig};
 use super::connection::Connection;
+use super::directory::{Answer, Question};
 use super::discovery::Discovery;
 use super::effect::{
     AllocationId, BindError, ConnectError, ConnectionId, Discard, Disposition, Effect, EndReason, IcmpError, Now,
     RelayId,
 };
+use super::identity::{AtHand, Established};
+use super::known::Known;
 use super::message_counts::MessageCounts;
 use super::nonce::Nonces;
 use super::outbox::Outbox;
 use super::peer_policy::PeerPolicy;
+use super::pending_allocate::{PendingAllocate, Reservation};
 use super::port_pool::PortPool;
 use super::quota::Quotas;
+use super::realm::{Realm, Realms};
 use super::redirect::Redirect;
 use super::refusal::Denied;
 use super::relay_addresses::RelayAddresses;
@@ -62,6 +68,11 @@ use crate::stun::{Class, Message, Method, ParseError};
 /// Nothing is remembered about a client that has not authenticated.
 pub struct Server {
     pub(super) authenticator: Authenticator,
+    pub(super) realms: Realms,
+    /// What has to be answered before the message that was looked at last.
+    pub(super) question: Option<Question>,
+    /// What was answered for the message that is looked at.
+    pub(super) answered: Option<(Question, Arc<Answer>)>,
     pub(super) software: Option<String>,
     pub(super) limits: Limits,
     pub(super) relay_addresses: RelayAddresses,
@@ -108,6 +119,8 @@ pub(super) enum Outcome {
     Join(ConnectionId),
     /// It is answered when the driver has done its part.
     Later,
+    /// It is looked at again when somebody was asked.
+    Asks,
 }
 
 impl Server {
@@ -122,13 +135,15 @@ impl Server {
         let settings = config.settings;
         Self {
             authenticator: Authenticator {
-                realm: settings.realm,
-                credentials: settings.credentials,
                 nonces: Nonces::new(&config.nonce_key, config.nonce_lifetime),
+                known: Known::new(settings.freshness),
             },
+            realms: Realms::new(settings.realms),
+            question: None,
+            answered: None,
             software: config.software,
             limits: settings.limits,
-            ports: PortPool::new(config.ports, &settings.relay_addresses),
+            ports: PortPool::new(config.ports, &settings.relay_addresses, settings.networks, settings.reserved_ports),
             relay_addresses: RelayAddresses::new(settings.relay_addresses),
             translation: settings.translation,
             discovery: config.discovery,
@@ -169,6 +184,11 @@ impl Server {
             },
             Some(Datagram::Other) | None => Disposition::Discard(Discard::NotTurn),
         }
+    }
+
+    /// Learns which name a client has asked for in its TLS or DTLS handshake: there may be a realm for it.
+    pub fn client_named(&mut self, five_tuple: FiveTuple, server_name: &str) {
+        self.realms.named(five_tuple, server_name);
     }
 
     /// Takes a datagram that a peer has sent to a relayed address.
@@ -237,6 +257,7 @@ impl Server {
             self.abandon(&pending);
         }
         self.lose_client(now.instant, five_tuple);
+        self.realms.forget(five_tuple);
     }
 
     /// Ends all whose time has come.
@@ -322,7 +343,9 @@ impl Server {
                 if let Some(shard) = self.elsewhere(&five_tuple, message) {
                     return Disposition::Elsewhere { shard };
                 }
-                self.counts.count_request(method);
+                if self.answered.is_none() {
+                    self.counts.count_request(method);
+                }
                 match method {
                     Method::BINDING => self.binding(five_tuple, message),
                     Method::ALLOCATE | Method::REFRESH | Method::CREATE_PERMISSION | Method::CHANNEL_BIND => {
@@ -333,49 +356,65 @@ impl Server {
                     }
                     _ => return Disposition::Discard(Discard::Unexpected),
                 }
-                Disposition::Control
+                if self.question.is_some() { Disposition::Ask } else { Disposition::Control }
             }
             _ => Disposition::Discard(Discard::Unexpected),
         }
     }
 
-    /// A request that needs authentication. It is always answered, now or later.
+    /// A request that needs authentication. It is always answered, now or later, or somebody has to be asked first.
     fn request(&mut self, now: Now, five_tuple: FiveTuple, message: &Message<'_>, datagram: &[u8]) {
         // So that no request meets what is over already.
         self.expire(now.instant);
         let (method, id) = (message.method(), message.transaction_id());
+        let realm = Arc::clone(self.realms.of(&five_tuple));
         // The very same bytes have been authenticated before, and their nonce may have aged since. But who is not known
         // any more gets no answer that is for users.
         if let Some(response) = self.retransmissions.find(now.instant, five_tuple, id, datagram)
-            && self.authenticator.still_knows(message)
+            && self.authenticator.still_knows(now, &realm, message, self.established(&five_tuple, &realm, message))
         {
             self.outbox.respond(five_tuple, |buffer| buffer.extend_from_slice(response));
             self.counts.count_success(method);
             return;
         }
-        let established = self.established(&five_tuple, message);
-        let authenticated = self.authenticator.authenticate(now, five_tuple.client, message, established);
-        let Authenticated { username, credential } = match authenticated {
+        let established = self.established(&five_tuple, &realm, message);
+        let at_hand = self.answered.as_ref().map(|(question, answer)| AtHand { question, answer });
+        let authenticated = self.authenticator.authenticate(now, (&five_tuple, &realm), message, established, at_hand);
+        let authenticated = match authenticated {
             Ok(authenticated) => authenticated,
-            Err(rejection) => return self.reject(five_tuple, message, rejection),
+            Err(Rejection::Ask(subject)) => {
+                self.question = Some(question(&five_tuple, &realm, subject));
+                return;
+            }
+            Err(rejection) => return self.reject(five_tuple, &realm, message, &rejection),
         };
+        if let Some(subject) = authenticated.proof.outdated.clone() {
+            let question = question(&five_tuple, &realm, subject);
+            if self.authenticator.known.renews(now.instant, &question) {
+                self.outbox.look_up(question);
+            }
+        }
         let request = Request {
             message: *message,
-            username,
-            account: credential.account,
+            username: &authenticated.username,
+            account: authenticated.account(),
+            realm: &realm,
+            proof: &authenticated.proof,
             reply: ReplyTo {
                 five_tuple,
                 method,
                 id,
                 digest: self.retransmissions.digest(datagram),
                 fingerprint: message.has_fingerprint(),
-                key: credential.key,
+                key: authenticated.proof.key.clone(),
+                integrity: authenticated.proof.integrity,
             },
         };
-        let unknown = Unknown::beyond(message, [KNOWN, &[]]);
+        let of_tokens = if realm.token_audience.is_some() { OF_TOKENS } else { &[] };
+        let unknown = Unknown::beyond(message, [KNOWN, of_tokens]);
         let outcome = if unknown.is_empty() {
             match method {
-                Method::ALLOCATE => self.allocate(&request),
+                Method::ALLOCATE => self.allocate(now, &request),
                 Method::REFRESH => self.refresh(now, &request).map_err(Denied::from),
                 Method::CREATE_PERMISSION => self.create_permission(now, &request),
                 Method::CONNECT => self.connect(now, &request),
@@ -397,8 +436,8 @@ impl Server {
                 self.succeed(now.instant, &request.reply, |response| response);
                 self.outbox.push(Effect::Join { connection, five_tuple });
             }
-            Ok(Outcome::Later) => {}
-            Err(denied) => self.fail(&request.reply, username, denied, unknown),
+            Ok(Outcome::Later | Outcome::Asks) => {}
+            Err(denied) => self.fail(&request.reply, request.username, denied, unknown),
         }
     }
 
@@ -422,8 +461,8 @@ impl Server {
         }
     }
 
-    /// The username that the allocation was made with that a request is about.
-    fn established(&self, five_tuple: &FiveTuple, message: &Message<'_>) -> Option<&str> {
+    /// The allocation that a request is about, unless it is of another realm.
+    fn established(&self, five_tuple: &FiveTuple, realm: &Realm, message: &Message<'_>) -> Option<Established<'_>> {
         let allocation = match message.method() {
             Method::CONNECTION_BIND => {
                 let connection: ConnectionId = message.attribute().ok()??;
@@ -434,7 +473,7 @@ impl Server {
             }
             _ => self.allocations.of_client(five_tuple)?.1,
         };
-        Some(&*allocation.username)
+        (!self.is_of_other_realm(allocation, realm)).then(|| allocation.established())
     }
 }
 

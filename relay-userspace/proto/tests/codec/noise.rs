@@ -1,11 +1,12 @@
 //! What is cut, malformed, tampered with or random is refused, and never takes the parser down.
 
 use hairpin_proto::stun::attribute::{
-    AdditionalAddressFamily, AddressErrorCode, Attribute, AttributeError, ChannelNumberAttribute, Data, DontFragment,
-    ErrorCodeAttribute, EvenPort, Lifetime, Nonce, Realm, RequestedAddressFamily, RequestedTransport, ReservationToken,
-    Software, UnknownAttributes, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
+    AccessTokenAttribute, AdditionalAddressFamily, AddressErrorCode, Attribute, AttributeError, ChannelNumberAttribute,
+    Data, DontFragment, ErrorCodeAttribute, EvenPort, Lifetime, Nonce, PasswordAlgorithmAttribute, PasswordAlgorithms,
+    Realm, RequestedAddressFamily, RequestedTransport, ReservationToken, Software, ThirdPartyAuthorization,
+    UnknownAttributes, UserHash, Username, XorMappedAddress, XorPeerAddress, XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, ParseError, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, ParseError, TransactionId};
 use proptest::prelude::*;
 
 use crate::round_trip::{everything, values};
@@ -41,7 +42,8 @@ fn read_all(bytes: &[u8]) {
     }
     decode!(Username, Realm, Nonce, Software, XorMappedAddress, XorPeerAddress, XorRelayedAddress, ErrorCodeAttribute);
     decode!(UnknownAttributes, ChannelNumberAttribute, Lifetime, Data, RequestedAddressFamily, AdditionalAddressFamily);
-    decode!(EvenPort, RequestedTransport, DontFragment, ReservationToken, AddressErrorCode);
+    decode!(EvenPort, RequestedTransport, DontFragment, ReservationToken, AddressErrorCode, UserHash);
+    decode!(PasswordAlgorithmAttribute, PasswordAlgorithms, AccessTokenAttribute, ThirdPartyAuthorization);
 }
 
 #[test]
@@ -93,10 +95,10 @@ fn what_stands_behind_message_integrity_is_not_seen() {
         let mut bytes = Vec::new();
         MessageBuilder::new(&mut bytes, Class::Request, Method::REFRESH, ID)
             .with(&Username("alice"))
-            .with_integrity(&key)
+            .with_integrity(&key, Integrity::Sha1)
             .with(&Lifetime(0))
             .with(&Username("mallory"))
-            .with_integrity(&LongTermKey::from_bytes(b"mallory's"))
+            .with_integrity(&LongTermKey::from_bytes(b"mallory's"), Integrity::Sha1)
             .finish(fingerprint);
 
         let message = Message::parse(&bytes).unwrap();

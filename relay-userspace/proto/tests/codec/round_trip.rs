@@ -9,7 +9,7 @@ use hairpin_proto::stun::attribute::{
     RequestedTransport, ReservationToken, Software, UnknownAttributes, Username, XorMappedAddress, XorPeerAddress,
     XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, ErrorCode, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, ErrorCode, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 use proptest::prelude::*;
 
 /// Values for one attribute of each type.
@@ -198,7 +198,7 @@ proptest! {
         MessageBuilder::new(&mut buffer, Class::Request, Method::ALLOCATE, values.id)
             .with(&Data(&values.data))
             .with(&Username(&values.text))
-            .with_integrity(&key)
+            .with_integrity(&key, Integrity::Sha1)
             .finish(fingerprint);
 
         let message = Message::parse(&buffer).unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use hairpin_proto::stun::attribute::{
     AttributeError, ConnectionId, Icmp, MobilityTicket, Nonce, Realm, Software, Username, XorMappedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 /// The short-term password of sections 2.1 to 2.3.
 const PASSWORD: &[u8] = b"VOkJxbRl1RmTxUk/WvJxBt";
@@ -101,7 +101,7 @@ fn section_2_4_is_written_byte_for_byte() {
         .with(&Username(username))
         .with(&Nonce("f//499k954d6OL34oL9FSTvy64sA"))
         .with(&Realm(realm))
-        .with_integrity(&LongTermKey::derive(username, realm, "TheMatrIX"))
+        .with_integrity(&LongTermKey::derive(username, realm, "TheMatrIX"), Integrity::Sha1)
         .finish(false);
     assert_eq!(buffer, LONG_TERM_REQUEST);
 }

@@ -8,7 +8,7 @@ use hairpin_proto::stun::attribute::{
     Attribute, AttributeError, ErrorCodeAttribute, IceControlled, IceControlling, Priority, UseCandidate, Username,
     XorMappedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, MessageBuilder, Method, TransactionId};
 
 use crate::harness::{At, Bed, Got};
 
@@ -88,7 +88,7 @@ impl Check {
         let message = message.with_option(self.nominates.then_some(UseCandidate).as_ref());
         let message = self.more.iter().fold(message, |message, more| more.add(message));
         let message = match &self.key {
-            Some(key) => message.with_integrity(key),
+            Some(key) => message.with_integrity(key, Integrity::Sha1),
             None => message,
         };
         message.finish(self.fingerprint);

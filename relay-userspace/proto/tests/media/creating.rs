@@ -32,7 +32,7 @@ fn each_end_has_a_socket_of_its_own_within_the_range() {
 
 #[test]
 fn two_components_are_neighbours_and_the_first_is_even() {
-    let mut bed = Bed::with(|settings| settings.ports = 40_001..=40_099);
+    let mut bed = Bed::with(|settings| settings.ports = vec![40_001..=40_099]);
     for _ in 0..3 {
         let id = bed.create(large()).unwrap();
         for (path, base) in [(0, 0), (0, 1), (2, 0), (2, 1)] {
@@ -46,7 +46,7 @@ fn two_components_are_neighbours_and_the_first_is_even() {
 
 #[test]
 fn one_component_may_have_every_port_of_the_range_and_no_other() {
-    let mut bed = Bed::with(|settings| settings.ports = 40_001..=40_004);
+    let mut bed = Bed::with(|settings| settings.ports = vec![40_001..=40_004]);
     let ids = [(); 2].map(|()| bed.session([ICE, STRICT]));
     let mut ports: Vec<_> = bed.ports.open.values().map(SocketAddr::port).collect();
     ports.sort_unstable();
@@ -57,15 +57,29 @@ fn one_component_may_have_every_port_of_the_range_and_no_other() {
 }
 
 #[test]
+fn ports_of_several_ranges_are_all_had_and_none_between_them() {
+    let mut bed = Bed::with(|settings| settings.ports = vec![40_001..=40_002, 40_005..=40_005, 40_009..=40_009]);
+    for _ in 0..2 {
+        bed.session([ICE, STRICT]);
+    }
+    let mut ports: Vec<_> = bed.ports.open.values().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [40_001, 40_002, 40_005, 40_009]);
+    assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::NoPort));
+    let mut none = Bed::with(|settings| settings.ports = Vec::new());
+    assert_eq!(none.create(request([ICE, STRICT])), Err(OpenError::NoPort));
+}
+
+#[test]
 fn a_range_without_a_pair_has_no_room_for_two_components() {
     for range in [40_001..=40_001, 40_000..=40_000, 40_001..=40_002, 65_535..=65_535] {
-        let mut bed = Bed::with(|settings| settings.ports = range.clone());
+        let mut bed = Bed::with(|settings| settings.ports = vec![range.clone()]);
         let mut pair = request([ICE, STRICT]);
         pair.streams[0].components = 2;
         assert_eq!(bed.create(pair), Err(OpenError::NoPort), "{range:?}");
         assert_eq!(bed.ports.tried, [], "{range:?}: there is nothing to try");
     }
-    let mut bed = Bed::with(|settings| settings.ports = 65_531..=65_535);
+    let mut bed = Bed::with(|settings| settings.ports = vec![65_531..=65_535]);
     let mut pair = request([ICE, STRICT]);
     pair.streams[0].components = 2;
     let id = bed.create(pair).unwrap();
@@ -76,7 +90,7 @@ fn a_range_without_a_pair_has_no_room_for_two_components() {
 
 #[test]
 fn a_port_that_is_in_use_is_passed_over() {
-    let mut bed = Bed::with(|settings| settings.ports = 40_000..=40_003);
+    let mut bed = Bed::with(|settings| settings.ports = vec![40_000..=40_003]);
     bed.ports.taken = [40_000, 40_001, 40_003].into();
     assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::NoPort), "one is free, and two are needed");
     bed.ports.taken.remove(&40_000);
@@ -86,7 +100,7 @@ fn a_port_that_is_in_use_is_passed_over() {
 
 #[test]
 fn names_of_sockets_stay_low_however_often_there_is_none() {
-    let mut bed = Bed::with(|settings| settings.ports = 40_000..=40_003);
+    let mut bed = Bed::with(|settings| settings.ports = vec![40_000..=40_003]);
     bed.ports.taken = [40_000, 40_001, 40_002].into();
     for _ in 0..20 {
         assert_eq!(bed.create(request([ICE, STRICT])), Err(OpenError::NoPort));
@@ -105,7 +119,7 @@ fn names_of_sockets_stay_low_however_often_there_is_none() {
 #[test]
 fn when_the_neighbour_is_in_use_another_pair_is_tried_and_nothing_is_left_open() {
     for seed in 0..20 {
-        let mut bed = Bed::with(|settings| settings.ports = 40_000..=40_015);
+        let mut bed = Bed::with(|settings| settings.ports = vec![40_000..=40_015]);
         bed.ports.taken = [40_001, 40_005, 40_009, 40_013].into();
         for _ in 0..seed {
             // The dice fall otherwise.

@@ -60,7 +60,7 @@ pub(crate) fn settings() -> Settings {
     peer_policy.set_relay(&relay_addresses(), 40_000..=49_999);
     Settings {
         relay_addresses: relay_addresses(),
-        ports: 40_000..=49_999,
+        ports: vec![40_000..=49_999],
         peer_policy,
         max_sessions: 16,
         max_paths: 32,

@@ -77,7 +77,7 @@ fn other_addresses_and_ports_are_for_what_comes_later() {
     let before = bed.describe(id);
     let mut other = settings();
     other.relay_addresses = vec![std::net::IpAddr::from([192, 0, 2, 77]).into()];
-    other.ports = 50_000..=50_001;
+    other.ports = vec![50_000..=50_001];
     other.max_sessions = 2;
     bed.sessions.reconfigure(bed.now.instant, other);
     bed.drain();

@@ -10,7 +10,7 @@ use hairpin_proto::stun::attribute::{
 use hairpin_proto::stun::{Method, TransactionId};
 use hairpin_proto::turn::{BindRequest, PortStripe, Scope};
 
-use crate::harness::{Client, Event, PUBLIC_V4, RELAY_V4, RELAY_V6, Relay, UDP, config, socket};
+use crate::harness::{Client, Event, PUBLIC_V4, RELAY_V4, RELAY_V6, Relay, UDP, config, realm, socket};
 
 const AT: &str = "203.0.113.7:41000";
 const V4: RequestedAddressFamily = RequestedAddressFamily(Ok(AddressFamily::V4));
@@ -289,7 +289,7 @@ fn a_token_that_nobody_has_given_is_refused() {
 #[test]
 fn a_user_has_no_more_allocations_than_its_quota() {
     let mut config = config();
-    config.settings.limits.allocations_per_user = 2;
+    realm(&mut config.settings).allocations_per_user = 2;
     let mut relay = Relay::new(config);
     let mut clients: Vec<Client> = (1..=3).map(|port| Client::alice(&format!("203.0.113.7:{port}"))).collect();
     relay.allocate(&mut clients[0]);
@@ -308,7 +308,7 @@ fn a_user_has_no_more_allocations_than_its_quota() {
 #[test]
 fn a_pair_fits_into_a_quota_of_two() {
     let mut config = config();
-    config.settings.limits.allocations_per_user = 2;
+    realm(&mut config.settings).allocations_per_user = 2;
     let mut relay = Relay::new(config);
     let mut rtp = Client::alice(AT);
     let token = relay.request(&mut rtp, Method::ALLOCATE, |request| request.with(&UDP).with(&PAIR)).token().unwrap();

@@ -3,7 +3,7 @@
 use hairpin_proto::stun::Method;
 use hairpin_proto::turn::Credentials;
 
-use crate::harness::{Client, Relay, SECRET, UDP};
+use crate::harness::{Client, Relay, SECRET, UDP, realm};
 
 const AT: &str = "203.0.113.7:41000";
 
@@ -59,7 +59,7 @@ fn a_fresh_credential_of_the_same_user_is_another_username() {
 #[test]
 fn a_fresh_credential_of_the_same_user_shares_its_quota() {
     let mut config = crate::harness::config();
-    config.settings.limits.allocations_per_user = 1;
+    realm(&mut config.settings).allocations_per_user = 1;
     let mut relay = Relay::new(config);
     relay.allocate(&mut minted(&relay, AT, "carol", 60));
     let mut again = minted(&relay, "203.0.113.7:41001", "carol", 120);

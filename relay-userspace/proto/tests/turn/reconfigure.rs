@@ -6,14 +6,14 @@ use hairpin_proto::address::{PeerAddr, Transport};
 use hairpin_proto::stun::attribute::{
     EvenPort, MobilityTicket, Nonce, Realm, RequestedTransport, Username, XorPeerAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method};
 use hairpin_proto::turn::{
     AlternateServer, BindRequest, Cause, Credentials, Discard, Disposition, PeerPolicy, RelayAddress, Settings,
 };
 
 use crate::harness::{
     Answer, Client, Event, PUBLIC_V4, REALM, RELAY_V4, RELAY_V6, Relay, SECRET, SERVER, Stage, TCP, UDP, channel,
-    channel_data, config, dropped, permission, send_indication, socket,
+    channel_data, config, dropped, permission, realm, send_indication, socket,
 };
 use crate::mobility::{channel_and_ticket, mobile_config};
 use crate::tcp_connections::{connect, permitted, tcp_config, tcp_relay};
@@ -40,15 +40,6 @@ impl Relay {
 
     fn deny(&mut self, net: &str) -> Vec<Event> {
         self.change(|settings| settings.peer_policy.deny(net.parse().unwrap()))
-    }
-
-    pub(super) fn try_allocate(&mut self, client: &mut Client) -> Answer {
-        self.request(client, Method::ALLOCATE, |request| request.with(&UDP))
-    }
-
-    /// Why the last request was refused.
-    fn last_cause(&self) -> Cause {
-        self.refusals.last().expect("a request was refused").cause
     }
 }
 
@@ -243,7 +234,7 @@ fn a_user_that_is_removed_can_do_nothing_more_with_what_it_has() {
     let mut bob = Client::new(ELSEWHERE, "bob", "hunter2");
     let of_bob = relay.signed(&mut bob, Method::ALLOCATE, |request| request.with(&UDP));
     let answer = relay.answer(&bob, &of_bob);
-    assert_eq!(relay.change(|settings| settings.credentials = without_alice()), []);
+    assert_eq!(relay.change(|settings| realm(settings).credentials = without_alice()), []);
 
     assert!(is_forwarded(relay.client_sends(&client, &channel_data(0x4000, b"x"))), "a running call is not cut off");
     assert_eq!(relay.refresh(&mut client, 600).code(), 401);
@@ -263,7 +254,7 @@ fn another_password_is_asked_for_from_the_next_request_on() {
     let mut client = Client::alice(AT);
     let datagram = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
     relay.answer(&client, &datagram).expect_success(&client);
-    relay.change(|settings| settings.credentials.add_user("alice", "another"));
+    relay.change(|settings| realm(settings).credentials.add_user("alice", "another"));
     assert_eq!(relay.refresh(&mut client, 600).code(), 401);
     assert_eq!(relay.answer(&client, &datagram).code(), 401);
     assert_eq!(relay.last_cause(), Cause::WrongPassword);
@@ -278,11 +269,11 @@ fn a_secret_that_is_replaced_serves_as_long_as_both_are_there() {
     let (username, password) = Credentials::mint(SECRET, "carol", relay.now.unix + 60);
     let mut client = Client::new(AT, &username, &password);
     relay.allocate(&mut client);
-    relay.change(|settings| settings.credentials.add_secret("south"));
+    relay.change(|settings| realm(settings).credentials.add_secret("south"));
     relay.refresh(&mut client, 600).expect_success(&client);
     let mut south = Credentials::new(REALM);
     south.add_secret("south");
-    relay.change(|settings| settings.credentials = south);
+    relay.change(|settings| realm(settings).credentials = south);
     assert_eq!(relay.refresh(&mut client, 600).code(), 401);
     assert_eq!(relay.last_cause(), Cause::WrongSecret);
 }
@@ -294,9 +285,9 @@ fn clients_go_on_in_another_realm_under_the_same_name() {
     let mut client = Client::alice(AT);
     relay.allocate(&mut client);
     relay.change(|settings| {
-        NEW.clone_into(&mut settings.realm);
-        settings.credentials = Credentials::new(NEW);
-        settings.credentials.add_user("alice", "sesame");
+        realm(settings).name = NEW.into();
+        realm(settings).credentials = Credentials::new(NEW);
+        realm(settings).credentials.add_user("alice", "sesame");
     });
     let challenge = relay.refresh(&mut client, 600);
     assert_eq!((challenge.code(), relay.last_cause()), (401, Cause::WrongRealm));
@@ -311,7 +302,7 @@ fn clients_go_on_in_another_realm_under_the_same_name() {
         .with(&Username("alice"))
         .with(&Realm(realm))
         .with(&Nonce(nonce))
-        .with_integrity(&key)
+        .with_integrity(&key, Integrity::Sha1)
         .finish(false);
     relay.answer(&client, &datagram).expect_success(&Client { key, ..client });
 }

@@ -14,7 +14,7 @@ use hairpin_proto::turn::{
 };
 
 use crate::harness::{
-    Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config_with, send_indication, socket,
+    Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config_with, realm, send_indication, socket,
 };
 
 const AT: &str = "203.0.113.7:41000";
@@ -221,7 +221,7 @@ fn half_of_a_dual_allocation_is_better_than_another_server() {
 #[test]
 fn a_quota_is_no_reason_to_send_a_client_away() {
     let mut config = with_servers(vec![server(ONE)]);
-    config.settings.limits.allocations_per_user = 1;
+    realm(&mut config.settings).allocations_per_user = 1;
     let mut relay = Relay::new(config);
     relay.allocate(&mut Client::alice(AT));
     let mut second = Client::alice("203.0.113.7:41001");

@@ -7,12 +7,20 @@ use hairpin_proto::stun::attribute::{
     AdditionalAddressFamily, Attribute, AttributeError, EvenPort, MobilityTicket, Nonce, Realm, RequestedAddressFamily,
     RequestedTransport, ReservationToken, Username,
 };
-use hairpin_proto::stun::{Class, LongTermKey, MessageBuilder, Method, TransactionId};
-use hairpin_proto::turn::{AlternateServer, Cause, ConnectError, ConnectionId, Credentials, PortStripe, ServerConfig};
+use hairpin_proto::stun::{
+    Class, Integrity, LongTermKey, MessageBuilder, Method, PasswordAlgorithm, PasswordKeys, TransactionId,
+};
+use hairpin_proto::turn::{
+    AlternateServer, Answer, Cause, ConnectError, ConnectionId, Credentials, Grant, PortStripe, ServerConfig,
+    TokenTimestamp,
+};
 
-use crate::harness::{Client, REALM, RELAY_V4, Refused, Relay, SECRET, SERVER, TCP, UDP, config, config_with, socket};
+use crate::harness::{
+    Client, REALM, RELAY_V4, Refused, Relay, SECRET, SERVER, TCP, UDP, config, config_with, realm, socket,
+};
 use crate::mobility::mobile_config;
 use crate::tcp_connections::{connect, tcp_config, tcp_relay};
+use crate::tokens::{fresh_holder, holder, token_config};
 
 const AT: &str = "203.0.113.7:41000";
 const ELSEWHERE: &str = "203.0.113.7:41001";
@@ -29,6 +37,19 @@ const CASES: &[Case] = &[
     (Cause::WrongSecret, 401, || allocates(config(), minted("south", NOON + 60))),
     (Cause::ExpiredCredential, 401, || allocates(config(), minted(SECRET, NOON))),
     (Cause::WrongRealm, 401, || has_credentials(Some("alice"), "example.net")),
+    (Cause::NoKeyOfAlgorithm, 401, || {
+        let config =
+            config_with(|settings| realm(settings).credentials.add_keys("alice", PasswordKeys::from_md5([7; 16])));
+        allocates(config, Client::modern(AT, "alice", "sesame"))
+    }),
+    (Cause::UnknownTokenKey, 401, || {
+        allocates(token_config(), Client { username: "another".to_owned(), ..fresh_holder() })
+    }),
+    (Cause::BadToken, 401, || allocates(token_config(), Client { token: Some(b"token".to_vec()), ..fresh_holder() })),
+    (Cause::ExpiredToken, 401, || allocates(token_config(), holder(TokenTimestamp::from_unix(NOON - 60), 50))),
+    (Cause::BidDown, 400, || {
+        allocates(config(), Client { offered: Some(&[0, 1, 0, 0]), ..alice().choosing(PasswordAlgorithm::Md5) })
+    }),
     (Cause::IncompleteCredentials, 400, || has_credentials(None, REALM)),
     (Cause::MissingAttribute, 400, || asks(config(), alice(), |request| request)),
     (Cause::MalformedAttribute, 400, || asks(config(), alice(), |request| request.with(&Raw::<0x0019>))),
@@ -59,6 +80,9 @@ const CASES: &[Case] = &[
         relay
     }),
     (Cause::InvalidTicket, 400, || then(mobile_config(), |relay, client| drop(relay.show(client, b"ticket")))),
+    (Cause::NotAdmitted, 403, || {
+        asks_somebody(config_with(|settings| realm(settings).asks_for_admission = true), alice(), Answer::Refused)
+    }),
     (Cause::TunneledClient, 403, || allocates(config(), Client::alice("[2002:808:808::1]:41000"))),
     (Cause::ForbiddenPeer, 403, || then(config(), |relay, client| drop(relay.permit(client, &["127.0.0.1:53"])))),
     (Cause::MobilityOff, 405, || asks(config(), alice(), |request| request.with(&UDP).with(&MobilityTicket(&[])))),
@@ -99,8 +123,14 @@ const CASES: &[Case] = &[
         })
     }),
     (Cause::UserQuota, 486, || {
-        then(config_with(|settings| settings.limits.allocations_per_user = 1), allocate_elsewhere)
+        then(config_with(|settings| realm(settings).allocations_per_user = 1), allocate_elsewhere)
     }),
+    (Cause::SourceQuota, 508, || {
+        then(config_with(|settings| settings.limits.allocations_per_source = 1), allocate_elsewhere)
+    }),
+    (Cause::RealmQuota, 508, || then(config_with(|settings| realm(settings).allocations = 1), allocate_elsewhere)),
+    (Cause::AddressInUse, 508, || then(keeping("198.51.100.15:50001"), allocate_elsewhere)),
+    (Cause::AddressNotHere, 508, || allocates(keeping("198.51.100.16:50001"), alice())),
     (Cause::RelayFull, 508, || then(config_with(|settings| settings.limits.allocations = 1), allocate_elsewhere)),
     (Cause::NoPort, 508, || {
         then(ServerConfig { ports: PortStripe::new(50_001..=50_001, 0, 1), ..config() }, allocate_elsewhere)
@@ -141,6 +171,10 @@ const CASES: &[Case] = &[
     (Cause::ListenerRetired, 508, || {
         allocates(config_with(|settings| settings.listeners = vec![(Transport::Tcp, socket(SERVER))]), alice())
     }),
+    (Cause::UsersUnavailable, 500, || {
+        let config = config_with(|settings| realm(settings).asks_for_users = true);
+        asks_somebody(config, Client::new(AT, "carol", "mellon"), Answer::Unavailable)
+    }),
     (Cause::ClassicStun, 500, || {
         let mut relay = Relay::default();
         let mut datagram = Vec::new();
@@ -174,6 +208,25 @@ fn asks(
 
 fn allocates(config: ServerConfig, client: Client) -> Relay {
     asks(config, client, |request| request.with(&UDP))
+}
+
+/// A client allocates, and somebody who is asked says this.
+fn asks_somebody(config: ServerConfig, mut client: Client, answer: Answer) -> Relay {
+    let mut relay = Relay::new(config);
+    let datagram = relay.signed(&mut client, Method::ALLOCATE, |request| request.with(&UDP));
+    let question = relay.asks(&client, &datagram);
+    relay.told(&client, &datagram, question, answer);
+    relay
+}
+
+/// An address is kept for Alice.
+fn keeping(address: &str) -> ServerConfig {
+    config_with(|settings| {
+        settings.reserved_ports = Some(50_000..=50_009);
+        let credentials = &mut realm(settings).credentials;
+        credentials.grant("alice", Grant { addresses: vec![socket(address)], allocations: None });
+        credentials.add_user("alice", "sesame");
+    })
 }
 
 /// A client with an allocation does something more.
@@ -210,7 +263,7 @@ fn has_credentials(username: Option<&str>, realm: &str) -> Relay {
         .with_option(username.map(Username).as_ref())
         .with(&Realm(realm))
         .with(&Nonce(&nonce))
-        .with_integrity(&LongTermKey::derive("alice", realm, "sesame"))
+        .with_integrity(&LongTermKey::derive("alice", realm, "sesame"), Integrity::Sha1)
         .finish(false);
     relay.answer(&client, &datagram);
     relay
@@ -286,7 +339,7 @@ fn who_is_sent_to_another_server_is_refused_for_the_same_cause() {
         let mut config = config_with(|settings| {
             settings.alternates = vec![AlternateServer::new(socket("198.51.100.1:3478")).unwrap()];
         });
-        config.settings.limits.allocations_per_user = 0;
+        realm(&mut config.settings).allocations_per_user = 0;
         let mut relay = Relay::new(config);
         relay.server.set_draining(cause == Cause::Draining);
         allocate(&mut relay, &mut alice());
@@ -306,7 +359,7 @@ fn half_of_what_was_asked_for_is_no_refusal() {
 
 #[test]
 fn a_pair_that_does_not_fit_the_quota_costs_no_port() {
-    let mut relay = Relay::new(config_with(|settings| settings.limits.allocations_per_user = 1));
+    let mut relay = Relay::new(config_with(|settings| realm(settings).allocations_per_user = 1));
     let pair = EvenPort { reserve_next: true };
     relay.request(&mut alice(), Method::ALLOCATE, |request| request.with(&UDP).with(&pair));
     assert_eq!(relay.refusals[0].cause, Cause::UserQuota);

@@ -1,7 +1,7 @@
 //! Requests that come again are answered again, and carried out once.
 
-use hairpin_proto::stun::Method;
 use hairpin_proto::stun::attribute::{EvenPort, Lifetime};
+use hairpin_proto::stun::{Integrity, Method};
 
 use crate::harness::{Answer, Client, Event, Relay, UDP};
 
@@ -99,7 +99,7 @@ fn the_same_transaction_id_on_another_request_is_another_request() {
         .with(&hairpin_proto::stun::attribute::Username(&client.username))
         .with(&hairpin_proto::stun::attribute::Realm(crate::harness::REALM))
         .with(&hairpin_proto::stun::attribute::Nonce(&client.nonce))
-        .with_integrity(&client.key)
+        .with_integrity(&client.key, Integrity::Sha1)
         .finish(false);
         requests.push(datagram);
     }

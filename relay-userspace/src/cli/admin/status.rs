@@ -35,6 +35,11 @@ fn render(status: &Status, now: u64) -> String {
     text.push_str(&summary(status, now));
     text.push_str(&section("LISTENERS", &listeners(status)));
     text.push_str(&section("RELAY ADDRESSES", &relay_addresses(status)));
+    // The one that everybody has is told by the rows above.
+    if status.realms.len() > 1 || status.realms.iter().any(|realm| realm.allocations.of < status.allocations.of) {
+        text.push_str(&section("REALMS", &realms(status)));
+    }
+    text.push_str(&section("USER STORES", &user_stores(status, now)));
     text.push_str(&section("INTERFACES", &interfaces(&status.kernel)));
     text.push_str(&section("CERTIFICATES", &certificates(status, now)));
     text.push_str(&section("REQUESTS REFUSED", &reasons(&status.refused)));
@@ -126,6 +131,37 @@ fn relay_addresses(status: &Status) -> String {
     table(columns, rows)
 }
 
+fn realms(status: &Status) -> String {
+    let columns = [Column::Left(""), Column::Right(""), Column::Right(""), Column::Right(""), Column::Left("")];
+    let rows = status.realms.iter().map(|realm| {
+        let Share { used, of } = realm.allocations;
+        [
+            clean(&realm.name),
+            format!("{} allocations", share(realm.allocations)),
+            percent(used, of),
+            super::human::plural(realm.users, "user"),
+            format!("at most {} each", realm.allocations_per_user),
+        ]
+    });
+    table(columns, rows)
+}
+
+fn user_stores(status: &Status, now: u64) -> String {
+    let rows = status.user_stores.iter().map(|store| {
+        let error = store.last_error.as_deref().zip(store.last_error_at);
+        [
+            clean(&store.name),
+            if store.up { "up" } else { "DOWN" }.to_owned(),
+            format!("{} found", count(store.found)),
+            format!("{} unknown", count(store.unknown)),
+            format!("{} failed", count(store.failed)),
+            error.map(|(error, at)| format!("{}: {}", since(now, at), clean(error))).unwrap_or_default(),
+        ]
+    });
+    let right = Column::Right("");
+    table([Column::Left(""), Column::Left(""), right, right, right, Column::Left("")], rows)
+}
+
 fn interfaces(kernel: &KernelStatus) -> String {
     let rows = kernel.interfaces.iter().map(|interface| {
         [interface.interface.clone(), interface.mode.clone(), interface.reason.clone().unwrap_or_default()]
@@ -207,6 +243,23 @@ mod tests {
                 records: Some(Share { used: 60, of: 131_328 }),
                 insert_failures: 2,
             },
+            realms: [("example.org", 10, 16_384), ("example.net", 2, 100)]
+                .map(|(name, used, of)| RealmStatus {
+                    name: name.to_owned(),
+                    allocations: Share { used, of },
+                    users: 1,
+                    allocations_per_user: 12,
+                })
+                .into(),
+            user_stores: vec![UserStoreStatus {
+                name: "postgres db.example.org".to_owned(),
+                up: false,
+                found: 1_500,
+                unknown: 2,
+                failed: 7,
+                last_error: Some("connection refused".to_owned()),
+                last_error_at: Some(4_990),
+            }],
             certificates: vec![CertificateStatus {
                 file: "/etc/turn.pem".to_owned(),
                 names: vec!["turn.example.org".to_owned()],
@@ -253,6 +306,13 @@ LISTENERS
 
 RELAY ADDRESSES
   10.0.0.7    12 of 16384 ports  <0.1%
+
+REALMS
+  example.org  10 of 16384 allocations  <0.1%  1 user  at most 12 each
+  example.net     2 of 100 allocations   2.0%  1 user  at most 12 each
+
+USER STORES
+  postgres db.example.org  DOWN  1.5k found  2 unknown  7 failed  10s ago: connection refused
 
 INTERFACES
   eth0  generic  the driver has no XDP

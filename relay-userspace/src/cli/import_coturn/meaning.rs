@@ -59,6 +59,10 @@ pub(super) struct Coturn {
     pub(super) secrets: Vec<At<String>>,
     pub(super) use_auth_secret: Option<At<bool>>,
     pub(super) no_auth: Option<At<bool>>,
+    /// In hairpin's words.
+    pub(super) databases: Vec<At<String>>,
+    pub(super) oauth: Option<At<bool>>,
+    pub(super) server_name: Option<At<String>>,
 
     pub(super) allowed_peers: Vec<At<Range>>,
     pub(super) denied_peers: Vec<At<Range>>,

@@ -4,6 +4,7 @@
 //! [`meaning`] is what the file means to coturn, [`translate`] says the same in hairpin's words, [`render`] writes it down.
 
 mod addresses;
+mod databases;
 mod line;
 mod meaning;
 mod options;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::addresses;
+use super::databases;
 use super::line::{Line, lines};
 use super::meaning::{At, Coturn};
 use super::peers::range;
@@ -31,9 +32,9 @@ const CLI: &str = "`hairpin status`, `hairpin allocations` and `hairpin drain` a
 const WEB: &str = "there are no pages; the admin interface (--admin-socket, --admin) speaks JSON";
 const CIPHERS: &str = "TLS 1.2 and 1.3 and DTLS 1.2 are spoken with ciphers that are sound";
 const OLD_TLS: &str = "nothing older than TLS 1.2 and DTLS 1.2 is spoken";
-const OF_DATABASE: &str = "there is no database to ask";
-const DATABASE: &str = "users and secrets are not read from a database: write them to a file for --user-file or \
-     --auth-secret-file, one a line, and let `hairpin reload` follow what changes";
+const OF_DATABASE: &str = "of the database, users, secrets and token keys are read, and nothing else";
+const DATABASE: &str = "databases of this kind are not read, those of SQLite, PostgreSQL and Redis are: move the users \
+     there, or write them to a file for --user-file, one a line";
 const THREADS: &str = "each shard has its own sockets, and the kernel spreads the clients over them";
 const OFFLOADS: &str = "datagrams are received, sent and cut in batches as the kernel allows";
 const SOFTWARE: &str = "responses name hairpin and its version";
@@ -88,7 +89,7 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("rfc5766-channel-numbers", MissingSwitch("channel numbers are those of RFC 8656, 0x4000 to 0x4FFF")),
     // Who may relay.
     ("realm", Value(|c, line| set(&mut c.realm, line, text))),
-    ("server-name", Ignored("it is of use with oauth only")),
+    ("server-name", Value(|c, line| set(&mut c.server_name, line, trimmed))),
     ("lt-cred-mech", Ignored("clients always need long-term credentials")),
     ("use-auth-secret", Switch(|c, at| c.use_auth_secret = Some(at))),
     ("static-auth-secret", Value(|c, line| push(&mut c.secrets, line, text))),
@@ -98,7 +99,7 @@ const OPTIONS: &[(&str, Fate)] = &[
         "rest-api-separator",
         Missing(&[":"], "a colon stands between time and name: let whoever mints credentials use it"),
     ),
-    ("oauth", MissingSwitch("RFC 7635 is not spoken: use --auth-secret and credentials that expire")),
+    ("oauth", Switch(|c, at| c.oauth = Some(at))),
     ("check-origin-consistency", MissingSwitch("ORIGIN never became a standard and is not looked at")),
     ("secret-ts-exp-time", Ignored("coturn has no use for it either")),
     ("stale-nonce", Ignored("nonces always become stale, after an hour")),
@@ -110,13 +111,13 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("software-attribute", Missing(&["", "1", "on", "yes", "true"], SOFTWARE)),
     ("include-reason-string", Ignored("errors always say their reason")),
     // Databases.
-    ("userdb", Missing(&[""], DATABASE)),
-    ("db", Missing(&[""], DATABASE)),
-    ("psql-userdb", Missing(&[""], DATABASE)),
-    ("sql-userdb", Missing(&[""], DATABASE)),
+    ("userdb", Value(|c, line| push(&mut c.databases, line, databases::sqlite))),
+    ("db", Value(|c, line| push(&mut c.databases, line, databases::sqlite))),
+    ("psql-userdb", Value(|c, line| push(&mut c.databases, line, databases::postgres))),
+    ("sql-userdb", Value(|c, line| push(&mut c.databases, line, databases::postgres))),
     ("mysql-userdb", Missing(&[""], DATABASE)),
     ("mongo-userdb", Missing(&[""], DATABASE)),
-    ("redis-userdb", Missing(&[""], DATABASE)),
+    ("redis-userdb", Value(|c, line| push(&mut c.databases, line, databases::redis))),
     ("redis-statsdb", Missing(&[""], "`hairpin allocations watch` and /metrics say what there is to know")),
     ("secret-key-file", Ignored(OF_DATABASE)),
     ("no-auth-pings", Ignored(OF_DATABASE)),

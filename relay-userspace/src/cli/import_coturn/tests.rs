@@ -93,13 +93,42 @@ fn who_may_relay_is_who_may_relay_there() {
     expect(&both, "auth-secret = ['s']");
     assert!(has_line(&both, "# user = [\"a:b\"]"));
     let hashed = format!("{no_tcp}user=a:0xbc807ee29df3c9ffa736523fb2c4e8ee");
-    expect(&hashed, "");
-    assert!(looks(&hashed)[0].starts_with("line 2: no counterpart: user a: its key"), "{:?}", looks(&hashed));
-    let of_database = looks("use-auth-secret\npsql-userdb=\"host=localhost\"");
-    assert!(of_database[0].contains("--auth-secret-file") && of_database[1].contains("database"), "{of_database:?}");
+    expect(&hashed, "user = ['a:0xbc807ee29df3c9ffa736523fb2c4e8ee']");
+    assert!(looks("use-auth-secret")[0].contains("--user-store"), "{:?}", looks("use-auth-secret"));
     expect(&format!("{no_tcp}realm=example.org\nno-auth"), "realm = 'example.org'");
     assert!(looks("no-auth")[0].contains("never an open relay"));
     assert_eq!(looks("no-auth=off"), [""; 0]);
+}
+
+#[test]
+fn databases_are_read_where_they_are() {
+    for (line, url) in [
+        ("userdb=/var/db/turndb", "sqlite:///var/db/turndb"),
+        (
+            "psql-userdb=\"host=db dbname=turn user=t password=p@ss: connect_timeout=30\"",
+            "postgres://t:p%40ss%3A@db/turn",
+        ),
+        ("psql-userdb=host=/run/postgresql dbname=coturn user=t", "postgres://t@/coturn?host=%2Frun%2Fpostgresql"),
+        (
+            "psql-userdb=host=10.0.0.1 port=5433 user=t sslmode=disable",
+            "postgres://t@10.0.0.1:5433/coturn?sslmode=disable",
+        ),
+        ("psql-userdb=postgresql://t:p@db/turn", "postgresql://t:p@db/turn"),
+        ("redis-userdb=\"ip=127.0.0.1 dbname=2 password=s port=6380\"", "redis://:s@127.0.0.1:6380/2"),
+        ("redis-userdb=ip=::1", "redis://[::1]:6379/0"),
+    ] {
+        expect(&format!("no-tcp-relay\n{line}"), &format!("user-store = ['{url}']"));
+        let all = looks(&format!("use-auth-secret\n{line}"));
+        assert!(!all.iter().any(|note| note.contains("use-auth-secret")), "the secrets are there: {all:?}");
+    }
+    assert!(looks("mysql-userdb=\"host=localhost\"")[0].contains("PostgreSQL"));
+    assert!(looks("userdb=turndb")[0].contains("from the root"));
+    expect(
+        "no-tcp-relay\nuserdb=/db\noauth\nrealm=r",
+        "realm = 'r'\nuser-store = ['sqlite:///db']\ntoken-audience = 'r'",
+    );
+    expect_quiet("oauth\nserver-name=turn.example.org", "token-audience = 'turn.example.org'");
+    expect_quiet("server-name=turn.example.org", "");
 }
 
 #[test]
@@ -173,7 +202,7 @@ fn what_coturn_takes_no_notice_of_is_told_as_a_mistake() {
         ("denied-peer-ip=10.0.0.9-10.0.0.1", "neither an address nor a range"),
         ("external-ip=198.51.100.1/::1", "same IP version"),
         ("cert=/c", "together only"),
-        ("user=alice", "password"),
+        ("user=alice", "PASSWORD"),
     ] {
         let told = looks(line);
         assert!(

@@ -228,24 +228,44 @@ fn of_users(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
         }
     }
     let users = users(coturn, notes);
-    if secrets.is_empty() && coturn.has_secrets() {
+    let stores: Vec<_> = coturn.databases.iter().map(|at| at.value.clone()).collect();
+    if secrets.is_empty() && coturn.has_secrets() && stores.is_empty() {
         let line = coturn.use_auth_secret.as_ref().map_or(0, |at| at.line);
         notes.missing(
             line,
-            "use-auth-secret: without static-auth-secret coturn takes the secrets from its database: write them to a file \
-             for --auth-secret-file, one a line",
+            "use-auth-secret: without static-auth-secret coturn takes the secrets from its database, and the file names \
+             none: say where it is by --user-store, or write the secrets to a file for --auth-secret-file, one a line",
         );
         let hint = Setting::hint("auth-secret-file", Value::Text("/etc/hairpin/auth-secrets".to_owned()));
         settings.push(hint.comment("The secrets of coturn's database, one a line."));
     }
     if !secrets.is_empty() {
         settings.push(Setting::new("auth-secret", Value::List(secrets)));
-    } else if users.as_ref().is_none_or(|users| !users.holds) {
+    } else if users.as_ref().is_none_or(|users| !users.holds) && stores.is_empty() {
         let text = "Nobody is named here who may relay: hairpin makes a secret of its own, see `hairpin credentials`.";
         settings.push(Setting::hint("auth-secret", Value::List(vec!["SECRET".to_owned()])).comment(text));
     }
     settings.extend(users);
+    if !stores.is_empty() {
+        let text = "Coturn's own database, read as it is: users, secrets and keys of tokens.";
+        settings.push(Setting::new("user-store", Value::List(stores)).comment(text));
+    }
+    settings.extend(token_audience(coturn, notes));
     settings
+}
+
+/// Of access tokens coturn takes the name of the server, else that of the realm.
+fn token_audience(coturn: &Coturn, notes: &mut Notes) -> Option<Setting> {
+    let At { line, .. } = coturn.oauth.as_ref().filter(|at| at.value)?;
+    let named = [&coturn.server_name, &coturn.realm].into_iter().flatten().find(|at| !at.value.is_empty());
+    let name = named.map_or("coturn", |at| at.value.as_str());
+    match value::token_audience(name) {
+        Ok(name) => Some(Setting::new("token-audience", Value::Text(name))),
+        Err(error) => {
+            notes.differs(*line, format!("oauth: the name of the server: {error}"));
+            None
+        }
+    }
 }
 
 /// Users with a password. Coturn knows none of them while it has secrets.
@@ -254,22 +274,13 @@ fn users(coturn: &Coturn, notes: &mut Notes) -> Option<Setting> {
     let mut users = Vec::new();
     // Of two with the same name, coturn knows the last.
     for At { line, value: text } in coturn.users.iter().rev() {
-        let (name, password) = text.split_once(':').unwrap_or((text, ""));
+        let (name, _) = text.split_once(':').unwrap_or((text, ""));
         let name_of = format!("user {name}");
         if names.contains(&name) {
             notes.mistake(*line, format!("{name_of}: given again further down, which is what holds"));
             continue;
         }
         names.push(name);
-        if password.starts_with("0x") {
-            notes.missing(
-                *line,
-                format!(
-                    "{name_of}: its key (0x...) says nothing of the password, which hairpin needs: give it a new one"
-                ),
-            );
-            continue;
-        }
         match value::user(text) {
             Ok(_) => users.push(text.clone()),
             Err(error) => notes.mistake(*line, format!("{name_of}: {error}")),

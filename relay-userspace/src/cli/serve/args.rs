@@ -12,17 +12,18 @@ use std::time::Duration;
 use hairpin_proto::turn::{AlternateServer, RelayAddress};
 use ipnet::IpNet;
 
+use super::users::{Directory, Users};
 use crate::cli::value::{
     AlternateAddress, OrOff, admin_address, admin_socket, alternate_server, bit_rate, drain_timeout, interface,
-    listener, log_filter, mintings, nat_discovery, network, origin, otlp_endpoint, packet_rate, port_range, realm,
-    relay_address, secret, token, ttl, user,
+    listener, log_filter, max_lifetime, mintings, nat_discovery, network, origin, otlp_endpoint, packet_rate,
+    port_range, relay_address, token, ttl,
 };
-use crate::config::{AdminAddr, AllocationLog, Listener, PortRange, Rate, User};
+use crate::config::{AdminAddr, AllocationLog, Listener, PortRange, Rate};
 use crate::datapath::XdpMode;
 use crate::log::Format;
 
 /// More have no port each on any host with fewer than 16 addresses.
-const MAX_ALLOCATIONS: i64 = 1_000_000;
+pub(super) const MAX_ALLOCATIONS: i64 = 1_000_000;
 /// 4 GiB.
 const MAX_KERNEL_RECORDS: i64 = 1 << 24;
 
@@ -37,6 +38,8 @@ pub(in crate::cli) struct Args {
     pub(super) relaying: Relaying,
     #[command(flatten)]
     pub(super) users: Users,
+    #[command(flatten)]
+    pub(super) directory: Directory,
     #[command(flatten)]
     pub(super) peers: Peers,
     #[command(flatten)]
@@ -121,6 +124,11 @@ pub(super) struct Relaying {
     #[arg(long, value_name = "MIN-MAX", default_value_t = PortRange::DYNAMIC, value_parser = port_range)]
     pub(super) relay_ports: PortRange,
 
+    /// Those of the relay ports that nobody gets but users for whom an address is reserved (see reserved-address)
+    /// [default: none]
+    #[arg(long, value_name = "MIN-MAX", value_parser = port_range)]
+    pub(super) reserved_ports: Option<PortRange>,
+
     /// Let clients have connections with peers over TCP (RFC 6062)
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_possible_values = true)]
@@ -130,31 +138,6 @@ pub(super) struct Relaying {
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_possible_values = true)]
     pub(super) mobility: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Users")]
-pub(super) struct Users {
-    /// Realm of the long-term credentials
-    #[arg(long, value_name = "REALM", default_value = "hairpin", value_parser = realm)]
-    pub(super) realm: String,
-
-    /// A user that may always relay; may be repeated
-    #[arg(long, value_name = "NAME:PASSWORD", hide_env_values = true, value_parser = user)]
-    pub(super) user: Vec<User>,
-
-    /// File with such users, one a line
-    #[arg(long, value_name = "FILE")]
-    pub(super) user_file: Option<PathBuf>,
-
-    /// Secret shared with whoever mints credentials that expire; may be repeated, all are valid [default: with no user
-    /// either, a random one is made at the first start and kept in the state directory]
-    #[arg(long, value_name = "SECRET", hide_env_values = true, value_parser = secret)]
-    pub(super) auth_secret: Vec<String>,
-
-    /// File with such secrets, one a line
-    #[arg(long, value_name = "FILE")]
-    pub(super) auth_secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -196,9 +179,21 @@ pub(super) struct Limits {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
     pub(super) max_allocations: Option<u32>,
 
-    /// Allocations that one user may have at once [default: three quarters of all]
+    /// Allocations that clients at one source address (of IPv6, one /64) may have at once [default: any number]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_ALLOCATIONS))]
-    pub(super) max_allocations_per_user: Option<u32>,
+    pub(super) max_allocations_per_source: Option<u32>,
+
+    /// Permissions that one allocation may have at once
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(super) max_permissions: u32,
+
+    /// Channels that one allocation may have at once, those included that have expired and may not be bound anew yet
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub(super) max_channels: u32,
+
+    /// Longest lifetime of an allocation until it has to be refreshed
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = max_lifetime)]
+    pub(super) max_lifetime: Duration,
 
     /// Sessions of two legs (ICE-lite or plain RTP) that the admin interface may create, rounded up to as many for each shard; 0 for
     /// none. For each component of a stream, one takes two relay ports of each relay address, and as many open files

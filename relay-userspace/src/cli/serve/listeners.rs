@@ -27,6 +27,16 @@ pub(super) fn default() -> Vec<Listener> {
     [of(Transport::Udp), of(Transport::Tcp)].concat()
 }
 
+/// Listeners besides those that there are. One that is there is not opened twice.
+pub(super) fn add(listeners: &mut Vec<Listener>, others: impl Iterator<Item = Listener>) {
+    for listener in others {
+        let is_it = |other: &Listener| (other.transport, other.address) == (listener.transport, listener.address);
+        if !listeners.iter().any(is_it) {
+            listeners.push(listener);
+        }
+    }
+}
+
 /// Whether listeners can be there together, and beside the ports of relayed addresses.
 pub(super) fn check(listeners: &[Listener], ports: PortRange, problems: &mut Vec<Contradiction>) {
     // There can be many thousands, from a script that went wrong.

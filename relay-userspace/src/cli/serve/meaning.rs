@@ -1,28 +1,48 @@
 //! What the options mean together: a configuration, or all that is wrong with them.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use hairpin_proto::turn::RelayAddress;
 
-use super::args::{Args, Limits, Users};
+use super::args::{Args, Limits};
 use super::contradiction::Contradiction;
 use super::listeners;
+use super::users::{Users, check_realms};
 use crate::capacity::allocations_by_ports;
 use crate::cli::value::OrOff;
-use crate::config::{AdminAddr, AdminSocket, Authentication, Config, Connections, Listener, PortRange, Rates};
+use crate::config::{AdminAddr, AdminSocket, Authentication, Config, Connections, Listener, PortRange, Rates, Realm};
 use crate::datapath::XdpMode;
 use crate::net::source_address_towards;
 use crate::{admin, state};
 
+/// What a realm file means: a realm, and its listeners.
+pub(in crate::cli) type RealmFile = (Realm, Vec<Listener>);
+
 impl Args {
-    /// Checks what no option can check alone, and fills in what was left out.
-    pub(in crate::cli) fn into_config(self) -> Result<Config, Vec<Contradiction>> {
+    /// Files with other realms.
+    pub(in crate::cli) fn realm_files(&self) -> &[PathBuf] {
+        &self.directory.realm_file
+    }
+
+    /// What a realm file means: a realm, and its listeners.
+    pub(in crate::cli) fn into_realm(self) -> Result<RealmFile, Vec<Contradiction>> {
+        let mut problems = Vec::new();
+        let listeners = self.listeners.listen;
+        let none = |_: &mut Vec<_>| Authentication::Given { users: Vec::new(), secrets: Vec::new() };
+        let realm = self.users.realm(&listeners, none, &mut problems);
+        if problems.is_empty() { Ok((realm, listeners)) } else { Err(problems) }
+    }
+
+    /// Checks what no option can check alone, and fills in what was left out. `others` are the realms of their own files.
+    #[expect(clippy::too_many_lines, reason = "most are the fields of the configuration, one by one")]
+    pub(in crate::cli) fn into_config(self, others: Vec<RealmFile>) -> Result<Config, Vec<Contradiction>> {
         let mut problems = Vec::new();
         let ports = self.relaying.relay_ports;
         let given = self.listeners.listen;
         let mut listeners = if given.is_empty() { listeners::default() } else { given };
+        let (others, theirs): (Vec<_>, Vec<_>) = others.into_iter().unzip();
+        listeners::add(&mut listeners, theirs.into_iter().flatten());
         let certificates =
             listeners::certificates(&listeners, self.listeners.certificate, self.listeners.private_key, &mut problems);
         let has_streams = listeners.iter().any(|listener| listener.transport.is_stream());
@@ -52,10 +72,15 @@ impl Args {
         for (option, _) in tokens.into_iter().filter(|(_, is_empty)| !is_empty && self.admin.admin == AdminAddr::Off) {
             problems.push(Contradiction::of(option).say(" needs an ").and("admin").say(" ADDR:PORT"));
         }
-        let realm = self.users.realm.clone();
-        let authentication = self.users.authentication(self.process.state_dir, &mut problems);
-        let has_secret = !matches!(&authentication, Authentication::Given { secrets, .. } if secrets.is_empty());
-        if !has_secret && !self.credentials.credentials_token.is_empty() {
+        if let Some(reserved) = self.relaying.reserved_ports.filter(|reserved| !ports.covers(*reserved)) {
+            let sentence = Contradiction::of("reserved-ports").say(format!(" {reserved} are not all among the "));
+            problems.push(sentence.and("relay-ports").say(format!(" {ports}")));
+        }
+        let directory = self.directory.meaning(&mut problems);
+        let asks = !directory.is_empty();
+        let realms = realms(self.users, others, asks, self.process.state_dir, &mut problems);
+        check_realms(&realms, asks, self.relaying.reserved_ports, &relay_addresses, &mut problems);
+        if !has_secret(&realms[0]) && !self.credentials.credentials_token.is_empty() {
             problems
                 .push(Contradiction::of("credentials-token").say(" needs an ").and("auth-secret").say(" to mint with"));
         }
@@ -78,8 +103,9 @@ impl Args {
             },
             relay_addresses,
             relay_ports: ports,
-            realm,
-            authentication,
+            reserved_ports: self.relaying.reserved_ports,
+            realms,
+            directory,
             allow_peers: self.peers.allow_peer,
             deny_peers: self.peers.deny_peer,
             xdp: self.kernel.xdp,
@@ -108,7 +134,10 @@ impl Args {
             otlp_sample: self.log.otlp_sample,
             shards,
             max_allocations: limits.max_allocations,
-            max_allocations_per_user: limits.max_allocations_per_user,
+            max_allocations_per_source: limits.max_allocations_per_source,
+            max_permissions: limits.max_permissions,
+            max_channels: limits.max_channels,
+            max_lifetime: limits.max_lifetime,
             ice_max_sessions: limits.ice_max_sessions,
             kernel_records: self.kernel.kernel_records,
             rates: Rates {
@@ -204,28 +233,38 @@ impl Limits {
     }
 }
 
-impl Users {
-    /// Who may relay; nobody named means a secret of the relay's own.
-    fn authentication(self, state_dir: Option<PathBuf>, problems: &mut Vec<Contradiction>) -> Authentication {
-        if !self.user.is_empty() || !self.auth_secret.is_empty() {
-            // There can be many thousands.
-            let mut names = HashSet::new();
-            for (at, user) in self.user.iter().enumerate() {
-                if !names.insert(&user.name) {
-                    problems.push(Contradiction::of_value("user", at).say(format!(" {} is given twice", user.name)));
-                }
-            }
-            return Authentication::Given { users: self.user, secrets: self.auth_secret };
-        }
-        let state_dir = state_dir.or_else(state::default_directory).unwrap_or_else(|| {
-            problems.push(
-                Contradiction::of("state-dir")
-                    .say(" is needed: HOME does not say where this user keeps its files")
-                    .because_of("user")
-                    .because_of("auth-secret"),
-            );
-            PathBuf::new()
-        });
-        Authentication::Generated { state_dir }
-    }
+/// All realms: that of the main options, and those of files.
+fn realms(
+    users: Users,
+    others: Vec<Realm>,
+    asks: bool,
+    state_dir: Option<PathBuf>,
+    problems: &mut Vec<Contradiction>,
+) -> Vec<Realm> {
+    let asks = asks || !others.is_empty();
+    let of_its_own = |problems: &mut Vec<_>| {
+        // Where users are found elsewhere, nobody needs a secret.
+        let nobody = Authentication::Given { users: Vec::new(), secrets: Vec::new() };
+        if asks { nobody } else { generated(state_dir, problems) }
+    };
+    let first = users.realm(&[], of_its_own, problems);
+    std::iter::once(first).chain(others).collect()
+}
+
+fn has_secret(realm: &Realm) -> bool {
+    !matches!(&realm.authentication, Authentication::Given { secrets, .. } if secrets.is_empty())
+}
+
+/// A secret of the relay's own.
+fn generated(state_dir: Option<PathBuf>, problems: &mut Vec<Contradiction>) -> Authentication {
+    let state_dir = state_dir.or_else(state::default_directory).unwrap_or_else(|| {
+        problems.push(
+            Contradiction::of("state-dir")
+                .say(" is needed: HOME does not say where this user keeps its files")
+                .because_of("user")
+                .because_of("auth-secret"),
+        );
+        PathBuf::new()
+    });
+    Authentication::Generated { state_dir }
 }

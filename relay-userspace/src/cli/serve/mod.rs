@@ -4,11 +4,14 @@ mod args;
 mod contradiction;
 mod listeners;
 mod meaning;
+mod users;
 
 use std::process::ExitCode;
 
 pub(super) use self::args::Args;
 pub(super) use self::contradiction::{Contradiction, Part};
+pub(super) use self::meaning::RealmFile;
+pub(super) use self::users::OF_REALM;
 use super::settings::{Flags, Source};
 use super::{complain, complain_of_all, usage_error};
 use crate::{log, relay};

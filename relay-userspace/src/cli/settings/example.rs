@@ -15,7 +15,7 @@ const INTRODUCTION: &str = "\
 # variables, variables over this file. Lines that begin with `#` and a key are off, and show the default or an example;
 # take the `#` away to use them. `hairpin check` says what a file would do, `hairpin reload` puts it in force.
 #
-# Keep secrets out of it: what user-file and auth-secret-file name is read with it.
+# Keep secrets out of it: what user-file, auth-secret-file and their like name is read with it.
 ";
 
 /// The file.
@@ -68,6 +68,18 @@ fn sample(option: &str) -> &'static [&'static str] {
         "user-file" => &["/etc/hairpin/users"],
         "auth-secret" => &["a long random text"],
         "auth-secret-file" => &["/etc/hairpin/auth-secrets"],
+        "reserved-ports" => &["60000-60999"],
+        "reserved-address" => &["alice=203.0.113.5:60000"],
+        "server-name" | "token-audience" => &["turn.example.org"],
+        "token-key" => &["2026-11:A256GCM:MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI="],
+        "token-key-file" => &["/etc/hairpin/token-keys"],
+        "max-realm-allocations" | "max-allocations-per-source" => &["1000"],
+        "realm-file" => &["/etc/hairpin/realms/example.net.toml"],
+        "user-store" => &["postgres://hairpin:password@127.0.0.1/coturn"],
+        "user-store-file" => &["/etc/hairpin/user-store"],
+        "webhook-token" => &["a-third-long-random-text"],
+        "webhook-token-file" => &["/etc/hairpin/webhook-token"],
+        "webhook-ca" => &["/etc/hairpin/webhook-ca.pem"],
         "allow-peer" => &["10.1.0.0/16"],
         "deny-peer" => &["198.51.100.0/24", "2001:db8:bad::/48"],
         "interface" => &["eth0"],

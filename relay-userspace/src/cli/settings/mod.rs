@@ -14,6 +14,7 @@ mod nearest;
 mod options;
 mod problem;
 mod read;
+mod realm_file;
 mod reference;
 mod reload;
 mod secrets;
@@ -85,9 +86,11 @@ impl Source {
         layers.iter_mut().for_each(Layer::check);
         let mut chosen = Chosen::of(&layers, path);
         let matches = options::definition().try_get_matches_from(chosen.arguments()).map_err(unforeseen)?;
-        match Args::from_arg_matches(&matches).map_err(unforeseen)?.into_config() {
+        let args = Args::from_arg_matches(&matches).map_err(unforeseen)?;
+        let (realms, mut warnings) = chosen.realms(args.realm_files());
+        match args.into_config(realms) {
             Ok(config) if chosen.problems.is_empty() => {
-                let mut warnings: Vec<_> = layers.into_iter().flat_map(|layer| layer.warnings).collect();
+                warnings.extend(layers.into_iter().flat_map(|layer| layer.warnings));
                 warnings.extend(config.certificates.iter().filter_map(|files| exposed_key(&files.private_key)));
                 return Ok(Loaded { config, warnings, settings: effective::settings(&chosen.values) });
             }
@@ -270,7 +273,7 @@ mod tests {
     }
 
     fn users(loaded: &Loaded) -> (Vec<String>, Vec<String>) {
-        match &loaded.config.authentication {
+        match &loaded.config.realms[0].authentication {
             Authentication::Given { users, secrets } => {
                 (users.iter().map(|user| user.name.clone()).collect(), secrets.clone())
             }
@@ -283,7 +286,7 @@ mod tests {
         let folder = Folder::new("precedence");
         let file = folder.write("f", "realm = 'file'\ntcp-relay = true\nallow-peer = ['10.0.0.0/8', '::/0']\n");
         let realm = |flags: &[&str], environment: &[(&str, &str)], file: &str| {
-            load(file, flags, environment).unwrap().config.realm
+            load(file, flags, environment).unwrap().config.realms[0].name.clone()
         };
         let variable = [("HAIRPIN_REALM", "variable")];
         assert_eq!(realm(&["--realm", "flag"], &variable, &file), "flag");
@@ -309,9 +312,9 @@ mod tests {
         let folder = Folder::new("anew");
         let file = folder.write("f", "realm = 'one'");
         let source = source(&["--relay-address", "127.0.0.1"], &[("HAIRPIN_CONFIG", &file)]);
-        assert_eq!(source.load().unwrap().config.realm, "one");
+        assert_eq!(source.load().unwrap().config.realms[0].name, "one");
         folder.write("f", "realm = 'two'");
-        assert_eq!(source.clone().load().unwrap().config.realm, "two");
+        assert_eq!(source.clone().load().unwrap().config.realms[0].name, "two");
         folder.write("f", "realm = 2");
         assert!(source.load().is_err());
     }
@@ -331,7 +334,9 @@ mod tests {
                 format!("{file}:1: realm must be a string, not a number"),
                 format!("{file}:4: lissten is no option; is listen meant?"),
                 format!("{file}:2: shards 0: 0 is not in 1..=256"),
-                format!("{file}:5: user: a colon must stand between name and password"),
+                format!(
+                    "{file}:5: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"
+                ),
                 format!("{file}:6: --interface needs another xdp than off"),
             ]
         );
@@ -397,8 +402,10 @@ mod tests {
         assert_eq!(
             problems("/dev/null", &["--user-file", &bad], &[]),
             [
-                format!("{bad}:2: user: a colon must stand between name and password"),
-                format!("{bad}:3: user: the name must have 1 to 508 bytes"),
+                format!(
+                    "{bad}:2: user: no colon: a line is NAME:PASSWORD, NAME:0xMD5 or NAME:hashed:md5=MD5[,sha256=SHA256]"
+                ),
+                format!("{bad}:3: user: no name before the first colon"),
             ]
         );
         let empty = folder.write("empty", "# nobody\n");

@@ -47,6 +47,10 @@ impl Problem {
         if option.is_secret() {
             return Self(format!("{prefix}{name}: {what}"));
         }
+        // A URL may have a password in it.
+        if value.contains("://") && value.contains('@') {
+            return Self(format!("{prefix}{name}: {what}"));
+        }
         let value = if value.is_empty() { Cow::from("\"\"") } else { value.escape_debug().to_string().into() };
         Self(format!("{prefix}{name} {value}: {what}"))
     }
@@ -72,6 +76,11 @@ impl Problem {
             }
         }
         Self(format!("{}{text}", first.as_ref().map(prefix).unwrap_or_default()))
+    }
+
+    /// Of an option in a file of options of another kind.
+    pub(super) fn misplaced(option: &Opt, place: &Place, what: impl fmt::Display) -> Self {
+        Self(format!("{}{} {what}", prefix(place), option.name()))
     }
 
     /// Those that somebody reads, and how many there are besides.

@@ -11,7 +11,7 @@ pub enum Reload {
 
 /// First options of what is made or opened once: threads, maps, the admin interface, the sender of traces. Then those of
 /// what is looked up anew, or can be changed while packets pass.
-const TABLE: [(&str, Reload); 51] = [
+const TABLE: [(&str, Reload); 72] = [
     ("config", Reload::Restart),
     ("shards", Reload::Restart),
     ("state-dir", Reload::Restart),
@@ -42,6 +42,27 @@ const TABLE: [(&str, Reload); 51] = [
     ("user-file", Reload::Live),
     ("auth-secret", Reload::Live),
     ("auth-secret-file", Reload::Live),
+    ("server-name", Reload::Live),
+    ("reserved-address", Reload::Live),
+    ("reserved-ports", Reload::Live),
+    ("password-algorithms", Reload::Live),
+    ("token-audience", Reload::Live),
+    ("token-key", Reload::Live),
+    ("token-key-file", Reload::Live),
+    ("max-realm-allocations", Reload::Live),
+    ("realm-file", Reload::Live),
+    ("user-store", Reload::Live),
+    ("user-store-file", Reload::Live),
+    ("user-timeout", Reload::Live),
+    ("user-cache", Reload::Live),
+    ("webhook", Reload::Live),
+    ("webhook-token", Reload::Live),
+    ("webhook-token-file", Reload::Live),
+    ("webhook-ca", Reload::Live),
+    ("max-allocations-per-source", Reload::Live),
+    ("max-permissions", Reload::Live),
+    ("max-channels", Reload::Live),
+    ("max-lifetime", Reload::Live),
     ("allow-peer", Reload::Live),
     ("deny-peer", Reload::Live),
     ("max-allocations-per-user", Reload::Live),

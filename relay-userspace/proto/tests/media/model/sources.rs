@@ -61,7 +61,7 @@ impl Change {
         rules.for_each(|(net, _)| settings.peer_policy.deny(net.parse().unwrap()));
         let gone = self.gone;
         settings.relay_addresses.retain(|address| !gone[usize::from(address.bind.is_ipv6())]);
-        settings.ports = super::PORTS;
+        settings.ports = vec![super::PORTS];
         (settings.max_sessions, settings.max_paths) = if self.low { (1, 2) } else { (3, 6) };
         settings
     }

@@ -3,15 +3,19 @@
 use std::net::SocketAddr;
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, ServerAddr, Transport};
+use hairpin_proto::stun::attribute::AlgorithmAndParameters;
 use hairpin_proto::stun::attribute::{
     ErrorCodeAttribute, Lifetime, MobilityTicket, ReservationToken, XorRelayedAddress,
 };
-use hairpin_proto::stun::{Class, LongTermKey, Message};
+use hairpin_proto::stun::{Class, Integrity, LongTermKey, Message, PasswordAlgorithm};
 use hairpin_proto::turn::RelayId;
 
 use super::{Event, REALM, SERVER, socket};
 
-/// Somebody who knows a password.
+/// What servers offer to make keys by: SHA-256 and MD5.
+pub(crate) const BOTH: &[u8] = &[0, 2, 0, 0, 0, 1, 0, 0];
+
+/// Somebody who knows a password, or has a token.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) five_tuple: FiveTuple,
@@ -19,6 +23,16 @@ pub(crate) struct Client {
     pub(crate) key: LongTermKey,
     pub(crate) nonce: String,
     pub(crate) fingerprint: bool,
+    pub(crate) realm: String,
+    /// The attribute that signs.
+    pub(crate) integrity: Integrity,
+    /// PASSWORD-ALGORITHMS, as it is given back.
+    pub(crate) offered: Option<&'static [u8]>,
+    /// PASSWORD-ALGORITHM.
+    pub(crate) chosen: Option<AlgorithmAndParameters<'static>>,
+    /// Whether it hides its name (USERHASH).
+    pub(crate) is_anonymous: bool,
+    pub(crate) token: Option<Vec<u8>>,
 }
 
 impl Client {
@@ -28,13 +42,37 @@ impl Client {
     }
 
     pub(crate) fn new(address: &str, username: &str, password: &str) -> Self {
+        Self::of_realm(address, REALM, username, password)
+    }
+
+    /// A user of another realm.
+    pub(crate) fn of_realm(address: &str, realm: &str, username: &str, password: &str) -> Self {
         Self {
             five_tuple: FiveTuple::udp(ClientAddr::new(socket(address)), ServerAddr::new(socket(SERVER))),
             username: username.to_owned(),
-            key: LongTermKey::derive(username, REALM, password),
+            key: LongTermKey::derive(username, realm, password),
             nonce: String::new(),
             fingerprint: false,
+            realm: realm.to_owned(),
+            integrity: Integrity::Sha1,
+            offered: None,
+            chosen: None,
+            is_anonymous: false,
+            token: None,
         }
+    }
+
+    /// A client of RFC 8489: it takes the first that it is offered.
+    pub(crate) fn modern(address: &str, username: &str, password: &str) -> Self {
+        let key = LongTermKey::derive_sha256(username, REALM, password);
+        Self { key, integrity: Integrity::Sha256, ..Self::new(address, username, password) }
+            .choosing(PasswordAlgorithm::Sha256)
+    }
+
+    /// The same, with a key made by this algorithm; the key is the caller's.
+    pub(crate) fn choosing(mut self, algorithm: PasswordAlgorithm) -> Self {
+        (self.offered, self.chosen) = (Some(BOTH), Some(algorithm.into()));
+        self
     }
 
     /// The same user, at another address, where the old nonce is not good.
@@ -78,8 +116,13 @@ impl Answer {
     }
 
     pub(crate) fn expect_success(&self, client: &Client) {
+        self.expect_signed(&client.key);
+    }
+
+    /// Asserts a success that is signed with this key.
+    pub(crate) fn expect_signed(&self, key: &LongTermKey) {
         assert_eq!(self.code(), 200, "{self:?}");
-        assert!(self.message().verify_integrity(&client.key), "a response that is not signed");
+        assert!(self.message().verify_integrity(key), "a response that is not signed");
     }
 
     /// Asserts an error that is signed, and that nothing else was done.

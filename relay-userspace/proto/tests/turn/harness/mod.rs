@@ -1,6 +1,8 @@
 //! A driver without sockets, and clients that know the protocol.
 
 mod client;
+mod config;
+mod requests;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,17 +10,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hairpin_proto::address::{ClientAddr, FiveTuple, PeerAddr, RelayedAddr};
-use hairpin_proto::stun::attribute::{
-    ErrorCodeAttribute, Lifetime, Nonce, Realm, RequestedTransport, ReservationToken, Username, XorPeerAddress,
-};
-use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
+use hairpin_proto::stun::attribute::{ErrorCodeAttribute, RequestedTransport, ReservationToken};
+use hairpin_proto::stun::{Class, Message, Method};
 use hairpin_proto::turn::{
-    AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Credentials, Disposition, Effect,
-    EndReason, Flow, Limits, Now, PeerPolicy, PortStripe, Quotas, Random, Refusal, RelayAddress, RelayId, Scope,
-    Server, ServerConfig, Settings, Translation,
+    AllocationId, BindError, BindRequest, Cause, ConnectError, ConnectionId, Effect, EndReason, Flow, Now, Question,
+    Quotas, Random, Refusal, RelayId, Scope, Server, ServerConfig,
 };
 
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::{Answer, BOTH, Client};
+pub(crate) use config::{config, config_with, realm};
 pub(crate) use words::{channel, channel_data, delivered, dropped, framed, permission, send_indication, socket};
 
 pub(crate) const REALM: &str = "example.org";
@@ -111,6 +111,8 @@ pub(crate) struct Relay {
     pub(crate) answered: Option<FiveTuple>,
     /// Every request that was refused, and why.
     pub(crate) refusals: Vec<Refused>,
+    /// What was asked again, without anybody who waits for it.
+    pub(crate) looked_up: Vec<Question>,
     transaction: u64,
 }
 
@@ -155,53 +157,6 @@ impl Random for Seeded {
         }
     }
 }
-
-pub(crate) fn config() -> ServerConfig {
-    let mut credentials = Credentials::new(REALM);
-    credentials.add_user("alice", "sesame");
-    credentials.add_user("bob", "hunter2");
-    credentials.add_secret(SECRET);
-    let relay_addresses = vec![
-        RelayAddress { bind: RELAY_V4.parse().unwrap(), public: PUBLIC_V4.parse().unwrap() },
-        RelayAddress { bind: RELAY_V6.parse().unwrap(), public: RELAY_V6.parse().unwrap() },
-    ];
-    let mut peer_policy = PeerPolicy::default();
-    // The tests speak of peers in the documentation prefix.
-    peer_policy.allow("2001:db8::/32".parse().unwrap());
-    peer_policy.add_own_address(RELAY_V6.parse().unwrap());
-    peer_policy.set_relay(&relay_addresses, 49_152..=65_535);
-    let settings = Settings {
-        realm: REALM.to_owned(),
-        credentials,
-        peer_policy,
-        relay_addresses,
-        translation: Translation::default(),
-        alternates: Vec::new(),
-        limits: Limits::default(),
-        tcp_relay: false,
-        mobility: None,
-        listeners: Vec::new(),
-    };
-    ServerConfig {
-        settings,
-        software: Some("hairpin test".to_owned()),
-        nonce_key: [9; 32],
-        nonce_lifetime: Duration::from_secs(3600),
-        discovery: None,
-        ports: PortStripe::new(49_152..=65_535, 0, 1),
-        quotas: Quotas::default(),
-        shard: 0,
-        shards: 1,
-    }
-}
-
-/// The settings of [`config`], with some difference.
-pub(crate) fn config_with(change: impl FnOnce(&mut Settings)) -> ServerConfig {
-    let mut config = config();
-    change(&mut config.settings);
-    config
-}
-
 impl Default for Relay {
     fn default() -> Self {
         Self::new(config())
@@ -228,6 +183,7 @@ impl Relay {
             responses: Vec::new(),
             answered: None,
             refusals: Vec::new(),
+            looked_up: Vec::new(),
             transaction: 0,
         }
     }
@@ -284,6 +240,10 @@ impl Relay {
                 Effect::CloseConnection { connection } => Event::CloseConnection(connection),
                 Effect::Moved { allocation, from, to } => Event::Moved(allocation, from, to),
                 Effect::Left { allocation, five_tuple } => Event::Left(allocation, five_tuple),
+                Effect::LookUp { question } => {
+                    self.looked_up.push(question.clone());
+                    continue;
+                }
             };
             self.carry_out(&event);
             events.push(event);
@@ -439,119 +399,6 @@ impl Relay {
         self.server.connection_closed(self.now, id);
         self.drain()
     }
-
-    /// Gives a datagram to the server that is not to be forwarded, and returns all effects.
-    pub(crate) fn control(&mut self, client: &Client, datagram: &[u8]) -> Vec<Event> {
-        let disposition = self.server.client_datagram(self.now, client.five_tuple, datagram);
-        assert_eq!(disposition, Disposition::Control, "{datagram:02x?}");
-        let (refused, answered) = (self.refusals.len(), self.responses.len());
-        let events = self.drain();
-        // A challenge looks the same, whether it is the first or the answer to wrong credentials.
-        let challenged = self.responses[answered..].iter().any(|response| error_in(response) == Some(401));
-        let wrong = self.refusals[refused..].iter().any(|refused| refused.code == 401);
-        let has_credentials = Message::parse(datagram).is_ok_and(|request| request.has_integrity());
-        assert_eq!(wrong, challenged && has_credentials, "wrong credentials are refused, none are not");
-        events
-    }
-
-    /// What becomes of a client's datagram.
-    pub(crate) fn client_sends<'p>(&mut self, client: &Client, datagram: &'p [u8]) -> Disposition<'p> {
-        self.server.client_datagram(self.now, client.five_tuple, datagram)
-    }
-
-    /// What becomes of a peer's datagram.
-    pub(crate) fn peer_sends<'p>(&mut self, relay: RelayId, peer: &str, payload: &'p [u8]) -> Disposition<'p> {
-        self.server.peer_datagram(self.now, relay, PeerAddr::new(socket(peer)), payload)
-    }
-
-    pub(crate) fn transaction_id(&mut self) -> TransactionId {
-        self.transaction += 1;
-        let mut id = [0x5a; 12];
-        id[..8].copy_from_slice(&self.transaction.to_be_bytes());
-        TransactionId(id)
-    }
-
-    /// Sends a signed request, and returns its answer and the other effects.
-    pub(crate) fn request(
-        &mut self,
-        client: &mut Client,
-        method: Method,
-        attributes: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
-    ) -> Answer {
-        let datagram = self.signed(client, method, attributes);
-        self.answer(client, &datagram)
-    }
-
-    /// A signed request, with a nonce that the server has given before.
-    pub(crate) fn signed(
-        &mut self,
-        client: &mut Client,
-        method: Method,
-        attributes: impl FnOnce(MessageBuilder<'_>) -> MessageBuilder<'_>,
-    ) -> Vec<u8> {
-        if client.nonce.is_empty() {
-            client.nonce = self.challenge(client);
-        }
-        let mut datagram = Vec::new();
-        attributes(MessageBuilder::new(&mut datagram, Class::Request, method, self.transaction_id()))
-            .with(&Username(&client.username))
-            .with(&Realm(REALM))
-            .with(&Nonce(&client.nonce))
-            .with_integrity(&client.key)
-            .finish(client.fingerprint);
-        datagram
-    }
-
-    /// Asks for a nonce.
-    pub(crate) fn challenge(&mut self, client: &Client) -> String {
-        let mut datagram = Vec::new();
-        MessageBuilder::new(&mut datagram, Class::Request, Method::REFRESH, self.transaction_id()).finish(false);
-        let answer = self.answer(client, &datagram);
-        assert_eq!(answer.code(), 401);
-        answer.message().attribute::<Nonce<'_>>().unwrap().expect("a challenge has a nonce").0.to_owned()
-    }
-
-    /// Sends a request that is answered at once.
-    pub(crate) fn answer(&mut self, client: &Client, datagram: &[u8]) -> Answer {
-        let mut events = self.control(client, datagram);
-        let at = events.iter().position(|event| matches!(event, Event::Response(_))).expect("no answer");
-        assert_eq!(events.remove(at), Event::Response(client.five_tuple.client));
-        assert!(!events.iter().any(|event| matches!(event, Event::Response(_))), "two answers");
-        let late = events[at..].iter().find(|event| !matches!(event, Event::Join(..)));
-        assert_eq!(late, None, "what a request has changed is told before its answer");
-        let answer = Answer { bytes: self.responses.pop().expect("there was a response"), events };
-        let request = Message::parse(datagram).unwrap();
-        let response = answer.message();
-        assert_eq!(response.transaction_id(), request.transaction_id());
-        assert_eq!(response.method(), request.method());
-        assert_eq!(response.has_fingerprint(), request.has_fingerprint());
-        answer
-    }
-
-    /// An allocation of one IPv4 address.
-    pub(crate) fn allocate(&mut self, client: &mut Client) -> RelayId {
-        let answer = self.request(client, Method::ALLOCATE, |request| request.with(&UDP));
-        answer.expect_success(client);
-        answer.bound()
-    }
-
-    pub(crate) fn permit(&mut self, client: &mut Client, peers: &[&str]) -> Answer {
-        self.request(client, Method::CREATE_PERMISSION, |request| {
-            peers.iter().fold(request, |request, peer| request.with(&XorPeerAddress(socket(peer))))
-        })
-    }
-
-    pub(crate) fn bind_channel(&mut self, client: &mut Client, number: u16, peer: &str) -> Answer {
-        self.request(client, Method::CHANNEL_BIND, |request| {
-            let number = hairpin_proto::stun::attribute::ChannelNumberAttribute(number);
-            request.with(&number).with(&XorPeerAddress(socket(peer)))
-        })
-    }
-
-    pub(crate) fn refresh(&mut self, client: &mut Client, seconds: u32) -> Answer {
-        self.request(client, Method::REFRESH, |request| request.with(&Lifetime(seconds)))
-    }
-
     /// The flow of a relayed address's allocation, by scope.
     pub(crate) fn flow(&self, client: &Client, relay: RelayId, scope: Scope) -> Flow {
         let relayed = self.sockets[&relay];

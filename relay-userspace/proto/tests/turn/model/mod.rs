@@ -20,7 +20,7 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::turn::{BindError, EndReason, PortStripe, Settings};
 
-use crate::harness::{Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config, socket};
+use crate::harness::{Answer, Client, Event, RELAY_V4, RELAY_V6, Relay, SERVER, UDP, config, realm, socket};
 use rights::Rights;
 pub(crate) use settings::{ADDRESSES, Change, RULE_COUNT};
 
@@ -185,7 +185,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let mut config = config();
         config.ports = PortStripe::new(PORTS, 0, 1);
-        config.settings.limits.allocations_per_user = QUOTA;
+        realm(&mut config.settings).allocations_per_user = QUOTA;
         config.settings.limits.permissions = 3;
         config.settings.limits.channels = 2;
         // The test is longer than a nonce's life.

@@ -7,7 +7,7 @@ use hairpin_proto::address::{AddressFamily, RelayedAddr, Transport};
 use hairpin_proto::turn::{Credentials, EndReason, RelayAddress, Settings};
 
 use super::{ACCOUNTS, CLIENTS, FORBIDDEN, PEERS, USERS, World};
-use crate::harness::{PUBLIC_V4, REALM, RELAY_V4, RELAY_V6, SERVER, socket};
+use crate::harness::{PUBLIC_V4, REALM, RELAY_V4, RELAY_V6, SERVER, realm, socket};
 
 /// Another address of the host.
 const NEW_V4: &str = "192.0.2.16";
@@ -67,9 +67,9 @@ impl Change {
         settings.relay_addresses = addresses
             .map(|((bind, public), _)| RelayAddress { bind: bind.parse().unwrap(), public: public.parse().unwrap() })
             .collect();
-        settings.credentials = Credentials::new(REALM);
+        realm(&mut settings).credentials = Credentials::new(REALM);
         let users = ACCOUNTS.iter().zip(self.users).filter(|(_, there)| *there);
-        users.for_each(|((name, password), _)| settings.credentials.add_user(name, password));
+        users.for_each(|((name, password), _)| realm(&mut settings).credentials.add_user(name, password));
         let all = Transport::ALL.into_iter().flat_map(|of| [SERVER, "[::]:3478"].map(|at| (of, socket(at))));
         let is_there =
             |listener: &(Transport, SocketAddr)| !self.retired || *listener != (Transport::Udp, socket(SERVER));
