@@ -89,6 +89,8 @@ if [ "$purpose" = test ]; then
     # Where users are kept. Debian keeps PostgreSQL's programs out of the way.
     [ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null)" ] || packages+=(postgresql)
     need redis-server redis-server
+    # Writes what coturn reads from its database only.
+    need sqlite3 sqlite3
     # Clients that are not ours: browsers, one of which trusts what certutil tells it, and those in Python.
     need chromium chromium
     need firefox-esr firefox-esr

@@ -179,7 +179,7 @@ impl State {
     /// Nobody could tell in as many answers as a request may need.
     fn give_up_asking(&mut self, parked: &Parked, question: Question) {
         let _ = self.server.answered(now(), parked.client, &parked.message, question, Answer::Unavailable);
-        // Whatever else it asks for now is not asked.
+        // It may have another question behind that one, which nobody is asked.
         let _ = self.server.take_question();
         self.carry_out();
     }
