@@ -184,3 +184,36 @@ impl State {
         self.carry_out();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hairpin_proto::address::{ClientAddr, ServerAddr};
+
+    use super::*;
+    use crate::inquiries::Inquiries;
+
+    fn parked(client: &str, number: u16) -> Parked {
+        let client = ClientAddr::new(client.parse().unwrap());
+        let client = FiveTuple::udp(client, ServerAddr::new(([192, 0, 2, 1], 3478).into()));
+        let mut message = [0; HEADER];
+        message[HEADER - 2..].copy_from_slice(&number.to_be_bytes());
+        Parked { client, message: message.into(), round: 0 }
+    }
+
+    #[test]
+    fn one_source_address_takes_a_share_of_the_room_and_gives_it_back() {
+        let mut waiting = Waiting::new(Inquiries::start(None).unwrap().asker());
+        let of = |ip: &str, number: usize| parked(&format!("{ip}:{}", 1000 + number), number as u16);
+        for ip in ["192.0.2.7", "[2001:db8::7]"] {
+            let numbers: Vec<_> = (0..MOST_OF_SOURCE).map(|at| waiting.park(of(ip, at)).unwrap()).collect();
+            assert!(waiting.park(of(ip, MOST_OF_SOURCE)).is_err(), "{ip}");
+            assert!(waiting.take(numbers[0]).is_some() && waiting.park(of(ip, 0)).is_ok(), "{ip}");
+        }
+        assert!(waiting.park(of("[2001:db8::8]", 500)).is_err(), "of the same network");
+        assert!(waiting.park(of("192.0.2.8", 500)).is_ok() && waiting.park(of("[2001:db8:0:1::7]", 500)).is_ok());
+        for number in 0..waiting.next {
+            waiting.take(number);
+        }
+        assert!(waiting.requests.is_empty() && waiting.by_transaction.is_empty() && waiting.of_source.is_empty());
+    }
+}
