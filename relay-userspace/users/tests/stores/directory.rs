@@ -1,7 +1,7 @@
 //! The chain of stores, with stores that do as they are told. Time is what the tests make of it.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hairpin_users::{Answer, Directory, Grant, Options, Question, Store, StoreError};
@@ -343,13 +343,18 @@ async fn probes_ask_each_within_the_timeout() {
     assert_eq!(probes, names.into_iter().zip(results).collect::<Vec<_>>());
 }
 
-/// What is logged, as text.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread logged.
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes to the log of the thread that logs.
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -359,11 +364,9 @@ impl Write for Log {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_goes_and_comes_is_logged_once_each() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    // Another test may have met the same lines first, in a thread where nobody listens.
+    // For the whole process: whether anybody listens is decided once for each line, in the thread
+    // that meets it first, and that may be another test's.
+    tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init();
     tracing::callsite::rebuild_interest_cache();
     let store = Fake::new("cellar", &["alice"]);
     let directory = directory(&[&store], None);
@@ -375,7 +378,7 @@ async fn a_store_that_goes_and_comes_is_logged_once_each() {
     store.fail(None);
     sleep(Duration::from_secs(2)).await;
     directory.answer(user("alice")).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(LOG.take()).unwrap();
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(lines[0].contains("WARN") && lines[0].contains("cellar") && lines[0].contains("gone"), "{text}");
