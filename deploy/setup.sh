@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what Hairpin needs and this host does not have. Says what it does, touches nothing that is there already.
 #
-#   deploy/setup.sh [run|test] [--no-xdp]
+#   deploy/setup.sh [run|test|bench] [--no-xdp]
 #
 #   run       what building and running takes (the default)
 #   test      also what tests/run.sh uses
+#   bench     also the servers that tests/bench.sh compares with
 #   --no-xdp  without the toolchain of the XDP program
 #
 # Installs with apt-get, as root or through a sudo that asks nothing. Exit code 0: everything is there; 1: something is
@@ -19,14 +20,14 @@ export PATH
 say() { echo "setup: $*"; }
 
 usage() {
-    echo "setup: usage: deploy/setup.sh [run|test] [--no-xdp]" >&2
+    echo "setup: usage: deploy/setup.sh [run|test|bench] [--no-xdp]" >&2
     exit 2
 }
 
 purpose=run xdp=yes
 for argument; do
     case $argument in
-        run | test) purpose=$argument ;;
+        run | test | bench) purpose=$argument ;;
         --no-xdp) xdp=no ;;
         *) usage ;;
     esac
@@ -106,6 +107,13 @@ if [ "$purpose" = test ]; then
     need procps sysctl
     need jq jq
     need shellcheck shellcheck
+fi
+
+if [ "$purpose" = bench ]; then
+    need coturn turnserver
+    need golang-go go
+    [ -d /usr/share/gocode/src/github.com/pion/turn/v2 ] || packages+=(golang-github-pion-turn.v2-dev)
+    [ -n "$(find /usr/lib/erlang/lib -maxdepth 1 -name 'p1_stun-*' 2>/dev/null)" ] || packages+=(erlang-p1-stun)
 fi
 
 failed=0

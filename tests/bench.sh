@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace|streams|sessions [--json]
+# Benchmarks. Usage: tests/bench.sh fastpath|live|userspace|others|streams|sessions [--json]
 #   fastpath   nanoseconds per packet of the XDP program, by path and IP versions, at 1 to 100,000 flows; --only and --flows
 #              as below, --limits sets every limit of rate, --own-limit one of an allocation that sends nothing
 #   live       packets a second through the XDP program, as a share of what a program reaches that only reflects;
 #              --only NAME measures the paths with this in their name, --flows N so many flows
 #   userspace  processor time per packet of the userspace path, next to coturn's (Debian's coturn package)
+#   others     the same next to pion and eturnal's library, too (Debian's packages golang-go, golang-github-pion-turn.v2-dev,
+#              erlang-p1-stun, installed if they are missing)
 #   sessions   what sessions of two legs cost: created a second, memory, time into the kernel; --sessions N of them
 #   streams    the same for clients over TCP and TLS, next to those over UDP
 set -euo pipefail
@@ -43,7 +45,8 @@ sessions)
     cargo build --quiet --release -p hairpin
     exec cargo run --quiet --release -p hairpin-tests --bin sessions -- "$@"
     ;;
-userspace | streams)
+userspace | streams | others)
+    [ "$benchmark" != others ] || deploy/setup.sh bench
     cargo build --quiet --release -p hairpin
     exec cargo run --quiet --release -p hairpin-tests --bin userspace -- "$benchmark" "${CARGO_TARGET_DIR:-target}/release/hairpin" "$@"
     ;;

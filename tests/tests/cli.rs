@@ -72,8 +72,28 @@ fn other_bad_usage_is_refused_the_same_way() {
     let bare = run_for(&mut Command::new(binary()), AT_ONCE);
     assert_eq!(bare.code(), Some(2), "{bare}");
     assert!(bare.stderr.contains("serve") && bare.stderr.contains("load"), "{bare}");
-    let version = run_for(Command::new(binary()).arg("--version"), AT_ONCE).expect_success();
+    let version = run_for(Command::new(binary()).arg("-V"), AT_ONCE).expect_success();
     assert_eq!(version.trim(), concat!("hairpin ", env!("CARGO_PKG_VERSION")));
+    let long = run_for(Command::new(binary()).arg("--version"), AT_ONCE).expect_success();
+    assert!(long.starts_with(version.trim()) && long.contains("XDP program: built in"), "{long}");
+}
+
+#[test]
+fn colours_are_for_terminals_only() {
+    const ESCAPE: char = '\u{1b}';
+    let piped = run_for(Command::new(binary()).arg("--help"), AT_ONCE).expect_success();
+    assert!(piped.contains("Begin with") && !piped.contains(ESCAPE), "{piped:?}");
+    // Gives a command a terminal.
+    let on_terminal = |no_colour: &str| {
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("{} --help", binary().display()), "/dev/null"]);
+        script.env("TERM", "xterm").env("NO_COLOR", no_colour).env_remove("CLICOLOR");
+        run_for(&mut script, AT_ONCE).expect_success()
+    };
+    let coloured = on_terminal("");
+    assert!(coloured.contains("Begin with") && coloured.contains(ESCAPE), "{coloured:?}");
+    let plain = on_terminal("1");
+    assert!(plain.contains("Begin with") && !plain.contains(ESCAPE), "{plain:?}");
 }
 
 #[test]

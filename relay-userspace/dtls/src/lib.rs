@@ -39,3 +39,8 @@ pub use error::{Error, SetupError};
 pub use server::{Hello, ServerContext};
 pub use session::{MAX_PLAINTEXT, Session};
 pub use settings::{ALPN_NAT_DISCOVERY, ALPN_TURN, HANDSHAKE_MTU};
+
+/// Name and version of the library that this process has loaded, such as `OpenSSL 3.0.17 1 Jul 2025`.
+pub fn library() -> &'static str {
+    openssl::version::version()
+}

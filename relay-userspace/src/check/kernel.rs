@@ -7,7 +7,7 @@ use crate::datapath::XdpMode;
 use crate::datapath::program::Capacities;
 
 /// The oldest kernel that loads the program.
-const OLDEST: (u32, u32) = (5, 15);
+pub(crate) const OLDEST: (u32, u32) = (5, 15);
 
 // linux/capability.h
 const CAP_NET_ADMIN: u32 = 12;

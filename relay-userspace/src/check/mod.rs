@@ -19,6 +19,7 @@ mod users;
 
 use std::fmt;
 
+pub(crate) use kernel::OLDEST as OLDEST_KERNEL;
 use serde::Serialize;
 
 use crate::config::Config;

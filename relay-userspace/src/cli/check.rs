@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use clap::builder::styling::Style;
 use serde::Serialize;
 
 use super::settings::{Flags, Problem, Source};
+use super::style::{BAD, GOOD, WARNING, paint};
 use super::{USAGE, complain_of_all, print};
 use crate::check::{self, Finding, Level, would_start};
 use crate::printable;
@@ -56,21 +58,32 @@ fn json(report: &Report<'_>) -> String {
 fn text(findings: &[Finding], starts: bool) -> String {
     // Each has two lines at most, of which names that were read are a part.
     let clean = |line: &str| printable::clean(line) + "\n";
-    let lines: String =
-        findings.iter().map(|finding| finding.to_string().lines().map(clean).collect::<String>()).collect();
+    let painted = |finding: &Finding| {
+        let text: String = finding.to_string().lines().map(clean).collect();
+        let level = finding.level.to_string();
+        let style = match finding.level {
+            Level::Ok => GOOD,
+            Level::Notice => Style::new(),
+            Level::Warning => WARNING,
+            Level::Error => BAD,
+        };
+        paint(style, &level) + &text[level.len()..]
+    };
+    let lines: String = findings.iter().map(painted).collect();
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let of = |level, one: &str| match count(level) {
         1 => format!("1 {one}"),
         other => format!("{other} {one}s"),
     };
     let counts = [of(Level::Error, "error"), of(Level::Warning, "warning"), of(Level::Notice, "notice")].join(", ");
-    let verdict = if starts { "the relay would start" } else { "the relay would not start" };
+    let verdict = if starts { paint(GOOD, "the relay would start") } else { paint(BAD, "the relay would not start") };
     format!("{lines}{verdict}: {counts}\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::style::plain;
 
     #[test]
     fn people_get_lines_and_a_verdict() {
@@ -82,7 +95,7 @@ mod tests {
         };
         let findings = [finding(Level::Ok, "good", None), finding(Level::Error, "bad", Some("do this"))];
         assert_eq!(
-            text(&findings, would_start(&findings)),
+            plain(&text(&findings, would_start(&findings))),
             "ok       ports: good\nerror    ports: bad\n         do this\n\
              the relay would not start: 1 error, 0 warnings, 0 notices\n"
         );

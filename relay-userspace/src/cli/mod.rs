@@ -5,8 +5,10 @@ mod check;
 mod configuration;
 mod credentials;
 mod import_coturn;
+mod overview;
 mod serve;
 pub mod settings;
+mod style;
 mod user;
 mod value;
 
@@ -15,7 +17,7 @@ pub(crate) use value::number;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{load, printable};
 
@@ -24,7 +26,15 @@ const USAGE: u8 = 2;
 
 /// A TURN relay that forwards in the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "hairpin", version, about, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "hairpin",
+    version,
+    long_version = overview::VERSION.as_str(),
+    styles = style::HELP,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -56,7 +66,7 @@ enum Command {
     Why(admin::why::Args),
     /// Have the running relay read its configuration again. A bad one changes nothing.
     Reload(admin::reload::Args),
-    /// Send new clients elsewhere; running allocations and sessions live until they end, or until the deadline.
+    /// Send new clients elsewhere; those that are here stay until they end, or until the deadline.
     Drain(admin::drain::Args),
     /// Show what the running relay logs, or change it until its next reload or restart.
     LogLevel(admin::log_level::Args),
@@ -70,7 +80,7 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
@@ -126,9 +136,9 @@ fn print(text: &str, code: ExitCode) -> ExitCode {
     }
 }
 
-/// Writes a text to standard output, ended by a new line if it is not empty.
+/// Writes a text to standard output, ended by a new line if it is not empty. Its colours are for a terminal only.
 fn write(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     if !text.is_empty() && !text.ends_with('\n') {
         out.write_all(b"\n")?;
@@ -159,7 +169,9 @@ fn plainly(text: &str) -> String {
 
 /// The definition of the command line, for documentation and tests.
 pub fn command() -> clap::Command {
-    Cli::command()
+    let command = Cli::command();
+    let help = overview::help(&command);
+    command.override_help(help)
 }
 
 #[cfg(test)]

@@ -212,6 +212,7 @@ pub(super) fn user(allocation: &Allocation) -> String {
 mod tests {
     use super::*;
     use crate::api::{Channel, Permission};
+    use crate::cli::style::plain;
 
     fn which(user: Option<&str>) -> Which {
         Which { user: user.map(str::to_owned), client: None, relayed: None, realm: None }
@@ -270,7 +271,7 @@ CHANNELS
   NUMBER  PEER            ENDS IN
   0x4000  198.51.100.9:9    5m08s
 ";
-        assert_eq!(describe(&detail, 1_192), expected);
+        assert_eq!(plain(&describe(&detail, 1_192)), expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::output::show;
 use super::place::Place;
 use super::table::{Column, section, table};
 use crate::api::{KernelStatus, MediaTotals, ReasonCount, Share, State, Status};
+use crate::cli::style::{BAD, GOOD, WARNING, paint};
 use crate::clock::unix_seconds;
 
 /// Show how the running relay is: warnings first, then what it serves.
@@ -29,7 +30,7 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
 
 fn render(status: &Status, now: u64) -> String {
     let mut text = headline(status, now);
-    let warnings: String = status.warnings.iter().map(|line| clean(line) + "\n").collect();
+    let warnings: String = status.warnings.iter().map(|line| paint(WARNING, &clean(line)) + "\n").collect();
     text.push_str(&section("WARNINGS", &warnings));
     text.push('\n');
     text.push_str(&summary(status, now));
@@ -49,9 +50,9 @@ fn render(status: &Status, now: u64) -> String {
 
 fn headline(status: &Status, now: u64) -> String {
     let state = match status.state {
-        State::Serving => "serving",
-        State::Draining => "draining",
-        State::Degraded => "DEGRADED",
+        State::Serving => paint(GOOD, "serving"),
+        State::Draining => paint(WARNING, "draining"),
+        State::Degraded => paint(BAD, "DEGRADED"),
     };
     let source = status.config_file.as_deref().map(|file| format!(" from {}", clean(file))).unwrap_or_default();
     let up = age(now.saturating_sub(status.started));
@@ -194,6 +195,7 @@ fn draining(is_draining: bool) -> String {
 mod tests {
     use super::*;
     use crate::api::*;
+    use crate::cli::style::plain;
 
     fn status() -> Status {
         let amount = |packets, bytes| Amount { packets, bytes };
@@ -326,7 +328,9 @@ REQUESTS REFUSED
 DATAGRAMS DROPPED
   no_permission  12.3k
 ";
-        assert_eq!(render(&status(), 5_000), expected);
+        let text = render(&status(), 5_000);
+        assert_eq!(plain(&text), expected);
+        assert!(text.contains(&paint(WARNING, "draining")), "{text:?}");
     }
 
     #[test]

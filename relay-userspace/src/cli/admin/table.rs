@@ -1,6 +1,7 @@
 //! Tables with aligned columns.
 
 use super::human::clean;
+use crate::cli::style::{HEADING, paint};
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +53,7 @@ pub(super) fn section(title: &str, body: &str) -> String {
         return String::new();
     }
     let lines = body.lines().map(|line| format!("  {line}\n"));
-    format!("\n{title}\n{}", lines.collect::<String>())
+    format!("\n{}\n{}", paint(HEADING, title), lines.collect::<String>())
 }
 
 #[cfg(test)]

@@ -163,6 +163,7 @@ fn selected(leg: &LegStatus, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::style::plain;
 
     #[test]
     fn one_is_shown_with_all_that_belongs_to_it() {
@@ -209,7 +210,7 @@ SELECTED BY B
   STREAM  COMPONENT  LOCAL              REMOTE          LAST CHECK  CONSENT
   audio           1  203.0.113.7:50002  192.0.2.9:6000  -           -
 ";
-        assert_eq!(describe(&Session::example(), 1_192), expected);
+        assert_eq!(plain(&describe(&Session::example(), 1_192)), expected);
     }
 
     #[test]
