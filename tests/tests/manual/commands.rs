@@ -162,6 +162,7 @@ fn perform(block: &Block, kind: &Kind, world: &mut World, output: &mut String) -
         Kind::Run(place) => {
             let finished = world.run(*place, &block.text);
             *output = format!("{}{}", finished.stdout, finished.stderr);
+            println!("{}\n{output}", block.text);
             if finished.code() == Some(0) { Ok(()) } else { Err(finished.to_string()) }
         }
         Kind::Relay => world.serve(&block.text),

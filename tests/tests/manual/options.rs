@@ -11,22 +11,13 @@ use hairpin_tests::markdown::{pages, repository};
 
 use crate::commands::is_of_the_manual;
 
-/// What a command of hairpin knows.
-#[derive(Clone, Debug, Default)]
-struct Help {
-    subcommands: BTreeSet<String>,
-    options: BTreeSet<String>,
-}
-
 #[test]
 fn options_in_prose_exist() {
     let mut known = options_of_scripts();
-    let root = help(&[]);
-    for command in &root.subcommands {
-        let help = help(&[command]);
-        known.extend(help.options.iter().cloned());
-        for subcommand in &help.subcommands {
-            known.extend(self::help(&[command, subcommand]).options);
+    for command in commands(&[]) {
+        known.extend(help(&[&command]).expect("it is a command"));
+        for inner in commands(&[&command]) {
+            known.extend(help(&[&command, &inner]).expect("it is a command"));
         }
     }
     assert!(known.len() > 100, "only {} options were found", known.len());
@@ -81,38 +72,32 @@ fn words(line: &str) -> Vec<String> {
 
 /// What is wrong with what stands behind `hairpin`. A word in capitals stands for any.
 fn misused(words: &[String]) -> Option<String> {
-    let mut path: Vec<&str> = Vec::new();
-    let mut help = help(&[]);
-    let mut rest = words;
-    while let [word, behind @ ..] = rest {
-        if word.starts_with('-') || help.subcommands.is_empty() || word.chars().all(|c| c.is_ascii_uppercase()) {
-            break;
-        }
-        if !help.subcommands.contains(word) {
-            return Some(format!("`hairpin {}` has no command {word}", path.join(" ")));
-        }
-        path.push(word);
-        help = self::help(&path);
-        rest = behind;
-    }
-    let unknown = rest.iter().flat_map(|word| options(word)).find(|option| !help.options.contains(option));
+    let is_option = |word: &&str| word.starts_with('-') || word.chars().all(|c| c.is_ascii_uppercase() || c == '-');
+    let path: Vec<&str> = words.iter().map(String::as_str).take_while(|word| !is_option(word)).take(2).collect();
+    let Some(known) = help(&path) else { return Some(format!("there is no `hairpin {}`", path.join(" "))) };
+    let unknown = words.iter().flat_map(|word| options(word)).find(|option| !known.contains(option));
     unknown.map(|option| format!("`hairpin {}` has no option {option}", path.join(" ")))
 }
 
-/// What `--help` says of a command. Asked once for each.
-fn help(path: &[&str]) -> Help {
-    static KNOWN: OnceLock<Mutex<BTreeMap<String, Help>>> = OnceLock::new();
+/// The options that `--help` tells of, if there is such a command. Asked once for each.
+fn help(path: &[&str]) -> Option<BTreeSet<String>> {
+    static KNOWN: OnceLock<Mutex<BTreeMap<String, Option<BTreeSet<String>>>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().expect("no holder panics");
     let entry = known.entry(path.join(" ")).or_insert_with(|| {
-        let text = run(Command::new(binary()).args(path).arg("--help")).expect_success();
-        let commands = text.lines().skip_while(|line| *line != "Commands:").skip(1);
-        let names = commands.take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
-        let subcommands = names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect();
-        let mut options = options(&text);
-        options.insert("--help".to_owned());
-        Help { subcommands, options }
+        let finished = run(Command::new(binary()).args(path).arg("--help"));
+        let mut options = options(&finished.stdout);
+        options.extend(["--help".to_owned(), "--version".to_owned()]);
+        (finished.code() == Some(0)).then_some(options)
     });
     entry.clone()
+}
+
+/// The commands within a command: each is at the beginning of a line of its help.
+fn commands(path: &[&str]) -> Vec<String> {
+    let text = run(Command::new(binary()).args(path).arg("--help")).expect_success();
+    let firsts = text.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let names = firsts.filter(|first| first.starts_with(|c: char| c.is_ascii_lowercase()));
+    names.filter(|name| help(&[path, &[name]].concat()).is_some()).map(str::to_owned).collect()
 }
 
 /// Those of the scripts that pages tell of.

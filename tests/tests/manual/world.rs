@@ -77,7 +77,7 @@ impl World {
              addr add 10.0.0.5/24 dev eth0
              addr add 2001:db8::1/64 dev eth0 nodad
              route add default via 192.0.2.254
-             route add default via 2001:db8::fe",
+             route replace default via 2001:db8::fe",
         );
         host(&lab.clients[0], "203.0.113.9", "11.1.0.1");
         host(&lab.peers[0], "198.51.100.7", "11.2.0.1");
