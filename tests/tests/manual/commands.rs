@@ -25,8 +25,7 @@ const REASONS: [&str; 9] = [
     "takes minutes",
 ];
 /// What a block may be that is no command.
-const OTHER: [&str; 11] =
-    ["text", "toml", "json", "python", "sql", "yaml", "ini", "c", "dns-zone", "nginx", "rust"];
+const OTHER: [&str; 11] = ["text", "toml", "json", "python", "sql", "yaml", "ini", "c", "dns-zone", "nginx", "rust"];
 /// How many pages are run at once: they wait more than they work.
 const AT_ONCE: usize = 3;
 
@@ -151,7 +150,8 @@ fn run_page(page: &Page) -> (usize, Vec<String>) {
         complaints.extend(wrong.map(|wrong| format!("{}: {wrong}", place(block.line))));
     }
     if let Some(world) = &mut world {
-        complaints.extend(world.ended().into_iter().chain(world.stop_relay().err()).map(|it| format!("{}: {it}", place(0))));
+        complaints
+            .extend(world.ended().into_iter().chain(world.stop_relay().err()).map(|it| format!("{}: {it}", place(0))));
     }
     (run, complaints)
 }
@@ -166,12 +166,12 @@ fn perform(block: &Block, kind: &Kind, world: &mut World, output: &mut String) -
             if finished.code() == Some(0) { Ok(()) } else { Err(finished.to_string()) }
         }
         Kind::Relay => world.serve(&block.text),
-        Kind::Background => {
-            world.start(&block.text);
-            Ok(())
-        }
+        Kind::Background => world.start(&block.text),
         Kind::File(file) => {
-            let script = format!("umask 077\nmkdir -p \"$(dirname {file})\"\ncat > {file} <<'END OF FILE'\n{}END OF FILE", block.text);
+            let script = format!(
+                "umask 077\nmkdir -p \"$(dirname {file})\"\ncat > {file} <<'END OF FILE'\n{}END OF FILE",
+                block.text
+            );
             world.run(Place::Relay, &script).expect_success();
             Ok(())
         }

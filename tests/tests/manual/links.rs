@@ -29,9 +29,8 @@ fn complaints(pages: &[Page]) -> Vec<String> {
             let (file, anchor) = link.target.split_once('#').unwrap_or((&link.target, ""));
             let target = if file.is_empty() { Some(page.path.clone()) } else { resolve(&page.path, file) };
             let target = target.filter(|target| anchors.contains_key(&**target) || repository().join(target).exists());
-            let has_anchor = |target: &PathBuf| {
-                anchors.get(&**target).is_none_or(|known| known.iter().any(|known| known == anchor))
-            };
+            let has_anchor =
+                |target: &PathBuf| anchors.get(&**target).is_none_or(|known| known.iter().any(|known| known == anchor));
             if target.is_none_or(|target| !anchor.is_empty() && !has_anchor(&target)) {
                 complaints.push(format!("{}:{}: {} leads nowhere", page.path.display(), link.line, link.target));
             }

@@ -8,7 +8,7 @@
 //! | `sh` | runs to its end on the relay's host, from the root of the repository, and must succeed |
 //! | `sh client` | the same on a client's host |
 //! | `sh relay` | is a relay: takes the place of the one that runs, which is there when the page begins, and runs on |
-//! | `sh background` | runs on until the page ends |
+//! | `sh background` | is another server: opens a port, and runs on until the page ends |
 //! | `sh no_run: REASON` | is not run, for one of the reasons in `commands`; its syntax and options are looked at |
 //! | `text output` | what the command before it prints; numbers and random words may be others, and lines may be left out |
 //! | `text exactly` | what the command before it prints, to the letter |

@@ -56,10 +56,14 @@ pub(crate) fn misused_in(script: &str) -> Vec<String> {
     let lines = script.lines().map(|line| line.split(" #").next().unwrap_or_default());
     let commands = lines.flat_map(|line| line.split(['|', ';', '&']));
     let words = commands.map(words).map(|words| {
-        let is_before = |word: &String| word == "sudo" || word.split_once('=').is_some_and(|(name, _)| is_variable(name));
+        let is_before =
+            |word: &String| word == "sudo" || word.split_once('=').is_some_and(|(name, _)| is_variable(name));
         words.into_iter().skip_while(is_before).collect::<Vec<_>>()
     });
-    words.filter(|words| words.first().is_some_and(|first| first == "hairpin")).filter_map(|words| misused(&words[1..])).collect()
+    words
+        .filter(|words| words.first().is_some_and(|first| first == "hairpin"))
+        .filter_map(|words| misused(&words[1..]))
+        .collect()
 }
 
 fn is_variable(name: &str) -> bool {

@@ -63,22 +63,18 @@ impl World {
     /// Makes the hosts, with nothing running on them.
     pub(crate) fn new() -> Self {
         let lab = Lab::routed();
-        lab.router.ip(
-            "addr add 192.0.2.254/24 dev relay0
+        lab.router.ip("addr add 192.0.2.254/24 dev relay0
              addr add 2001:db8::fe/64 dev relay0 nodad
              addr add 10.0.0.254/24 dev relay0
              route add 203.0.113.9 via 11.1.0.2
-             route add 198.51.100.7 via 11.2.0.2",
-        );
-        lab.relay.ip(
-            "addr flush dev eth0 scope global
+             route add 198.51.100.7 via 11.2.0.2");
+        lab.relay.ip("addr flush dev eth0 scope global
              addr add 192.0.2.1/24 dev eth0
              addr add 192.0.2.2/24 dev eth0
              addr add 10.0.0.5/24 dev eth0
              addr add 2001:db8::1/64 dev eth0 nodad
              route add default via 192.0.2.254
-             route replace default via 2001:db8::fe",
-        );
+             route replace default via 2001:db8::fe");
         host(&lab.clients[0], "203.0.113.9", "11.1.0.1");
         host(&lab.peers[0], "198.51.100.7", "11.2.0.1");
         let certificate = Authority::new().issue(Key::Ecdsa, "turn.example.org", &[]);
@@ -101,10 +97,23 @@ impl World {
         run_for(&mut self.command(place, script), PATIENCE)
     }
 
-    /// Starts a script that runs until the end of the page.
-    pub(crate) fn start(&mut self, script: &str) {
-        let process = Process::spawn(&mut self.command(Place::Relay, script));
+    /// Starts a server that runs until the end of the page, and waits until it has opened a port.
+    pub(crate) fn start(&mut self, script: &str) -> Result<(), String> {
+        let before = self.open_ports();
+        let mut process = Process::spawn(&mut self.command(Place::Relay, script));
+        let end = Instant::now() + PATIENCE;
+        while self.open_ports() <= before {
+            if !process.is_running() || Instant::now() > end {
+                return Err(format!("it opens no port: {}", process.wait(Duration::ZERO)));
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
         self.background.push(process);
+        Ok(())
+    }
+
+    fn open_ports(&self) -> usize {
+        self.run(Place::Relay, "ss --no-header --listening --numeric --udp --tcp").expect_success().lines().count()
     }
 
     /// Starts a relay in the place of the one that runs, and waits until it is ready.
