@@ -1,9 +1,11 @@
-//! Every link from a page to something in the repository leads somewhere.
+//! Every link from a page to something in the repository leads somewhere, and so does every path that is named.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use hairpin_tests::markdown::{Page, pages, repository};
+
+use crate::commands::is_of_the_manual;
 
 #[test]
 fn links_within_the_repository_resolve() {
@@ -19,6 +21,30 @@ fn a_link_to_nothing_is_told() {
     let told = |text| complaints(&[page(text)]).len();
     assert_eq!(told("# Here\n[a](#here) [b](../README.md) [c](made-up.md#here) [d](https://example.org/#x)"), 0);
     assert_eq!(told("# Here\n[a](#there) [b](../nowhere.md) [c](made-up.md#there) [d](../../out.md)"), 4);
+}
+
+#[test]
+fn paths_that_the_manual_names_exist() {
+    let complaints: Vec<_> =
+        pages().iter().filter(|page| is_of_the_manual(&page.path)).flat_map(unknown_paths).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn a_made_up_path_is_told() {
+    let text = "`deploy/run.sh --realm x` `tests/nothing.rs`\n\n```sh\nsudo deploy/walk.sh\nls src/lib.rs\n```\n";
+    assert_eq!(unknown_paths(&Page::parse(Path::new("docs/made-up.md"), text)).len(), 2);
+}
+
+/// What a page names of `deploy`, `docs` and `tests`, in commands and between back-ticks, and is not there.
+fn unknown_paths(page: &Page) -> Vec<String> {
+    let blocks = page.blocks.iter().filter(|block| block.info.starts_with("sh"));
+    let texts =
+        blocks.map(|block| (block.line, &block.text)).chain(page.spans.iter().map(|span| (span.line, &span.text)));
+    let words = texts.flat_map(|(line, text)| text.split_whitespace().map(move |word| (line, word)));
+    let paths = words.filter(|(_, word)| ["deploy/", "docs/", "tests/"].iter().any(|folder| word.starts_with(folder)));
+    let unknown = paths.filter(|(_, path)| !repository().join(path).exists());
+    unknown.map(|(line, path)| format!("{}:{line}: there is no {path}", page.path.display())).collect()
 }
 
 fn complaints(pages: &[Page]) -> Vec<String> {

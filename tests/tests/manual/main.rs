@@ -10,7 +10,7 @@
 //! | `sh relay` | is a relay: takes the place of the one that runs, which is there when the page begins, and runs on |
 //! | `sh background` | is another server: opens a port, and runs on until the page ends |
 //! | `sh no_run: REASON` | is not run, for one of the reasons in `commands`; its syntax and options are looked at |
-//! | `text output` | what the command before it prints; numbers and random words may be others, and lines may be left out |
+//! | `text output` | what the command before it prints; numbers and random words may be others, lines may be left out, and `...` stands for the rest of one |
 //! | `text exactly` | what the command before it prints, to the letter |
 //! | `toml FILE`, `text FILE` and so on | is written to the file, on the relay's host |
 //!

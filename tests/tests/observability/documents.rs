@@ -127,9 +127,11 @@ fn a_real_scrape_has_every_metric_of_the_table_and_no_other() {
 #[test]
 fn causes_and_reasons_are_explained_as_the_code_does() {
     let page = read("docs/metrics.md");
+    let codes = read("docs/faq.md");
     for cause in Cause::ALL {
         let row = format!("| `{}` | {} |", cause.label(), cause.explanation());
         assert!(page.contains(&row), "docs/metrics.md lacks:\n{row}");
+        assert!(codes.contains(&format!("`{}`", cause.label())), "docs/faq.md has no code for {}", cause.label());
     }
     for reason in EndReason::ALL {
         assert!(page.contains(&format!("| `{}` | ", reason.label())), "docs/metrics.md lacks {}", reason.label());
