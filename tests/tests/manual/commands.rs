@@ -14,13 +14,15 @@ use crate::options::misused_in;
 use crate::world::{Place, World};
 
 /// Why a command may be shown that is not run.
-const REASONS: [&str; 9] = [
+const REASONS: [&str; 11] = [
     "builds the release",
+    "changes the whole machine",
     "installs packages",
     "needs a cluster",
     "needs a container engine",
     "needs a database server",
     "needs a lab",
+    "needs several hosts",
     "needs systemd",
     "needs the Internet",
     "takes minutes",
@@ -153,6 +155,9 @@ fn run_page(page: &Page) -> (usize, Vec<String>) {
             (Kind::NotRun, _) => unfit(block),
             (Kind::Output, _) => missing(&block.text, &output).map(|line| format!("`{line}` is not in:\n{output}")),
             (Kind::ExactOutput, _) => (block.text != output).then(|| format!("what is printed is:\n{output}")),
+            (Kind::Shown, _) if block.info == "json" => {
+                serde_json::from_str::<serde_json::Value>(&block.text).err().map(|error| error.to_string())
+            }
             (Kind::Shown, _) | (_, None) => None,
             (kind, Some(world)) => perform(block, kind, world, &mut output).err(),
         };
