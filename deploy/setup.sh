@@ -106,6 +106,7 @@ if [ "$purpose" = test ]; then
     need openssl openssl
     need procps sysctl
     need jq jq
+    need curl curl
     need shellcheck shellcheck
 fi
 

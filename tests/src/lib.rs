@@ -2,5 +2,6 @@
 
 pub mod lab;
 pub mod live;
+pub mod markdown;
 pub mod program;
 pub mod selection;
