@@ -62,7 +62,7 @@ enum Command {
     Ice(Box<admin::ice::Args>),
     /// List users that have allocations, or close all allocations of one.
     Users(admin::users::Args),
-    /// Show what failed lately for a client, newest first, and what to do about it.
+    /// Show what failed lately for a client, or for all, newest first, and what to do about it.
     Why(admin::why::Args),
     /// Have the running relay read its configuration again. A bad one changes nothing.
     Reload(admin::reload::Args),

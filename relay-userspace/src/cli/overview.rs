@@ -21,7 +21,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
 const BEGIN: [(&str, &str); 3] = [
     ("hairpin check", "would a relay start here, and how well would it run"),
     ("hairpin serve", "start one: it makes its own secret, and prints what a client needs to try it"),
-    ("hairpin status", "see what it does; and what failed for a client: hairpin why ADDRESS"),
+    ("hairpin status", "see how it is, warnings first; `hairpin why` says what failed, and what to do"),
 ];
 
 /// The help of the whole, in place of clap's own, which knows no groups.

@@ -30,6 +30,7 @@ fn each_prints_for_people_and_as_the_interface_says_it() {
         (&["users"], &["USER", "alice"], Some("/v1/users".to_owned())),
         (&["users", "list"], &["USER", "alice"], Some("/v1/users".to_owned())),
         (&["why", "127.0.0.1"], &["wrong_password", "401", "alice"], Some("/v1/failures?client=127.0.0.1".to_owned())),
+        (&["why"], &["wrong_password", "401", "alice"], Some("/v1/failures".to_owned())),
         (&["log-level"], &["info"], Some("/v1/log-level".to_owned())),
         (
             &["log-level", "info,hairpin::shard=debug"],
@@ -125,6 +126,9 @@ fn nothing_that_failed_is_an_answer_too() {
     let bed = Bed::new(&host, &[]);
     let answer = finished(&bed, &["why", "203.0.113.77"]);
     assert!(answer.stderr.contains("perhaps it never reached this relay"), "{answer}");
+    assert_eq!(answer.expect_success(), "");
+    let answer = finished(&bed, &["why"]);
+    assert!(answer.stderr.contains("nothing was refused lately"), "{answer}");
     assert_eq!(answer.expect_success(), "");
     let empty = finished(&bed, &["why", "203.0.113.77", "--json"]);
     assert_eq!(empty.expect_success().trim(), "[]");

@@ -1,4 +1,4 @@
-//! `hairpin why`: what failed lately for a client, and what to do about it.
+//! `hairpin why`: what failed lately for a client, or for all, and what to do about it.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,12 +11,12 @@ use crate::api::{Allocation, Failure};
 use crate::clock::unix_seconds;
 use crate::selection::Address;
 
-/// Show what failed lately for a client, newest first, and what to do about it.
+/// Show what failed lately for a client, or for all, newest first, and what to do about it.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Where the client is, as the relay sees it: behind a NAT, its public address
+    /// Where the client is, as the relay sees it: behind a NAT, its public address [default: all clients]
     #[arg(value_name = "IP[:PORT]", value_parser = address)]
-    client: String,
+    client: Option<String>,
     #[command(flatten)]
     place: Place,
 }
@@ -25,15 +25,19 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) fn run(args: &Args) -> ExitCode {
     super::run(async {
         let client = Client::new(&args.place)?;
-        let whose = [("client", Some(args.client.as_str()))];
+        let whose = [("client", args.client.as_deref())];
         let answer = client.get(&with_query("/v1/failures", &whose)).await?;
         if args.place.json {
             return print_json(answer.text());
         }
         let failures: Vec<Failure> = answer.read()?;
-        if failures.is_empty() {
-            let allocations = client.get(&with_query("/v1/allocations", &whose)).await?;
-            note(&nothing(&args.client, allocations.read::<Vec<Allocation>>()?.len() as u64));
+        match &args.client {
+            Some(whose_are) if failures.is_empty() => {
+                let allocations = client.get(&with_query("/v1/allocations", &whose)).await?;
+                note(&nothing(whose_are, allocations.read::<Vec<Allocation>>()?.len() as u64));
+            }
+            None if failures.is_empty() => note("nothing was refused lately. Old failures are forgotten."),
+            _ => {}
         }
         print(&render(&failures, unix_seconds()))
     })
