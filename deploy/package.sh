@@ -33,7 +33,7 @@ say() { echo "package: $*" >&2; }
 find_deb() {
     deb=$(command -v cargo-deb || true)
     [ -n "$deb" ] || deb=$cache/bin/cargo-deb
-    [ "$("$deb" --version 2>/dev/null)" = "$deb_version" ]
+    [ "$("$deb" --version 2>/dev/null)" = "cargo-deb $deb_version" ]
 }
 
 if ! find_deb; then

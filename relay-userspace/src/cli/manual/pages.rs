@@ -55,7 +55,12 @@ fn page(command: &Command, above: &[&str]) -> String {
         roff.text([roman(format!("{name} - {}", in_a_sentence(&about)))]);
     }));
     page.push_str(&rendered(|out| man.render_synopsis_section(out)));
-    page.push_str(&rendered(|out| man.render_description_section(out)));
+    page.push_str(&section("DESCRIPTION", |roff| {
+        let long = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+        let stop = if long.ends_with('.') { "" } else { "." };
+        roff.text([roman(format!("{long}{stop}"))]);
+        roff.extend(sections::description(&name).iter().map(|text| paragraph(text, true)));
+    }));
     page.push_str(&options(&rendered(|out| man.render_options_section(out))));
     if has_commands {
         page.push_str(&rendered(|out| man.render_subcommands_section(out)).replace(".SH SUBCOMMANDS", ".SH COMMANDS"));
@@ -160,14 +165,22 @@ fn without_preamble(text: &str) -> String {
 
 /// One section with all options: what groups them is below it.
 fn options(text: &str) -> String {
-    if text.is_empty() {
-        return String::new();
-    }
+    // Two breaks around a blank line are one blank line.
+    let text = text.replace("\n.br\n\n.br\n", "\n.sp\n");
     let inner = text.lines().filter(|line| *line != ".SH OPTIONS").map(|line| match line.strip_prefix(".SH ") {
-        Some(heading) => format!(".SS {heading}\n"),
+        Some(heading) => format!(".SS {}\n", capitalised(heading)),
         None => format!("{line}\n"),
     });
     std::iter::once(".SH OPTIONS\n".to_owned()).chain(inner).collect()
+}
+
+/// `Credentials for applications`, of a heading in capital letters.
+fn capitalised(heading: &str) -> String {
+    let mut characters = heading.chars();
+    let first = characters.find(|first| *first != '"').map(String::from).unwrap_or_default();
+    let rest = characters.as_str().trim_end_matches('"').to_lowercase();
+    let quote = if heading.starts_with('"') { "\"" } else { "" };
+    format!("{quote}{first}{rest}{quote}")
 }
 
 /// As it stands behind a dash: `run the relay`, but `A TURN relay` stays what it is if it is a name.

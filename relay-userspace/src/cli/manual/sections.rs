@@ -17,6 +17,39 @@ pub(super) const FILE: &[&str] = &[
      value a line, that nobody else may read.",
 ];
 
+/// What there is to say of a command besides what its help begins with, in paragraphs.
+pub(super) fn description(page: &str) -> &'static [&'static str] {
+    match page {
+        "hairpin" => &[
+            "Hairpin is a TURN server (RFC 8656) for clients that a NAT keeps apart, such as those of WebRTC. Its daemon \
+             authenticates clients and makes allocations; what they send is forwarded by an XDP program in the network driver, \
+             or in userspace where that cannot be had. It is also a way to have media sessions of two legs, ICE-lite or plain \
+             RTP, without a TURN client.",
+            "hairpin serve runs the relay. hairpin check says before whether it would start. The commands from status on ask \
+             the running relay by its admin socket. load and echo-peer measure any TURN server.",
+        ],
+        "hairpin-serve" => &[
+            "Without options the relay listens on UDP and TCP port 3478 of every address and relays from the addresses that \
+             this host reaches the Internet from. It is never an open relay: with neither a user nor a secret it makes a secret \
+             of its own, and prints a username and a password to try it with.",
+            "Each option can be given on the command line, in the environment, or in a file; the first of these that says \
+             something of it holds. All that is wrong is told at once, one line each, and nothing is started.",
+            "Forwarding in the kernel takes CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or root; ports below 1024 take \
+             CAP_NET_BIND_SERVICE. hairpin.service of the Debian package runs the relay with these and nothing else.",
+        ],
+        "hairpin-reload" => &[
+            "Calls go on. What the new configuration forbids ends at once, in the kernel, too. What is removed and in use \
+             takes nobody else, and stays for those who use it unless --force is given. hairpin.toml(5) says which keys wait \
+             for the next start.",
+        ],
+        "hairpin-check" => &[
+            "It looks at configuration, kernel, interfaces, addresses, ports, certificates, limits and firewall of this host, \
+             as the user that runs it, and sends no packet but to user stores. Each finding comes with what to do about it.",
+        ],
+        _ => &[],
+    }
+}
+
 /// Files of the relay.
 pub(super) const FILES: &[Item] = &[
     ("/etc/hairpin/hairpin.toml", "The configuration, unless --config names another file; see hairpin.toml(5)."),
@@ -57,14 +90,6 @@ const ENVIRONMENT_OF_SERVE: &[Item] = &[
     ("STATE_DIRECTORY, RUNTIME_DIRECTORY", "Where state and the admin socket are in a service of systemd."),
 ];
 
-const ENVIRONMENT_OF_CLIENTS: &[Item] = &[
-    ("HAIRPIN_ADMIN_SOCKET", "Which socket to ask, as --admin-socket says."),
-    (
-        "HAIRPIN_ADMIN_URL, HAIRPIN_ADMIN_TOKEN_FILE",
-        "Where to ask over TCP, as --admin-url and --admin-token-file say.",
-    ),
-];
-
 const STATUS: &[Item] = &[
     ("0", "It is done."),
     ("1", "It failed; one line on standard error says why."),
@@ -83,22 +108,6 @@ const STATUS_OF_SERVE: &[Item] = &[
 const STATUS_OF_CHECK: &[Item] =
     &[("0", "The relay would start."), ("1", "The relay would not start."), ("2", "The configuration is wrong.")];
 
-/// Commands that ask a running relay.
-const CLIENTS: [&str; 8] = [
-    "hairpin-allocations",
-    "hairpin-drain",
-    "hairpin-ice",
-    "hairpin-log-level",
-    "hairpin-reload",
-    "hairpin-status",
-    "hairpin-users",
-    "hairpin-why",
-];
-
-fn is_client(page: &str) -> bool {
-    CLIENTS.iter().any(|client| page.strip_prefix(client).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
-}
-
 /// The sections of a page that are its own.
 pub(super) fn of(page: &str) -> Vec<(&'static str, &'static [Item])> {
     match page {
@@ -110,7 +119,6 @@ pub(super) fn of(page: &str) -> Vec<(&'static str, &'static [Item])> {
             ("EXIT STATUS", STATUS_OF_SERVE),
         ],
         "hairpin-check" => vec![("EXIT STATUS", STATUS_OF_CHECK)],
-        _ if is_client(page) => vec![("ENVIRONMENT", ENVIRONMENT_OF_CLIENTS), ("EXIT STATUS", STATUS)],
         _ => vec![("EXIT STATUS", STATUS)],
     }
 }
