@@ -44,7 +44,7 @@ impl Variables {
 
     /// How long the manager waits for a sign of life; `None` if it does not, or not for this process.
     fn watchdog(&self) -> Option<Duration> {
-        let is_ours = self.watchdog_pid.as_ref().is_none_or(is_this_process);
+        let is_ours = self.watchdog_pid.as_deref().is_none_or(is_this_process);
         let micros = self.watchdog_usec.as_ref()?.to_str()?.parse().ok().filter(|micros| is_ours && *micros > 0);
         micros.map(Duration::from_micros)
     }
@@ -61,7 +61,7 @@ fn first(directories: &OsStr) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(first))).filter(|path| path.is_absolute())
 }
 
-fn is_this_process(pid: &OsString) -> bool {
+fn is_this_process(pid: &OsStr) -> bool {
     pid.to_str() == Some(&std::process::id().to_string())
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "descriptors that are numbers become sockets here, and nowhere else")]
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
@@ -58,14 +59,13 @@ impl Passed {
     /// Those that these variables tell of. To be called once, before this process opens anything.
     pub fn of(variables: &Variables) -> Result<Self, PassedError> {
         let mut passed = Self::default();
-        if !variables.listen_pid.as_ref().is_some_and(is_this_process) {
+        if !variables.listen_pid.as_deref().is_some_and(is_this_process) {
             return Ok(passed);
         }
-        let text = |value: &Option<std::ffi::OsString>| value.as_ref().map(|text| text.to_string_lossy().into_owned());
-        let count = text(&variables.listen_fds).unwrap_or_default();
+        let count = text(variables.listen_fds.as_deref());
         let number = count.parse().ok().filter(|number| (0..=MOST).contains(number));
         let number: RawFd = number.ok_or_else(|| PassedError::Count(printable::clean(&count)))?;
-        let names = text(&variables.listen_fdnames).unwrap_or_default();
+        let names = text(variables.listen_fdnames.as_deref());
         let mut names = names.split(':');
         for descriptor in FIRST..FIRST + number {
             let name = names.next().unwrap_or_default();
@@ -111,6 +111,11 @@ impl Passed {
     }
 }
 
+/// What a variable says; nothing, if it is not there.
+fn text(value: Option<&OsStr>) -> String {
+    value.map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
@@ -133,13 +138,13 @@ mod tests {
         assert!(matches!(passed.add(tcp()), Err(PassedError::Twice("TCP"))));
         assert!(matches!(passed.add(unix("b")), Err(PassedError::Twice("Unix"))));
         let (connected, _other) = UnixStream::pair().unwrap();
-        let others = [UdpSocket::bind("127.0.0.1:0").unwrap().into(), connected.into(), tempfile()];
+        let others = [UdpSocket::bind("127.0.0.1:0").unwrap().into(), connected.into(), device()];
         for other in others {
             assert!(matches!(passed.add(other), Err(PassedError::Kind)));
         }
     }
 
-    fn tempfile() -> OwnedFd {
+    fn device() -> OwnedFd {
         std::fs::File::open("/dev/null").unwrap().into()
     }
 

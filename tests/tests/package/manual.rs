@@ -27,7 +27,8 @@ fn formatted(page: &Path) -> String {
     man.args(["--warnings", "--local-file"]).arg(page).env("MANWIDTH", "100").env("LC_ALL", "C.UTF-8");
     let finished = run(&mut man);
     assert_eq!(finished.stderr, "", "{finished}");
-    finished.expect_success()
+    // Lines are filled, and broken wherever there is a blank.
+    finished.expect_success().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn man_has_nothing_to_complain_of_and_shows_what_matters() {
     let folder = manual();
     for file in fs::read_dir(folder.path()).expect("it was made").flatten() {
         let text = formatted(&file.path());
-        assert!(text.lines().count() > 15, "{text}");
+        assert!(text.contains(" SYNOPSIS ") && text.contains(" DESCRIPTION "), "{text}");
     }
     let serve = formatted(&folder.path().join("hairpin-serve.1"));
     for words in

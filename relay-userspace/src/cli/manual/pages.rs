@@ -183,7 +183,7 @@ fn capitalised(heading: &str) -> String {
     format!("{quote}{first}{rest}{quote}")
 }
 
-/// As it stands behind a dash: `run the relay`, but `A TURN relay` stays what it is if it is a name.
+/// As it stands behind a dash: `run the relay`.
 fn in_a_sentence(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + characters.as_str())
