@@ -66,7 +66,7 @@ fn a_tcp_socket_is_used_in_place_of_the_address() {
     // A relay that opened it itself would find it in use.
     let socket = host.enter(|| TcpListener::bind("127.0.0.1:9641")).expect("nobody else is here");
     let relay = Relay::start_with(&host, pass(&mut serve_passed(&host, 1, "admin"), &[&OwnedFd::from(socket)]));
-    assert_eq!(relay.get("/v1/status").map(|(status, _)| status), Some(401), "a token is needed, as ever");
+    assert_eq!(relay.get("/v1/status").map(|(status, _)| status), Some(403), "without a token nobody may, as ever");
     relay.stop();
 }
 

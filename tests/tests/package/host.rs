@@ -84,12 +84,12 @@ impl Host {
     pub(crate) fn install(&self, package: &Path) {
         let name = package.file_name().and_then(OsStr::to_str).expect("a package has a name");
         fs::copy(package, self.path("tmp").join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
-        self.apt(&["install", "--no-download", &format!("/tmp/{name}")]);
+        self.apt(&["install", &format!("/tmp/{name}")]);
     }
 
     /// Runs apt-get, which asks nothing.
     pub(crate) fn apt(&self, arguments: &[&str]) -> String {
-        self.run("apt-get", &[&["--yes", "--quiet"], arguments].concat())
+        self.run("apt-get", &[&["--yes", "--quiet", "-o", "Dpkg::Use-Pty=0"], arguments].concat())
     }
 
     /// The command that runs a program in a network namespace as a user of this root, with these capabilities and no way to

@@ -34,8 +34,11 @@ fn formatted(page: &Path) -> String {
 #[test]
 fn every_command_and_the_file_have_a_page_and_no_page_is_left_over() {
     let folder = manual();
-    let mut written: Vec<_> =
-        fs::read_dir(folder.path()).expect("it was made").flatten().map(|file| file.file_name()).collect();
+    let mut written: Vec<_> = fs::read_dir(folder.path())
+        .expect("it was made")
+        .flatten()
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .collect();
     written.sort();
     let mut expected = pages(&hairpin::cli::command(), "hairpin");
     expected.push("hairpin.toml.5".to_owned());

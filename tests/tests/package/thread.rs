@@ -22,7 +22,7 @@ pub(crate) fn hold(process: Pid, name: &str) -> Held {
     let is_it =
         |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
     let task = tasks.flatten().find(is_it).unwrap_or_else(|| panic!("no thread is called {name}"));
-    let thread = task.file_name().to_string_lossy().parse().expect("tasks are numbers");
+    let thread: libc::pid_t = task.file_name().to_string_lossy().parse().expect("tasks are numbers");
     let check = |result: libc::c_long| {
         assert!(result >= 0, "ptrace of {name}: {}", io::Error::last_os_error());
     };
