@@ -103,6 +103,14 @@ if [ "$purpose" = test ]; then
     need baresip-core baresip
     need nftables nft
     need prometheus promtool
+    # A clean host to install the package on, and who looks at its manual and at what is in it.
+    need debootstrap debootstrap
+    need lintian lintian
+    need man-db man
+    need mandoc mandoc
+    need systemd systemd-analyze
+    need zsh zsh
+    need fish fish
     need openssl openssl
     need procps sysctl
     need jq jq
@@ -149,6 +157,11 @@ elif [ "$purpose" = test ]; then
             }
         fi
     done
+fi
+
+if [ "$purpose" = test ] && ! "$here/package.sh" --prepare; then
+    echo "setup: missing: cargo-deb, see above" >&2
+    failed=1
 fi
 
 [ $failed != 0 ] || say "everything for '$purpose' is there"

@@ -10,8 +10,8 @@
 //! this host, [`relay`] builds the parts from it, has them follow another one, and takes them down again, [`capacity`] says how
 //! much of everything there may be, [`announce`] says what was started, [`admin`] serves [`control`] and [`metrics`] to
 //! operators, in the words of [`api`], about the allocations of a [`selection`], [`log`] writes down what happens, [`traces`]
-//! tells a collector of requests, [`state`] keeps what must survive a restart, [`load`] measures any TURN server. [`clock`],
-//! [`random`] and [`file_limit`] ask the system.
+//! tells a collector of requests, [`service`] tells the service manager, [`state`] keeps what must survive a restart, [`load`]
+//! measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
 
 pub mod admin;
 pub mod announce;
@@ -34,6 +34,7 @@ mod printable;
 pub mod random;
 pub mod relay;
 pub mod selection;
+pub mod service;
 pub mod shard;
 pub mod state;
 pub mod tls;

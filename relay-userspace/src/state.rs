@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::random::{self, NoRandomness};
+use crate::service::directory as service_directory;
 
 /// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,9 @@ pub enum StateError {
 
 /// Where state is kept unless `--state-dir` says otherwise. `None` if the environment does not tell.
 pub fn default_directory() -> Option<PathBuf> {
+    if let Some(directory) = service_directory("STATE_DIRECTORY") {
+        return Some(directory);
+    }
     if rustix::process::geteuid().is_root() {
         return Some(PathBuf::from("/var/lib/hairpin"));
     }

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use super::socket::{AdminListener, SocketError};
 use crate::config::{AdminAddr, AdminSocket};
+use crate::service::Passed;
 
 /// Where the admin interface listens.
 #[derive(Debug)]
@@ -27,25 +28,31 @@ enum Reason {
     Tcp(SocketAddr, io::Error),
     #[error("--admin-socket {0}: {1}")]
     Unix(PathBuf, SocketError),
+    #[error("the socket that the service manager passes: {0}")]
+    Passed(io::Error),
 }
 
 impl Listeners {
-    /// Opens them. A default socket that cannot be had is left out, and the log says so.
-    pub async fn bind(tcp: AdminAddr, socket: &AdminSocket) -> Result<Self, AdminError> {
-        let tcp = match tcp {
-            AdminAddr::Off => None,
-            AdminAddr::At(address) => {
+    /// Opens them, but for those that are open already. A default socket that cannot be had is left out, and the log says
+    /// so.
+    pub async fn bind(tcp: AdminAddr, socket: &AdminSocket, passed: Passed) -> Result<Self, AdminError> {
+        let failed = |error| AdminError(Reason::Passed(error));
+        let tcp = match (passed.tcp, tcp) {
+            (Some(listener), _) => Some(TcpListener::from_std(listener).map_err(failed)?),
+            (None, AdminAddr::Off) => None,
+            (None, AdminAddr::At(address)) => {
                 let bound = TcpListener::bind(address).await;
                 Some(bound.map_err(|error| AdminError(Reason::Tcp(address, error)))?)
             }
         };
-        let unix = match socket {
-            AdminSocket::Off => None,
-            AdminSocket::At(path) => {
+        let unix = match (passed.unix, socket) {
+            (Some(listener), _) => Some(AdminListener::passed(listener).map_err(failed)?),
+            (None, AdminSocket::Off) => None,
+            (None, AdminSocket::At(path)) => {
                 let bound = AdminListener::bind(path);
                 Some(bound.map_err(|error| AdminError(Reason::Unix(path.clone(), error)))?)
             }
-            AdminSocket::Default(path) => match AdminListener::bind(path) {
+            (None, AdminSocket::Default(path)) => match AdminListener::bind(path) {
                 Ok(listener) => Some(listener),
                 Err(error) => {
                     let path = path.display();

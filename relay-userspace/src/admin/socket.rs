@@ -10,6 +10,8 @@ use axum::serve::Listener;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream, unix};
 
+use crate::service::directory as service_directory;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -21,6 +23,9 @@ pub fn system_socket() -> &'static Path {
 /// Where the socket is unless `--admin-socket` says otherwise, for the relay and for who asks it. `None` if the
 /// environment does not tell.
 pub fn default_socket() -> Option<PathBuf> {
+    if let Some(directory) = service_directory("RUNTIME_DIRECTORY") {
+        return Some(directory.join("admin.sock"));
+    }
     if rustix::process::geteuid().is_root() {
         return Some(system_socket().to_owned());
     }
@@ -28,13 +33,20 @@ pub fn default_socket() -> Option<PathBuf> {
     Some(runtime?.join("hairpin/admin.sock"))
 }
 
-/// A Unix socket that listens. Dropping it removes its file.
+/// A Unix socket that listens. Dropping it removes its file, if it has made it.
 #[derive(Debug)]
 pub(super) struct AdminListener {
     listener: UnixListener,
+    #[expect(dead_code, reason = "removes the file at the end")]
+    file: Option<OwnFile>,
+}
+
+/// A file of a socket that this process has made.
+#[derive(Debug)]
+struct OwnFile {
     path: PathBuf,
-    /// Device and inode of the file.
-    file: (u64, u64),
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 /// Why there can be no socket at a path.
@@ -61,14 +73,19 @@ impl AdminListener {
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
         socket.listen(BACKLOG)?;
         let listener = UnixListener::from_std(net::UnixListener::from(socket))?;
-        Ok(Self { listener, path: path.to_owned(), file: identity(path)? })
+        Ok(Self { listener, file: Some(OwnFile { path: path.to_owned(), identity: identity(path)? }) })
+    }
+
+    /// One that is open already. Whoever has made its file says whom it is for, and removes it.
+    pub(super) fn passed(listener: net::UnixListener) -> io::Result<Self> {
+        Ok(Self { listener: UnixListener::from_std(listener)?, file: None })
     }
 }
 
-impl Drop for AdminListener {
+impl Drop for OwnFile {
     fn drop(&mut self) {
         // Somebody may have removed it, and another relay may have made its own.
-        if identity(&self.path).is_ok_and(|file| file == self.file) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -2,9 +2,11 @@
 
 mod admin;
 mod check;
+mod completions;
 mod configuration;
 mod credentials;
 mod import_coturn;
+mod manual;
 mod overview;
 mod serve;
 pub mod settings;
@@ -76,6 +78,10 @@ enum Command {
     Check(check::Args),
     /// Make a configuration file of coturn's, a turnserver.conf.
     ImportCoturn(import_coturn::Args),
+    /// Write the manual into a folder: a page of man(1) for each command, and one for the configuration file.
+    Manual(manual::Args),
+    /// Print a script that completes command lines of hairpin in a shell.
+    Completions(completions::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -102,6 +108,8 @@ pub fn run() -> ExitCode {
         Command::Openapi => admin::openapi::run(),
         Command::Check(args) => check::run(args),
         Command::ImportCoturn(args) => import_coturn::run(&args),
+        Command::Manual(args) => manual::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }
 

@@ -15,7 +15,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Who may relay", &["credentials", "user"]),
     ("A running relay", &["status", "why", "allocations", "users", "ice", "reload", "drain", "log-level"]),
     ("Measure any TURN server", &["load", "echo-peer"]),
-    ("For programs", &["openapi"]),
+    ("For programs and packages", &["openapi", "manual", "completions"]),
 ];
 
 const BEGIN: [(&str, &str); 3] = [

@@ -7,6 +7,7 @@ mod authority;
 mod certificates;
 mod difference;
 mod drain;
+mod heartbeat;
 pub(crate) mod published;
 mod reload;
 mod stamps;
@@ -22,6 +23,7 @@ use hairpin_proto::media::{self, CloseReason};
 use hairpin_proto::turn::{EndReason, Limits, Quotas, RelayAddress, Settings, Translation};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
 use self::authority::{Authority, networks, peer_policy};
 use self::certificates::Certificates;
@@ -38,6 +40,7 @@ use crate::config::{AllocationLog, Config, Listener, PortRange, Realm};
 use crate::control::{Control, Sources};
 use crate::datapath::{self, Datapath};
 use crate::inquiries::{Inquiries, freshness};
+use crate::service::{Manager, Passed};
 use crate::shard::{
     Change, ConnectionLimits, Events, IceEvents, InService, JournalLevel, JournalOptions, Listeners, ShardHandle,
     ShardQuery, ask_all,
@@ -72,7 +75,7 @@ pub(crate) enum Request {
 
 /// Runs the relay until SIGTERM or SIGINT, or until a drain is over that ends it. An error is for the operator: one line that
 /// says what to do.
-pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<()> {
+pub fn run(config: Config, source: Source, log: log::Handle, manager: Manager, passed: Passed) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // From here on a signal ends the relay in order, also while it starts.
@@ -82,7 +85,9 @@ pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<(
         let mut drain = signal(SignalKind::user_defined1())?;
         let mut welcome = signal(SignalKind::user_defined2())?;
         let (requests, mut requested) = mpsc::channel(REQUESTS);
-        let mut relay = open(source, config, log, requests).await?;
+        let mut heartbeat = tokio::time::interval(manager.period());
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut relay = open(source, config, log, requests, manager, passed).await?;
         let mut watch = tokio::time::interval(WATCH);
         let mut certificates = tokio::time::interval(CERTIFICATES);
         let mut user_files = tokio::time::interval(USER_FILES);
@@ -99,6 +104,7 @@ pub fn run(config: Config, source: Source, log: log::Handle) -> anyhow::Result<(
                 Some(request) = requested.recv() => relay.take(request).await,
                 _ = certificates.tick() => relay.follow_certificates().await,
                 _ = user_files.tick() => relay.follow_user_files().await,
+                _ = heartbeat.tick() => relay.beat().await,
                 _ = watch.tick() => {
                     if relay.has_defect() {
                         break Err(anyhow::anyhow!("a thread has stopped; see the log"));
@@ -121,11 +127,13 @@ async fn open(
     config: Config,
     log: log::Handle,
     requests: mpsc::Sender<Request>,
+    manager: Manager,
+    passed: Passed,
 ) -> anyhow::Result<Relay> {
-    let listeners = admin::Listeners::bind(config.admin, &config.admin_socket).await?;
+    let listeners = admin::Listeners::bind(config.admin, &config.admin_socket, passed).await?;
     let gate = Arc::new(admin::Gate::new(&access(&config))?);
-    let started = Relay::start(source, config, log.clone(), Arc::clone(&gate))?;
-    let Started { relay, reservations, events, ice_events, published } = started;
+    let started = Relay::start(source, config, log.clone(), Arc::clone(&gate), manager)?;
+    let Started { mut relay, reservations, events, ice_events, published } = started;
     let control = Control::new(Sources {
         shards: relay.queries.clone(),
         datapath: relay.datapath.handle(),
@@ -149,6 +157,7 @@ async fn open(
         tracing::warn!("{warning}");
     }
     announce(&relay.config, &relay.open, relay.datapath.summary(), relay.authority.generated());
+    relay.manager.ready();
     Ok(relay)
 }
 
@@ -176,6 +185,7 @@ struct Relay {
     source: Source,
     log: log::Handle,
     gate: Arc<admin::Gate>,
+    manager: Manager,
     /// What is in force: the last good configuration, but for what needs a restart.
     config: Arc<Config>,
     configured: u64,
@@ -425,8 +435,9 @@ impl Relay {
     }
 
     /// Takes it all down. A thread that is stuck is left behind, and told of: the process ends all the same.
-    async fn stop(self) -> anyhow::Result<()> {
+    async fn stop(mut self) -> anyhow::Result<()> {
         tracing::info!("stopping");
+        self.manager.stopping();
         self.shards.iter().for_each(ShardHandle::shut_down);
         let deadline = Instant::now() + ENDING;
         // Without a stop: those who watch are still to be told of what ends.

@@ -44,6 +44,7 @@ impl Retired {
 impl Relay {
     /// Reads the configuration again and follows it. Of a bad one the problems are returned, and nothing has changed.
     pub(super) async fn reload(&mut self, request: api::ReloadRequest) -> Result<api::Reloaded, Vec<String>> {
+        self.manager.reloading();
         let result = self.follow(request).await;
         match &result {
             Ok(reloaded) => {
@@ -60,6 +61,8 @@ impl Relay {
             }
         }
         self.publish();
+        self.beat().await;
+        self.manager.ready();
         result
     }
 

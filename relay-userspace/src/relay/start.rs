@@ -23,6 +23,7 @@ use crate::listeners::Opened;
 use crate::log;
 use crate::net::{SocketError, UdpSocket};
 use crate::random::{self, SystemRandomness};
+use crate::service::Manager;
 use crate::shard::{Events, IceEvents, Listeners, Parts, Reservations, ShardHandle, ShardQuery};
 use crate::traces::Traces;
 
@@ -36,7 +37,13 @@ pub(super) struct Started {
 }
 
 impl Relay {
-    pub(super) fn start(source: Source, config: Config, log: log::Handle, gate: Arc<Gate>) -> anyhow::Result<Started> {
+    pub(super) fn start(
+        source: Source,
+        config: Config,
+        log: log::Handle,
+        gate: Arc<Gate>,
+        manager: Manager,
+    ) -> anyhow::Result<Started> {
         let capacity = Capacity::of(&config);
         let interfaces = interfaces(if_addrs::get_if_addrs())?;
         let own_addresses = addresses_of(&interfaces);
@@ -55,6 +62,7 @@ impl Relay {
             source,
             log,
             gate,
+            manager,
             config: Arc::new(config),
             configured: unix_seconds(),
             reloads: [0; 2],

@@ -66,7 +66,8 @@ pub(super) struct Process {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(super) shards: Option<u32>,
 
-    /// Where state is kept over restarts [default: /var/lib/hairpin for root, else ~/.local/state/hairpin]
+    /// Where state is kept over restarts [default: $STATE_DIRECTORY in a service of systemd,
+    /// else /var/lib/hairpin for root, else ~/.local/state/hairpin]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
 
@@ -243,8 +244,8 @@ pub(super) struct Admin {
     #[arg(long, value_name = "ADDR:PORT|off", default_value = "127.0.0.1:9641", value_parser = admin_address)]
     pub(super) admin: AdminAddr,
 
-    /// Unix socket of the admin interface, or off [default: /run/hairpin/admin.sock for root, else
-    /// $XDG_RUNTIME_DIR/hairpin/admin.sock]
+    /// Unix socket of the admin interface, or off [default: one that systemd passes, else
+    /// /run/hairpin/admin.sock for root, else $XDG_RUNTIME_DIR/hairpin/admin.sock]
     #[arg(long, value_name = "PATH|off", value_parser = admin_socket)]
     pub(super) admin_socket: Option<OrOff<PathBuf>>,
 

@@ -28,11 +28,7 @@ pub(in crate::cli) fn example() -> String {
             let _ = write!(text, "\n{}\n# {heading}\n", format_args!("# {}", "-".repeat(WIDTH - 2)));
         }
         let _ = write!(text, "\n{}", about(option));
-        let value = match option.default().filter(|_| option.has_value()) {
-            Some(default) => toml_text::value(option, &[default]),
-            None => toml_text::value(option, sample(option.name())),
-        };
-        let _ = writeln!(text, "#{} = {value}", option.name());
+        let _ = writeln!(text, "#{} = {}", option.name(), value_of(option));
     }
     text
 }
@@ -50,6 +46,14 @@ fn about(option: &Opt) -> String {
         text.push_str(&(wrapped(&format!("By default: {default}."), "#", WIDTH) + "\n"));
     }
     text
+}
+
+/// The default value of an option, or else what it could be.
+pub(super) fn value_of(option: &Opt) -> String {
+    match option.default().filter(|_| option.has_value()) {
+        Some(default) => toml_text::value(option, &[default]),
+        None => toml_text::value(option, sample(option.name())),
+    }
 }
 
 /// What an option without a default value could be. They fit together.
