@@ -101,6 +101,8 @@ if [ "$purpose" = test ]; then
     # Phones, and the NATs that they are behind.
     need baresip-core baresip
     need nftables nft
+    # The name server of a fleet.
+    need dnsmasq-base dnsmasq
     need prometheus promtool
     need openssl openssl
     need procps sysctl
