@@ -21,13 +21,10 @@ fn clients_move_by_300_while_media_flows() {
         roamers.settle();
         let before = roamers.logs();
         let drained = fullest(&before);
-        began = Some((Instant::now(), drained, before));
+        began = Some((Instant::now(), drained, before.clone()));
         let told = fleet.ask(drained, &["drain", "--move"]).expect_success();
         assert!(told.contains("sent to other relays as they refresh"), "{told}");
-        roamers.wait("it is elsewhere", |log| log.server != Some(server(drained)));
-        roamers.wait("it has heard from there", |log| {
-            log.moves.len() as u64 == u64::from(log.server.is_some() && !log.moves.is_empty())
-        });
+        roamers.wait("all have moved", |logs| have_moved(logs, &before, drained));
         roamers.settle();
         wait_until_empty(&fleet, drained);
         let why = fleet.ask(drained, &["why", &crate::network::ip(200).to_string()]).expect_success();
@@ -88,6 +85,12 @@ fn there_is_nowhere_to_move_to_without_other_relays() {
     assert_eq!(relay.metrics().sum("hairpin_draining", &[]), 0, "nothing has changed");
     assert_eq!(ask("{}").json()["draining"], true);
     relay.stop();
+}
+
+/// Whether those who were at a relay have heard from another one.
+pub(crate) fn have_moved(logs: &[Log], before: &[Log], relay: usize) -> bool {
+    let was_there = |log: &Log| log.server == Some(server(relay));
+    logs.iter().zip(before).all(|(log, before)| !was_there(before) || !was_there(log) && !log.moves.is_empty())
 }
 
 /// The relay that has the most clients.

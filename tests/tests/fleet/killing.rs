@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hairpin_tests::lab::coturn::EchoPeer;
 
-use crate::draining::{fullest, report};
+use crate::draining::{fullest, have_moved, report};
 use crate::network::{Network, PEER};
 use crate::relays::{Fleet, Shared, server};
 use crate::roaming::{Roamers, SILENCE, Why};
@@ -22,9 +22,9 @@ fn clients_of_a_relay_that_is_killed_come_back_on_another() {
         roamers.settle();
         let before = roamers.logs();
         let killed = fullest(&before);
-        began = Some((Instant::now(), killed, before));
+        began = Some((Instant::now(), killed, before.clone()));
         fleet.kill(killed);
-        roamers.wait("it is elsewhere", |log| log.server != Some(server(killed)));
+        roamers.wait("all have come back", |logs| have_moved(logs, &before, killed));
         roamers.settle();
     });
     let (began, killed, before) = began.expect("it was killed");

@@ -67,7 +67,9 @@ impl Shared {
         let own = |line: &str| line.starts_with("listen ") || line.starts_with("relay-address ");
         let text: String = example.lines().fold(String::new(), |text, line| {
             let line = match line {
-                line if own(line) => line.replace("113.11", &format!("113.{number}")).replace("113::11", &format!("113::{number}")),
+                line if own(line) => {
+                    line.replace("113.11", &format!("113.{number}")).replace("113::11", &format!("113::{number}"))
+                }
                 line if line.starts_with("user-store ") => format!("user-store = [\"{}\"]", self.store),
                 line => line.replace("/etc/hairpin", &self.folder.path().display().to_string()),
             };

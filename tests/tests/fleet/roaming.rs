@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,14 +65,14 @@ impl Log {
 
 /// All clients, while they roam.
 pub(crate) struct Roamers {
-    logs: Vec<Mutex<Log>>,
+    logs: Vec<Arc<Mutex<Log>>>,
     ends: AtomicBool,
 }
 
 impl Roamers {
     /// Lets some clients roam while something is done to the fleet. Returns what has become of them.
     pub(crate) fn during(network: &Network, count: usize, body: impl FnOnce(&Self)) -> Vec<Log> {
-        let this = Self { logs: (0..count).map(|_| Mutex::default()).collect(), ends: AtomicBool::new(false) };
+        let this = Self { logs: (0..count).map(|_| Arc::default()).collect(), ends: AtomicBool::new(false) };
         thread::scope(|scope| {
             let roaming = scope.spawn(|| {
                 network.clients.enter(|| {
@@ -89,7 +89,7 @@ impl Roamers {
             drop(ending);
             roaming.join().expect("no client panics");
         });
-        this.logs.into_iter().map(|log| log.into_inner().expect("no client panics")).collect()
+        this.logs()
     }
 
     /// What is known of each by now.
@@ -97,25 +97,27 @@ impl Roamers {
         self.logs.iter().map(|log| locked(log).clone()).collect()
     }
 
-    /// Waits until something is true of all.
+    /// Waits until something is true of them.
     #[track_caller]
-    pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&Log) -> bool) {
+    pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&[Log]) -> bool) {
         let end = Instant::now() + PATIENCE;
-        while !self.logs.iter().all(|log| is_so(&locked(log))) {
-            assert!(Instant::now() < end, "this did not become true of all: {what}\n{:#?}", self.logs());
+        while !is_so(&self.logs()) {
+            assert!(Instant::now() < end, "this did not become true: {what}\n{:?}", self.logs());
             thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Waits until everybody has a relay, and has heard from it.
     pub(crate) fn settle(&self) {
-        self.wait("it hears", |log| log.heard.is_some_and(|heard| heard.elapsed() < SILENCE / 2));
+        let hears = |log: &Log| log.heard.is_some_and(|heard| heard.elapsed() < SILENCE / 2);
+        self.wait("all of them hear their peer", |logs| logs.iter().all(hears));
     }
 
-    async fn roam(&self, index: usize, log: &Mutex<Log>) {
+    async fn roam(&self, index: usize, log: &Arc<Mutex<Log>>) {
         // Not all at the same time.
         sleep(REFRESH * index as u32 / self.logs.len() as u32).await;
-        let Some(mut client) = arrive(None, log).await else { return };
+        let Some(client) = arrive(None, log).await else { return };
+        let mut client = Arc::new(client);
         let mut media = every(MEDIA);
         let mut refresh = every(REFRESH);
         let mut arrived: Option<Why> = None;
@@ -133,13 +135,17 @@ impl Roamers {
                         locked(log).moves.push((since, why));
                     }
                 }
-                // Its answer may be that the client is to go, which is heard of below.
-                _ = refresh.tick() => drop(client.refresh(None).await),
+                _ = refresh.tick() => {
+                    let client = Arc::clone(&client);
+                    // Its answer may be that the client is to go, which is heard of below.
+                    tokio::spawn(async move { client.refresh(None).await });
+                }
                 redirect = client.sent_away() => {
                     match follow(&client, &redirect).await {
                         Ok(next) => {
                             locked(log).server = Some(next.server());
-                            leave(std::mem::replace(&mut client, next), log).await;
+                            let before = std::mem::replace(&mut client, Arc::new(next));
+                            tokio::spawn(leave(before, Arc::clone(log)));
                             arrived = Some(Why::SentAway);
                         }
                         Err(error) => {
@@ -151,7 +157,7 @@ impl Roamers {
             }
             if since.elapsed() > SILENCE {
                 let Some(next) = arrive(Some(client.server()), log).await else { return };
-                client = next;
+                client = Arc::new(next);
                 (arrived, since) = (Some(Why::Silence), Instant::now());
             }
         }
@@ -226,10 +232,10 @@ async fn follow(client: &Client, redirect: &Redirect) -> Result<Client, Error> {
 }
 
 /// Lets an allocation go, once what was under way to it has come.
-async fn leave(client: Client, log: &Mutex<Log>) {
+async fn leave(client: Arc<Client>, log: Arc<Mutex<Log>>) {
     let end = Instant::now() + LATE / 10;
     while let Ok(received) = tokio::time::timeout_at(end.into(), client.recv()).await {
-        note(log, received);
+        note(&log, received);
     }
     let _ = client.release().await;
 }
