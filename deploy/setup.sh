@@ -102,6 +102,8 @@ if [ "$purpose" = test ]; then
     # Phones, and the NATs that they are behind.
     need baresip-core baresip
     need nftables nft
+    # The name server of a fleet.
+    need dnsmasq-base dnsmasq
     need prometheus promtool
     # A clean host to install the package on, and who looks at its manual and at what is in it.
     need debootstrap debootstrap

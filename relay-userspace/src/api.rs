@@ -461,6 +461,8 @@ pub struct DrainRequest {
     pub timeout: Option<u64>,
     /// Whether the relay ends when nothing is left.
     pub stop: bool,
+    /// Whether clients that are there are sent to other relays, too, when they refresh what they have.
+    pub move_clients: bool,
 }
 
 /// How far a drain is.
@@ -477,6 +479,9 @@ pub struct DrainStatus {
     pub deadline: Option<u64>,
     /// Whether the relay ends then.
     pub stop: bool,
+    /// Whether clients that are there are sent to other relays when they refresh what they have.
+    #[serde(default)]
+    pub move_clients: bool,
 }
 
 /// What is logged.

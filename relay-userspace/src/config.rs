@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{AlternateServer, RelayAddress, Translation};
+use hairpin_proto::turn::{AlternateServer, NonceKey, RelayAddress, Translation};
 use ipnet::IpNet;
 
 pub use self::realm::{Authentication, Directory, NamedTokenKey, PasswordAlgorithms, Realm, ReservedAddress, Webhook};
@@ -26,6 +26,8 @@ pub struct Config {
     pub config_file: Option<PathBuf>,
     /// How long clients that have an allocation may go on once the relay is told to end; zero: they may not.
     pub drain_timeout: Duration,
+    /// Whether a drain that a signal begins sends clients that are there to other relays, too.
+    pub drain_move: bool,
     /// Where clients reach the server, and how.
     pub listeners: Vec<Listener>,
     /// What the server shows to clients over TLS and DTLS.
@@ -43,6 +45,8 @@ pub struct Config {
     pub discovery: Option<Vec<DiscoverySockets>>,
     /// How the world sees this host's addresses.
     pub translation: Translation,
+    /// What nonces are made with, the first, and known by, all of them; none: what the relay draws at its start.
+    pub nonce_keys: Vec<NonceKey>,
     /// Other servers for clients that find no room here.
     pub alternates: Vec<AlternateServer>,
     /// What relayed addresses are made of.

@@ -8,6 +8,8 @@ use hairpin_proto::stun::attribute::{AlternateDomain, AlternateServerAttribute};
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::link::Route;
+use crate::request::Request;
 
 /// A server that was asked within this time is not asked again because another one says so.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
@@ -20,7 +22,7 @@ pub(crate) fn alternate(message: &Message<'_>) -> Error {
 }
 
 /// Which servers were asked and when, so that those who point at each other are not followed for ever.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Asked(Vec<(SocketAddr, Instant)>);
 
 impl Asked {
@@ -40,21 +42,69 @@ impl Asked {
     }
 }
 
+/// Where a server sends a client that has an allocation there (300 to a Refresh): it keeps that until its lifetime ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// Where to: ALTERNATE-SERVER, as often as it is there.
+    pub servers: Vec<SocketAddr>,
+    /// What the certificate there is for: ALTERNATE-DOMAIN.
+    pub domain: Option<String>,
+}
+
+impl Redirect {
+    /// What a failed request says of it.
+    pub(crate) fn of(request: &Request, error: &Error) -> Option<Self> {
+        match (request, error) {
+            (Request::Refresh { .. }, Error::TryAlternate { servers, domain }) => {
+                Some(Self { servers: servers.clone(), domain: domain.clone() })
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Client {
+    /// Waits until the server sends this client elsewhere although it has an allocation, which is not lost yet: who asks
+    /// [`Client::successor`] for another client, allocates with it, and ends this one afterwards, loses nothing.
+    pub async fn sent_away(&self) -> Redirect {
+        let mut redirects = self.shared.redirects();
+        let redirect = redirects.wait_for(Option::is_some).await.expect("the other end is in the same place");
+        redirect.clone().expect("it was waited for")
+    }
+
+    /// Another client, at the server that this one was sent to, with the same settings. It has no allocation yet. `None` if it
+    /// has been there within the last five minutes.
+    pub async fn successor(&self, redirect: &Redirect) -> Result<Option<Self>, Error> {
+        let Some(route) = self.route_to(&redirect.servers, redirect.domain.as_deref()) else { return Ok(None) };
+        let successor = self.at(route).await?;
+        *successor.shared.asked() = self.shared.asked().clone();
+        Ok(Some(successor))
+    }
+
     /// Goes to another server, if that is wanted and right.
     pub(crate) async fn follow(&self, offered: &[SocketAddr], domain: Option<&str>) -> Result<bool, Error> {
+        let route = self.route_to(offered, domain).filter(|_| self.follows_alternates);
+        let Some(route) = route else { return Ok(false) };
+        self.shared.take_way(route).await?;
+        self.shared.state().session.handle_redirect();
+        Ok(true)
+    }
+
+    /// The way to one of the servers that were offered.
+    fn route_to(&self, offered: &[SocketAddr], domain: Option<&str>) -> Option<Route> {
         let mut route = self.shared.way().route.clone();
-        let chosen = self.shared.asked().choose(route.server, offered, Instant::now());
-        let Some(server) = chosen.filter(|_| self.follows_alternates) else { return Ok(false) };
+        let before = route.server;
+        let server = self.shared.asked().choose(before, offered, Instant::now())?;
         if let Some(tls) = &mut route.tls {
             // The certificate is to be for the name that it was for before, unless there is another.
             let before = || tls.server_name.take().unwrap_or_else(|| route.server.ip().to_string());
             tls.server_name = Some(domain.map_or_else(before, str::to_owned));
         }
         route.server = server;
-        self.shared.take_way(route).await?;
-        self.shared.state().session.handle_redirect();
-        Ok(true)
+        // Where the other server is reached from is for the system to say, and the port here is in use.
+        route.local =
+            route.local.map(|local| SocketAddr::new(local.ip(), 0)).filter(|_| server.is_ipv4() == before.is_ipv4());
+        Some(route)
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hairpin_proto::address::Transport;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::alternate::Asked;
+use crate::alternate::{Asked, Redirect};
 use crate::credentials::TokenCredential;
 use crate::error::Error;
 use crate::link::{Failure, Route, Way};
@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     asked: Mutex<Asked>,
     /// A request was made, or goes another way: the task waits for the wrong things.
     changed: Notify,
+    /// Where the server has sent a client that has an allocation.
+    redirected: watch::Sender<Option<Redirect>>,
 }
 
 #[derive(Debug)]
@@ -95,16 +97,32 @@ impl Client {
     pub async fn connect(server: SocketAddr, options: Options) -> Result<Self, Error> {
         let Options { transport, tls, local, follow_alternates, settings } = options;
         let route = Route { server, local, transport, tls, patience: settings.timing.total() };
+        Self::open(route, follow_alternates, settings).await
+    }
+
+    /// A client of the same kind that goes another way.
+    pub(crate) async fn at(&self, route: Route) -> Result<Self, Error> {
+        Self::open(route, self.follows_alternates, self.settings.clone()).await
+    }
+
+    async fn open(route: Route, follows_alternates: bool, settings: Settings) -> Result<Self, Error> {
+        let transport = route.transport;
         let way = Mutex::new(Arc::new(Way::open(route).await?));
         let session = Session::over(transport, settings.clone(), crate::random_ids());
         let (attempt, attempts) = mpsc::channel(ATTEMPTS);
         let state = Mutex::new(State { session, waiting: HashMap::new(), attempts: Some(attempt) });
-        let shared = Arc::new(Shared { way, state, asked: Mutex::default(), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            way,
+            state,
+            asked: Mutex::default(),
+            changed: Notify::new(),
+            redirected: watch::Sender::new(None),
+        });
         let (datagram, inbox) = mpsc::channel(INBOX);
         let task = tokio::spawn(run(Arc::clone(&shared), datagram));
         Ok(Self {
             shared,
-            follows_alternates: follow_alternates,
+            follows_alternates,
             settings,
             inbox: tokio::sync::Mutex::new(inbox),
             attempts: tokio::sync::Mutex::new(attempts),
@@ -147,6 +165,11 @@ impl Client {
         loop {
             let result = self.ask(request.clone()).await;
             match &result {
+                // What a client has is not at the other server: whoever owns it has to move, see `sent_away`.
+                Err(error) if Redirect::of(&request, error).is_some() => {
+                    self.shared.redirected.send_replace(Redirect::of(&request, error));
+                    return result;
+                }
                 Err(Error::TryAlternate { servers, domain }) if self.follow(servers, domain.as_deref()).await? => {}
                 _ => return result,
             }
@@ -278,6 +301,10 @@ impl Shared {
         lock(&self.asked)
     }
 
+    pub(crate) fn redirects(&self) -> watch::Receiver<Option<Redirect>> {
+        self.redirected.subscribe()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -299,7 +326,11 @@ impl Shared {
                     // One that nobody takes in time ends at the server.
                     let _ = state.attempts.as_ref().map(|attempts| attempts.try_send(attempt));
                 }
-                Event::RenewalFailed(..) => {}
+                Event::RenewalFailed(request, error) => {
+                    if let Some(redirect) = Redirect::of(&request, &error) {
+                        self.redirected.send_replace(Some(redirect));
+                    }
+                }
             }
         }
     }

@@ -34,6 +34,15 @@ pub enum Error {
         /// What the certificate there is for: ALTERNATE-DOMAIN.
         domain: Option<String>,
     },
+    /// Nobody could tell what there is to know of a name.
+    #[error("cannot look up {0}: {1}")]
+    Dns(String, String),
+    /// DNS knows of no server of this name.
+    #[error("there is no server at {0}: DNS has no records of it")]
+    NoServer(String),
+    /// The server is to be reached by something that the client does not speak.
+    #[error("{0} asks for a transport that is not spoken here")]
+    OtherTransport(String),
     /// The allocation has no ticket: the server gave none, or was asked for none (RFC 8016).
     #[error("there is no mobility ticket")]
     NoTicket,

@@ -4,6 +4,7 @@
 //!   given datagrams and the time, and says what to send and until when to wait.
 //! - [`Client`] is a session with sockets of tokio, with one `async` method for each request.
 //! - [`Pipe`] cuts messages out of a stream and puts them in, plain or within TLS, on any socket that does not block.
+//! - [`Resolver`] asks DNS which servers a [`ServerUri`] stands for, and [`resolution`] is the order in which they are tried.
 //! - [`frame`] writes application data as ChannelData and as Send indications.
 //!
 //! A session keeps what it has: allocation, permissions and channels are renewed before they expire, until the session
@@ -15,6 +16,7 @@ mod client;
 mod connection;
 mod credentials;
 mod discovery;
+mod dns;
 mod error;
 pub mod frame;
 mod link;
@@ -23,14 +25,18 @@ mod pending;
 mod pipe;
 mod renewal;
 mod request;
+pub mod resolution;
 mod session;
 mod timing;
 mod tls;
+mod uri;
 
+pub use alternate::Redirect;
 pub use client::{Client, Datagram, Options};
 pub use connection::DataConnection;
 pub use credentials::{Credentials, Security, TokenCredential};
 pub use discovery::{Behaviour, Prober};
+pub use dns::Resolver;
 pub use error::Error;
 pub use hairpin_proto::address::Transport;
 pub use pipe::Pipe;
@@ -38,6 +44,7 @@ pub use request::{AllocateOptions, Allocation, Outcome, Probe, Probed, Request};
 pub use session::{ConnectionAttempt, Event, Received, RequestId, Session, Settings};
 pub use timing::Timing;
 pub use tls::{ALPN_TURN, Tls, TlsOptions, Trust};
+pub use uri::{Host, ServerUri, UriError};
 
 use hairpin_proto::stun::TransactionId;
 use ring::rand::{SecureRandom, SystemRandom};

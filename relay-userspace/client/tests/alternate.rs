@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hairpin_client::{Client, Error, Options, Settings, Timing};
+use hairpin_client::{Client, Error, Options, Redirect, Settings, Timing};
 use hairpin_proto::stun::attribute::{AlternateDomain, AlternateServerAttribute, ErrorCodeAttribute, XorMappedAddress};
 use hairpin_proto::stun::{Class, ErrorCode, Message, MessageBuilder};
 use tokio::net::UdpSocket;
@@ -99,4 +99,27 @@ async fn a_client_that_is_not_to_follow_says_where_it_was_sent() {
     let Error::TryAlternate { servers, domain } = error else { panic!("{error}") };
     assert_eq!((servers, domain.as_deref()), (vec![other.address], Some("turn.example.org")));
     assert_eq!([first.asked(), other.asked()], [1, 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_would_stay_and_is_sent_away_keeps_what_it_has_until_its_owner_has_a_successor() {
+    let last = Server::start(Server::socket().await, Vec::new());
+    let first = Server::start(Server::socket().await, vec![last.address]);
+    let client = client(first.address, true).await;
+    let error = client.refresh(None).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TRY_ALTERNATE));
+    assert_eq!(client.server(), first.address, "what it has is there");
+    assert_eq!([first.asked(), last.asked()], [1, 0]);
+    let redirect = client.sent_away().await;
+    assert_eq!(
+        (redirect.servers.as_slice(), redirect.domain.as_deref()),
+        (&[last.address][..], Some("turn.example.org"))
+    );
+    let successor = client.successor(&redirect).await.unwrap().expect("it has not been there");
+    assert_eq!(successor.server(), last.address);
+    assert_ne!(successor.local_addr().unwrap(), client.local_addr().unwrap());
+    successor.binding().await.unwrap();
+    // It is not sent back to where it has just been.
+    let back = Redirect { servers: vec![first.address], domain: None };
+    assert!(successor.successor(&back).await.unwrap().is_none());
 }

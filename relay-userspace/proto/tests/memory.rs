@@ -17,8 +17,8 @@ use hairpin_proto::stun::{
 };
 use hairpin_proto::turn::{
     AccessToken, BindRequest, Cause, Credentials, Discard, Disposition, Effect, Freshness, Grant, IcmpError, Limits,
-    MacKey, Now, PeerPolicy, PortStripe, Quotas, Random, Realm, RelayAddress, RelayId, Server, ServerConfig, Settings,
-    TokenAlgorithm, TokenKey, TokenTimestamp, Translation,
+    MacKey, NonceKey, Now, PeerPolicy, PortStripe, Quotas, Random, Realm, RelayAddress, RelayId, Server, ServerConfig,
+    Settings, TokenAlgorithm, TokenKey, TokenTimestamp, Translation,
 };
 
 /// Counts what this thread asks of the system's allocator.
@@ -93,6 +93,7 @@ fn server_of(realm: Realm) -> Server {
     let settings = Settings {
         realms: vec![Arc::new(realm)],
         freshness: Freshness::default(),
+        nonce_keys: vec![NonceKey::new([1; 32])],
         networks: Vec::new(),
         reserved_ports: None,
         peer_policy: PeerPolicy::default(),
@@ -107,7 +108,6 @@ fn server_of(realm: Realm) -> Server {
     let config = ServerConfig {
         settings,
         software: Some("test".to_owned()),
-        nonce_key: [1; 32],
         nonce_lifetime: Duration::from_secs(3600),
         discovery: None,
         ports: PortStripe::new(49_152..=65_535, 0, 1),

@@ -13,7 +13,7 @@ use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{AlternateServer, Encryption, RelayAddress};
 use ipnet::IpNet;
 
-use hairpin_proto::turn::{TokenAlgorithm, TokenKey};
+use hairpin_proto::turn::{NonceKey, TokenAlgorithm, TokenKey};
 use hairpin_users::StoreUrl;
 use hairpin_users::users_file::{UserLine, parse_user};
 
@@ -257,6 +257,12 @@ pub(super) fn realm(text: &str) -> Result<String, String> {
 /// `--auth-secret S`.
 pub(super) fn secret(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("the secret is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// `--nonce-key TEXT`. The text is not told.
+pub(super) fn nonce_key(text: &str) -> Result<NonceKey, String> {
+    let (least, count) = (NonceKey::MIN_TEXT, text.chars().count());
+    NonceKey::of_text(text).ok_or_else(|| format!("at least {least} characters are needed, these are {count}"))
 }
 
 /// `--admin-token TOKEN`, `--credentials-token TOKEN`: what a header of HTTP can carry.

@@ -115,8 +115,8 @@ impl Control {
             configured: published.configured,
             config_file: published.config.config_file.as_ref().map(|path| path.display().to_string()),
             reload_problems: published.reload_problems.clone(),
-            drain_deadline: published.drain.and_then(|(deadline, _)| deadline),
-            drain_stops: published.drain.is_some_and(|(_, stop)| stop),
+            drain_deadline: published.drain.and_then(|drain| drain.deadline),
+            drain_stops: published.drain.is_some_and(|drain| drain.stop),
             shards,
             allocations,
             sessions,
@@ -199,13 +199,16 @@ impl Control {
         answered.await.map_err(|_| stopping())?
     }
 
-    /// Lets no new clients in any more.
-    pub async fn drain(&self, request: api::DrainRequest) -> api::DrainStatus {
+    /// Lets no new clients in any more. An error says why clients that are there cannot be moved.
+    pub async fn drain(&self, request: api::DrainRequest) -> Result<api::DrainStatus, &'static str> {
+        if request.move_clients && self.published().config.alternates.is_empty() {
+            return Err("clients cannot be moved: no alternate-server is configured to send them to");
+        }
         let (answer, answered) = oneshot::channel();
         // A relay that is about to end lets nobody in either.
         let _ = self.0.sources.requests.send(Request::Drain(request, answer)).await;
         let _ = answered.await;
-        self.drain_status().await
+        Ok(self.drain_status().await)
     }
 
     /// Lets everybody in again.
@@ -224,8 +227,9 @@ impl Control {
             draining: drain.is_some(),
             allocations: reports.iter().map(|report| report.allocations as u64).sum(),
             sessions: sessions(&reports),
-            deadline: drain.and_then(|(deadline, _)| deadline),
-            stop: drain.is_some_and(|(_, stop)| stop),
+            deadline: drain.and_then(|drain| drain.deadline),
+            stop: drain.is_some_and(|drain| drain.stop),
+            move_clients: drain.is_some_and(|drain| drain.moves),
         }
     }
 
@@ -304,7 +308,7 @@ impl Control {
                 reloads: published.reloads[0],
                 failures: published.reloads[1],
             },
-            drain_deadline: published.drain.and_then(|(deadline, _)| deadline),
+            drain_deadline: published.drain.and_then(|drain| drain.deadline),
             certificates: published.certificates.iter().map(certificate).collect(),
             credentials: metrics::Credentials {
                 minted: sources.gate.minted(),

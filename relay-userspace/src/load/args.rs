@@ -1,10 +1,11 @@
 //! The options of `hairpin load` and `hairpin echo-peer`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hairpin_client::{Credentials, TlsOptions, Trust};
+use hairpin_client::resolution::Target;
+use hairpin_client::{Credentials, Host, ServerUri, TlsOptions, Trust};
 use hairpin_proto::address::AddressFamily;
 use serde::Serialize;
 
@@ -74,7 +75,7 @@ impl Transport {
     }
 
     /// As it is written on the command line.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
@@ -107,11 +108,20 @@ impl From<Family> for AddressFamily {
 }
 
 /// Measure a TURN server: real allocations, paced traffic, loss and latency.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The server under test, any TURN server
+    /// The server under test, any TURN server: an address and port, a name, or a turn: or turns: URI, for which DNS is asked
+    /// (RFC 5928); of several servers the first is taken that serves
+    #[arg(long, value_name = "ADDR:PORT|NAME|URI")]
+    pub(super) server: ServerUri,
+
+    /// What --server stands for, once that is known
+    #[arg(skip)]
+    target: Option<Target>,
+
+    /// The name server to ask [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDR:PORT")]
-    pub(super) server: SocketAddr,
+    pub(super) dns: Option<SocketAddr>,
 
     /// Username; with --auth-secret, the name in the minted credential
     #[arg(long, value_name = "NAME", required_unless_present = "auth_secret")]
@@ -160,9 +170,9 @@ pub struct Args {
     #[arg(long, value_name = "FAMILY", value_enum)]
     family: Option<Family>,
 
-    /// How clients reach the server
-    #[arg(long, value_name = "TRANSPORT", value_enum, default_value_t = Transport::Udp)]
-    pub(super) transport: Transport,
+    /// How clients reach the server [default: udp, or what a name or URI says]
+    #[arg(long, value_name = "TRANSPORT", value_enum)]
+    transport: Option<Transport>,
 
     /// With --transport tls: a PEM file with the certificate that the server's must lead to
     #[arg(long, value_name = "FILE", conflicts_with = "tls_insecure")]
@@ -172,7 +182,7 @@ pub struct Args {
     #[arg(long)]
     tls_insecure: bool,
 
-    /// With --transport tls: the name that the certificate has to be for [default: the server's IP address]
+    /// With --transport tls: the name that the certificate has to be for [default: the server's, else its IP address]
     #[arg(long, value_name = "NAME")]
     tls_name: Option<String>,
 
@@ -214,11 +224,52 @@ pub struct EchoPeerArgs {
 }
 
 impl Args {
+    /// The same with one of the servers that --server stands for.
+    pub(super) fn at(&self, target: Target) -> Self {
+        Self { target: Some(target), ..self.clone() }
+    }
+
+    /// The server that is measured; before it is known, an address that nobody has.
+    pub(super) fn server(&self) -> SocketAddr {
+        let known = self.target.map(|target| target.address).or_else(|| self.server.socket());
+        known.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
+    }
+
+    /// How it is reached, as far as that is known.
+    pub(super) fn transport(&self) -> Transport {
+        let known = self.target.map(|target| target.transport).or(self.server.transport);
+        match known {
+            _ if self.transport.is_some() && self.target.is_none() => self.transport.unwrap_or(Transport::Udp),
+            Some(hairpin_client::Transport::Udp) => Transport::Udp,
+            Some(hairpin_client::Transport::Tcp) => Transport::Tcp,
+            Some(_) => Transport::Tls,
+            None if self.server.secure => Transport::Tls,
+            None => Transport::Udp,
+        }
+    }
+
+    /// The transports that may be taken, the one that is liked best first.
+    pub(super) fn transports(&self) -> Vec<hairpin_client::Transport> {
+        use hairpin_client::Transport as Wire;
+        match self.transport {
+            Some(Transport::Udp) => vec![Wire::Udp],
+            Some(Transport::Tcp) => vec![Wire::Tcp],
+            Some(Transport::Tls) => vec![Wire::Tls],
+            None => vec![Wire::Udp, Wire::Tcp, Wire::Tls],
+        }
+    }
+
+    /// What DNS is asked about. Whoever names no scheme may encrypt.
+    pub(super) fn uri(&self) -> ServerUri {
+        let secure = self.server.secure || !self.server.has_scheme && self.transport == Some(Transport::Tls);
+        ServerUri { secure, ..self.server.clone() }
+    }
+
     /// The family of relayed addresses.
     pub(super) fn family(&self) -> Family {
         self.family.unwrap_or_else(|| {
             let peer = self.peer.map(|peer| peer.ip()).or(self.peer_address);
-            Family::of(peer.unwrap_or_else(|| self.server.ip()))
+            Family::of(peer.unwrap_or_else(|| self.server().ip()))
         })
     }
 
@@ -236,7 +287,12 @@ impl Args {
     pub(super) fn tls(&self) -> TlsOptions {
         // TLS is not accepted without one or the other.
         let trust = self.tls_ca.clone().map_or(Trust::Anybody, Trust::Roots);
-        TlsOptions { server_name: self.tls_name.clone(), ..TlsOptions::new(trust) }
+        // RFC 5928 section 3: the certificate is for what the user has named, wherever DNS says that it is.
+        let named = match &self.server.host {
+            Host::Name(name) => Some(name.clone()),
+            Host::Ip(_) => None,
+        };
+        TlsOptions { server_name: self.tls_name.clone().or(named), ..TlsOptions::new(trust) }
     }
 
     /// Who the clients are.
@@ -270,15 +326,15 @@ impl Args {
             ("--tls-insecure", self.tls_insecure),
             ("--tls-name", self.tls_name.is_some()),
         ];
-        if self.transport == Transport::Tls {
+        if self.transport() == Transport::Tls {
             if self.tls_ca.is_none() && !self.tls_insecure {
                 return Err("--transport tls needs --tls-ca FILE, or --tls-insecure to take any certificate".to_owned());
             }
         } else if let Some((option, _)) = tls_options.iter().find(|(_, given)| *given) {
             return Err(format!("{option} has a meaning only with --transport tls"));
         }
-        if self.blast && self.transport.is_stream() {
-            return Err(format!("--blast cannot be with --transport {}: only udp is allowed", self.transport.name()));
+        if self.blast && self.transport().is_stream() {
+            return Err(format!("--blast cannot be with --transport {}: only udp is allowed", self.transport().name()));
         }
         let peer = self.peer.map(|peer| ("--peer", peer.to_string(), peer.ip()));
         let peer_address = self.peer_address.map(|ip| ("--peer-address", ip.to_string(), ip));
@@ -382,8 +438,8 @@ mod tests {
             let error = parse(arguments).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{arguments}: {error}");
         }
-        assert_eq!(parse("--transport udp").unwrap().transport, Transport::Udp);
-        assert_eq!(parse("--transport tcp").unwrap().transport, Transport::Tcp);
+        assert_eq!(parse("--transport udp").unwrap().transport(), Transport::Udp);
+        assert_eq!(parse("--transport tcp").unwrap().transport(), Transport::Tcp);
         let trusting = parse("--transport tls --tls-insecure").unwrap().tls();
         assert_eq!(trusting, TlsOptions::new(Trust::Anybody));
         let careful = parse("--transport tls --tls-ca ca.pem --tls-name turn.example.org").unwrap().tls();

@@ -18,6 +18,7 @@ mod pacer;
 mod progress;
 mod pulse;
 mod report;
+mod servers;
 mod setup;
 mod stamp;
 mod traffic;
@@ -71,6 +72,9 @@ pub enum LoadError {
     /// The peer has no address that the relay could send to.
     #[error("this host has no route to the relayed address {0}; name an address with --peer-address")]
     NoWayBack(IpAddr),
+    /// DNS says nothing, or nothing good, of the server.
+    #[error("{0}")]
+    Unresolved(hairpin_client::Error),
     /// TLS cannot be had as it was asked for.
     #[error("{0}")]
     Tls(hairpin_client::Error),
@@ -117,6 +121,11 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn run_blast(args: &Args) -> ExitCode {
+    let args = match servers::candidates(args) {
+        // Frames are sent blindly: there is no second try.
+        Ok(mut candidates) => &candidates.swap_remove(0),
+        Err(error) => return failure(&error),
+    };
     let report = match blast::measure(args) {
         Ok(report) => report,
         Err(error) => return failure(&error),
@@ -160,7 +169,11 @@ fn failure(error: &dyn std::fmt::Display) -> ExitCode {
 /// Does a whole run.
 pub fn measure(args: &Args) -> Result<Report, LoadError> {
     allow_many_files();
-    let mut ready = setup::prepare(args)?;
+    let (ready, args) = servers::first_that_serves(args, setup::prepare)?;
+    measure_ready(&args, ready)
+}
+
+fn measure_ready(args: &Args, mut ready: setup::Ready) -> Result<Report, LoadError> {
     let before = processor_time();
     let traffic = match traffic::run(args, &mut ready, random_run()) {
         Ok(traffic) => traffic,
@@ -194,11 +207,11 @@ fn report_of(args: &Args, ready: &setup::Ready, traffic: &traffic::Traffic, meas
     let sent_per_second = traffic.sent as f64 / seconds;
     let received_per_second = meter.received as f64 / seconds;
     Report {
-        server: args.server,
+        server: args.server(),
         mode: args.mode,
         method: args.method,
         family: args.family(),
-        transport: args.transport,
+        transport: args.transport(),
         allocations: args.allocations,
         allocations_per_second: f64::from(args.allocations) / ready.allocating.as_secs_f64(),
         server_lost: traffic.lost,

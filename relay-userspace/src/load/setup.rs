@@ -33,17 +33,17 @@ pub(super) const CHANNEL: u16 = CHANNEL_MIN;
 
 /// Makes allocations, permissions and channels.
 pub(super) fn prepare(args: &Args) -> Result<Ready, LoadError> {
-    let road = match args.transport {
-        Transport::Udp => Road::Udp(probe(args.server)?),
+    let road = match args.transport() {
+        Transport::Udp => Road::Udp(probe(args.server())?),
         Transport::Tcp => Road::Stream(None),
-        Transport::Tls => Road::Stream(Some(Tls::new(&args.tls(), args.server.ip()).map_err(LoadError::Tls)?)),
+        Transport::Tls => Road::Stream(Some(Tls::new(&args.tls(), args.server().ip()).map_err(LoadError::Tls)?)),
     };
     let settings = Settings {
         credentials: Some(args.credentials()),
         software: Some("hairpin load".to_owned()),
         ..Settings::default()
     };
-    let mut fleet = Fleet::open(args.server, road, args.allocations as usize, &settings)?;
+    let mut fleet = Fleet::open(args.server(), road, args.allocations as usize, &settings)?;
     match set_up(args, &mut fleet) {
         Ok((targets, reflector, allocating)) => Ok(Ready { fleet, targets, reflector, allocating }),
         Err(error) => {

@@ -54,14 +54,14 @@ pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffi
     let mut receiver = Receiver { args, run, start, meter: Meter::new(targets.len()) };
     let mut pacer = Pacer::new(args.rate(), targets.len(), start);
     // A stream says itself when it breaks, and the server may not even listen on UDP.
-    let pulse = if args.transport.is_stream() { None } else { Some(Pulse::new(args.server, start)?) };
+    let pulse = if args.transport().is_stream() { None } else { Some(Pulse::new(args.server(), start)?) };
     let mut watch = Watch { pulse, received: 0, since: start, stalled: start };
     let mut lost = None;
 
     let mut now = start;
     while now < end && lost.is_none() && !interrupted.load(Ordering::Relaxed) {
         let due = pacer.due(sender.sent, receiver.meter.received, now);
-        if args.transport.is_stream() {
+        if args.transport().is_stream() {
             sender.stream(fleet, due)?;
         } else {
             sender.send(fleet, due);
@@ -166,7 +166,7 @@ struct Sender {
 impl Sender {
     fn new(args: &Args, targets: &[SocketAddr], run: u32, start: Instant) -> Self {
         // Nobody answers an indication, so a flow keeps its transaction id, and with it the peer's mixed address.
-        let is_stream = args.transport.is_stream();
+        let is_stream = args.transport().is_stream();
         let packet = |target: SocketAddr| {
             let mut packet = Vec::new();
             let payload: Vec<u8> = (0..args.payload).map(|at| at as u8).collect();

@@ -56,6 +56,7 @@ macro_rules! of_realms {
 /// All there is, in the order of the fields. `config-file` and the state directory are places, not what is found there.
 const ASPECTS: &[Aspect] = &[
     followed!(drain_timeout, "drain-timeout"),
+    followed!(drain_move, "drain-move"),
     followed!(listeners, "listen"),
     followed!(certificates, "certificate", "private-key"),
     followed!(proxies, "proxy-protocol"),
@@ -73,6 +74,7 @@ const ASPECTS: &[Aspect] = &[
             new.listeners.clone_from(&old.listeners);
         }),
     },
+    followed!(nonce_keys, "nonce-key", "nonce-key-file"),
     followed!(alternates, "alternate-server"),
     followed!(relay_addresses, "relay-address"),
     kept!(relay_ports, "relay-ports"),
@@ -164,6 +166,7 @@ fn names_every_field(config: &Config) {
     let Config {
         config_file: _,
         drain_timeout: _,
+        drain_move: _,
         listeners: _,
         certificates: _,
         proxies: _,
@@ -172,6 +175,7 @@ fn names_every_field(config: &Config) {
         mobility: _,
         discovery: _,
         translation: _,
+        nonce_keys: _,
         alternates: _,
         relay_addresses: _,
         relay_ports: _,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::published::DrainTerms;
 use crate::clock::unix_seconds;
 use crate::shard::InService;
 
@@ -14,6 +15,8 @@ pub(super) struct Drain {
     deadline: Option<Deadline>,
     /// Whether the relay ends when nothing is left.
     pub(super) stop: bool,
+    /// Whether clients that are there are sent to other relays.
+    moves: bool,
     told: Instant,
 }
 
@@ -36,17 +39,17 @@ pub(super) enum Step {
 
 impl Drain {
     /// Begins, with so much time.
-    pub(super) fn new(timeout: Option<Duration>, stop: bool, now: Instant) -> Self {
+    pub(super) fn new(timeout: Option<Duration>, stop: bool, moves: bool, now: Instant) -> Self {
         // What no clock can say is no deadline.
         let deadline = timeout.and_then(|timeout| {
             Some(Deadline { at: now.checked_add(timeout)?, unix: unix_seconds().saturating_add(timeout.as_secs()) })
         });
-        Self { deadline, stop, told: now }
+        Self { deadline, stop, moves, told: now }
     }
 
-    /// The deadline in seconds since the Unix epoch.
-    pub(super) fn deadline_unix(&self) -> Option<u64> {
-        self.deadline.map(|deadline| deadline.unix)
+    /// What others see of it.
+    pub(super) fn terms(&self) -> DrainTerms {
+        DrainTerms { deadline: self.deadline.map(|deadline| deadline.unix), stop: self.stop, moves: self.moves }
     }
 
     /// What is to be done when this is left.
@@ -77,15 +80,15 @@ mod tests {
     fn a_drain_waits_for_the_last_or_the_deadline() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let mut drain = Drain::new(Some(Duration::from_secs(60)), true, now);
+        let mut drain = Drain::new(Some(Duration::from_secs(60)), true, false, now);
         let [none, one, session] =
             [(0, 0), (1, 0), (0, 1)].map(|(allocations, sessions)| InService { allocations, sessions });
         assert_eq!([drain.step(one, at(59)), drain.step(session, at(59))], [Step::Wait; 2]);
         assert_eq!(drain.step(none, at(59)), Step::Stop);
         assert_eq!((drain.step(one, at(60)), drain.step(session, at(61))), (Step::Close, Step::Wait));
-        let mut drain = Drain::new(None, false, now);
+        let mut drain = Drain::new(None, false, true, now);
         assert_eq!((drain.step(one, at(1_000_000)), drain.step(none, now)), (Step::Wait, Step::Wait));
-        assert_eq!(drain.deadline_unix(), None);
-        assert_eq!(Drain::new(Some(Duration::MAX), true, now).deadline, None);
+        assert_eq!(drain.terms(), DrainTerms { deadline: None, stop: false, moves: true });
+        assert_eq!(Drain::new(Some(Duration::MAX), true, false, now).deadline, None);
     }
 }

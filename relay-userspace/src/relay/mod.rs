@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use hairpin_proto::media::{self, CloseReason};
-use hairpin_proto::turn::{EndReason, Limits, Quotas, RelayAddress, Settings, Translation};
+use hairpin_proto::turn::{Draining, EndReason, Limits, NonceKey, Quotas, RelayAddress, Settings, Translation};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -99,7 +99,7 @@ pub fn run(config: Config, source: Source, log: log::Handle, manager: Manager, p
                     // What came of it is in the log.
                     let _ = relay.reload(api::ReloadRequest::default()).await;
                 }
-                _ = drain.recv() => relay.drain(api::DrainRequest::default()).await,
+                _ = drain.recv() => relay.drain_by_signal(None).await,
                 _ = welcome.recv() => relay.cancel_drain().await,
                 Some(request) = requested.recv() => relay.take(request).await,
                 _ = certificates.tick() => relay.follow_certificates().await,
@@ -221,7 +221,8 @@ struct Relay {
 
 /// What is drawn at the start, and good as long as the relay runs.
 struct Keys {
-    nonce: [u8; 32],
+    /// Of a relay that was told none.
+    nonce: NonceKey,
     mobility: [u8; 32],
 }
 
@@ -256,23 +257,32 @@ impl Relay {
             return true;
         }
         self.is_ending = true;
-        self.drain(api::DrainRequest { timeout: Some(timeout.as_secs()), stop: true }).await;
+        self.drain_by_signal(Some(timeout)).await;
         self.drain_step().await
     }
 
-    /// Sends new clients elsewhere.
-    async fn drain(&mut self, api::DrainRequest { timeout, stop }: api::DrainRequest) {
+    /// A signal cannot say what shall become of clients that are there; the configuration does.
+    async fn drain_by_signal(&mut self, timeout: Option<Duration>) {
+        let timeout = timeout.map(|timeout| timeout.as_secs());
+        let move_clients = self.config.drain_move;
+        self.drain(api::DrainRequest { timeout, stop: false, move_clients }).await;
+    }
+
+    /// Sends clients elsewhere: new ones, and those that are there if they shall move.
+    async fn drain(&mut self, api::DrainRequest { timeout, stop, move_clients }: api::DrainRequest) {
         // Who has asked the relay to end has not taken it back by asking for something else.
         let stop = stop || self.is_ending;
-        let drain = Drain::new(timeout.map(Duration::from_secs), stop, Instant::now());
+        let drain = Drain::new(timeout.map(Duration::from_secs), stop, move_clients, Instant::now());
         self.drain = Some(drain);
         let until = match timeout {
             Some(seconds) => format!("those that are left after {seconds} s are closed"),
+            None if move_clients => "those that are there stay until their lifetime ends".to_owned(),
             None => "those that are there stay".to_owned(),
         };
+        let who = if move_clients { "new clients, and those that refresh what they have," } else { "new clients" };
         let then = if stop { ", then the relay ends" } else { "" };
-        tracing::info!("draining: new clients get 300, or 508 without --alternate-server; {until}{then}");
-        self.set_draining(true).await;
+        tracing::info!("draining: {who} get 300, or 508 without --alternate-server; {until}{then}");
+        self.set_draining(if move_clients { Draining::AllClients } else { Draining::NewClients }).await;
     }
 
     /// Lets new clients in again.
@@ -280,12 +290,12 @@ impl Relay {
         self.is_ending = false;
         self.drain = None;
         tracing::info!("not draining: new clients are welcome");
-        self.set_draining(false).await;
+        self.set_draining(Draining::No).await;
     }
 
-    async fn set_draining(&self, is_draining: bool) {
+    async fn set_draining(&self, draining: Draining) {
         // One that has stopped takes the relay down with it.
-        ask_all(&self.queries, |shard| async move { shard.drain(is_draining).await }).await;
+        ask_all(&self.queries, |shard| async move { shard.drain(draining).await }).await;
         self.publish();
     }
 
@@ -326,7 +336,7 @@ impl Relay {
             certificates: self.certificates.status(),
             certificate_problem: self.certificate_problem.clone(),
             user_problem: self.user_problem.clone(),
-            drain: self.drain.map(|drain| (drain.deadline_unix(), drain.stop)),
+            drain: self.drain.map(|drain| drain.terms()),
             realms: self.config.realms.iter().map(|realm| self.limits_of(realm)).collect(),
             secret: self.authority.secret().map(str::to_owned),
             warnings: self.capacity.warning.iter().cloned().collect(),
@@ -354,6 +364,10 @@ impl Relay {
         Settings {
             realms: self.authority.realms(&self.capacity),
             freshness: freshness(config.directory.cache),
+            nonce_keys: match config.nonce_keys.as_slice() {
+                [] => vec![self.keys.nonce.clone()],
+                given => given.to_vec(),
+            },
             peer_policy: peer_policy(config, &listeners, &relay_addresses, &self.own_addresses),
             relay_addresses: config.relay_addresses.clone(),
             networks: networks(&self.interfaces),

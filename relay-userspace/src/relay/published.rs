@@ -39,12 +39,23 @@ pub(crate) struct Published {
     pub(crate) certificate_problem: Option<String>,
     /// Why files with users that have changed are not in use.
     pub(crate) user_problem: Option<String>,
-    /// The drain that goes on: its deadline in seconds since the Unix epoch, and whether the relay ends with it.
-    pub(crate) drain: Option<(Option<u64>, bool)>,
+    /// The drain that goes on.
+    pub(crate) drain: Option<DrainTerms>,
     /// How many allocations there may be in each realm, the first of which is that of the main configuration.
     pub(crate) realms: Vec<RealmLimits>,
     /// What credentials are minted with.
     pub(crate) secret: Option<String>,
     /// What the operator has to know since the start.
     pub(crate) warnings: Vec<String>,
+}
+
+/// What is known of a drain in advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DrainTerms {
+    /// When what is left is closed, in seconds since the Unix epoch.
+    pub(crate) deadline: Option<u64>,
+    /// Whether the relay ends with it.
+    pub(crate) stop: bool,
+    /// Whether clients that are there are sent to other relays.
+    pub(crate) moves: bool,
 }

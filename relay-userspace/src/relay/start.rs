@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hairpin_proto::address::Transport;
-use hairpin_proto::turn::{Discovery, PortStripe, Quotas, Server, ServerConfig};
+use hairpin_proto::turn::{Discovery, NonceKey, PortStripe, Quotas, Server, ServerConfig};
 
 use super::authority::{Authority, addresses_of, interfaces};
 use super::certificates::Certificates;
@@ -83,7 +83,7 @@ impl Relay {
             own_addresses,
             open: opened.listeners,
             retired: Retired::default(),
-            keys: Keys { nonce: random::bytes()?, mobility: random::bytes()? },
+            keys: Keys { nonce: NonceKey::new(random::bytes()?), mobility: random::bytes()? },
             drain: None,
             is_ending: false,
             published: None,
@@ -113,7 +113,6 @@ impl Relay {
                 ServerConfig {
                     settings: settings.clone(),
                     software: Some(concat!("hairpin ", env!("CARGO_PKG_VERSION")).to_owned()),
-                    nonce_key: self.keys.nonce,
                     nonce_lifetime: std::time::Duration::from_secs(3600),
                     discovery: discovery.clone(),
                     ports: PortStripe::new(config.relay_ports.range(), index, config.shards),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hairpin_dtls::ServerContext;
 use hairpin_proto::address::Transport;
 use hairpin_proto::media;
-use hairpin_proto::turn::Settings;
+use hairpin_proto::turn::{Draining, Settings};
 use ipnet::IpNet;
 
 use super::admission::ConnectionLimits;
@@ -44,9 +44,9 @@ impl ShardQuery {
         self.ask(|state| state.change(change)).await
     }
 
-    /// Sends new clients elsewhere, or lets them in again. Those that are there stay.
-    pub async fn drain(&self, is_draining: bool) -> Option<()> {
-        self.ask(move |state| state.server.set_draining(is_draining)).await
+    /// Sends clients elsewhere, or lets them in again.
+    pub async fn drain(&self, draining: Draining) -> Option<()> {
+        self.ask(move |state| state.server.set_draining(draining)).await
     }
 }
 

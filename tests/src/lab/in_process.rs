@@ -21,8 +21,8 @@ use hairpin::traces::Tracer;
 use hairpin_common::verdict::Verdict;
 use hairpin_proto::media;
 use hairpin_proto::turn::{
-    Credentials, Discard, Freshness, Limits, PeerPolicy, PortStripe, Quotas, Realm, RelayAddress, Server, ServerConfig,
-    Settings, Translation,
+    Credentials, Discard, Freshness, Limits, NonceKey, PeerPolicy, PortStripe, Quotas, Realm, RelayAddress, Server,
+    ServerConfig, Settings, Translation,
 };
 
 use super::Namespace;
@@ -68,6 +68,7 @@ impl InProcess {
             let settings = Settings {
                 realms: vec![Arc::new(Realm::new(REALM, credentials))],
                 freshness: Freshness::default(),
+                nonce_keys: vec![NonceKey::new([7; 32])],
                 networks: Vec::new(),
                 reserved_ports: None,
                 peer_policy: PeerPolicy::default(),
@@ -89,7 +90,6 @@ impl InProcess {
             let config = ServerConfig {
                 settings,
                 software: None,
-                nonce_key: [7; 32],
                 nonce_lifetime: Duration::from_secs(3600),
                 discovery: None,
                 ports: PortStripe::new(FIRST_RELAY_PORT..=LAST_RELAY_PORT, 0, 1),

@@ -18,6 +18,7 @@
 //! - [`server`] is hairpin or coturn, for clients that are not ours, [`certificates`] are what it proves itself with;
 //! - [`python`] has clients that are written in Python;
 //! - [`agent`] is an ICE agent that takes orders, [`browser`] one that is a page in Chromium or Firefox;
+//! - [`relayed_page`] is a page in Chromium that may use relayed candidates only;
 //! - [`ice`] is a relay with sessions, and what it says of them;
 //! - [`nat`] puts hosts behind a NAT;
 //! - [`sip`] has phones, and the proxy of `deploy/examples` between them;
@@ -50,6 +51,7 @@ pub mod process;
 pub mod prometheus;
 pub mod python;
 pub mod relay;
+pub mod relayed_page;
 pub mod server;
 pub mod sip;
 pub mod stream;

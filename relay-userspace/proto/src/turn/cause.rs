@@ -180,6 +180,9 @@ causes! {
         "The allocation has as many connections to peers as it may have: see what the client does.";
     Draining = "draining", INSUFFICIENT_CAPACITY,
         "The relay is being drained and takes no new allocations: have clients sent to another one, or end the draining.";
+    SentAway = "sent_away", TRY_ALTERNATE,
+        "The relay is being drained and has sent a client that would stay to another relay: nothing is to be done for clients \
+        that go there; what others have ends with its lifetime, unless the draining ends before and they ask again.";
     ListenerRetired = "listener_retired", INSUFFICIENT_CAPACITY,
         "The client has come by a listener that is no longer configured: have clients told one of those that are, or \
         configure it again.";

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::discovery::Discovery;
 use super::known::Freshness;
+use super::nonce::NonceKey;
 use super::peer_policy::PeerPolicy;
 use super::port_pool::PortStripe;
 use super::quota::Quotas;
@@ -22,8 +23,6 @@ pub struct ServerConfig {
     pub settings: Settings,
     /// What SOFTWARE says in authenticated responses, at most 763 bytes.
     pub software: Option<String>,
-    /// What nonces are made with: the same for all shards, since a client may come to another one.
-    pub nonce_key: [u8; 32],
     /// How long a nonce is valid; RFC 8656 section 5 asks for at most one hour.
     pub nonce_lifetime: Duration,
     /// NAT behaviour discovery (RFC 5780); without it, what its clients ask for is unknown.
@@ -45,6 +44,8 @@ pub struct Settings {
     pub realms: Vec<Arc<Realm>>,
     /// How long answers about users hold.
     pub freshness: Freshness,
+    /// What nonces are made with, the same for all shards: at least one key. The first makes them, those of each are taken.
+    pub nonce_keys: Vec<NonceKey>,
     /// Which peers may be reached.
     pub peer_policy: PeerPolicy,
     /// What relayed transport addresses are made of. The families that are served are those found here.

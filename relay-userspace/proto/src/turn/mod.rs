@@ -70,11 +70,12 @@ pub use effect::{
 };
 pub use known::Freshness;
 pub use message_counts::MessageCounts;
+pub use nonce::NonceKey;
 pub use peer_policy::PeerPolicy;
 pub use port_pool::PortStripe;
 pub use quota::{Quotas, RealmUsage};
 pub use realm::Realm;
-pub use redirect::{AlternateError, AlternateServer, Encryption, comes_by};
+pub use redirect::{AlternateError, AlternateServer, Draining, Encryption, comes_by};
 pub use refusal::Refusal;
 pub use server::Server;
 pub use token::{AccessToken, MacKey, TokenAlgorithm, TokenError, TokenKey, TokenKeyError, TokenTimestamp};

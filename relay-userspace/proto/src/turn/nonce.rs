@@ -1,5 +1,6 @@
 //! Stateless nonces: the server remembers none, it recognises its own.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -20,6 +21,38 @@ const MAC_LEN: usize = 11;
 /// Behind the cookie and the features of the server (RFC 8489 section 9.2), which are text.
 const TEXT_LEN: usize = SecurityFeatures::PREFIX_LEN + (CONTENT_LEN + MAC_LEN) / 3 * 4;
 
+/// What nonces are made with: the same for all shards, and for all servers that a client may come to with one nonce.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NonceKey([u8; 32]);
+
+impl NonceKey {
+    /// The fewest characters of a text that a key is made of.
+    pub const MIN_TEXT: usize = 32;
+
+    /// A key of random bytes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key that a text stands for, on every server that is told the text; `None` if it is too short.
+    pub fn of_text(text: &str) -> Option<Self> {
+        if text.chars().count() < Self::MIN_TEXT {
+            return None;
+        }
+        // The label keeps a text that is also a secret of something else from being the same key there.
+        let label = hmac::Key::new(hmac::HMAC_SHA256, b"hairpin nonce key");
+        let tag = hmac::sign(&label, text.as_bytes());
+        Some(Self(tag.as_ref().try_into().expect("SHA-256 has 32 bytes")))
+    }
+}
+
+/// Nothing prints it.
+impl fmt::Debug for NonceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NonceKey")
+    }
+}
+
 /// Makes and recognises nonces: the server's features, the time, the client's port, and an HMAC-SHA256 over these and the
 /// client's IP address. So nobody on the way can take a feature away (RFC 8489 section 9.2.1).
 ///
@@ -28,7 +61,8 @@ const TEXT_LEN: usize = SecurityFeatures::PREFIX_LEN + (CONTENT_LEN + MAC_LEN) /
 /// asks, use on one connection what they have got on another.
 #[derive(Debug)]
 pub(super) struct Nonces {
-    key: hmac::Key,
+    /// The first makes them, each is good: while keys are exchanged, those of the key before are still about.
+    keys: Vec<hmac::Key>,
     lifetime: Duration,
 }
 
@@ -43,8 +77,19 @@ impl NonceText {
 }
 
 impl Nonces {
-    pub(super) fn new(key: &[u8; 32], lifetime: Duration) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), lifetime }
+    /// # Panics
+    ///
+    /// Without any key.
+    pub(super) fn new(keys: &[NonceKey], lifetime: Duration) -> Self {
+        let mut nonces = Self { keys: Vec::new(), lifetime };
+        nonces.set_keys(keys);
+        nonces
+    }
+
+    /// Takes other keys from now on.
+    pub(super) fn set_keys(&mut self, keys: &[NonceKey]) {
+        assert!(!keys.is_empty(), "nonces need a key");
+        self.keys = keys.iter().map(|NonceKey(bytes)| hmac::Key::new(hmac::HMAC_SHA256, bytes)).collect();
     }
 
     pub(super) fn issue(&self, unix: u64, client: ClientAddr, features: SecurityFeatures) -> NonceText {
@@ -52,7 +97,7 @@ impl Nonces {
         let mut nonce = [0; CONTENT_LEN + MAC_LEN];
         nonce[..TIME_LEN].copy_from_slice(&unix.to_be_bytes()[8 - TIME_LEN..]);
         nonce[TIME_LEN..CONTENT_LEN].copy_from_slice(&client.port().to_be_bytes());
-        let mac = self.mac(&prefix, &nonce[..CONTENT_LEN], client.ip());
+        let mac = mac(&self.keys[0], &prefix, &nonce[..CONTENT_LEN], client.ip());
         nonce[CONTENT_LEN..].copy_from_slice(&mac);
         let mut text = [0; TEXT_LEN];
         text[..prefix.len()].copy_from_slice(&prefix);
@@ -69,8 +114,9 @@ impl Nonces {
         if text.len() != TEXT_LEN || URL_SAFE_NO_PAD.decode_slice(rest, &mut nonce).is_err() {
             return false;
         }
-        let (content, mac) = nonce.split_at(CONTENT_LEN);
-        let genuine: bool = self.mac(prefix.as_bytes(), content, client.ip()).ct_eq(mac).into();
+        let (content, shown) = nonce.split_at(CONTENT_LEN);
+        let made_with = |key| bool::from(mac(key, prefix.as_bytes(), content, client.ip()).ct_eq(shown));
+        let genuine = self.keys.iter().any(made_with);
         let mut issued = [0; 8];
         issued[8 - TIME_LEN..].copy_from_slice(&content[..TIME_LEN]);
         // A nonce from the future is one from before the clock was set back.
@@ -82,20 +128,20 @@ impl Nonces {
     pub(super) fn features(text: &str) -> Option<SecurityFeatures> {
         SecurityFeatures::of_nonce(text)
     }
+}
 
-    fn mac(&self, prefix: &[u8], content: &[u8], client: IpAddr) -> [u8; MAC_LEN] {
-        let mut context = hmac::Context::with_key(&self.key);
-        // Both have a fixed length.
-        context.update(prefix);
-        context.update(content);
-        match client {
-            IpAddr::V4(ip) => context.update(&ip.octets()),
-            IpAddr::V6(ip) => context.update(&ip.octets()),
-        }
-        let mut mac = [0; MAC_LEN];
-        mac.copy_from_slice(&context.sign().as_ref()[..MAC_LEN]);
-        mac
+fn mac(key: &hmac::Key, prefix: &[u8], content: &[u8], client: IpAddr) -> [u8; MAC_LEN] {
+    let mut context = hmac::Context::with_key(key);
+    // Both have a fixed length.
+    context.update(prefix);
+    context.update(content);
+    match client {
+        IpAddr::V4(ip) => context.update(&ip.octets()),
+        IpAddr::V6(ip) => context.update(&ip.octets()),
     }
+    let mut mac = [0; MAC_LEN];
+    mac.copy_from_slice(&context.sign().as_ref()[..MAC_LEN]);
+    mac
 }
 
 #[cfg(test)]
@@ -104,8 +150,15 @@ mod tests {
 
     const NOON: u64 = 1_700_000_000;
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn nonces_of(keys: &[u8]) -> Nonces {
+        let keys: Vec<_> = keys.iter().map(|key| NonceKey::new([*key; 32])).collect();
+        Nonces::new(&keys, HOUR)
+    }
+
     fn nonces() -> Nonces {
-        Nonces::new(&[7; 32], Duration::from_secs(3600))
+        nonces_of(&[7])
     }
 
     const ALL: SecurityFeatures = SecurityFeatures { password_algorithms: true, username_anonymity: true };
@@ -132,8 +185,34 @@ mod tests {
         for other in ["192.0.2.2:5000", "[2001:db8::1]:5000"] {
             assert!(!nonces().is_valid(text.as_str(), NOON, client(other)), "{other}");
         }
-        let other_key = Nonces::new(&[8; 32], Duration::from_secs(3600));
-        assert!(!other_key.is_valid(text.as_str(), NOON, client("192.0.2.1:5000")));
+        assert!(!nonces_of(&[8]).is_valid(text.as_str(), NOON, client("192.0.2.1:5000")));
+    }
+
+    #[test]
+    fn the_first_key_makes_nonces_and_every_key_knows_its_own() {
+        let alice = client("192.0.2.1:5000");
+        let text = |keys: &[u8]| nonces_of(keys).issue(NOON, alice, ALL);
+        let knows = |keys: &[u8], text: &NonceText| nonces_of(keys).is_valid(text.as_str(), NOON, alice);
+        let (before, after) = (text(&[7]), text(&[8, 7]));
+        assert_eq!((before, after), (text(&[7, 8]), text(&[8])));
+        assert!(knows(&[8, 7], &before) && knows(&[7, 8], &before) && knows(&[9, 8, 7], &before));
+        assert!(knows(&[8], &after) && !knows(&[7], &after) && !knows(&[8], &before));
+        let mut exchanged = nonces_of(&[7]);
+        exchanged.set_keys(&[NonceKey::new([8; 32])]);
+        assert!(!exchanged.is_valid(before.as_str(), NOON, alice) && exchanged.is_valid(after.as_str(), NOON, alice));
+    }
+
+    #[test]
+    fn a_text_of_32_characters_is_a_key_and_the_same_one_everywhere() {
+        let text = "ä".repeat(32);
+        let key = NonceKey::of_text(&text).unwrap();
+        assert_eq!(NonceKey::of_text(&text), Some(key.clone()));
+        assert_ne!(NonceKey::of_text(&format!("{text} ")), Some(key.clone()));
+        assert_eq!(NonceKey::of_text(&"ä".repeat(31)), None);
+        assert_eq!(format!("{key:?}"), "NonceKey");
+        // Servers of other versions have to make the same: HMAC-SHA256 of the text under the label.
+        let NonceKey(bytes) = NonceKey::of_text("0123456789abcdef0123456789abcdef").unwrap();
+        assert_eq!(bytes[..4], [0xc6, 0x1d, 0xd7, 0x4c]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Server {
         let Settings {
             realms,
             freshness,
+            nonce_keys,
             peer_policy,
             relay_addresses,
             networks,
@@ -46,6 +47,7 @@ impl Server {
         self.realms.replace(realms);
         // Where they came from may be elsewhere now. Allocations remember theirs.
         self.authenticator.known = Known::new(freshness);
+        self.authenticator.nonces.set_keys(&nonce_keys);
         self.ports.set_addresses(&relay_addresses, networks, reserved_ports);
         self.relay_addresses.replace(relay_addresses);
         self.translation = translation;

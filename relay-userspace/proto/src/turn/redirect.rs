@@ -80,13 +80,25 @@ impl AlternateServer {
     }
 }
 
+/// Whom a server sends to other ones, whatever room it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Draining {
+    /// Nobody.
+    #[default]
+    No,
+    /// Those that would allocate.
+    NewClients,
+    /// Those that would refresh what they have, too: it stays until its lifetime ends, so data goes on while they move.
+    AllClients,
+}
+
 /// The other servers, taken in turn.
 #[derive(Debug)]
 pub(super) struct Redirect {
     alternates: Vec<AlternateServer>,
     /// For each family, where the search for the next one begins.
     next: [usize; 2],
-    draining: bool,
+    draining: Draining,
 }
 
 /// What a 300 (Try Alternate) says.
@@ -103,7 +115,7 @@ impl Redirect {
     /// Begins at random: many servers, or shards, with the same list do not all send to the first one.
     pub(super) fn new(alternates: Vec<AlternateServer>, random: &mut RandomPool) -> Self {
         let next = [random.below(alternates.len()), random.below(alternates.len())];
-        Self { alternates, next, draining: false }
+        Self { alternates, next, draining: Draining::No }
     }
 
     /// Takes other servers from now on. Whose turn it is stays as it was.
@@ -111,12 +123,12 @@ impl Redirect {
         self.alternates = alternates;
     }
 
-    pub(super) fn set_draining(&mut self, draining: bool) {
+    pub(super) fn set_draining(&mut self, draining: Draining) {
         self.draining = draining;
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining
+        self.draining != Draining::No
     }
 
     /// The servers whose turn it is. None at all where [`Redirect::find`] finds none of the client's family, whose is the
@@ -176,6 +188,15 @@ impl Server {
             Some(_) if !redeems => Denied::elsewhere(cause),
             _ => cause.into(),
         }
+    }
+
+    /// What a client is told instead of a longer lifetime: 300, if it is to leave and there is another server for it
+    /// (RFC 8489 section 10 lets any request be answered so).
+    pub(super) fn sends_away(&self, five_tuple: &FiveTuple) -> Result<(), Denied> {
+        let (family, _) = families(five_tuple);
+        let leaves = self.redirect.draining == Draining::AllClients
+            && self.redirect.find(family, five_tuple, &self.translation).is_some();
+        if leaves { Err(Denied::elsewhere(Cause::SentAway)) } else { Ok(()) }
     }
 
     /// Why this client gets no new allocation, whatever room there is.

@@ -6,6 +6,7 @@ use super::allocate::granted;
 use super::cause::Cause;
 use super::effect::{AllocationId, EndReason, Now};
 use super::flow::Base;
+use super::refusal::Denied;
 use super::request::Request;
 use super::server::{Outcome, Server};
 use super::timer::Timer;
@@ -13,13 +14,16 @@ use crate::address::AddressFamily;
 use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, RequestedAddressFamily};
 
 impl Server {
-    pub(super) fn refresh(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Cause> {
+    pub(super) fn refresh(&mut self, now: Now, request: &Request<'_>) -> Result<Outcome, Denied> {
         let shows_ticket = request.message.find(MobilityTicket::TYPE).is_some();
         let (id, moves) = if shows_ticket { self.claim(now, request)? } else { (self.allocation_of(request)?, false) };
         let requested = request.optional::<Lifetime>()?;
         let families = self.families_of(id, request)?;
         if moves {
+            // Whose address has changed is served first, or its data would have nowhere to go.
             self.move_to(now.instant, id, request.reply.five_tuple);
+        } else if requested != Some(Lifetime(0)) {
+            self.sends_away(&request.reply.five_tuple)?;
         }
         let granted = if requested == Some(Lifetime(0)) {
             for family in families {

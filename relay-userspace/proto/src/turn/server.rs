@@ -31,7 +31,7 @@ use super::pending_allocate::{PendingAllocate, Reservation};
 use super::port_pool::PortPool;
 use super::quota::Quotas;
 use super::realm::{Realm, Realms};
-use super::redirect::Redirect;
+use super::redirect::{Draining, Redirect};
 use super::refusal::Denied;
 use super::relay_addresses::RelayAddresses;
 use super::relaying::disposition;
@@ -128,14 +128,14 @@ impl Server {
     ///
     /// # Panics
     ///
-    /// If there is no such shard as the configuration names.
+    /// If there is no such shard as the configuration names, or no nonce key.
     pub fn new(config: ServerConfig, random: Box<dyn Random + Send>) -> Self {
         assert!(config.shard < config.shards, "shard {} of {}", config.shard, config.shards);
         let mut random = RandomPool::new(random);
         let settings = config.settings;
         Self {
             authenticator: Authenticator {
-                nonces: Nonces::new(&config.nonce_key, config.nonce_lifetime),
+                nonces: Nonces::new(&settings.nonce_keys, config.nonce_lifetime),
                 known: Known::new(settings.freshness),
             },
             realms: Realms::new(settings.realms),
@@ -275,9 +275,9 @@ impl Server {
         self.outbox.pop()
     }
 
-    /// Sends clients that would allocate to other servers, or takes them again. What is there goes on: allocations and
-    /// their requests, Binding, and the allocation of a port that was reserved.
-    pub fn set_draining(&mut self, draining: bool) {
+    /// Sends clients to other servers, or takes them again. What is there goes on: allocations and their requests, but for
+    /// a Refresh where all are to leave, Binding, and the allocation of a port that was reserved.
+    pub fn set_draining(&mut self, draining: Draining) {
         self.redirect.set_draining(draining);
     }
 
@@ -415,7 +415,7 @@ impl Server {
         let outcome = if unknown.is_empty() {
             match method {
                 Method::ALLOCATE => self.allocate(now, &request),
-                Method::REFRESH => self.refresh(now, &request).map_err(Denied::from),
+                Method::REFRESH => self.refresh(now, &request),
                 Method::CREATE_PERMISSION => self.create_permission(now, &request),
                 Method::CONNECT => self.connect(now, &request),
                 Method::CONNECTION_BIND => self.connection_bind(&request).map_err(Denied::from),

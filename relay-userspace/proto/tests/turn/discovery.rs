@@ -9,7 +9,7 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::stun::{Class, Message, MessageBuilder, Method, TransactionId};
 use hairpin_proto::turn::{
-    AlternateServer, Discard, Discovery, DiscoveryError, Disposition, RelayAddress, Translation,
+    AlternateServer, Discard, Discovery, DiscoveryError, Disposition, Draining, RelayAddress, Translation,
 };
 
 use crate::harness::{Client, Relay, UDP, config, dropped, socket};
@@ -334,7 +334,7 @@ fn no_alternate_server_is_named_to_who_probes() {
     config.discovery = Some(Discovery::new(ETHERNET));
     config.settings.alternates = vec![AlternateServer::new(socket("198.51.100.99:3478")).unwrap()];
     let mut relay = Relay::new(config);
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     let reply = ask(&mut relay, at(FIRST[0], 3478), &request(|request| request));
     assert_eq!((reply.code(), reply.message().find(AlternateServerAttribute::TYPE)), (200, None));
 }

@@ -32,6 +32,7 @@ mod refusals;
 mod relaying;
 mod reserved_addresses;
 mod retransmissions;
+mod sent_away;
 mod sockets;
 mod tcp_allocations;
 mod tcp_connections;

@@ -8,7 +8,8 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::stun::{Class, Integrity, LongTermKey, MessageBuilder, Method};
 use hairpin_proto::turn::{
-    AlternateServer, BindRequest, Cause, Credentials, Discard, Disposition, PeerPolicy, RelayAddress, Settings,
+    AlternateServer, BindRequest, Cause, Credentials, Discard, Disposition, Draining, NonceKey, PeerPolicy,
+    RelayAddress, Settings,
 };
 
 use crate::harness::{
@@ -448,7 +449,7 @@ fn who_comes_by_no_listener_of_the_settings_gets_no_new_allocation_and_keeps_wha
 #[test]
 fn a_draining_server_drains_on() {
     let mut relay = Relay::default();
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     relay.change(|_| ());
     assert!(relay.server.is_draining());
 }
@@ -492,4 +493,24 @@ fn other_transports_to_peers_stay_unknown() {
     relay
         .request(&mut client, Method::CONNECT, |request| request.with(&XorPeerAddress(socket("127.0.0.1:1"))))
         .expect_error(&client, 403);
+}
+
+#[test]
+fn nonces_of_a_key_are_good_for_as_long_as_it_is_among_the_keys() {
+    let (mut relay, mut client) = (Relay::default(), Client::alice(AT));
+    let keys = |keys: &[u8]| keys.iter().map(|key| NonceKey::new([*key; 32])).collect::<Vec<_>>();
+    relay.change(|settings| settings.nonce_keys = keys(&[1]));
+    relay.allocate(&mut client);
+    relay.change(|settings| settings.nonce_keys = keys(&[2, 1]));
+    relay.refresh(&mut client, 600).expect_success(&client);
+    relay.change(|settings| settings.nonce_keys = keys(&[2]));
+    assert_eq!(relay.refresh(&mut client, 600).code(), 438);
+    // Another server with the key among its own takes what was made here.
+    relay.change(|settings| settings.nonce_keys = keys(&[2]));
+    let nonce = relay.challenge(&client);
+    let mut elsewhere = Relay::default();
+    elsewhere.change(|settings| settings.nonce_keys = keys(&[3, 2]));
+    client.nonce = nonce;
+    elsewhere.try_allocate(&mut client).expect_success(&client);
+    elsewhere.shut_down();
 }

@@ -10,7 +10,8 @@ use hairpin_proto::stun::attribute::{
 };
 use hairpin_proto::stun::{Class, MessageBuilder, Method};
 use hairpin_proto::turn::{
-    AlternateError, AlternateServer, Disposition, Encryption, PortStripe, RelayAddress, ServerConfig, Translation,
+    AlternateError, AlternateServer, Disposition, Draining, Encryption, PortStripe, RelayAddress, ServerConfig,
+    Translation,
 };
 
 use crate::harness::{
@@ -34,7 +35,7 @@ fn with_servers(alternates: Vec<AlternateServer>) -> ServerConfig {
 
 fn draining(alternates: Vec<AlternateServer>) -> Relay {
     let mut relay = Relay::new(with_servers(alternates));
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     relay
 }
 
@@ -98,7 +99,7 @@ fn what_runs_goes_on_while_the_server_drains() {
     let mut relay = Relay::new(with_servers(vec![server(ONE)]));
     let mut client = Client::alice(AT);
     let id = relay.allocate(&mut client);
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     relay.refresh(&mut client, 600).expect_success(&client);
     relay.permit(&mut client, &["8.8.8.8:53"]).expect_success(&client);
     relay.bind_channel(&mut client, 0x4000, "8.8.8.8:53").expect_success(&client);
@@ -111,7 +112,7 @@ fn what_runs_goes_on_while_the_server_drains() {
     relay.refresh(&mut client, 0).expect_success(&client);
     assert_eq!(allocate(&mut relay, &mut client).code(), 300);
 
-    relay.server.set_draining(false);
+    relay.server.set_draining(Draining::No);
     relay.allocate(&mut client);
     relay.shut_down();
 }
@@ -125,7 +126,7 @@ fn an_allocation_that_is_being_made_when_draining_begins_is_made() {
     let events = relay.control(&client, &request);
     let [Event::Bind(id, bind)] = events[..] else { panic!("{events:?}") };
     let hairpin_proto::turn::BindRequest::Port(address) = bind else { panic!("{bind:?}") };
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     assert_eq!(relay.control(&client, &request), [], "a retransmission waits too");
     relay.sockets.insert(id, address);
     relay.server.relay_bound(relay.now, id, Ok(address));
@@ -241,7 +242,7 @@ fn other_errors_of_a_client_and_other_wants_of_room_stay_what_they_are() {
     relay.permit(&mut client, &["8.8.8.8:1", "8.8.4.4:1"]).expect_error(&client, 508);
     relay.refresh(&mut client, 0);
 
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     relay.request(&mut client, Method::ALLOCATE, |request| request).expect_error(&client, 400);
     let sctp = RequestedTransport(132);
     relay.request(&mut client, Method::ALLOCATE, |request| request.with(&sctp)).expect_error(&client, 442);
@@ -281,7 +282,7 @@ fn the_first_turn_is_drawn_by_lot() {
                 config,
                 Box::new(crate::harness::Seeded(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * seed + 1))),
             );
-            relay.server.set_draining(true);
+            relay.server.set_draining(Draining::NewClients);
             in_turn::<1>(&mut relay, &mut Client::alice(AT))[0]
         })
         .collect();
@@ -294,7 +295,7 @@ fn nobody_is_sent_to_where_it_comes_from() {
     let nat = RelayAddress { bind: "192.0.2.15".parse().unwrap(), public: "198.51.100.15".parse().unwrap() };
     config.settings.translation = Translation::new(&[nat]).unwrap();
     let mut relay = Relay::new(config);
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     let mut client = Client::alice(AT);
     let first: [SocketAddr; 2] = in_turn(&mut relay, &mut client);
     assert_eq!(in_turn(&mut relay, &mut client), first);
@@ -374,7 +375,7 @@ fn a_reserved_port_is_redeemed_where_it_is() {
     let mut relay = Relay::new(with_servers(vec![server(ONE)]));
     let mut rtp = Client::alice(AT);
     let token = relay.request(&mut rtp, Method::ALLOCATE, |request| request.with(&UDP).with(&PAIR)).token().unwrap();
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     let mut rtcp = Client::alice("203.0.113.7:41001");
     relay.request(&mut rtcp, Method::ALLOCATE, |request| request.with(&UDP).with(&token)).expect_success(&rtcp);
 
@@ -397,7 +398,7 @@ fn a_retransmission_gets_an_answer_as_good_as_the_first() {
     let (mut early, mut late) = (Client::alice(AT), Client::alice("203.0.113.7:41001"));
     let granted = relay.signed(&mut early, Method::ALLOCATE, |request| request.with(&UDP));
     let answer = relay.answer(&early, &granted);
-    relay.server.set_draining(true);
+    relay.server.set_draining(Draining::NewClients);
     assert_eq!(relay.answer(&early, &granted).bytes, answer.bytes);
 
     let refused = relay.signed(&mut late, Method::ALLOCATE, |request| request.with(&UDP).with(&Lifetime(700)));

@@ -11,7 +11,7 @@ use hairpin_proto::stun::{
     Class, Integrity, LongTermKey, MessageBuilder, Method, PasswordAlgorithm, PasswordKeys, TransactionId,
 };
 use hairpin_proto::turn::{
-    AlternateServer, Answer, Cause, ConnectError, ConnectionId, Credentials, Grant, PortStripe, ServerConfig,
+    AlternateServer, Answer, Cause, ConnectError, ConnectionId, Credentials, Draining, Grant, PortStripe, ServerConfig,
     TokenTimestamp,
 };
 
@@ -164,8 +164,17 @@ const CASES: &[Case] = &[
     }),
     (Cause::Draining, 508, || {
         then(config(), |relay, client| {
-            relay.server.set_draining(true);
+            relay.server.set_draining(Draining::NewClients);
             allocate_elsewhere(relay, client);
+        })
+    }),
+    (Cause::SentAway, 300, || {
+        let config = config_with(|settings| {
+            settings.alternates = vec![AlternateServer::new(socket("198.51.100.1:3478")).unwrap()];
+        });
+        then(config, |relay, client| {
+            relay.server.set_draining(Draining::AllClients);
+            relay.refresh(client, 600);
         })
     }),
     (Cause::ListenerRetired, 508, || {
@@ -341,7 +350,7 @@ fn who_is_sent_to_another_server_is_refused_for_the_same_cause() {
         });
         realm(&mut config.settings).allocations_per_user = 0;
         let mut relay = Relay::new(config);
-        relay.server.set_draining(cause == Cause::Draining);
+        relay.server.set_draining(if cause == Cause::Draining { Draining::NewClients } else { Draining::No });
         allocate(&mut relay, &mut alice());
         assert_eq!((relay.refusals[0].cause, relay.refusals[0].code), (cause, code));
     }

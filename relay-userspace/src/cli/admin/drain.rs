@@ -32,16 +32,21 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     stop: bool,
 
+    /// Send clients that are there to other relays, too (300 to a Refresh), of those that --alternate-server names; what they
+    /// have here stays until its lifetime ends
+    #[arg(long = "move")]
+    move_clients: bool,
+
     /// Wait until nothing is left, and show how it goes; of a drain that runs already, if nothing else is said
     #[arg(long)]
     wait: bool,
 
     /// Let new clients in again
-    #[arg(long, conflicts_with_all = ["timeout", "stop", "wait"])]
+    #[arg(long, conflicts_with_all = ["timeout", "stop", "move_clients", "wait"])]
     cancel: bool,
 
     /// Only show whether it drains, and how far it is
-    #[arg(long, conflicts_with_all = ["timeout", "stop", "wait", "cancel"])]
+    #[arg(long, conflicts_with_all = ["timeout", "stop", "move_clients", "wait", "cancel"])]
     show: bool,
 
     #[command(flatten)]
@@ -67,13 +72,17 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
 
 /// Has it begin. Who only wants to wait does not take its deadline from a drain that runs already.
 async fn begin(client: &Client, args: &Args) -> Result<Answer, Failed> {
-    if args.wait && args.timeout.is_none() && !args.stop {
+    if args.wait && args.timeout.is_none() && !args.stop && !args.move_clients {
         let answer = client.get("/v1/drain").await?;
         if answer.read::<DrainStatus>()?.draining {
             return Ok(answer);
         }
     }
-    let request = DrainRequest { timeout: args.timeout.map(|timeout| timeout.as_secs()), stop: args.stop };
+    let request = DrainRequest {
+        timeout: args.timeout.map(|timeout| timeout.as_secs()),
+        stop: args.stop,
+        move_clients: args.move_clients,
+    };
     client.send(Method::POST, "/v1/drain", &request).await
 }
 
@@ -108,16 +117,17 @@ fn tell(answer: &Answer, json: bool) -> Result<(), Failed> {
 }
 
 fn render(status: &DrainStatus, now: u64) -> String {
-    let DrainStatus { draining, allocations, sessions, deadline, stop } = *status;
+    let DrainStatus { draining, allocations, sessions, deadline, stop, move_clients } = *status;
     if !draining {
         return "not draining".to_owned();
     }
     let then = if stop { ", then the relay ends" } else { "" };
     let left = left(allocations, sessions);
+    let moved = if move_clients { ", sent to other relays as they refresh" } else { "" };
     match deadline {
         _ if allocations + sessions == 0 => format!("drained: nothing is left{then}"),
-        Some(deadline) => format!("draining: {left} left, closed in {}{then}", until(now, deadline)),
-        None => format!("draining: {left} left, no deadline{then}"),
+        Some(deadline) => format!("draining: {left} left{moved}, closed in {}{then}", until(now, deadline)),
+        None => format!("draining: {left} left{moved}, no deadline{then}"),
     }
 }
 
@@ -142,10 +152,22 @@ mod tests {
 
     #[test]
     fn how_far_it_is_fits_in_a_line() {
-        let status = DrainStatus { draining: true, allocations: 12, sessions: 0, deadline: Some(1_290), stop: true };
+        let status = DrainStatus {
+            draining: true,
+            allocations: 12,
+            sessions: 0,
+            deadline: Some(1_290),
+            stop: true,
+            move_clients: false,
+        };
         assert_eq!(render(&status, 1_000), "draining: 12 allocations left, closed in 4m50s, then the relay ends");
         let endless = DrainStatus { allocations: 1, deadline: None, stop: false, ..status };
         assert_eq!(render(&endless, 1_000), "draining: 1 allocation left, no deadline");
+        let moved = DrainStatus { move_clients: true, ..endless };
+        assert_eq!(
+            render(&moved, 1_000),
+            "draining: 1 allocation left, sent to other relays as they refresh, no deadline"
+        );
         let calls = DrainStatus { sessions: 2, ..endless };
         assert_eq!(render(&calls, 1_000), "draining: 1 allocation and 2 media sessions left, no deadline");
         let only = DrainStatus { allocations: 0, sessions: 1, ..endless };

@@ -58,6 +58,7 @@ pub(super) struct Coturn {
     pub(super) users: Vec<At<String>>,
     pub(super) secrets: Vec<At<String>>,
     pub(super) use_auth_secret: Option<At<bool>>,
+    pub(super) nonce_secret: Option<At<String>>,
     pub(super) no_auth: Option<At<bool>>,
     /// In hairpin's words.
     pub(super) databases: Vec<At<String>>,

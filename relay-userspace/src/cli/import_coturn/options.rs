@@ -104,7 +104,7 @@ const OPTIONS: &[(&str, Fate)] = &[
     ("secret-ts-exp-time", Ignored("coturn has no use for it either")),
     ("stale-nonce", Ignored("nonces always become stale, after an hour")),
     ("stateless-nonce", Ignored("nonces are recognised without being kept")),
-    ("stateless-nonce-secret", Ignored("nonces hold until the relay is started again")),
+    ("stateless-nonce-secret", Value(|c, line| set(&mut c.nonce_secret, line, text))),
     ("fingerprint", Ignored("who sends a FINGERPRINT gets one")),
     ("no-software-attribute", MissingSwitch(SOFTWARE)),
     ("prod", MissingSwitch(SOFTWARE)),

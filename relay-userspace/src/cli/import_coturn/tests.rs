@@ -101,6 +101,16 @@ fn who_may_relay_is_who_may_relay_there() {
 }
 
 #[test]
+fn relays_that_share_a_secret_for_nonces_go_on_to() {
+    let long = "0123456789abcdef0123456789abcdef";
+    expect_quiet(&format!("stateless-nonce\nstateless-nonce-secret={long}"), &format!("nonce-key = ['{long}']"));
+    expect_quiet("stateless-nonce-secret=brief", "");
+    let told = looks("stateless-nonce-secret=brief");
+    assert!(told[0].starts_with("line 1: ") && told[0].contains("at least 32 characters"), "{told:?}");
+    assert!(!told[0].contains("brief"), "{told:?}");
+}
+
+#[test]
 fn databases_are_read_where_they_are() {
     for (line, url) in [
         ("userdb=/var/db/turndb", "sqlite:///var/db/turndb"),

@@ -251,7 +251,20 @@ fn of_users(coturn: &Coturn, notes: &mut Notes) -> Vec<Setting> {
         settings.push(Setting::new("user-store", Value::List(stores)).comment(text));
     }
     settings.extend(token_audience(coturn, notes));
+    settings.extend(nonce_key(coturn, notes));
     settings
+}
+
+/// What servers share that take each other's nonces. Not those of another program: what they are made of differs.
+fn nonce_key(coturn: &Coturn, notes: &mut Notes) -> Option<Setting> {
+    let At { line, value: text } = coturn.nonce_secret.as_ref().filter(|at| !at.value.is_empty())?;
+    match value::nonce_key(text) {
+        Ok(_) => Some(Setting::new("nonce-key", Value::List(vec![text.clone()]))),
+        Err(error) => {
+            notes.differs(*line, format!("stateless-nonce-secret: {error}: left out, give nonce-key a longer one"));
+            None
+        }
+    }
 }
 
 /// Of access tokens coturn takes the name of the server, else that of the realm.

@@ -9,14 +9,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hairpin_proto::turn::{AlternateServer, RelayAddress};
+use hairpin_proto::turn::{AlternateServer, NonceKey, RelayAddress};
 use ipnet::IpNet;
 
 use super::users::{Directory, Users};
 use crate::cli::value::{
     AlternateAddress, OrOff, admin_address, admin_socket, alternate_server, bit_rate, drain_timeout, interface,
-    listener, log_filter, max_lifetime, mintings, nat_discovery, network, origin, otlp_endpoint, packet_rate,
-    port_range, relay_address, token, ttl,
+    listener, log_filter, max_lifetime, mintings, nat_discovery, network, nonce_key, origin, otlp_endpoint,
+    packet_rate, port_range, relay_address, token, ttl,
 };
 use crate::config::{AdminAddr, AllocationLog, Listener, PortRange, Rate};
 use crate::datapath::XdpMode;
@@ -40,6 +40,8 @@ pub(in crate::cli) struct Args {
     pub(super) users: Users,
     #[command(flatten)]
     pub(super) directory: Directory,
+    #[command(flatten)]
+    pub(super) fleet: Fleet,
     #[command(flatten)]
     pub(super) peers: Peers,
     #[command(flatten)]
@@ -75,6 +77,12 @@ pub(super) struct Process {
     /// elsewhere, such as 30s or 1h
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = drain_timeout)]
     pub(super) drain_timeout: Duration,
+
+    /// Whether a drain that a signal begins (SIGTERM, SIGUSR1) sends clients that are there to an alternate-server, too, when
+    /// they refresh what they have; `hairpin drain` says so by --move
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
+        default_value_t = false, default_missing_value = "true", hide_possible_values = true)]
+    pub(super) drain_move: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -139,6 +147,20 @@ pub(super) struct Relaying {
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true,
         default_value_t = false, default_missing_value = "true", hide_possible_values = true)]
     pub(super) mobility: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Fleet")]
+pub(super) struct Fleet {
+    /// Text of at least 32 characters that nonces are made with: relays that share it take each other's, so a client can
+    /// come to any of them; may be repeated, the first makes nonces, all are known [default: a random one is drawn at each
+    /// start]
+    #[arg(long, value_name = "TEXT", hide_env_values = true, value_parser = nonce_key)]
+    pub(super) nonce_key: Vec<NonceKey>,
+
+    /// File with such texts, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) nonce_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

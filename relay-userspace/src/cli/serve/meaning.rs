@@ -53,6 +53,9 @@ impl Args {
         if let Some(net) = self.listeners.proxy_protocol.first().filter(|_| !has_streams) {
             problems.push(needs_streams(Contradiction::of_value("proxy-protocol", 0).say(format!(" {net} needs a "))));
         }
+        if self.process.drain_move && self.listeners.alternate_server.is_empty() {
+            problems.push(Contradiction::of("drain-move").say(" needs an ").and("alternate-server").say(" to move to"));
+        }
         let shards = shards(self.process.shards, ports, &mut problems);
 
         let relay_addresses = relay_addresses(self.relaying.relay_address, &listeners, &mut problems);
@@ -88,6 +91,7 @@ impl Args {
         let config = Config {
             config_file: self.process.config,
             drain_timeout: self.process.drain_timeout,
+            drain_move: self.process.drain_move,
             listeners,
             certificates,
             proxies: self.listeners.proxy_protocol,
@@ -95,6 +99,7 @@ impl Args {
             mobility: self.relaying.mobility,
             discovery,
             translation,
+            nonce_keys: self.fleet.nonce_key,
             alternates: self.listeners.alternate_server,
             connections: Connections {
                 all: limits.max_connections,

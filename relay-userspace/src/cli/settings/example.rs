@@ -84,6 +84,8 @@ fn sample(option: &str) -> &'static [&'static str] {
         "webhook-token" => &["a-third-long-random-text"],
         "webhook-token-file" => &["/etc/hairpin/webhook-token"],
         "webhook-ca" => &["/etc/hairpin/webhook-ca.pem"],
+        "nonce-key" => &["a long random text of 32 characters or more"],
+        "nonce-key-file" => &["/etc/hairpin/nonce-keys"],
         "allow-peer" => &["10.1.0.0/16"],
         "deny-peer" => &["198.51.100.0/24", "2001:db8:bad::/48"],
         "interface" => &["eth0"],

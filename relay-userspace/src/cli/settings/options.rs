@@ -238,7 +238,16 @@ mod tests {
         let secrets: Vec<_> = all().iter().filter(|option| option.is_secret()).collect();
         assert_eq!(
             secrets.iter().map(|option| option.name()).collect::<Vec<_>>(),
-            ["user", "auth-secret", "token-key", "user-store", "webhook-token", "admin-token", "credentials-token"]
+            [
+                "user",
+                "auth-secret",
+                "token-key",
+                "user-store",
+                "webhook-token",
+                "nonce-key",
+                "admin-token",
+                "credentials-token"
+            ]
         );
         for option in secrets {
             let file = option.file().expect("a twin");

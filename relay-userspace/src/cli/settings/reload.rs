@@ -11,7 +11,7 @@ pub enum Reload {
 
 /// First options of what is made or opened once: threads, maps, the admin interface, the sender of traces. Then those of
 /// what is looked up anew, or can be changed while packets pass.
-const TABLE: [(&str, Reload); 72] = [
+const TABLE: [(&str, Reload); 75] = [
     ("config", Reload::Restart),
     ("shards", Reload::Restart),
     ("state-dir", Reload::Restart),
@@ -30,6 +30,7 @@ const TABLE: [(&str, Reload); 72] = [
     ("otlp", Reload::Restart),
     ("otlp-sample", Reload::Restart),
     ("drain-timeout", Reload::Live),
+    ("drain-move", Reload::Live),
     ("listen", Reload::Live),
     ("certificate", Reload::Live),
     ("private-key", Reload::Live),
@@ -59,6 +60,8 @@ const TABLE: [(&str, Reload); 72] = [
     ("webhook-token", Reload::Live),
     ("webhook-token-file", Reload::Live),
     ("webhook-ca", Reload::Live),
+    ("nonce-key", Reload::Live),
+    ("nonce-key-file", Reload::Live),
     ("max-allocations-per-source", Reload::Live),
     ("max-permissions", Reload::Live),
     ("max-channels", Reload::Live),

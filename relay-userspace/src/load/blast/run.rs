@@ -23,7 +23,7 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
     let plan = Plan {
         // The command line is not accepted without one.
         interface: args.interface.clone().unwrap_or_default(),
-        server: args.server,
+        server: args.server(),
         credentials: args.credentials(),
         allocations: args.allocations,
         flows_each: 1,
@@ -42,7 +42,7 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
     let start = Instant::now();
     let end = start + args.duration;
     let running = blast.start(Pace { rate: args.rate(), count: args.count, cpu: None })?;
-    let mut pulse = Pulse::new(args.server, start)?;
+    let mut pulse = Pulse::new(args.server(), start)?;
     let mut lost = None;
     while Instant::now() < end && lost.is_none() && !running.has_ended() && !interrupted.load(Ordering::Relaxed) {
         blast.keep_alive(TICK)?;
@@ -69,7 +69,7 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
         others: after.others - before.others,
     };
     let report = BlastReport {
-        server: args.server,
+        server: args.server(),
         interface: plan.interface,
         mode: args.mode,
         direction: (args.mode == Mode::Echo).then(|| args.direction()),

@@ -1,5 +1,6 @@
 //! A Redis server of a test's own.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::sleep;
@@ -23,6 +24,9 @@ pub struct RedisServer {
     /// What `redis-cli` needs to be let in.
     login: Vec<String>,
     options: Vec<String>,
+    /// The network namespace that it is in, if it is not this one.
+    namespace: Option<String>,
+    ip: IpAddr,
     process: Option<Process>,
 }
 
@@ -35,19 +39,33 @@ impl RedisServer {
     /// Starts one with further options, made of a folder for files and of a free port; `login` is what `redis-cli` needs
     /// to be let in.
     pub fn start_with(login: &[&str], options: impl FnOnce(&Path, u16) -> Vec<String>) -> Option<Self> {
+        Self::start_at(None, Ipv4Addr::LOCALHOST.into(), login, options)
+    }
+
+    /// Starts one in a network namespace, for everybody who reaches its address.
+    pub fn start_in(namespace: &str, ip: IpAddr) -> Option<Self> {
+        Self::start_at(Some(namespace.to_owned()), ip, &[], |_, _| vec!["--protected-mode".to_owned(), "no".to_owned()])
+    }
+
+    fn start_at(
+        namespace: Option<String>,
+        ip: IpAddr,
+        login: &[&str],
+        options: impl FnOnce(&Path, u16) -> Vec<String>,
+    ) -> Option<Self> {
         if Command::new("redis-server").arg("--version").output().is_err() {
             return skip("redis-server is not installed");
         }
         let (folder, login) = (Folder::new("redis"), login.iter().map(|&word| word.to_owned()).collect());
         let options = options(folder.path(), free_port());
-        let mut server = Self { folder, port: free_port(), login, options, process: None };
+        let mut server = Self { folder, port: free_port(), login, options, namespace, ip, process: None };
         server.launch();
         Some(server)
     }
 
     /// The URL of a database, over TCP.
     pub fn url(&self, database: u32) -> String {
-        format!("redis://127.0.0.1:{}/{database}", self.port)
+        format!("redis://{}/{database}", SocketAddr::new(self.ip, self.port))
     }
 
     /// The socket.
@@ -101,11 +119,17 @@ impl RedisServer {
     fn launch(&mut self) {
         let (port, socket) = (self.port.to_string(), self.socket().display().to_string());
         let folder = self.folder.path().display().to_string();
-        let mut arguments = vec!["--port", &port, "--bind", "127.0.0.1", "--unixsocket", &socket, "--dir", &folder];
+        let ip = self.ip.to_string();
+        let mut arguments = match &self.namespace {
+            None => vec!["redis-server"],
+            Some(namespace) => vec!["ip", "netns", "exec", namespace, "redis-server"],
+        };
+        let program = Path::new(arguments.remove(0));
+        arguments.extend(["--port", &port, "--bind", &ip, "--unixsocket", &socket, "--dir", &folder]);
         arguments.extend(["--save", "", "--daemonize", "no"]);
         arguments.extend(self.options.iter().map(String::as_str));
         let log = self.folder.file("log");
-        let process = Process::start(None, Path::new("redis-server"), &arguments, &log).expect("setpriv starts");
+        let process = Process::start(None, program, &arguments, &log).expect("setpriv starts");
         self.process = Some(process);
         let start = Instant::now();
         while !String::from_utf8_lossy(&self.cli(&["PING"]).stdout).starts_with("PONG") {

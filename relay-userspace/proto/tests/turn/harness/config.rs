@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hairpin_proto::turn::{
-    Credentials, Freshness, Limits, PeerPolicy, PortStripe, Quotas, Realm, RelayAddress, ServerConfig, Settings,
-    Translation,
+    Credentials, Freshness, Limits, NonceKey, PeerPolicy, PortStripe, Quotas, Realm, RelayAddress, ServerConfig,
+    Settings, Translation,
 };
 
 use super::{PUBLIC_V4, REALM, RELAY_V4, RELAY_V6, SECRET};
@@ -27,6 +27,7 @@ pub(crate) fn config() -> ServerConfig {
     let settings = Settings {
         realms: vec![Arc::new(Realm::new(REALM, credentials))],
         freshness: Freshness::default(),
+        nonce_keys: vec![NonceKey::new([9; 32])],
         peer_policy,
         relay_addresses,
         networks: Vec::new(),
@@ -41,7 +42,6 @@ pub(crate) fn config() -> ServerConfig {
     ServerConfig {
         settings,
         software: Some("hairpin test".to_owned()),
-        nonce_key: [9; 32],
         nonce_lifetime: Duration::from_secs(3600),
         discovery: None,
         ports: PortStripe::new(49_152..=65_535, 0, 1),
