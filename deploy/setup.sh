@@ -101,6 +101,8 @@ if [ "$purpose" = test ]; then
     # Phones, and the NATs that they are behind.
     need baresip-core baresip
     need nftables nft
+    # Gives an image's file its capabilities.
+    need libcap2-bin setcap
     need prometheus promtool
     need openssl openssl
     need procps sysctl
