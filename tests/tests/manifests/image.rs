@@ -111,14 +111,20 @@ impl Container {
         chown(path, None, Some(group)).expect("the tests are root's");
     }
 
-    /// Lays out a volume as the kubelet does: what changes is a link to a folder with all files.
+    /// Lays out a volume as the kubelet does, or exchanges what is in it: files are links through one to a folder of all, and that
+    /// one is replaced.
     pub(crate) fn volume(&self, path: &str, files: &[(String, Vec<u8>)], mode: u32) {
-        let folder = self.folder(path, 0o755);
-        self.folder(&format!("{path}/..2026"), 0o755);
-        symlink("..2026", folder.join("..data")).expect("the folder is ours");
+        let volume = self.folder(path, 0o755);
+        let version = format!("..{}", fs::read_dir(&volume).expect("the folder is ours").count());
+        self.folder(&format!("{path}/{version}"), 0o755);
         for (name, text) in files {
-            self.file(&format!("{path}/..2026/{name}"), text, mode, self.image.user);
-            symlink(format!("..data/{name}"), folder.join(name)).expect("the folder is ours");
+            self.file(&format!("{path}/{version}/{name}"), text, mode, self.image.user);
+        }
+        symlink(version, volume.join("..data_tmp")).expect("the folder is ours");
+        fs::rename(volume.join("..data_tmp"), volume.join("..data")).expect("the folder is ours");
+        for (name, _) in files {
+            // Those that are there stay.
+            let _ = symlink(format!("..data/{name}"), volume.join(name));
         }
     }
 

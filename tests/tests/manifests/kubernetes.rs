@@ -1,6 +1,5 @@
 //! The manifests for Kubernetes, as kubectl renders them, and a relay in a pod as they describe it.
 
-use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -10,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use hairpin_tests::lab::http::{self, ask};
 use hairpin_tests::lab::process::{Finished, PATIENCE, Process, run};
+use hairpin_tests::lab::relay::{PORT, binary};
+use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Call, Family, Folder, Lab, python, server};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -90,6 +91,11 @@ impl Objects {
 
     fn container(&self) -> &Value {
         &self.pod()["containers"][0]
+    }
+
+    fn volume(&self, name: &str) -> &Value {
+        let volumes = self.pod()["volumes"].as_array().expect("it has volumes");
+        volumes.iter().find(|volume| volume["name"] == name).expect("there is such a volume")
     }
 
     fn mount(&self, volume: &str) -> &str {
@@ -271,6 +277,23 @@ fn runs(manifests: &Manifests, is_monitored: bool) {
     let attached = metrics.lines().any(|line| line.starts_with("hairpin_xdp_attached{") && line.ends_with(" 1"));
     assert!(attached, "{metrics}");
 
+    // A secret that is exchanged is followed.
+    let secret = "a secret that nobody had before";
+    let mut files = secrets(manifests, &objects);
+    files.iter_mut().filter(|(name, _)| name == "auth-secrets").for_each(|(_, text)| *text = secret.into());
+    container.volume(objects.mount("secrets"), &files, mode(&objects));
+    let minted = run(Command::new(binary()).args(["credentials", "--auth-secret", secret, "--name", "bob", "--json"]));
+    let minted: Value = serde_json::from_str(&minted.expect_success()).expect("it prints JSON");
+    let come = || {
+        let [client, server] = [(Lab::client_ip(Family::V4, 0), 0), (node, PORT)].map(SocketAddr::from);
+        let [name, password] = ["username", "password"].map(|key| text(&minted[key]));
+        Client::new(&lab.clients[0], client, server, name, password).allocate()
+    };
+    while let Err(refused) = come() {
+        assert!(Instant::now() < end, "{refused:?}");
+        thread::sleep(Duration::from_millis(200));
+    }
+
     // The token of the Secret opens the rest, and no call is left that a drain would wait for.
     let token = fs::read_to_string(manifests.path("overlays/single/secrets/admin-tokens")).expect("it is there");
     let header = format!("Authorization: Bearer {}", token.trim());
@@ -287,24 +310,29 @@ fn runs(manifests: &Manifests, is_monitored: bool) {
 /// The pod's files: those of the ConfigMap and of the Secret.
 fn pod(manifests: &Manifests, objects: &Objects) -> Container {
     let container = Container::new(&Image::read());
-    let volumes = objects.pod()["volumes"].as_array().expect("it has volumes");
-    let volumes: HashMap<_, _> = volumes.iter().map(|volume| (text(&volume["name"]), volume)).collect();
-    assert_eq!(volumes["config"]["configMap"]["name"], objects.one("ConfigMap")["metadata"]["name"]);
-    let secrets = &volumes["secrets"]["secret"];
-    assert_eq!(secrets["secretName"], objects.one("Secret")["metadata"]["name"]);
+    assert_eq!(objects.volume("config")["configMap"]["name"], objects.one("ConfigMap")["metadata"]["name"]);
+    assert_eq!(objects.volume("secrets")["secret"]["secretName"], objects.one("Secret")["metadata"]["name"]);
     let configuration = text(&objects.one("ConfigMap")["data"]["hairpin.toml"]).as_bytes().to_vec();
     container.volume(objects.mount("config"), &[("hairpin.toml".to_owned(), configuration)], 0o644);
-    let folder = manifests.path("overlays/single/secrets");
-    let names = objects.one("Secret")["data"].as_object().expect("it has data").keys();
-    let files: Vec<_> =
-        names.map(|name| (name.clone(), fs::read(folder.join(name)).expect("the Secret is made of it"))).collect();
-    let mode = secrets["defaultMode"].as_u64().and_then(|mode| u32::try_from(mode).ok()).expect("it has a mode");
-    container.volume(objects.mount("secrets"), &files, mode);
+    container.volume(objects.mount("secrets"), &secrets(manifests, objects), mode(objects));
     for (volume, mount) in [("run", "/run/hairpin"), ("state", "/var/lib/hairpin")] {
         assert_eq!(objects.mount(volume), mount);
-        assert!(volumes[volume]["emptyDir"].is_object());
+        assert!(objects.volume(volume)["emptyDir"].is_object());
     }
     container
+}
+
+/// The files of the Secret.
+fn secrets(manifests: &Manifests, objects: &Objects) -> Vec<(String, Vec<u8>)> {
+    let folder = manifests.path("overlays/single/secrets");
+    let names = objects.one("Secret")["data"].as_object().expect("it has data").keys();
+    names.map(|name| (name.clone(), fs::read(folder.join(name)).expect("the Secret is made of it"))).collect()
+}
+
+/// Who may read them.
+fn mode(objects: &Objects) -> u32 {
+    let mode = objects.volume("secrets")["secret"]["defaultMode"].as_u64();
+    mode.and_then(|mode| u32::try_from(mode).ok()).expect("it has a mode")
 }
 
 #[test]
