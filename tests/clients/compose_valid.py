@@ -1,4 +1,4 @@
-"""Checks a file of the Compose specification: FILE. Prints it as JSON, in its long form."""
+"""Checks a file of the Compose specification: FILE. Prints it as JSON."""
 
 import sys
 
@@ -6,6 +6,5 @@ from compose_spec import PyCompose
 
 with open(sys.argv[1], encoding="utf-8") as file:
     compose = PyCompose.from_yaml(file.read())
-# That what services name is defined.
 compose.validate()
 print(compose.to_json())

@@ -15,11 +15,14 @@ use crate::{judged, read, repository, seconds, toml, version};
 const FILE: &str = "deploy/compose/compose.yaml";
 const CONFIGURATION: &str = "deploy/compose/config/hairpin.toml";
 
-/// The file in its long form, if what reads it is installed.
-fn services() -> Option<Value> {
+/// The file as JSON, if what reads it is installed.
+fn compose() -> Option<Value> {
     let printed = judged(python::from_pypi()?, "compose_valid.py", &repository(FILE)).expect_success();
-    let compose: Value = serde_json::from_str(&printed).expect("it prints JSON");
-    Some(compose["services"].clone())
+    Some(serde_json::from_str(&printed).expect("it prints JSON"))
+}
+
+fn services() -> Option<Value> {
+    compose().map(|compose| compose["services"].clone())
 }
 
 fn texts(list: &Value) -> Vec<&str> {
@@ -35,7 +38,7 @@ fn it_is_what_the_specification_says_and_a_mistake_is_found() {
     for (good, bad, word) in [
         ("cap_add:", "cap_ad:", "cap_ad"),
         ("restart: unless-stopped", "restart: sometimes", "sometimes"),
-        ("\n  prometheus:\n  grafana:", "\n  grafana:", "prometheus"),
+        ("depends_on: [prometheus]", "depends_on: {prometheus: {condition: soon}}", "soon"),
     ] {
         let broken = text.replacen(good, bad, 1);
         assert_ne!(broken, text, "{good} is there");
@@ -49,7 +52,8 @@ fn it_is_what_the_specification_says_and_a_mistake_is_found() {
 
 #[test]
 fn all_that_it_mounts_and_builds_is_there() {
-    let Some(services) = services() else { return };
+    let Some(compose) = compose() else { return };
+    let services = &compose["services"];
     let folder = repository("deploy/compose");
     let mut mounted = 0;
     for (name, service) in services.as_object().expect("there are services") {
@@ -58,6 +62,8 @@ fn all_that_it_mounts_and_builds_is_there() {
             if source.starts_with('.') {
                 assert!(folder.join(source).exists(), "{name} mounts {source}");
                 mounted += 1;
+            } else {
+                assert!(compose["volumes"].get(source).is_some(), "{name} mounts {source}");
             }
         }
         let (_, tag) = service["image"].as_str().and_then(|image| image.rsplit_once(':')).expect("it has a tag");
@@ -122,6 +128,7 @@ fn a_relay_runs_as_it_says_and_prometheus_scrapes_it() {
         assert!(Instant::now() < end, "{}", prometheus.ask("/api/v1/targets"));
         thread::sleep(Duration::from_millis(200));
     }
-    drop(call);
+    // A drain waits for calls, and for the longest time that the configuration says.
+    run(&mut container.command(&lab.relay, &runtime, &["allocations", "close", "--user", "alice"])).expect_success();
     relay.stop();
 }
