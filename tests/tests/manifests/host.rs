@@ -53,11 +53,10 @@ fn with_them_a_check_has_nothing_to_say_of_ports_and_buffers() {
     assert!(before.stdout.contains(words), "{before}");
     // Of a namespace's own; the others would be the whole host's.
     let text = read(PARAMETERS);
-    let own: String =
-        text.lines().filter(|line| line.starts_with("net.ipv4.")).map(|line| format!("{line}\n")).collect();
+    let own: Vec<_> = text.lines().filter(|line| line.starts_with("net.ipv4.")).collect();
     let folder = Folder::new("sysctl");
     let file = folder.path().join("90-hairpin.conf");
-    fs::write(&file, &own).expect("the folder is ours");
+    fs::write(&file, own.join("\n")).expect("the folder is ours");
     run(host.command("sysctl").arg("--load").arg(&file)).expect_success();
     let after = check();
     assert!(!after.stdout.contains("ip_local_reserved_ports"), "{after}");

@@ -16,6 +16,16 @@ pub(crate) const CONTAINERFILE: &str = "deploy/container/Containerfile";
 /// Everybody's, so that a relay of a test shares no admin socket with others.
 const PROGRAM: &str = "opt/hairpin";
 
+/// Makes the root, and enters it: the first argument is where it is, the others are those of setpriv. The mount namespace is that
+/// of `ip netns exec`.
+const ENTER: &str = "
+    set -e; root=$1; shift
+    mount --bind $root $root
+    for folder in usr lib lib64 bin proc sys dev; do mount --rbind /$folder $root/$folder; done
+    for folder in run/hairpin var/lib/hairpin; do mount --bind $root/$folder $root/$folder; done
+    mount -o remount,bind,ro $root
+    exec chroot $root setpriv \"$@\"";
+
 /// What the Containerfile says of its last stage.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
@@ -130,27 +140,14 @@ impl Container {
 
     /// What runs the relay, as the image says, in a namespace of the network.
     pub(crate) fn command(&self, namespace: &Namespace, runtime: &Runtime<'_>, arguments: &[&str]) -> Command {
-        let root = self.root.path().display();
-        // The mount namespace is that of `ip netns exec`.
-        let mut script = format!("set -e; mount --bind {root} {root}; ");
-        for folder in ["usr", "lib", "lib64", "bin", "proc", "sys", "dev"] {
-            script.push_str(&format!("mount --rbind /{folder} {root}/{folder}; "));
-        }
-        for folder in ["run/hairpin", "var/lib/hairpin"] {
-            script.push_str(&format!("mount --bind {root}/{folder} {root}/{folder}; "));
-        }
-        script.push_str(&format!("mount -o remount,bind,ro {root}; exec chroot {root} setpriv "));
-        let user = self.image.user;
-        script.push_str(&format!("--reuid {user} --regid {user} --groups {user} --inh-caps=-all --bounding-set=-all"));
-        for name in runtime.grants {
-            script.push_str(&format!(",+{}", name.to_lowercase()));
-        }
-        if !runtime.escalates {
-            script.push_str(" --no-new-privs");
-        }
-        script.push_str(&format!(" /{PROGRAM} {}", arguments.join(" ")));
+        let user = self.image.user.to_string();
+        let granted: String = runtime.grants.iter().flat_map(|name| [",+", name]).collect();
         let mut command = namespace.command("sh");
-        command.args(["-c", &script]).env_remove("HAIRPIN_CONFIG");
+        command.args(["-c", ENTER, "sh"]).arg(self.root.path());
+        command.args(["--reuid", &user, "--regid", &user, "--groups", &user, "--inh-caps=-all"]);
+        command.arg(format!("--bounding-set=-all{}", granted.to_lowercase()));
+        command.args((!runtime.escalates).then_some("--no-new-privs"));
+        command.arg(format!("/{PROGRAM}")).args(arguments).env_remove("HAIRPIN_CONFIG");
         let environment = self.image.environment.iter().chain(runtime.environment);
         command.envs(environment.map(|(name, value)| (name, value)));
         command
