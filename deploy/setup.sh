@@ -104,6 +104,8 @@ if [ "$purpose" = test ]; then
     need nftables nft
     # The name server of a fleet.
     need dnsmasq-base dnsmasq
+    # Gives an image's file its capabilities.
+    need libcap2-bin setcap
     need prometheus promtool
     # A clean host to install the package on, and who looks at its manual and at what is in it.
     need debootstrap debootstrap

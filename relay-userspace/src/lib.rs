@@ -11,11 +11,12 @@
 //! much of everything there may be, [`announce`] says what was started, [`admin`] serves [`control`] and [`metrics`] to
 //! operators, in the words of [`api`], about the allocations of a [`selection`], [`log`] writes down what happens, [`traces`]
 //! tells a collector of requests, [`service`] tells the service manager, [`state`] keeps what must survive a restart, [`load`]
-//! measures any TURN server. [`clock`], [`random`] and [`file_limit`] ask the system.
+//! measures any TURN server. [`clock`], [`random`], [`capabilities`] and [`file_limit`] ask the system.
 
 pub mod admin;
 pub mod announce;
 pub mod api;
+pub mod capabilities;
 pub mod capacity;
 pub mod check;
 pub mod cli;

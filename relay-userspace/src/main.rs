@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    hairpin::capabilities::use_permitted();
     hairpin::cli::run()
 }
