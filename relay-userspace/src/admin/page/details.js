@@ -46,8 +46,7 @@ function forget(problem) {
   before = { at: null, bytes: new Map() };
   for (const id of ["largest", "failures"]) fill(id, []);
   element("token-problem").textContent = problem;
-  element("shown").hidden = true;
-  element("token-form").hidden = false;
+  reveal(false);
 }
 
 /** Asks with the token, if there is one, and shows what is answered. Throws when the relay cannot be reached. */
@@ -69,8 +68,12 @@ export async function update(ask) {
   largest(allocations);
   recent(failures);
   element("token-problem").textContent = "";
-  element("token-form").hidden = true;
-  element("shown").hidden = false;
+  reveal(true);
+}
+
+function reveal(isKnown) {
+  for (const id of ["shown", "forget"]) element(id).hidden = !isKnown;
+  element("token-form").hidden = isKnown;
 }
 
 const named = (user) => (user?.trim() ? user : "(none)");

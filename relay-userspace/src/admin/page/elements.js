@@ -95,7 +95,7 @@ export function watchScrolling() {
     const box = target.closest(".scroll");
     if (box.scrollWidth > box.clientWidth) {
       box.tabIndex = 0;
-      box.setAttribute("role", "region");
+      box.setAttribute("role", "group");
       box.setAttribute("aria-labelledby", box.firstElementChild.getAttribute("aria-labelledby"));
     } else {
       ["tabindex", "role", "aria-labelledby"].forEach((name) => box.removeAttribute(name));

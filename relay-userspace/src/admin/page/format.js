@@ -13,10 +13,10 @@ function scaled(number, unit) {
     rest /= 1000;
     power += 1;
   }
-  const end = PREFIXES[power] + unit;
-  if (rest > 0 && rest < 0.05) return `<0.1${SPACE}${end}`;
   const digits = rest < 99.95 && (power > 0 || !Number.isInteger(rest)) ? 1 : 0;
-  return (rest.toFixed(digits) + SPACE + end).trim();
+  const text = rest > 0 && rest < 0.05 ? "<0.1" : rest.toFixed(digits);
+  const end = PREFIXES[power] + unit;
+  return end === "" || end.startsWith("/") ? text + end : text + SPACE + end;
 }
 
 const figure = (text, value, unit) => ({ text, value, title: `${exact(value)} ${unit}`.trim() });

@@ -105,8 +105,8 @@ function allocations(growth) {
   const begun = growth.rate("hairpin_allocations_begun_total");
   const ended = growth.rate("hairpin_allocations_ended_total");
   const more = [
-    ["Begin", perSecond(begun)],
-    ["End", perSecond(ended)],
+    ["Begun", perSecond(begun)],
+    ["Ended", perSecond(ended)],
     ["Since the start", count(scrape.sum("hairpin_allocations_begun_total"))],
   ];
   if (scrape.sum("hairpin_ice_sessions_created_total") > 0) {

@@ -10,7 +10,7 @@ import { common, ownOnly } from "./page/warnings.js";
 const EVERY = 2000;
 /** Who has a token sees users and clients every so many rounds: they cost the relay more than counters. */
 const ROUNDS = 2;
-const PATIENCE = 5000;
+const PATIENCE = 10_000;
 
 const growth = new Growth();
 let lostSince = null;
