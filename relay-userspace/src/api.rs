@@ -217,6 +217,13 @@ pub struct Amount {
     pub bytes: u64,
 }
 
+impl Totals {
+    /// Bytes in both directions.
+    pub fn bytes(&self) -> u64 {
+        self.to_peer.bytes.saturating_add(self.to_client.bytes)
+    }
+}
+
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.to_peer += other.to_peer;
@@ -409,6 +416,17 @@ pub struct Failure {
     /// The peer that it was about.
     #[schema(value_type = Option<String>)]
     pub peer: Option<SocketAddr>,
+}
+
+/// A token for the status page.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct PageToken {
+    /// What the page shows.
+    pub token: String,
+    /// When it ends.
+    pub expires: u64,
+    /// The page with the token, as a browser on this host finds it.
+    pub url: String,
 }
 
 /// What happens to allocations, as it happens.

@@ -108,7 +108,15 @@ pub struct FiveTuple {
     pub transport: Transport,
 }
 
+/// Numbers of five-tuples, by transport and by the client's family, each in the order of its `ALL`.
+pub type ByClient = [[usize; AddressFamily::ALL.len()]; Transport::ALL.len()];
+
 impl FiveTuple {
+    /// The family of the client's address.
+    pub fn client_family(&self) -> AddressFamily {
+        AddressFamily::of(self.client.ip())
+    }
+
     /// Plain datagrams between a client and a server.
     pub fn udp(client: ClientAddr, server: ServerAddr) -> Self {
         Self { client, server, transport: Transport::Udp }
@@ -126,6 +134,9 @@ pub enum AddressFamily {
 }
 
 impl AddressFamily {
+    /// Both, in the order of [`index`](Self::index), which is that in which they are shown to clients.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
     /// The family of an address, with IPv4-mapped IPv6 addresses counted as IPv4.
     pub fn of(ip: IpAddr) -> Self {
         if ip.to_canonical().is_ipv4() { Self::V4 } else { Self::V6 }
@@ -137,6 +148,22 @@ impl AddressFamily {
             0x01 => Some(Self::V4),
             0x02 => Some(Self::V6),
             _ => None,
+        }
+    }
+
+    /// Where it stands in a list of both.
+    pub fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
+        }
+    }
+
+    /// The name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
         }
     }
 }

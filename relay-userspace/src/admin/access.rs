@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use hairpin_common::limit::{Limit, Meter};
 use ring::hmac;
 
 use super::Via;
+use super::page_tokens::PageTokens;
 use super::problem::Refusal;
 use crate::clock::monotonic_nanoseconds;
 use crate::config::Rate;
@@ -39,6 +40,7 @@ pub struct Gate {
     /// Tokens are kept and compared as codes under this key, which takes the same time wherever two of them differ.
     key: hmac::Key,
     rules: ArcSwap<Rules>,
+    page_tokens: Mutex<PageTokens>,
     meter: Mutex<Meter>,
     minted: AtomicU64,
     refused: AtomicU64,
@@ -56,11 +58,15 @@ struct Rules {
 enum Asks {
     Nothing,
     CredentialsToken,
+    /// Or an admin token.
+    PageToken,
     AdminToken,
 }
 
 /// The one path that a credentials token is for.
 pub(super) const CREDENTIALS: &str = "/v1/credentials";
+/// What page tokens may read.
+pub(super) const READ_BY_PAGES: [&str; 3] = ["/v1/status", "/v1/allocations", "/v1/failures"];
 const PREFIX: &str = "/v1";
 const BURST: u64 = 1_000_000_000;
 
@@ -70,7 +76,7 @@ impl Gate {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()?);
         let rules = ArcSwap::from_pointee(Rules::new(access, &key));
         let (minted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Self { key, rules, meter: Mutex::default(), minted, refused })
+        Ok(Self { key, rules, page_tokens: Mutex::default(), meter: Mutex::default(), minted, refused })
     }
 
     /// From now on these rules hold.
@@ -89,14 +95,15 @@ impl Gate {
     }
 
     /// Whether a request may be answered at all.
-    pub(super) fn admit(&self, via: Via, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        let asks = Asks::of(path);
+    pub(super) fn admit(&self, via: Via, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+        let asks = Asks::of(method, path);
         if via == Via::Unix || asks == Asks::Nothing {
             return Ok(());
         }
         let rules = self.rules.load();
         let may_mint = asks == Asks::CredentialsToken;
-        if rules.admin.is_empty() && (!may_mint || rules.credentials.is_empty()) {
+        let page_tokens = self.page_tokens();
+        if rules.admin.is_empty() && page_tokens.is_empty() && (!may_mint || rules.credentials.is_empty()) {
             return Err(closed(may_mint));
         }
         let Some(token) = bearer(headers)? else { return Err(unauthorized("a bearer token is needed", false)) };
@@ -104,15 +111,26 @@ impl Gate {
         let knows = |tags: &[hmac::Tag]| {
             tags.iter().fold(false, |known, tag| known | hmac::verify(&self.key, token, tag.as_ref()).is_ok())
         };
-        match (knows(&rules.admin), knows(&rules.credentials)) {
-            (true, _) => Ok(()),
-            (false, true) if may_mint => Ok(()),
-            (false, true) => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "this token may only mint credentials: an admin token (--admin-token-file) is needed",
-            )),
-            (false, false) => Err(unauthorized("this bearer token is none of the relay's", true)),
+        let of_page = page_tokens.has(&self.key, token, monotonic_nanoseconds());
+        let only = |what| Err(Refusal::new(StatusCode::FORBIDDEN, format!("this token may only {what}")));
+        match (knows(&rules.admin), knows(&rules.credentials), of_page) {
+            (true, ..) => Ok(()),
+            (_, true, _) if may_mint => Ok(()),
+            (.., true) if asks == Asks::PageToken => Ok(()),
+            (_, true, _) => only("mint credentials: an admin token (--admin-token-file) is needed"),
+            (.., true) => only("read what the status page shows: an admin token (--admin-token-file) is needed"),
+            _ => Err(unauthorized("this bearer token is none of the relay's, or its time is over", true)),
         }
+    }
+
+    /// Makes a token for the status page.
+    pub(super) fn issue_page_token(&self) -> Result<String, NoRandomness> {
+        self.page_tokens().issue(&self.key, monotonic_nanoseconds())
+    }
+
+    fn page_tokens(&self) -> MutexGuard<'_, PageTokens> {
+        // A panic elsewhere leaves a list that is whole.
+        self.page_tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there may be one more minting now.
@@ -167,9 +185,10 @@ impl Rules {
 
 impl Asks {
     /// By the path as it was sent: one that is spelled in another way is no path of ours.
-    fn of(path: &str) -> Self {
+    fn of(method: &Method, path: &str) -> Self {
         match path.strip_prefix(PREFIX) {
             _ if path == CREDENTIALS => Self::CredentialsToken,
+            _ if READ_BY_PAGES.contains(&path) && [Method::GET, Method::HEAD].contains(method) => Self::PageToken,
             Some(rest) if rest.is_empty() || rest.starts_with('/') => Self::AdminToken,
             _ => Self::Nothing,
         }
@@ -224,11 +243,15 @@ mod tests {
     }
 
     fn status(gate: &Gate, path: &str, authorization: &[&str]) -> u16 {
+        asked(gate, &Method::GET, path, authorization)
+    }
+
+    fn asked(gate: &Gate, method: &Method, path: &str, authorization: &[&str]) -> u16 {
         let mut headers = HeaderMap::new();
         for value in authorization {
             headers.append(header::AUTHORIZATION, value.parse().unwrap());
         }
-        gate.admit(Via::Tcp, path, &headers).map_or_else(|refusal| refusal.status().as_u16(), |()| 200)
+        gate.admit(Via::Tcp, method, path, &headers).map_or_else(|refusal| refusal.status().as_u16(), |()| 200)
     }
 
     #[test]
@@ -265,7 +288,7 @@ mod tests {
             for authorization in [&[][..], &["Bearer "], &["Bearer north"]] {
                 assert_eq!(status(&gate, path, authorization), 403, "{path} {authorization:?}");
             }
-            assert!(gate.admit(Via::Unix, path, &HeaderMap::new()).is_ok(), "{path}");
+            assert!(gate.admit(Via::Unix, &Method::GET, path, &HeaderMap::new()).is_ok(), "{path}");
         }
         gate.change(&access(&[""], &[""]));
         assert_eq!(status(&gate, "/v1/status", &["Bearer "]), 403, "an empty token is none");
@@ -275,6 +298,33 @@ mod tests {
         gate.change(&access(&["north"], &[]));
         assert_eq!(status(&gate, "/v1/credentials", &["Bearer mint"]), 401, "a token that was taken back");
         assert_eq!(status(&gate, "/v1/credentials", &["Bearer north"]), 200);
+    }
+
+    #[test]
+    fn a_page_token_reads_what_the_page_shows_and_does_nothing_else() {
+        for admin in [&[][..], &["north"]] {
+            let gate = Gate::new(&access(admin, &["mint"])).unwrap();
+            let token = format!("Bearer {}", gate.issue_page_token().unwrap());
+            for path in READ_BY_PAGES {
+                assert_eq!(status(&gate, path, &[&token]), 200, "{path}");
+                assert_eq!(asked(&gate, &Method::HEAD, path, &[&token]), 200, "{path}");
+                for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+                    assert_eq!(asked(&gate, &method, path, &[&token]), 403, "{method} {path}");
+                }
+                assert_eq!(status(&gate, path, &[]), 401, "{path}");
+                assert_eq!(status(&gate, path, &["Bearer mint"]), 403, "{path}");
+                assert_eq!(status(&gate, path, &["Bearer other"]), 401, "{path}");
+            }
+            for path in ["/v1", "/v1/status/", "/v1/allocations/1", "/v1/allocations/events", "/v1/users", "/v1/drain"]
+            {
+                assert_eq!(status(&gate, path, &[&token]), 403, "{path}");
+            }
+            for path in ["/v1/credentials", "/v1/page-tokens"] {
+                assert_eq!(asked(&gate, &Method::POST, path, &[&token]), 403, "{path}");
+            }
+            gate.change(&access(&["south"], &[]));
+            assert_eq!(status(&gate, "/v1/status", &[&token]), 200, "a reload leaves them");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Allocations: which there are, and the end of some.
 
+use std::cmp::Reverse;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -7,16 +9,18 @@ use utoipa::IntoParams;
 
 use super::Admin;
 use super::problem::Refusal;
-use super::read::{Named, Selected};
+use super::read::{Named, Order, Selected};
 use crate::api;
 
-/// How many are wanted. It is read by [`Selected`].
+/// How many are wanted, and which first. It is read by [`Selected`].
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code, reason = "it documents a parameter")]
-pub(super) struct Limit {
+#[allow(dead_code, reason = "it documents parameters")]
+pub(super) struct Part {
     /// At most so many.
     limit: Option<u64>,
+    /// Which come first: the oldest (`began`, which holds without it), or those that have relayed the most (`data`).
+    order: Option<String>,
 }
 
 /// Whether really all are meant. It is read by [`Selected`].
@@ -29,7 +33,7 @@ pub(super) struct All {
 }
 
 /// Live allocations: those that all that is given is true of.
-#[utoipa::path(get, path = "/v1/allocations", operation_id = "list_allocations", tag = "allocations", params(api::Filter, Limit), responses(
+#[utoipa::path(get, path = "/v1/allocations", operation_id = "list_allocations", tag = "allocations", params(api::Filter, Part), responses(
     (status = 200, description = "The allocations", body = Vec<api::Allocation>),
     (status = 400, description = "The query cannot be understood", body = api::Problem),
 ))]
@@ -37,8 +41,11 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     selected: Selected,
 ) -> Result<Json<Vec<api::Allocation>>, Refusal> {
-    let Selected { filter, limit, all: _ } = selected;
+    let Selected { filter, limit, order, all: _ } = selected;
     let mut allocations = admin.control.allocations(&filter).await?;
+    if order == Some(Order::Data) {
+        allocations.sort_by_key(|allocation| Reverse(allocation.relayed_data.bytes()));
+    }
     allocations.truncate(limit.unwrap_or(usize::MAX));
     Ok(Json(allocations))
 }
@@ -73,9 +80,9 @@ pub(super) async fn close(State(admin): State<Admin>, Named(id): Named) -> Resul
     (status = 400, description = "Nothing says which, or the query cannot be understood", body = api::Problem),
 ))]
 pub(super) async fn close_some(State(admin): State<Admin>, selected: Selected) -> Result<Json<api::Closed>, Refusal> {
-    let Selected { filter, limit, all } = selected;
-    if limit.is_some() {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "limit: what is closed cannot be limited"));
+    let Selected { filter, limit, order, all } = selected;
+    if limit.is_some() || order.is_some() {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "limit, order: what is closed cannot be limited"));
     }
     if all == (filter != api::Filter::default()) {
         let error = "say which: id, user, client, relayed or realm, or all=true alone for all";

@@ -19,9 +19,10 @@ use crate::selection::Selection;
     (status = 503, description = "64 watch already", body = api::Problem),
 ))]
 pub(super) async fn watch(State(admin): State<Admin>, selected: Selected) -> Result<Response, Refusal> {
-    let Selected { filter, limit, all } = selected;
-    if limit.is_some() || all {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "neither limit nor all can be said of what will happen"));
+    let Selected { filter, limit, order, all } = selected;
+    if limit.is_some() || order.is_some() || all {
+        let error = "neither limit nor order nor all can be said of what will happen";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, error));
     }
     let selection = Selection::new(&filter)?;
     Ok(respond(&admin.watchers, admin.control.events(), move |event| is_meant(&selection, event)))

@@ -1,5 +1,7 @@
 //! Why something failed for a client.
 
+use std::num::NonZeroU64;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,6 +21,9 @@ use crate::selection::Address;
 pub(super) struct Whose {
     /// Those of clients at this address, with or without a port; of all, if it is left out.
     client: Option<String>,
+    /// At most so many.
+    #[param(value_type = Option<u64>, minimum = 1)]
+    limit: Option<NonZeroU64>,
 }
 
 /// The last failures, newest first. Only so many are kept, in memory.
@@ -28,11 +33,12 @@ pub(super) struct Whose {
 ))]
 pub(super) async fn list(
     State(admin): State<Admin>,
-    Asked(Whose { client }): Asked<Whose>,
+    Asked(Whose { client, limit }): Asked<Whose>,
 ) -> Result<Json<Vec<api::Failure>>, Refusal> {
     let client = client.map(|client| Address::parse(&client).ok_or_else(|| refusal(&client))).transpose()?;
     let mut failures = admin.control.failures(client.map(|client| client.ip)).await;
     failures.retain(|failure| client.is_none_or(|client| client.has(failure.client)));
+    failures.truncate(limit.map_or(usize::MAX, |limit| limit.get() as usize));
     Ok(Json(failures))
 }
 

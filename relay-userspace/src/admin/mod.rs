@@ -1,8 +1,8 @@
 //! The admin interface: HTTP and JSON for operators and their programs, metrics and health for machines.
 //!
 //! One router serves two listeners. On the Unix socket everything is allowed, since whoever reaches it owns the relay's
-//! files anyway; over TCP, metrics and health are open, and the rest takes a bearer token ([`Access`]). What it says and
-//! takes has types in [`api`](crate::api), and is described by a document of OpenAPI ([`document`]).
+//! files anyway; over TCP, metrics, health and the files of the status page are open, and the rest takes a bearer token
+//! ([`Access`]). What it says and takes has types in [`api`](crate::api), and is described by a document of OpenAPI ([`document`]).
 //!
 //! It owns no state of the relay: everything is asked of [`Control`]. It never keeps or logs a token, and nothing that a
 //! stranger sends makes it wait for longer, or keep more, than the limits in `connections` and `read` say.
@@ -20,6 +20,8 @@ mod ice;
 mod listen;
 mod log_level;
 mod openapi;
+mod page;
+mod page_tokens;
 mod places;
 mod problem;
 mod read;
@@ -61,6 +63,8 @@ struct Admin {
     kept: Arc<ice::Kept>,
     /// Places of watchers, over both listeners.
     watchers: Arc<Semaphore>,
+    /// Where browsers find the status page, if it is served over TCP.
+    origin: Option<String>,
     via: Via,
 }
 
@@ -69,10 +73,12 @@ pub async fn serve(listeners: Listeners, gate: Arc<Gate>, control: Control) {
     let exporter = Arc::<Exporter>::default();
     let kept = Arc::<ice::Kept>::default();
     let watchers = Arc::new(Semaphore::new(sse::WATCHERS));
+    let origin = listeners.origin();
     let router = |via| {
         let (control, gate) = (control.clone(), Arc::clone(&gate));
         let (exporter, kept) = (Arc::clone(&exporter), Arc::clone(&kept));
-        router::router(Admin { control, gate, exporter, kept, watchers: Arc::clone(&watchers), via })
+        let (watchers, origin) = (Arc::clone(&watchers), origin.clone());
+        router::router(Admin { control, gate, exporter, kept, watchers, origin, via })
     };
     let Listeners { tcp, unix } = listeners;
     let by_tcp = async {

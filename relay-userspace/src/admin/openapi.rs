@@ -6,6 +6,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use serde_json::{Map, Value, json};
 
+use super::access::READ_BY_PAGES;
 use super::router;
 
 /// The document, as JSON for people and programs.
@@ -33,7 +34,7 @@ fn complete(document: &mut Value) {
         "title": "Hairpin admin interface",
         "summary": "Looks at a TURN relay, and changes what it does, while it runs.",
         "description": "On the Unix socket (`--admin-socket`) no token is needed. Over TCP (`--admin`), `/metrics`, `/healthz` \
-            and `/readyz` are open, and the rest takes a bearer token. Times are seconds since the Unix epoch, durations \
+            and `/readyz` are open, and so is `/`, a page for people; the rest takes a bearer token. Times are seconds since the Unix epoch, durations \
             are seconds. Fields are only ever added.",
         "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         "version": env!("CARGO_PKG_VERSION"),
@@ -42,18 +43,24 @@ fn complete(document: &mut Value) {
     document["components"]["securitySchemes"] = json!({
         "admin": { "type": "http", "scheme": "bearer", "description": "A token of --admin-token-file" },
         "credentials": { "type": "http", "scheme": "bearer", "description": "A token of --credentials-token-file" },
+        "page": { "type": "http", "scheme": "bearer", "description": "A token that `/v1/page-tokens` has made" },
     });
     document["security"] = json!([{ "admin": [] }]);
-    let paths = document["paths"].as_object_mut().into_iter().flatten();
-    let operations = paths.flat_map(|(_, item)| item.as_object_mut().into_iter().flatten());
-    operations.for_each(|(_, operation)| complete_operation(operation));
+    for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            complete_operation(operation, method == "get" && READ_BY_PAGES.contains(&path.as_str()));
+        }
+    }
 }
 
-fn complete_operation(operation: &mut Value) {
+fn complete_operation(operation: &mut Value, is_read_by_pages: bool) {
     let is_open = operation.get("security").is_some();
     let has_body = operation.get("requestBody").is_some();
     if operation["tags"] == json!(["credentials"]) {
         operation["security"] = json!([{ "admin": [] }, { "credentials": [] }]);
+    }
+    if is_read_by_pages {
+        operation["security"] = json!([{ "admin": [] }, { "page": [] }]);
     }
     if has_body {
         // Who may leave the body out cannot send `null` instead.

@@ -31,12 +31,22 @@ pub(super) struct Asked<T>(pub(super) T);
 /// A part of the path.
 pub(super) struct Named(pub(super) String);
 
-/// Which allocations a query means, and what else it says: `limit`, `all`.
+/// Which allocations a query means, and what else it says: `limit`, `order`, `all`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Selected {
     pub(super) filter: Filter,
     pub(super) limit: Option<usize>,
+    pub(super) order: Option<Order>,
     pub(super) all: bool,
+}
+
+/// Which allocations come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The oldest.
+    Began,
+    /// Those that have relayed the most.
+    Data,
 }
 
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
@@ -108,11 +118,19 @@ impl Selected {
                     selected.limit = Some(number.ok_or_else(|| format!("limit: `{value}` is not a number from 1 on"))?);
                     continue;
                 }
+                "order" => {
+                    selected.order = Some(match value.as_str() {
+                        "began" => Order::Began,
+                        "data" => Order::Data,
+                        _ => return Err(format!("order: `{value}` is neither began nor data")),
+                    });
+                    continue;
+                }
                 "all" => {
                     selected.all = value.parse().map_err(|_| format!("all: `{value}` is neither true nor false"))?;
                     continue;
                 }
-                _ => return Err(format!("`{key}` is none of id, user, client, relayed, realm, limit and all")),
+                _ => return Err(format!("`{key}` is none of id, user, client, relayed, realm, limit, order and all")),
             };
             if place.replace(value).is_some() {
                 return Err(format!("`{key}` is given twice"));
@@ -192,8 +210,9 @@ mod tests {
         // The keys are those of the type: one that is added there has to be read here.
         let keys = serde_json::to_value(&filter).unwrap();
         assert!(keys.as_object().unwrap().keys().all(|key| read(&format!("{key}=x")).is_ok()), "{keys}");
-        assert_eq!(everything, Ok(Selected { filter, limit: Some(5), all: false }));
+        assert_eq!(everything, Ok(Selected { filter, limit: Some(5), order: None, all: false }));
         assert_eq!(read(""), Ok(Selected::default()));
+        assert_eq!(read("order=data").map(|selected| selected.order), Ok(Some(Order::Data)));
         assert_eq!(read("all=true").map(|selected| selected.all), Ok(true));
     }
 
@@ -207,6 +226,7 @@ mod tests {
             ("limit=0", "`0`"),
             ("user=", "`user`"),
             ("client=", "`client`"),
+            ("order=size", "`size`"),
             ("all=yes", "`yes`"),
         ] {
             let error = read(query).unwrap_err();

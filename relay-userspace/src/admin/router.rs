@@ -8,14 +8,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{
-    Admin, allocations, cors, credentials, drain, events, failures, health, ice, log_level, openapi, problem, reload,
-    status, users,
+    Admin, allocations, cors, credentials, drain, events, failures, health, ice, log_level, openapi, page, page_tokens,
+    problem, reload, status, users,
 };
 
 /// Everything that is served to one listener.
 pub(super) fn router(admin: Admin) -> Router {
     let gate: middleware::FromFnLayer<_, _, (State<Admin>, Request)> = from_fn_with_state(admin.clone(), admit);
     Router::from(paths())
+        .merge(page::paths())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(gate)
@@ -37,6 +38,7 @@ pub(super) fn paths() -> OpenApiRouter<Admin> {
         .routes(routes!(drain::show, drain::begin, drain::cancel))
         .routes(routes!(log_level::show, log_level::set))
         .routes(routes!(credentials::by_query, credentials::by_body))
+        .routes(routes!(page_tokens::issue))
         .merge(ice::paths())
         .routes(routes!(openapi::serve))
         .routes(routes!(health::metrics))
@@ -45,7 +47,7 @@ pub(super) fn paths() -> OpenApiRouter<Admin> {
 }
 
 async fn admit(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    match admin.gate.admit(admin.via, request.uri().path(), request.headers()) {
+    match admin.gate.admit(admin.via, request.method(), request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

@@ -58,6 +58,8 @@ enum Command {
     User(user::Args),
     /// Show how the running relay is: warnings first, then what it serves.
     Status(admin::status::Args),
+    /// Print a link to the status page of the running relay, for a browser.
+    Page(admin::page::Args),
     /// List, show, watch or close allocations.
     Allocations(admin::allocations::Args),
     /// Create, list, show, change, close or watch sessions of two legs, ICE-lite or plain RTP.
@@ -98,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Credentials(args) => credentials::run(&args),
         Command::User(args) => user::run(&args),
         Command::Status(args) => admin::status::run(&args),
+        Command::Page(args) => admin::page::run(&args),
         Command::Allocations(args) => admin::allocations::run(&args),
         Command::Ice(args) => admin::ice::run(&args),
         Command::Users(args) => admin::users::run(&args),

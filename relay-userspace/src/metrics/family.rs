@@ -93,8 +93,8 @@ families! {
         "Spans of requests that found no room in the queue to the collector.";
 
     // Is it full?
-    Allocations = Gauge "hairpin_allocations" ["transport"]
-        "Live allocations, by what their clients speak.";
+    Allocations = Gauge "hairpin_allocations" ["transport", "family"]
+        "Live allocations, by what their clients speak: transport and IP version.";
     AllocationsCapacity = Gauge "hairpin_allocations_capacity" []
         "Allocations that there can be at once.";
     AllocationsBegun = Counter "hairpin_allocations_begun_total" []

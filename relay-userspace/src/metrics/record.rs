@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::{Action, Verdict};
-use hairpin_proto::address::Transport;
+use hairpin_proto::address::{AddressFamily, Transport};
 use hairpin_proto::media::{self as proto, CloseReason, SessionState};
 use hairpin_proto::turn::Discard;
 
@@ -65,8 +65,11 @@ fn health(page: &mut Page, snapshot: &Snapshot) {
 fn allocations(page: &mut Page, snapshot: &Snapshot) {
     let shards = &snapshot.shards;
     for transport in Transport::ALL {
-        let live: usize = shards.iter().map(|shard| shard.allocations_by_transport[transport as usize]).sum();
-        page.put(Family::Allocations, &[transport.label()], live);
+        for family in AddressFamily::ALL {
+            let of_shard = |shard: &Report| shard.allocations_by_client[transport as usize][family.index()];
+            let live: usize = shards.iter().map(of_shard).sum();
+            page.put(Family::Allocations, &[transport.label(), family.label()], live);
+        }
     }
     page.put(Family::AllocationsCapacity, &[], snapshot.allocation_capacity);
     page.put(Family::AllocationsBegun, &[], total(shards, |shard| shard.allocated));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use hairpin_common::maps::Count;
 use hairpin_common::verdict::Verdict;
-use hairpin_proto::address::Transport;
+use hairpin_proto::address::{ByClient, Transport};
 use hairpin_proto::turn::{Cause, Discard, EndReason, MessageCounts};
 
 use super::connections::ConnectionCounts;
@@ -112,7 +112,7 @@ pub struct Report {
     /// Live allocations.
     pub allocations: usize,
     /// The same, by what their clients speak.
-    pub allocations_by_transport: [usize; Transport::ALL.len()],
+    pub allocations_by_client: ByClient,
     /// Allocations that were made.
     pub allocated: u64,
     /// How long things took.

@@ -357,7 +357,7 @@ impl State {
             counters: self.counters,
             waiting: self.waiting.len(),
             allocations: self.server.allocations(),
-            allocations_by_transport: self.server.allocations_by_transport(),
+            allocations_by_client: self.server.allocations_by_client(),
             allocated: self.register.begun(),
             times,
             handshake_failures: self.handshake_failures,

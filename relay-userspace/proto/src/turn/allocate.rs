@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::allocation::{FAMILIES, PeerTransport};
+use super::allocation::PeerTransport;
 use super::cause::Cause;
 use super::config::Limits;
 use super::directory::Grant;
@@ -75,7 +75,9 @@ impl Server {
         match asked {
             Asked::Reserved(token) => pending.slots.push(self.bind_reserved(&request.reply, token)),
             Asked::Single(family, parity) => self.bind_port(&mut pending, family, parity),
-            Asked::Dual(parity) => FAMILIES.into_iter().for_each(|family| self.bind_port(&mut pending, family, parity)),
+            Asked::Dual(parity) => {
+                AddressFamily::ALL.into_iter().for_each(|family| self.bind_port(&mut pending, family, parity))
+            }
         }
         if pending.is_waiting() {
             self.pending.insert(five_tuple, pending);

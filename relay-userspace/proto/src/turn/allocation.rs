@@ -13,7 +13,7 @@ use super::flow::Installed;
 use super::identity::{Established, Identity};
 use super::mobility::{Presence, TicketState};
 use super::quota::Lease;
-use crate::address::{AddressFamily, FiveTuple, PeerAddr, RelayedAddr, Transport};
+use crate::address::{AddressFamily, ByClient, FiveTuple, PeerAddr, RelayedAddr};
 use crate::slab::Slab;
 
 /// A channel number in the range that is accepted (see [`CHANNEL_MAX`]).
@@ -133,19 +133,19 @@ impl Allocation {
     }
 
     pub(super) fn relay(&self, family: AddressFamily) -> Option<&Relay> {
-        self.relays[index(family)].as_ref()
+        self.relays[family.index()].as_ref()
     }
 
     pub(super) fn relay_mut(&mut self, family: AddressFamily) -> Option<&mut Relay> {
-        self.relays[index(family)].as_mut()
+        self.relays[family.index()].as_mut()
     }
 
     pub(super) fn set_relay(&mut self, family: AddressFamily, relay: Relay) {
-        self.relays[index(family)] = Some(relay);
+        self.relays[family.index()] = Some(relay);
     }
 
     pub(super) fn take_relay(&mut self, family: AddressFamily) -> Option<Relay> {
-        self.relays[index(family)].take()
+        self.relays[family.index()].take()
     }
 
     /// All of its relayed transport addresses.
@@ -156,7 +156,7 @@ impl Allocation {
     /// The families that there is a relayed transport address of.
     pub(super) fn families(&self) -> impl Iterator<Item = AddressFamily> + use<> {
         let present = self.relays.map(|relay| relay.is_some());
-        FAMILIES.into_iter().filter(move |family| present[index(*family)])
+        AddressFamily::ALL.into_iter().filter(move |family| present[family.index()])
     }
 
     /// The relayed transport address that reaches this peer, unless its time is over.
@@ -239,16 +239,6 @@ impl Allocation {
     }
 }
 
-/// Both families, in the order in which they are shown to clients.
-pub(super) const FAMILIES: [AddressFamily; 2] = [AddressFamily::V4, AddressFamily::V6];
-
-pub(super) fn index(family: AddressFamily) -> usize {
-    match family {
-        AddressFamily::V4 => 0,
-        AddressFamily::V6 => 1,
-    }
-}
-
 /// Whose a relayed transport address is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RelayOwner {
@@ -264,27 +254,31 @@ pub(super) struct Allocations {
     by_client: HashMap<FiveTuple, AllocationId>,
     by_id: Slab<Allocation>,
     relays: Slab<RelayOwner>,
-    /// How many there are, by the transport of their clients.
-    by_transport: [usize; Transport::ALL.len()],
+    /// How many there are, by what their clients speak.
+    by_client_kind: ByClient,
 }
 
 impl Allocations {
     pub(super) fn new() -> Self {
-        Self { by_client: HashMap::new(), by_id: Slab::new(), relays: Slab::new(), by_transport: Default::default() }
+        Self { by_client: HashMap::new(), by_id: Slab::new(), relays: Slab::new(), by_client_kind: Default::default() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    pub(super) fn by_transport(&self) -> [usize; Transport::ALL.len()] {
-        self.by_transport
+    pub(super) fn by_client_kind(&self) -> ByClient {
+        self.by_client_kind
     }
 
-    /// A client has gone on to another transport, perhaps.
-    pub(super) fn count_move(&mut self, from: Transport, to: Transport) {
-        self.by_transport[from as usize] -= 1;
-        self.by_transport[to as usize] += 1;
+    /// A client has gone on to another transport or family, perhaps.
+    pub(super) fn count_move(&mut self, from: &FiveTuple, to: &FiveTuple) {
+        *self.kind_of(from) -= 1;
+        *self.kind_of(to) += 1;
+    }
+
+    fn kind_of(&mut self, five_tuple: &FiveTuple) -> &mut usize {
+        &mut self.by_client_kind[five_tuple.transport as usize][five_tuple.client_family().index()]
     }
 
     pub(super) fn ids(&self) -> Vec<AllocationId> {
@@ -299,13 +293,13 @@ impl Allocations {
         let five_tuple = allocation.five_tuple;
         let id = AllocationId(self.by_id.insert(allocation));
         self.by_client.insert(five_tuple, id);
-        self.by_transport[five_tuple.transport as usize] += 1;
+        *self.kind_of(&five_tuple) += 1;
         id
     }
 
     pub(super) fn remove(&mut self, AllocationId(id): AllocationId) {
         let Some(allocation) = self.by_id.remove(id) else { return };
-        self.by_transport[allocation.five_tuple.transport as usize] -= 1;
+        *self.kind_of(&allocation.five_tuple) -= 1;
         self.remove_client(&allocation.five_tuple, AllocationId(id));
         if let Presence::Moving(to) = allocation.presence {
             self.remove_client(&to, AllocationId(id));

@@ -155,7 +155,7 @@ impl Server {
         let from = allocation.five_tuple;
         allocation.move_flows(id, to, now, &mut self.outbox);
         allocation.presence = Presence::Here;
-        self.allocations.count_move(from.transport, to.transport);
+        self.allocations.count_move(&from, &to);
         // A client that was lost may have come back to where it was.
         if from != to && self.allocations.remove_client(&from, id) {
             self.outbox.push(Effect::Left { allocation: id, five_tuple: from });

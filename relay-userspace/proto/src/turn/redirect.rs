@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use super::allocation::index;
 use super::cause::Cause;
 use super::refusal::Denied;
 use super::server::Server;
@@ -136,13 +135,13 @@ impl Redirect {
     pub(super) fn pick(&mut self, five_tuple: &FiveTuple, translation: &Translation) -> Alternatives<'_> {
         let (family, other) = families(five_tuple);
         let Some(at) = self.find(family, five_tuple, translation) else { return Alternatives::default() };
-        self.next[index(family)] = at + 1;
+        self.next[family.index()] = at + 1;
         // There is one ALTERNATE-DOMAIN for both: a server with another name cannot stand beside the first.
         let second = self.find_where(other, five_tuple, translation, |alternate| {
             !is_encrypted(five_tuple.transport) || alternate.domain == self.alternates[at].domain
         });
         if let Some(second) = second {
-            self.next[index(other)] = second + 1;
+            self.next[other.index()] = second + 1;
         }
         let domain = self.alternates[at].domain.as_deref().filter(|_| is_encrypted(five_tuple.transport));
         Alternatives {
@@ -167,7 +166,7 @@ impl Redirect {
         let reached = five_tuple.server.socket();
         let itself = [reached, translation.outside(reached)];
         let count = self.alternates.len();
-        let in_turn = (0..count).map(|step| (self.next[index(family)] + step) % count);
+        let in_turn = (0..count).map(|step| (self.next[family.index()] + step) % count);
         in_turn.into_iter().find(|at| {
             let alternate = &self.alternates[*at];
             AddressFamily::of(alternate.address.ip()) == family

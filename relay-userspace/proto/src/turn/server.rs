@@ -40,7 +40,7 @@ use super::retransmission::Retransmissions;
 use super::ticket::{SealedTicket, Tickets};
 use super::timer::Timers;
 use super::translation::Translation;
-use crate::address::{FiveTuple, PeerAddr, RelayedAddr, Transport};
+use crate::address::{ByClient, FiveTuple, PeerAddr, RelayedAddr, Transport};
 use crate::random::{Random, RandomPool};
 use crate::stun::Unknown;
 use crate::stun::attribute::{Attribute, Lifetime, MobilityTicket, ReservationToken};
@@ -319,8 +319,8 @@ impl Server {
     }
 
     /// The same, by what their clients speak.
-    pub fn allocations_by_transport(&self) -> [usize; Transport::ALL.len()] {
-        self.allocations.by_transport()
+    pub fn allocations_by_client(&self) -> ByClient {
+        self.allocations.by_client_kind()
     }
 
     /// Requests and responses so far.

@@ -114,8 +114,8 @@ fn between_all_transports_flows_are_where_a_fast_path_is() {
             assert_eq!(flows_at(&relay), if to == Transport::Udp { vec![moved.five_tuple] } else { vec![] });
             relay.pass(200);
             relay.drain();
-            let counted = Transport::ALL.map(|transport| usize::from(transport == to));
-            assert_eq!(relay.server.allocations_by_transport(), counted, "from {from} to {to}");
+            let counted = Transport::ALL.map(|transport| [usize::from(transport == to), 0]);
+            assert_eq!(relay.server.allocations_by_client(), counted, "from {from} to {to}");
             relay.shut_down();
         }
     }

@@ -158,7 +158,7 @@ fn list(allocations: &[Allocation], now: u64) -> String {
             until(now, allocation.expires),
             size(data.to_peer.bytes),
             size(data.to_client.bytes),
-            bit_rate(data.to_peer.bytes.saturating_add(data.to_client.bytes), lived),
+            bit_rate(data.bytes(), lived),
         ]
     });
     table(columns, rows)
@@ -168,7 +168,7 @@ fn describe(detail: &AllocationDetail, now: u64) -> String {
     let AllocationDetail { allocation, permission_list, channel_list } = detail;
     let data = allocation.relayed_data;
     let lived = now.saturating_sub(allocation.began);
-    let rate = bit_rate(data.to_peer.bytes.saturating_add(data.to_client.bytes), lived);
+    let rate = bit_rate(data.bytes(), lived);
     let rows = [
         ("id", allocation.id.clone()),
         ("username", named(&allocation.username)),

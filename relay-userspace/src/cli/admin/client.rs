@@ -105,8 +105,7 @@ impl Client {
         }
         let host = match &self.target {
             Target::Unix(_) => "localhost".to_owned(),
-            Target::Tcp { host, .. } if host.name.contains(':') => format!("[{}]:{}", host.name, host.port),
-            Target::Tcp { host, .. } => format!("{}:{}", host.name, host.port),
+            Target::Tcp { host, .. } => host.authority(),
         };
         request = request.header(header::HOST, host);
         let mut bytes = Bytes::new();
@@ -157,7 +156,7 @@ impl Client {
     fn broken(&self, error: &(impl std::fmt::Display + ?Sized)) -> Failed {
         Failed::Here(match &self.target {
             Target::Unix(path) => format!("{}: {error}", path.display()),
-            Target::Tcp { host, .. } => format!("http://{}:{}: {error}", host.name, host.port),
+            Target::Tcp { host, .. } => format!("http://{}: {error}", host.authority()),
         })
     }
 }

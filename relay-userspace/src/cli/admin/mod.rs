@@ -10,6 +10,7 @@ pub(super) mod ice;
 pub(super) mod log_level;
 pub(super) mod openapi;
 mod output;
+pub(super) mod page;
 mod place;
 pub(super) mod reload;
 pub(super) mod status;

@@ -42,6 +42,11 @@ pub(super) enum Target {
 }
 
 impl Place {
+    /// What a browser would be told to reach the same relay over TCP, if that is how it is asked.
+    pub(super) fn origin(&self) -> Option<String> {
+        self.admin_url.as_ref().map(|host| format!("http://{}", host.authority()))
+    }
+
     /// Where to connect to.
     pub(super) fn target(&self) -> Result<Target, Failed> {
         if let Some(host) = self.admin_url.clone() {
@@ -55,6 +60,14 @@ impl Place {
             Some(path) => Ok(Target::Unix(path.clone())),
             None => Ok(Target::Unix(nearest_socket())),
         }
+    }
+}
+
+impl Host {
+    /// As it stands in a URL.
+    pub(super) fn authority(&self) -> String {
+        let Self { name, port } = self;
+        if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
     }
 }
 

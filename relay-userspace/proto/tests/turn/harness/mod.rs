@@ -420,7 +420,7 @@ impl Relay {
         assert_eq!(self.connections, BTreeMap::new(), "a connection is left");
         assert_eq!(self.flows, BTreeMap::new(), "a flow is left");
         assert_eq!(self.allocations, BTreeSet::new(), "an allocation was not freed");
-        assert_eq!((self.server.allocations(), self.server.allocations_by_transport()), (0, [0; 4]));
+        assert_eq!((self.server.allocations(), self.server.allocations_by_client()), (0, [[0; 2]; 4]));
         assert_eq!(self.server.poll_timeout(), None, "a timer is left");
         assert_eq!(self.quotas.in_use(), 0, "a quota is not given back");
         assert!(self.server.ports_in_use().iter().all(|(_, ports)| *ports == 0), "a port is not given back");
