@@ -82,7 +82,7 @@ scripts() {
     for script in deploy/*.sh deploy/*/*.sh tests/*.sh .ci/run; do
         [ -x "$script" ] || { echo "$script is not executable" && return 1; }
     done
-    shellcheck deploy/*.sh deploy/*/*.sh tests/*.sh .ci/run
+    shellcheck deploy/*.sh deploy/*/*.sh deploy/debian/post* tests/*.sh .ci/run
 }
 
 # Each licence expression is made of `A OR B AND (C)`: every part that AND joins needs one that is allowed. cargo-deny

@@ -24,6 +24,7 @@ fn a_manager_follows_a_relay_from_its_start_to_its_end() {
     let manager = Supervisor::new();
     let relay = Process::spawn(&mut manager.serve(&host));
     assert_eq!(manager.hear(), "READY=1", "nothing comes before");
+    assert_eq!(host.udp_sockets(PORT), 2, "each shard listens");
     let mut client = client(&host);
     client.allocate().expect("who is ready serves");
     manager.wait_for("the allocation", |told| told == "STATUS=serving, in userspace: 1 allocation");

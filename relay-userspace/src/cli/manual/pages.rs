@@ -160,7 +160,7 @@ fn rendered(render: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<()>)
 /// Without the definition of quotes that stands at the top of the page already.
 fn without_preamble(text: &str) -> String {
     let is_preamble = |line: &str| line.starts_with(".ie ") || line.starts_with(".el ");
-    text.lines().filter(|line| !is_preamble(line)).map(|line| format!("{line}\n")).collect()
+    text.split_inclusive('\n').filter(|line| !is_preamble(line)).collect()
 }
 
 /// One section with all options: what groups them is below it.
