@@ -171,6 +171,7 @@ mod tests {
         let relay_addresses = addresses.iter().map(|address| address.parse().unwrap());
         Config {
             config_file: None,
+            drain_move: false,
             drain_timeout: Duration::ZERO,
             listeners: vec![Listener {
                 transport: Transport::Udp,
@@ -185,6 +186,7 @@ mod tests {
             mobility: false,
             discovery: None,
             translation: Translation::default(),
+            nonce_keys: Vec::new(),
             alternates: Vec::new(),
             relay_addresses: relay_addresses.map(|bind| RelayAddress { bind, public: bind }).collect(),
             relay_ports,

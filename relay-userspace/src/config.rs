@@ -21,6 +21,7 @@ use crate::tls::CertificateFiles;
 
 /// A checked configuration. It holds secrets: nothing prints it whole.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the operator's")]
 pub struct Config {
     /// The file that it was read from, if there was one.
     pub config_file: Option<PathBuf>,
