@@ -83,7 +83,7 @@ fn figures_are_those_of_the_metrics_on_phones_and_desktops_by_day_and_night() {
         .wait_for("both paths relay", |metrics| ["kernel", "userspace"].iter().all(|path| metrics.relayed(path) > 0));
     let pictures = std::env::var(PICTURES).unwrap_or_else(|_| bed.folder.path().display().to_string());
     bed.browse("flowing", &[&bed.link(), &pictures]);
-    flowing.map(Running::stop);
+    let _outcomes = flowing.map(Running::stop);
 
     let _clients = stay(&lab);
     let call = Call::new(&lab, Family::V4);
