@@ -33,7 +33,7 @@ pub fn announce(config: &Config, listeners: &[Listener], datapath: impl std::fmt
         }
     }
     if let AdminAddr::At(address) = config.admin {
-        tracing::info!("metrics on http://{address}/metrics");
+        tracing::info!("status page on http://{address}/, metrics on http://{address}/metrics");
     }
     if let Some(endpoint) = &config.otlp {
         tracing::info!(sample = config.otlp_sample, "traces of requests go to {endpoint}");

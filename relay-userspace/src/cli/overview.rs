@@ -13,7 +13,7 @@ use crate::check::OLDEST_KERNEL;
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up and run", &["check", "serve", "config", "import-coturn"]),
     ("Who may relay", &["credentials", "user"]),
-    ("A running relay", &["status", "why", "allocations", "users", "ice", "reload", "drain", "log-level"]),
+    ("A running relay", &["status", "page", "why", "allocations", "users", "ice", "reload", "drain", "log-level"]),
     ("Measure any TURN server", &["load", "echo-peer"]),
     ("For programs and packages", &["openapi", "manual", "completions"]),
 ];

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ADMIN: &str = "127.0.0.1:9641";
 /// The port of STUN and TURN (RFC 8656 section 4), where a relay listens unless `--listen` says something else.
 pub const PORT: u16 = 3478;
+/// What the binary is made of: code, and the files of the status page.
+const SOURCES: [&str; 5] = ["rs", "html", "css", "js", "svg"];
 /// The name of the only user of [`Relay::start`].
 pub const USER: &str = "alice";
 /// Her password.
@@ -83,7 +85,7 @@ fn newest(folder: &Path) -> Option<(SystemTime, PathBuf)> {
             // Tests of a crate are not part of the binary.
             return (entry.file_name() != "tests").then(|| newest(&path))?;
         }
-        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        let is_source = path.extension().is_some_and(|extension| SOURCES.iter().any(|source| extension == *source));
         is_source.then(|| Some((entry.metadata().ok()?.modified().ok()?, path)))?
     });
     times.max()

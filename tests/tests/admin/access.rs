@@ -31,7 +31,7 @@ fn without_a_token_of_the_relays_everything_but_health_is_closed() {
             assert_eq!(answer.status, 200, "{path}: {answer}");
         }
     }
-    assert_eq!(bed.tcp("GET", "/", &[], "").status, 404);
+    assert_eq!(bed.tcp("GET", "/nothing", &[], "").status, 404);
     bed.relay.stop();
 }
 

@@ -31,6 +31,7 @@ fn each_prints_for_people_and_as_the_interface_says_it() {
         (&["users", "list"], &["USER", "alice"], Some("/v1/users".to_owned())),
         (&["why", "127.0.0.1"], &["wrong_password", "401", "alice"], Some("/v1/failures?client=127.0.0.1".to_owned())),
         (&["why"], &["wrong_password", "401", "alice"], Some("/v1/failures".to_owned())),
+        (&["page"], &["http://127.0.0.1:9641/#token="], None),
         (&["log-level"], &["info"], Some("/v1/log-level".to_owned())),
         (
             &["log-level", "info,hairpin::shard=debug"],

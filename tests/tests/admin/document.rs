@@ -47,6 +47,7 @@ fn every_operation_answers_what_it_documents() {
         ("put", "/v1/log-level", String::new(), r#"{"level": "debug"}"#),
         ("get", "/v1/credentials", "/v1/credentials?name=bob&ttl=60".to_owned(), ""),
         ("post", "/v1/credentials", String::new(), r#"{"name": "bob"}"#),
+        ("post", "/v1/page-tokens", String::new(), ""),
         ("post", "/v1/reload", String::new(), ""),
         ("get", "/v1/openapi.json", String::new(), ""),
         ("get", "/metrics", String::new(), ""),

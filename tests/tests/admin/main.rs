@@ -8,5 +8,6 @@ mod credentials;
 mod document;
 mod events;
 mod ice;
+mod page;
 mod patience;
 mod socket;

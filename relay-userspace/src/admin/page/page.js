@@ -15,6 +15,8 @@ const PATIENCE = 10_000;
 const growth = new Growth();
 let lostSince = null;
 let round = 0;
+/** Users and clients are wanted at once. */
+let isDue = true;
 let timer = null;
 let isAsking = false;
 
@@ -29,8 +31,11 @@ async function update() {
   growth.take(new Scrape(text), at);
   show(growth, at);
   header(growth.scrape);
-  if (round % ROUNDS === 0) await details.update(ask);
   round += 1;
+  if (isDue || round % ROUNDS === 0) {
+    isDue = false;
+    await details.update(ask);
+  }
   const now = Date.now() / 1000;
   warn([...(details.warnings ?? common(growth.scrape, now)), ...ownOnly(growth)]);
 }
@@ -66,15 +71,16 @@ async function tick() {
     lostSince = null;
   } catch {
     lostSince ??= new Date();
+    isDue = true;
     state("lost", `Not reachable since ${clock(lostSince)}`);
   }
   isAsking = false;
-  timer = setTimeout(tick, EVERY);
+  timer = setTimeout(tick, isDue && lostSince === null ? 0 : EVERY);
 }
 
-/** At once, with users and clients; what is under way comes to its end first. */
+/** Asks at once; what is under way comes to its end first. */
 function refresh() {
-  round = 0;
+  isDue = true;
   tick();
 }
 
