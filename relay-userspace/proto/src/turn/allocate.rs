@@ -76,7 +76,9 @@ impl Server {
             Asked::Reserved(token) => pending.slots.push(self.bind_reserved(&request.reply, token)),
             Asked::Single(family, parity) => self.bind_port(&mut pending, family, parity),
             Asked::Dual(parity) => {
-                AddressFamily::ALL.into_iter().for_each(|family| self.bind_port(&mut pending, family, parity))
+                for family in AddressFamily::ALL {
+                    self.bind_port(&mut pending, family, parity);
+                }
             }
         }
         if pending.is_waiting() {
