@@ -64,6 +64,8 @@ fn can_browse() -> bool {
     Kind::Chromium.is_installed() && python::from_pypi().is_some()
 }
 
+/// What would be more than a name, were it not text.
+const NAME: &str = "<img src=x onerror=window.harm=1>";
 /// A relay on one host, for tests that are not about traffic.
 const ALONE: [&str; 8] =
     ["--listen", "127.0.0.1:3478", "--relay-address", "127.0.0.1", "--xdp", "off", "--allow-peer", "127.0.0.0/8"];
@@ -137,7 +139,6 @@ fn names_that_clients_make_up_are_text_and_nothing_else() {
     if !can_browse() {
         return;
     }
-    const NAME: &str = "<img src=x onerror=window.harm=1>";
     let host = Namespace::new("page");
     let user = format!("{NAME}:{PASSWORD}");
     let bed = Bed::new(&host, &[&ALONE[..], &["--user", &user]].concat());
