@@ -62,15 +62,15 @@ enum Command {
     Page(admin::page::Args),
     /// List, show, watch or close allocations.
     Allocations(admin::allocations::Args),
-    /// Create, list, show, change, close or watch sessions of two legs, ICE-lite or plain RTP.
+    /// Create, list, show, change, close or watch sessions of two legs (ICE-lite, RTP).
     Ice(Box<admin::ice::Args>),
     /// List users that have allocations, or close all allocations of one.
     Users(admin::users::Args),
-    /// Show what failed lately for a client, or for all, newest first, and what to do about it.
+    /// Show what failed lately, newest first, and what to do about it.
     Why(admin::why::Args),
     /// Have the running relay read its configuration again. A bad one changes nothing.
     Reload(admin::reload::Args),
-    /// Send new clients elsewhere; those that are here stay until they end, or until the deadline.
+    /// Send new clients elsewhere; those that are here may stay for a time, or move.
     Drain(admin::drain::Args),
     /// Show what the running relay logs, or change it until its next reload or restart.
     LogLevel(admin::log_level::Args),
@@ -80,7 +80,7 @@ enum Command {
     Check(check::Args),
     /// Make a configuration file of coturn's, a turnserver.conf.
     ImportCoturn(import_coturn::Args),
-    /// Write the manual into a folder: a page of man(1) for each command, and one for the configuration file.
+    /// Write the manual into a folder, as pages of man(1).
     Manual(manual::Args),
     /// Print a script that completes command lines of hairpin in a shell.
     Completions(completions::Args),

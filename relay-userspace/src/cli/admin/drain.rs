@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// More is a slip of the fingers: nobody waits so long for the last call to end.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
-/// Send new clients elsewhere; those that are here stay until they end, or until the deadline.
+/// Send new clients elsewhere; those that are here may stay for a time, or move.
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(in crate::cli) struct Args {
