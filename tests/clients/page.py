@@ -162,8 +162,8 @@ def compare_rates(opened):
                 assert cells[column]["text"] == human(value, unit), cells[column]
                 everything["packets" if factor == 1 else "bits"] += value
     for name, value in tiles.items():
-        # The tiles may be of the scrape after the table.
-        assert abs(value - everything[name]) <= everything[name], (name, value, everything[name])
+        # The tiles may be of the scrape after the table, which is of as steady a flow.
+        assert everything[name] / 3 < value < everything[name] * 3, (name, value, everything[name])
 
 
 def still(browser, url):

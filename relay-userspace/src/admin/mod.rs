@@ -38,7 +38,7 @@ use std::sync::Arc;
 pub use access::{Access, Gate};
 pub use listen::{AdminError, Listeners};
 pub use openapi::document;
-pub use socket::{default_socket, is_answered, system_socket};
+pub use socket::{default_socket, is_listened_to, system_socket};
 use tokio::sync::Semaphore;
 
 use crate::control::Control;

@@ -104,9 +104,18 @@ impl Listener for AdminListener {
     }
 }
 
-/// Whether a process answers at a path.
-pub fn is_answered(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) && probe(path).is_ok_and(|alive| alive)
+/// Whether a process of this network namespace listens at a path. Nobody is asked: where a service manager has opened the
+/// socket, a connection would start a relay.
+pub fn is_listened_to(path: &Path) -> bool {
+    fs::read_to_string("/proc/net/unix").is_ok_and(|sockets| sockets.lines().any(|line| listener_of(line) == Some(path)))
+}
+
+/// The path of a socket that listens, of a line of `/proc/net/unix`.
+fn listener_of(line: &str) -> Option<&Path> {
+    const ACCEPTS: &str = "00010000";
+    // Number, count, protocol, flags, type, state and inode come before the path, in which there may be spaces.
+    let (numbers, path) = line.split_at(line.find(" /")? + 1);
+    (numbers.split_whitespace().nth(3)? == ACCEPTS).then(|| Path::new(path))
 }
 
 /// Removes the socket of a process that has ended without doing so.
@@ -139,6 +148,23 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_listens_is_seen_without_asking() {
+        let folder = Folder::new("listens");
+        fs::create_dir(&folder.0).unwrap();
+        let path = folder.0.join("a socket");
+        assert!(!is_listened_to(&path));
+        let listener = net::UnixListener::bind(&path).unwrap();
+        let _client = net::UnixStream::connect(&path).unwrap();
+        assert!(is_listened_to(&path));
+        drop(listener);
+        assert!(!is_listened_to(&path), "its file is still there");
+        let small = "0000000000000000: 00000002 00000000 00010000 0001 01    42 /run/a b.sock";
+        assert_eq!(listener_of(small), Some(Path::new("/run/a b.sock")));
+        assert_eq!(listener_of(&small.replace("00010000", "00000000")), None);
+        assert_eq!(listener_of("0000000000000000: 00000003 00000000 00000000 0001 03    50"), None);
+    }
 
     struct Folder(PathBuf);
 

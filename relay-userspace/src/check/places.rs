@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::{Finding, Findings, Level, sockets};
-use crate::admin::is_answered;
+use crate::admin::is_listened_to;
 use crate::config::{AdminAddr, AdminSocket, Authentication, Config};
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -20,11 +20,11 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     if let Some(problem) = socket.and_then(|path| problem_of_socket(path)) {
         findings.add(level, problem, "choose another place with --admin-socket, or `off`");
     }
-    if let Some(path) = socket.filter(|path| is_answered(path)) {
+    if let Some(path) = socket.filter(|path| is_listened_to(path)) {
         // The relay that this configuration is of is in nobody's way.
         let level = if sockets::is_relay_running(config) { Level::Notice } else { level };
-        let text = format!("--admin-socket {}: another process answers there", path.display());
-        findings.add(level, text, "a relay in its place would need it to end; one beside it, another path");
+        let text = format!("--admin-socket {}: another process listens there", path.display());
+        findings.add(level, text, "a relay in its place would need it to end, unless it is the service manager; one beside it, another path");
     }
     if let AdminAddr::At(address) = config.admin
         && !address.ip().to_canonical().is_loopback()

@@ -167,6 +167,8 @@ fn explain(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
     let paragraph = text.split("\n\n").next().unwrap_or(&text);
     let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let hint = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
+    let line = hint.map_or(line.clone(), |hint| format!("{line} ({hint})"));
     usage_error(&plainly(line.strip_prefix("error: ").unwrap_or(&line)))
 }
 

@@ -17,22 +17,27 @@ use hairpin_tests::markdown::{Page, repository};
 /// How long one block may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What makes the file system: the machine's own, with a layer above it that is lost in the end.
+/// What makes the file system: the machine's own, with a layer above it that is lost in the end. The repository and the program
+/// are taken along before the folders are covered that they may be in.
 const FILE_SYSTEM: &str = r#"set -e
-mount -t tmpfs tmpfs /mnt
-layer() {
-    mkdir -p "/mnt/upper$1" "/mnt/work$1"
-    mount -t overlay overlay -o "lowerdir=$1,upperdir=/mnt/upper$1,workdir=/mnt/work$1" "$1"
-}
-layer "$ROOT"
-layer /etc
-layer /var/lib
 mount -t tmpfs tmpfs /run
-mkdir -p /mnt/bin /mnt/home /etc/hairpin
-ln -s "$BINARY" /mnt/bin/hairpin
+layer() {
+    mkdir -p "/run/world/upper$1" "/run/world/work$1"
+    mount -t overlay overlay -o "lowerdir=$1,upperdir=/run/world/upper$1,workdir=/run/world/work$1" "$2"
+}
+mkdir -p /run/world/repository /run/world/bin
+layer "$ROOT" /run/world/repository
+layer /etc /etc
+layer /var/lib /var/lib
+touch /run/world/bin/hairpin
+mount --bind "$BINARY" /run/world/bin/hairpin
+mkdir -p /etc/hairpin
 cp "$CERTIFICATE" /etc/hairpin/turn.example.org.pem
 install -m 600 "$PRIVATE_KEY" /etc/hairpin/turn.example.org.key
+mount -t tmpfs tmpfs /mnt
 mount -t tmpfs tmpfs /tmp
+mkdir -p /mnt/home "$ROOT"
+mount --bind /run/world/repository "$ROOT"
 printf '127.0.0.1 localhost\n192.0.2.1 turn.example.org\n198.51.100.80 app.example.org\n' > /etc/hosts
 install -m 600 /dev/null /etc/hairpin/hairpin.toml
 printf '%s' "$CONFIGURATION" > /etc/hairpin/hairpin.toml

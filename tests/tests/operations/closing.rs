@@ -169,7 +169,7 @@ fn the_totals_of_all_allocations_are_what_a_load_generator_has_counted() {
             let path = if transport == "udp" { path } else { "userspace" };
             let load = bed.load_at(server(PORT), path, &["--transport", transport]);
             let outcome = load.expect_no_loss();
-            let ended = || bed.relay.metrics().sum("hairpin_allocations_ended_total", &[("reason", "refreshed")]);
+            let ended = || bed.relay.metrics().sum("hairpin_allocations_ended_total", &[("reason", "released")]);
             wait("all have ended", || ended() == u64::from(crate::bed::ALLOCATIONS));
             let status = bed.json(&["status"]);
             let [to_peer, to_client] = ["to_peer", "to_client"].map(|direction| {

@@ -79,7 +79,7 @@ fn what_is_left_at_the_deadline_is_closed_and_said_so() {
         finished.expect_success();
         call.expect_silence();
         assert!(matches!(call.client.refresh(600), Err(Refused(437, _))));
-        for (reason, count) in [("drained", 1), ("refreshed", 1), ("closed", 0)] {
+        for (reason, count) in [("drained", 1), ("released", 1), ("closed", 0)] {
             let ended = bed.relay.metrics().sum("hairpin_allocations_ended_total", &[("reason", reason)]);
             assert_eq!(ended, count, "{reason}");
         }

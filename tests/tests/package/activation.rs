@@ -3,7 +3,8 @@
 #![allow(unsafe_code, reason = "a child gets descriptors of certain numbers between fork and exec")]
 
 use std::fs::{self, Permissions};
-use std::net::{TcpListener, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -11,8 +12,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use hairpin_tests::lab::http::{ask, unix};
-use hairpin_tests::lab::process::run;
-use hairpin_tests::lab::relay::binary;
+use hairpin_tests::lab::process::{PATIENCE, run};
+use hairpin_tests::lab::relay::{PASSWORD, USER, binary};
+use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Folder, Namespace, Relay};
 
 use crate::supervisor::serve_passed;
@@ -58,6 +60,31 @@ fn a_unix_socket_is_used_as_it_is_and_outlives_the_relay() {
     assert_eq!(mode(), 0o660);
     // Whoever asks now waits for the next relay.
     UnixStream::connect(&path).expect("it is open still");
+}
+
+#[test]
+fn whoever_waits_for_the_end_of_a_relay_starts_no_other() {
+    let host = Namespace::new("passed");
+    let folder = Folder::new("passed");
+    let path = folder.path().join("admin.sock");
+    let listener = UnixListener::bind(&path).expect("the folder is ours");
+    let socket = OwnedFd::from(listener.try_clone().expect("it is open"));
+    let relay = Relay::start_with(&host, pass(&mut serve_passed(&host, 1, "admin"), &[&socket]));
+    let [local, server] = [0, 3478].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut client = Client::new(&host, local, server, USER, PASSWORD);
+    client.allocate().expect("an allocation");
+    let asked = |arguments: &[&str]| {
+        run(host.command(binary()).args(arguments).env("HAIRPIN_ADMIN_SOCKET", &path)).expect_success()
+    };
+    let told = asked(&["drain", "--timeout", "1s", "--stop", "--wait"]);
+    assert!(told.contains("draining: 1 allocation left"), "{told}");
+    relay.into_process().wait(PATIENCE).expect_success();
+    // Looks for who listens, which is the manager.
+    let checked = asked(&["check", "--relay-address", "127.0.0.1", "--xdp", "off", "--user", "a:b"]);
+    assert!(checked.contains("another process listens there"), "{checked}");
+    listener.set_nonblocking(true).expect("it is open");
+    let next = listener.accept().map_err(|error| error.kind());
+    assert_eq!(next.map(drop), Err(ErrorKind::WouldBlock), "a manager would start another relay");
 }
 
 #[test]

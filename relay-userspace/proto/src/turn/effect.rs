@@ -342,7 +342,7 @@ impl EndReason {
     pub fn label(self) -> &'static str {
         match self {
             Self::Expired => "expired",
-            Self::Refreshed => "refreshed",
+            Self::Refreshed => "released",
             Self::ClientLost => "client_lost",
             Self::SocketLost => "socket_lost",
             Self::Closed => "closed",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -30,6 +30,14 @@ const NO_BODY: Option<&()> = None;
 #[derive(Debug)]
 pub(super) struct Client {
     target: Target,
+}
+
+/// One connection, for questions to one life of a relay: where a service manager has opened its socket, another connection
+/// may start another relay.
+#[derive(Debug)]
+pub(super) struct Connection<'c> {
+    client: &'c Client,
+    sender: SendRequest<Full<Bytes>>,
 }
 
 /// What was answered.
@@ -80,16 +88,20 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Answer, Failed> {
-        let answer = async {
-            let body = self.request(method, path, body).await?.into_body().collect().await;
-            let bytes = body.map_err(|error| self.broken(&error))?.to_bytes();
-            let text = String::from_utf8(bytes.to_vec()).map_err(|error| self.broken(&error))?;
-            Ok(Answer(text))
-        };
+        self.in_time(async { self.collected(self.request(method, path, body).await?).await }).await
+    }
+
+    async fn in_time(&self, answer: impl Future<Output = Result<Answer, Failed>>) -> Result<Answer, Failed> {
         match timeout(PATIENCE, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(self.broken(&format!("no answer within {} seconds", PATIENCE.as_secs()))),
         }
+    }
+
+    async fn collected(&self, response: Response<Incoming>) -> Result<Answer, Failed> {
+        let bytes = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).map_err(|error| self.broken(&error))?;
+        Ok(Answer(text))
     }
 
     /// The answer, if it is a good one.
@@ -99,6 +111,11 @@ impl Client {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Response<Incoming>, Failed> {
+        let request = self.prepare(method, path, body)?;
+        self.connect().await?.exchange(request).await
+    }
+
+    fn prepare(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Request<Full<Bytes>>, Failed> {
         let mut request = Request::builder().method(method).uri(path);
         if let Target::Tcp { token: Some(token), .. } = &self.target {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -113,33 +130,32 @@ impl Client {
             bytes = serde_json::to_vec(body).map_err(|error| self.broken(&error))?.into();
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::new(bytes)).map_err(|error| self.broken(&error))?;
-        let response = match &self.target {
+        request.body(Full::new(bytes)).map_err(|error| self.broken(&error))
+    }
+
+    /// Opens a connection.
+    pub(super) async fn connect(&self) -> Result<Connection<'_>, Failed> {
+        match &self.target {
             Target::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| no_socket(path, &error))?;
-                self.exchange(stream, request).await?
+                self.over(stream).await
             }
             Target::Tcp { host, .. } => {
                 let stream = TcpStream::connect((host.name.as_str(), host.port)).await;
                 let stream = stream.map_err(|error| {
                     self.broken(&format!("{error}; is the relay running, with --admin at this address?"))
                 })?;
-                self.exchange(stream, request).await?
+                self.over(stream).await
             }
-        };
-        if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+        }
     }
 
-    async fn exchange(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, Failed> {
+    async fn over(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Connection<'_>, Failed> {
         let connected = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = connected.map_err(|error| self.broken(&error))?;
+        let (sender, connection) = connected.map_err(|error| self.broken(&error))?;
         // Its error is the one of the request, too.
         tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|error| self.broken(&error))
+        Ok(Connection { client: self, sender })
     }
 
     async fn refused(&self, response: Response<Incoming>) -> Failed {
@@ -161,12 +177,31 @@ impl Client {
     }
 }
 
+impl Connection<'_> {
+    /// Reads something.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, Failed> {
+        let client = self.client;
+        let request = client.prepare(Method::GET, path, NO_BODY)?;
+        client.in_time(async { client.collected(self.exchange(request).await?).await }).await
+    }
+
+    /// The answer, if it is a good one.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failed> {
+        let lost = |error| {
+            self.client.broken(&format!("{error}: the relay has ended, or is about to; its log says more"))
+        };
+        self.sender.ready().await.map_err(lost)?;
+        let response = self.sender.send_request(request).await.map_err(lost)?;
+        if response.status().is_success() { Ok(response) } else { Err(self.client.refused(response).await) }
+    }
+}
+
 fn no_socket(path: &Path, error: &io::Error) -> Failed {
     let path = path.display();
     Failed::Here(match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
-            "{path}: this is for root and the user of the relay: run the command as one of them, or use --admin-url and \
-             --admin-token-file"
+            "{path}: this is for root, the user of the relay and its group: run the command as one of them, or use --admin-url \
+             and --admin-token-file"
         ),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             format!(

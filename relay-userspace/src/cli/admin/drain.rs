@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::Method;
 use tokio::time::sleep;
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, Connection};
 use super::failed::Failed;
 use super::human::until;
 use super::output::{note, print, print_json};
@@ -65,8 +65,12 @@ pub(in crate::cli) fn run(args: &Args) -> ExitCode {
         if args.show {
             return tell(&client.get("/v1/drain").await?, json);
         }
-        let answer = begin(&client, args).await?;
-        if args.wait { wait(&client, answer, json).await } else { tell(&answer, json) }
+        if !args.wait {
+            return tell(&begin(&client, args).await?, json);
+        }
+        // Before it is told to end: afterwards nobody may answer, or another relay.
+        let connection = client.connect().await?;
+        wait(connection, begin(&client, args).await?, json).await
     })
 }
 
@@ -87,7 +91,7 @@ async fn begin(client: &Client, args: &Args) -> Result<Answer, Failed> {
 }
 
 /// Tells each change until nothing is left.
-async fn wait(client: &Client, mut answer: Answer, json: bool) -> Result<(), Failed> {
+async fn wait(mut relay: Connection<'_>, mut answer: Answer, json: bool) -> Result<(), Failed> {
     let mut told = None;
     loop {
         let status: DrainStatus = answer.read()?;
@@ -101,7 +105,7 @@ async fn wait(client: &Client, mut answer: Answer, json: bool) -> Result<(), Fai
             return Ok(());
         }
         sleep(POLL).await;
-        answer = match client.get("/v1/drain").await {
+        answer = match relay.get("/v1/drain").await {
             Err(Failed::Here(reason)) if status.stop => {
                 // It has nothing left, and ends before it can be asked.
                 note(&format!("the relay has ended ({reason})"));

@@ -186,7 +186,11 @@ fn capitalised(heading: &str) -> String {
 /// As it stands behind a dash: `run the relay`.
 fn in_a_sentence(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_lowercase().collect::<String>() + characters.as_str())
+    let Some(first) = characters.next() else { return String::new() };
+    // An abbreviation stays one.
+    let is_word = !characters.as_str().starts_with(char::is_uppercase);
+    let first = if is_word { first.to_lowercase().to_string() } else { first.to_string() };
+    first + characters.as_str()
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(super) mod toml_text;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -117,7 +118,11 @@ impl std::fmt::Debug for Variables {
 fn file(above: &[&Layer]) -> (Layer, Option<Written>) {
     let option = options::find(options::CONFIG).expect("it is defined");
     let named = above.iter().find_map(|layer| layer.get(option)?.first()).cloned();
-    let exists = || Path::new(DEFAULT_FILE).symlink_metadata().is_ok();
+    // One that this user may not look at is there, and holds for the relay.
+    let exists = || {
+        let looked_at = Path::new(DEFAULT_FILE).symlink_metadata();
+        !looked_at.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+    };
     let default = || exists().then(|| Written { text: DEFAULT_FILE.into(), place: Place::Default });
     match named.or_else(default) {
         Some(file) => {
