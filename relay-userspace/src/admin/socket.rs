@@ -107,7 +107,8 @@ impl Listener for AdminListener {
 /// Whether a process of this network namespace listens at a path. Nobody is asked: where a service manager has opened the
 /// socket, a connection would start a relay.
 pub fn is_listened_to(path: &Path) -> bool {
-    fs::read_to_string("/proc/net/unix").is_ok_and(|sockets| sockets.lines().any(|line| listener_of(line) == Some(path)))
+    fs::read_to_string("/proc/net/unix")
+        .is_ok_and(|sockets| sockets.lines().any(|line| listener_of(line) == Some(path)))
 }
 
 /// The path of a socket that listens, of a line of `/proc/net/unix`.

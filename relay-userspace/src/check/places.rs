@@ -24,7 +24,11 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         // The relay that this configuration is of is in nobody's way.
         let level = if sockets::is_relay_running(config) { Level::Notice } else { level };
         let text = format!("--admin-socket {}: another process listens there", path.display());
-        findings.add(level, text, "a relay in its place would need it to end, unless it is the service manager; one beside it, another path");
+        findings.add(
+            level,
+            text,
+            "a relay in its place would need it to end, unless it is the service manager; one beside it, another path",
+        );
     }
     if let AdminAddr::At(address) = config.admin
         && !address.ip().to_canonical().is_loopback()

@@ -168,7 +168,12 @@ impl World {
         // The network of the one host, the files that all of them share.
         let mut command = namespace.command("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.pid().as_raw_nonzero()));
-        command.args(["env", "--ignore-environment", "PATH=/mnt/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/mnt/home"]);
+        command.args([
+            "env",
+            "--ignore-environment",
+            "PATH=/run/world/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME=/mnt/home",
+        ]);
         command.args(["bash", "-euo", "pipefail", "-c"]);
         command.arg(format!("cd {}\n{script}", repository().display()));
         command

@@ -115,7 +115,12 @@ impl Client {
         self.connect().await?.exchange(request).await
     }
 
-    fn prepare(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<Request<Full<Bytes>>, Failed> {
+    fn prepare(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Request<Full<Bytes>>, Failed> {
         let mut request = Request::builder().method(method).uri(path);
         if let Target::Tcp { token: Some(token), .. } = &self.target {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -150,7 +155,10 @@ impl Client {
         }
     }
 
-    async fn over(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Connection<'_>, Failed> {
+    async fn over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Connection<'_>, Failed> {
         let connected = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = connected.map_err(|error| self.broken(&error))?;
         // Its error is the one of the request, too.
@@ -187,9 +195,8 @@ impl Connection<'_> {
 
     /// The answer, if it is a good one.
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failed> {
-        let lost = |error| {
-            self.client.broken(&format!("{error}: the relay has ended, or is about to; its log says more"))
-        };
+        let lost =
+            |error| self.client.broken(&format!("{error}: the relay has ended, or is about to; its log says more"));
         self.sender.ready().await.map_err(lost)?;
         let response = self.sender.send_request(request).await.map_err(lost)?;
         if response.status().is_success() { Ok(response) } else { Err(self.client.refused(response).await) }
