@@ -79,9 +79,14 @@ impl Gate {
         Ok(Self { key, rules, page_tokens: Mutex::default(), meter: Mutex::default(), minted, refused })
     }
 
-    /// From now on these rules hold.
+    /// From now on these rules hold. With other admin tokens page tokens end: that is how they are taken back.
     pub fn change(&self, access: &Access) {
-        self.rules.store(Rules::new(access, &self.key).into());
+        let codes = |rules: &Rules| rules.admin.iter().map(|tag| tag.as_ref().to_vec()).collect::<Vec<_>>();
+        let rules = Rules::new(access, &self.key);
+        if codes(&rules) != codes(&self.rules.load()) {
+            *self.page_tokens() = PageTokens::default();
+        }
+        self.rules.store(rules.into());
     }
 
     /// How often credentials were minted.
@@ -298,6 +303,16 @@ mod tests {
         gate.change(&access(&["north"], &[]));
         assert_eq!(status(&gate, "/v1/credentials", &["Bearer mint"]), 401, "a token that was taken back");
         assert_eq!(status(&gate, "/v1/credentials", &["Bearer north"]), 200);
+    }
+
+    #[test]
+    fn page_tokens_end_with_the_admin_tokens_of_their_time() {
+        let gate = Gate::new(&access(&["north"], &[])).unwrap();
+        let token = format!("Bearer {}", gate.issue_page_token().unwrap());
+        gate.change(&access(&["north"], &["mint"]));
+        assert_eq!(status(&gate, "/v1/status", &[&token]), 200);
+        gate.change(&access(&["south"], &["mint"]));
+        assert_eq!(status(&gate, "/v1/status", &[&token]), 401);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The paths, and what stands before them: first CORS, whose questions carry no token, then the gate.
 
 use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
@@ -20,6 +21,7 @@ pub(super) fn router(admin: Admin) -> Router {
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(gate)
+        .layer(middleware::map_response(keep_from_other_pages))
         .layer(from_fn_with_state(admin.clone(), cors::share))
         .with_state(admin)
 }
@@ -44,6 +46,14 @@ pub(super) fn paths() -> OpenApiRouter<Admin> {
         .routes(routes!(health::metrics))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+}
+
+/// No web page of another origin gets an answer as a script or an image, whatever is in it.
+async fn keep_from_other_pages(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
 }
 
 async fn admit(State(admin): State<Admin>, request: Request, next: Next) -> Response {

@@ -47,6 +47,17 @@ impl Drain {
         Self { deadline, stop, moves, told: now }
     }
 
+    /// This one and one that runs: with the earlier deadline, and all that either of them does.
+    pub(super) fn joined(self, running: Self) -> Self {
+        let deadline = [self.deadline, running.deadline].into_iter().flatten().min_by_key(|deadline| deadline.at);
+        Self { deadline, stop: self.stop || running.stop, moves: self.moves || running.moves, ..self }
+    }
+
+    /// How much time is left, if it ends.
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.at.saturating_duration_since(now))
+    }
+
     /// What others see of it.
     pub(super) fn terms(&self) -> DrainTerms {
         DrainTerms { deadline: self.deadline.map(|deadline| deadline.unix), stop: self.stop, moves: self.moves }
@@ -65,7 +76,7 @@ impl Drain {
         if self.told + PROGRESS <= now {
             self.told = now;
             let InService { allocations, sessions } = left;
-            let seconds = self.deadline.map(|deadline| (deadline.at - now).as_secs());
+            let seconds = self.left(now).map(|left| left.as_secs());
             tracing::info!(allocations, sessions, seconds_left = seconds, "draining");
         }
         Step::Wait
@@ -75,6 +86,18 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_that_joins_another_takes_nothing_back() {
+        let now = Instant::now();
+        let drain = |seconds: Option<u64>, stop, moves| Drain::new(seconds.map(Duration::from_secs), stop, moves, now);
+        let terms = |drain: Drain| (drain.left(now).map(|left| left.as_secs()), drain.stop, drain.moves);
+        let joined = |later: Drain, running: Drain| terms(later.joined(running));
+        assert_eq!(joined(drain(None, false, false), drain(Some(60), true, true)), (Some(60), true, true));
+        assert_eq!(joined(drain(Some(30), false, true), drain(Some(60), true, false)), (Some(30), true, true));
+        assert_eq!(joined(drain(Some(90), false, false), drain(Some(60), false, false)), (Some(60), false, false));
+        assert_eq!(joined(drain(None, false, false), drain(None, false, false)), (None, false, false));
+    }
 
     #[test]
     fn a_drain_waits_for_the_last_or_the_deadline() {

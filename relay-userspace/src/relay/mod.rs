@@ -29,7 +29,7 @@ use self::authority::{Authority, networks, peer_policy};
 use self::certificates::Certificates;
 pub(crate) use self::certificates::warning as certificate_warning;
 use self::drain::{Drain, Step};
-use self::published::{Published, RealmLimits, Shared};
+use self::published::{DrainTerms, Published, RealmLimits, Shared};
 use self::reload::Retired;
 use self::stamps::Stamp;
 use self::start::Started;
@@ -263,26 +263,32 @@ impl Relay {
 
     /// A signal cannot say what shall become of clients that are there; the configuration does.
     async fn drain_by_signal(&mut self, timeout: Option<Duration>) {
-        let timeout = timeout.map(|timeout| timeout.as_secs());
-        let move_clients = self.config.drain_move;
-        self.drain(api::DrainRequest { timeout, stop: false, move_clients }).await;
+        let now = Instant::now();
+        let drain = Drain::new(timeout, self.is_ending, self.config.drain_move, now);
+        // It cannot say that it takes anything back.
+        self.begin_drain(self.drain.map_or(drain, |running| drain.joined(running)), now).await;
+    }
+
+    async fn drain(&mut self, api::DrainRequest { timeout, stop, move_clients }: api::DrainRequest) {
+        let now = Instant::now();
+        // Who has asked the relay to end has not taken it back by asking for something else.
+        let drain = Drain::new(timeout.map(Duration::from_secs), stop || self.is_ending, move_clients, now);
+        self.begin_drain(drain, now).await;
     }
 
     /// Sends clients elsewhere: new ones, and those that are there if they shall move.
-    async fn drain(&mut self, api::DrainRequest { timeout, stop, move_clients }: api::DrainRequest) {
-        // Who has asked the relay to end has not taken it back by asking for something else.
-        let stop = stop || self.is_ending;
-        let drain = Drain::new(timeout.map(Duration::from_secs), stop, move_clients, Instant::now());
+    async fn begin_drain(&mut self, drain: Drain, now: Instant) {
         self.drain = Some(drain);
-        let until = match timeout {
-            Some(seconds) => format!("those that are left after {seconds} s are closed"),
-            None if move_clients => "those that are there stay until their lifetime ends".to_owned(),
+        let DrainTerms { stop, moves, .. } = drain.terms();
+        let until = match drain.left(now) {
+            Some(left) => format!("those that are left after {} s are closed", left.as_secs()),
+            None if moves => "those that are there stay until their lifetime ends".to_owned(),
             None => "those that are there stay".to_owned(),
         };
-        let who = if move_clients { "new clients, and those that refresh what they have," } else { "new clients" };
+        let who = if moves { "new clients, and those that refresh what they have," } else { "new clients" };
         let then = if stop { ", then the relay ends" } else { "" };
         tracing::info!("draining: {who} get 300, or 508 without --alternate-server; {until}{then}");
-        self.set_draining(if move_clients { Draining::AllClients } else { Draining::NewClients }).await;
+        self.set_draining(if moves { Draining::AllClients } else { Draining::NewClients }).await;
     }
 
     /// Lets new clients in again.

@@ -76,7 +76,9 @@ function reveal(isKnown) {
   element("token-form").hidden = isKnown;
 }
 
-const named = (user) => (user?.trim() ? user : "(none)");
+// Characters that are not seen, or turn what follows around, are written out: a name must not look like another.
+const written = (name) => name.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (hidden) => `\\u{${hidden.codePointAt(0).toString(16)}}`);
+const named = (user) => (user?.trim() ? written(user) : "(none)");
 
 function largest(allocations) {
   const [at, now] = [performance.now(), Date.now() / 1000];
