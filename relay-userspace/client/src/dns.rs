@@ -10,6 +10,8 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 use crate::resolution::{Answers, Naptr, Question, Srv, Target, Unresolved, targets};
@@ -18,6 +20,8 @@ use crate::uri::ServerUri;
 /// How long a name server may take, and how often it is asked.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
+/// How long all that is asked about one URI may take.
+const ENOUGH: Duration = Duration::from_secs(10);
 
 /// Somebody who knows DNS.
 #[derive(Debug)]
@@ -49,31 +53,41 @@ impl Resolver {
         builder.build().map(Self).map_err(|error| Error::Dns("a resolver".to_owned(), error.to_string()))
     }
 
-    /// The servers behind a URI, in the order in which they are tried; at least one.
+    /// The servers behind a URI, in the order in which they are tried; at least one. What nobody can tell counts as nothing, and
+    /// is an error only if it leaves no server.
     pub async fn targets(&self, uri: &ServerUri, spoken: &[Transport]) -> Result<Vec<Target>, Error> {
         let mut answers = Answers::default();
+        let mut failed = None;
+        let end = Instant::now() + ENOUGH;
         loop {
-            match targets(uri, spoken, &answers, &mut lot) {
-                Ok(targets) if targets.is_empty() => return Err(Error::NoServer(uri.to_string())),
+            let question = match targets(uri, spoken, &answers, &mut lot) {
+                Ok(targets) if targets.is_empty() => {
+                    return Err(failed.unwrap_or_else(|| Error::NoServer(uri.to_string())));
+                }
                 Ok(targets) => return Ok(targets),
                 Err(Unresolved::NoTransport) => return Err(Error::OtherTransport(uri.to_string())),
-                Err(Unresolved::Ask(question)) => self.ask(question, &mut answers).await?,
+                Err(Unresolved::Ask(question)) => question,
+            };
+            if let Err(error) = self.ask(question, end, &mut answers).await {
+                failed.get_or_insert(error);
             }
         }
     }
 
-    async fn ask(&self, question: Question, answers: &mut Answers) -> Result<(), Error> {
+    /// Has an answer for the question in any case, and says why it is empty if nobody could tell.
+    async fn ask(&self, question: Question, end: Instant, answers: &mut Answers) -> Result<(), Error> {
         match question {
             Question::Naptr(name) => {
-                let records = self.look_up(&name, RecordType::NAPTR).await?;
+                let (records, told) = self.look_up(&name, RecordType::NAPTR, end).await;
                 let records = records.into_iter().filter_map(|data| match data {
                     RData::NAPTR(record) => naptr(&record),
                     _ => None,
                 });
                 answers.naptr.insert(name, records.collect());
+                told
             }
             Question::Srv(name) => {
-                let records = self.look_up(&name, RecordType::SRV).await?;
+                let (records, told) = self.look_up(&name, RecordType::SRV, end).await;
                 let records = records.into_iter().filter_map(|data| match data {
                     RData::SRV(record) => Some(Srv {
                         priority: record.priority,
@@ -84,29 +98,36 @@ impl Resolver {
                     _ => None,
                 });
                 answers.srv.insert(name, records.collect());
+                told
             }
             Question::Addresses(name) => {
-                let addresses = match self.0.lookup_ip(absolute(&name)).await {
-                    Ok(found) => found.iter().collect(),
-                    Err(error) => nothing(&name, &error)?,
-                };
+                let found = timeout_at(end, self.0.lookup_ip(absolute(&name))).await;
+                let (addresses, told) = records(&name, found, |found| found.iter().collect());
                 answers.addresses.insert(name, addresses);
+                told
             }
         }
-        Ok(())
     }
 
-    async fn look_up(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, Error> {
-        match self.0.lookup(absolute(name), kind).await {
-            Ok(found) => Ok(found.answers().iter().map(|record| record.data.clone()).collect()),
-            Err(error) => nothing(name, &error),
-        }
+    async fn look_up(&self, name: &str, kind: RecordType, end: Instant) -> (Vec<RData>, Result<(), Error>) {
+        let found = timeout_at(end, self.0.lookup(absolute(name), kind)).await;
+        records(name, found, |found| found.answers().iter().map(|record| record.data.clone()).collect())
     }
 }
 
-/// That there is nothing is an answer; that nobody could tell is none.
-fn nothing<T>(name: &str, error: &NetError) -> Result<Vec<T>, Error> {
-    if error.is_no_records_found() { Ok(Vec::new()) } else { Err(Error::Dns(name.to_owned(), error.to_string())) }
+/// That there is nothing is an answer; that nobody could tell, or not in time, is none.
+fn records<F, R>(
+    name: &str,
+    found: Result<Result<F, NetError>, Elapsed>,
+    of: impl FnOnce(F) -> Vec<R>,
+) -> (Vec<R>, Result<(), Error>) {
+    let why = match found {
+        Ok(Ok(found)) => return (of(found), Ok(())),
+        Ok(Err(error)) if error.is_no_records_found() => return (Vec::new(), Ok(())),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("name servers take more than {} seconds", ENOUGH.as_secs()),
+    };
+    (Vec::new(), Err(Error::Dns(name.to_owned(), why)))
 }
 
 /// Without the search list of the host.

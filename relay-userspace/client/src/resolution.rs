@@ -4,15 +4,16 @@
 //! order is a function of the records alone, and of the lots that RFC 2782 draws among them.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use hairpin_proto::address::Transport;
 
 use crate::uri::{Host, ServerUri};
 
-/// How many NAPTR records may lead to each other.
-const MAX_DEPTH: usize = 8;
+/// How much is asked, and how many servers are found, for one URI: whoever writes the records decides about neither.
+const MAX_QUESTIONS: usize = 64;
+const MAX_TARGETS: usize = 64;
 
 /// A server that can be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,101 +102,108 @@ pub fn targets(
     if spoken.is_empty() {
         return Err(Unresolved::NoTransport);
     }
-    let mut search = Search { uri, answers, lots };
-    let mut found = match (&uri.host, uri.port) {
-        (Host::Ip(ip), port) => {
-            let address = SocketAddr::new(*ip, port.unwrap_or(uri.default_port()));
-            spoken.iter().map(|transport| Target { transport: *transport, address }).collect()
-        }
+    let mut search = Search { uri, answers, lots, followed: HashSet::new(), found: Vec::new() };
+    match (&uri.host, uri.port) {
+        (Host::Ip(ip), port) => search.found(&spoken, &[*ip], port.unwrap_or(uri.default_port())),
         (Host::Name(name), Some(port)) => search.by_addresses(&spoken, name, port)?,
         (Host::Name(name), None) => search.by_name(&spoken, name)?,
-    };
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|target| seen.insert(*target));
-    Ok(found)
+    }
+    Ok(search.found)
+}
+
+impl Answers {
+    /// What is known of a name; once enough has been asked, nothing more is.
+    fn known<'a, R>(
+        &self,
+        records: &'a HashMap<String, Vec<R>>,
+        name: &str,
+        question: fn(String) -> Question,
+    ) -> Result<&'a [R], Unresolved> {
+        match records.get(name) {
+            Some(records) => Ok(records),
+            None if self.naptr.len() + self.srv.len() + self.addresses.len() >= MAX_QUESTIONS => Ok(&[]),
+            None => Err(Unresolved::Ask(question(name.to_owned()))),
+        }
+    }
 }
 
 struct Search<'s, 'l> {
     uri: &'s ServerUri,
     answers: &'s Answers,
     lots: Lots<'l>,
+    /// Ways that NAPTR records have shown: what is behind them is found already, or is about to be.
+    followed: HashSet<(Transport, &'s str, &'s str)>,
+    /// Each once.
+    found: Vec<Target>,
 }
 
-impl Search<'_, '_> {
+impl<'s> Search<'s, '_> {
     /// A name alone: NAPTR unless the transport is named, else SRV, else its addresses.
-    fn by_name(&mut self, spoken: &[Transport], name: &str) -> Result<Vec<Target>, Unresolved> {
-        if self.uri.transport.is_none()
-            && let Some(found) = self.by_naptr(spoken, name, 0)?
-        {
-            return Ok(found);
+    fn by_name(&mut self, spoken: &[Transport], name: &str) -> Result<(), Unresolved> {
+        if self.uri.transport.is_none() && self.by_naptr(spoken, name)? {
+            return Ok(());
         }
-        let mut found = Vec::new();
         let mut has_any = false;
         for transport in spoken {
-            if let Some(targets) = self.by_srv(*transport, &service(*transport, name))? {
-                has_any = true;
-                found.extend(targets);
-            }
+            has_any |= self.by_srv(*transport, &service(*transport, name))?;
         }
-        if has_any { Ok(found) } else { self.by_addresses(spoken, name, self.uri.default_port()) }
+        if has_any { Ok(()) } else { self.by_addresses(spoken, name, self.uri.default_port()) }
     }
 
-    /// S-NAPTR: the first records say which transport goes first, and among equals the client does. `None` if none of them is
+    /// S-NAPTR: the first records say which transport goes first, and among equals the client does. Says whether any of them is
     /// about TURN over what is spoken.
-    fn by_naptr(&mut self, spoken: &[Transport], name: &str, depth: usize) -> Result<Option<Vec<Target>>, Unresolved> {
-        let answers = self.answers;
-        let ask = || Unresolved::Ask(Question::Naptr(name.to_owned()));
-        let records = answers.naptr.get(name).ok_or_else(ask)?;
-        let mut ways: Vec<(u16, u16, usize, &Naptr)> = Vec::new();
+    fn by_naptr(&mut self, spoken: &[Transport], name: &str) -> Result<bool, Unresolved> {
+        let records = self.answers.known(&self.answers.naptr, name, Question::Naptr)?;
+        let mut ways: Vec<(u16, u16, usize, &'s Naptr)> = Vec::new();
         for record in records {
             let offered = protocols(&record.services);
             let rank = |transport: &Transport| spoken.iter().position(|other| other == transport);
             ways.extend(offered.iter().filter_map(rank).map(|rank| (record.order, record.preference, rank, record)));
         }
         ways.sort_by_key(|(order, preference, rank, _)| (*order, *preference, *rank));
-        if ways.is_empty() {
-            return Ok(None);
-        }
-        let mut found = Vec::new();
-        for (_, _, rank, record) in ways {
-            let (transport, next) = (spoken[rank], record.replacement.as_str());
+        for (_, _, rank, record) in &ways {
+            let (transport, next) = (spoken[*rank], record.replacement.as_str());
+            if !self.followed.insert((transport, &record.flags, next)) {
+                continue;
+            }
             match record.flags.to_ascii_lowercase().as_str() {
-                "s" => found.extend(self.by_srv(transport, next)?.unwrap_or_default()),
-                "a" => found.extend(self.by_addresses(&[transport], next, self.uri.default_port())?),
-                "" if depth < MAX_DEPTH => {
-                    found.extend(self.by_naptr(&[transport], next, depth + 1)?.unwrap_or_default());
-                }
+                "s" => drop(self.by_srv(transport, next)?),
+                "a" => self.by_addresses(&[transport], next, self.uri.default_port())?,
+                "" => drop(self.by_naptr(&[transport], next)?),
                 _ => {}
             }
         }
-        Ok(Some(found))
+        Ok(!ways.is_empty())
     }
 
-    /// `None` if there are no records; if there are some that say that there is no service, there is nothing.
-    fn by_srv(&mut self, transport: Transport, name: &str) -> Result<Option<Vec<Target>>, Unresolved> {
-        let answers = self.answers;
-        let ask = || Unresolved::Ask(Question::Srv(name.to_owned()));
-        let records = answers.srv.get(name).ok_or_else(ask)?;
-        if records.is_empty() {
-            return Ok(None);
-        }
-        let mut found = Vec::new();
+    /// Says whether there are records. If there are some that say that there is no service, there is nothing.
+    fn by_srv(&mut self, transport: Transport, name: &str) -> Result<bool, Unresolved> {
+        let records = self.answers.known(&self.answers.srv, name, Question::Srv)?;
         for record in drawn(records, self.lots) {
             if record.target != "." {
-                found.extend(self.by_addresses(&[transport], &record.target, record.port)?);
+                self.by_addresses(&[transport], &record.target, record.port)?;
             }
         }
-        Ok(Some(found))
+        Ok(!records.is_empty())
     }
 
-    fn by_addresses(&self, spoken: &[Transport], name: &str, port: u16) -> Result<Vec<Target>, Unresolved> {
-        let ask = || Unresolved::Ask(Question::Addresses(name.to_owned()));
-        let ips = self.answers.addresses.get(name).ok_or_else(ask)?;
-        let of = |transport: &Transport| {
-            let transport = *transport;
-            ips.iter().map(move |ip| Target { transport, address: SocketAddr::new(*ip, port) })
-        };
-        Ok(spoken.iter().flat_map(of).collect())
+    fn by_addresses(&mut self, spoken: &[Transport], name: &str, port: u16) -> Result<(), Unresolved> {
+        if self.found.len() < MAX_TARGETS {
+            let ips = self.answers.known(&self.answers.addresses, name, Question::Addresses)?;
+            self.found(spoken, ips, port);
+        }
+        Ok(())
+    }
+
+    fn found(&mut self, spoken: &[Transport], ips: &[IpAddr], port: u16) {
+        for transport in spoken {
+            for ip in ips {
+                let target = Target { transport: *transport, address: SocketAddr::new(*ip, port) };
+                if self.found.len() < MAX_TARGETS && !self.found.contains(&target) {
+                    self.found.push(target);
+                }
+            }
+        }
     }
 }
 

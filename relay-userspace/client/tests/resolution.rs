@@ -220,3 +220,46 @@ fn a_server_is_tried_once_however_often_it_is_named() {
     );
     zone.expect("turn:example.org", &ALL, &["udp 192.0.2.1:3478"]);
 }
+
+/// As many answers as records can ask for: a name that leads nowhere must not be looked at for ever.
+#[test]
+fn records_that_lead_back_or_apart_are_followed_once() {
+    const RECORDS: u16 = 14;
+    let mut circle = Zone::default().at("a.example.org", &["192.0.2.1"]);
+    let mut fan = circle.clone();
+    for record in 0..RECORDS {
+        circle = circle.naptr(NAME, (record, 1), "", "RELAY:turn.udp:turn.tcp", NAME);
+        for depth in 0..8 {
+            let [name, next] =
+                [depth, depth + 1].map(|depth| if depth == 0 { NAME.into() } else { format!("n{depth}") });
+            fan = fan.naptr(&name, (record, 1), "", "RELAY:turn.udp", &next);
+        }
+    }
+    circle = circle.naptr(NAME, (RECORDS, 1), "a", "RELAY:turn.udp", "a.example.org");
+    circle.expect("turn:example.org", &ALL, &["udp 192.0.2.1:3478"]);
+    fan = fan.naptr("n8", (1, 1), "a", "RELAY:turn.udp", "a.example.org");
+    fan.expect("turn:example.org", &ALL, &["udp 192.0.2.1:3478"]);
+}
+
+#[test]
+fn there_is_an_end_to_what_is_asked_and_to_what_is_found() {
+    let mut chain = Zone::default();
+    let mut hosts = Zone::default();
+    for number in 0..200 {
+        chain = chain.naptr(&format!("n{number}"), (1, 1), "", "RELAY:turn.udp", &format!("n{}", number + 1));
+        let host = format!("h{number}");
+        hosts = hosts.srv("_turn._udp.example.org", (number, 0), 3478, &host);
+        hosts = hosts.at(&host, if number < 2 { &["192.0.2.1", "192.0.2.2"] } else { &[] });
+    }
+    let (found, asked) = chain.resolve_drawing("turn:n0", &ALL, &mut |_| 0);
+    assert_eq!((found, asked.len()), (vec![], 64));
+    let (found, asked) = hosts.resolve_drawing("turn:example.org?transport=udp", &ALL, &mut |_| 0);
+    assert_eq!(found, ["udp 192.0.2.1:3478", "udp 192.0.2.2:3478"], "what was found before counts");
+    assert_eq!(asked.len(), 64);
+
+    let addresses: Vec<_> = (0..200).map(|host| format!("192.0.2.{host}")).collect();
+    let many = Zone::default().at(NAME, &addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    let (found, _) = many.resolve_drawing("turn:example.org:80?transport=udp", &ALL, &mut |_| 0);
+    let first: Vec<_> = addresses.iter().take(64).map(|address| format!("udp {address}:80")).collect();
+    assert_eq!(found, first);
+}

@@ -2,7 +2,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +18,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 const PREFIX: &str = "hairpin-";
 /// Where iproute2 keeps named namespaces.
 const FOLDER: &str = "/run/netns";
+/// What programs inside find in `/etc`, by the name of the namespace (`ip netns exec`). The folder itself may be anybody's, and stays.
+const CONFIGURATION: &str = "/etc/netns";
 
 /// A network namespace with its loopback interface up. Dropping it ends every process inside and removes it.
 #[derive(Debug)]
@@ -61,6 +66,17 @@ impl Namespace {
         command
     }
 
+    /// Has programs inside take this for their name server.
+    ///
+    /// # Panics
+    /// When this process may not.
+    pub fn resolve_by(&self, name_server: IpAddr) {
+        let folder = Path::new(CONFIGURATION).join(&self.name);
+        let written = fs::create_dir_all(&folder)
+            .and_then(|()| fs::write(folder.join("resolv.conf"), format!("nameserver {name_server}\n")));
+        written.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
+
     /// Runs code inside, on a thread of its own. Sockets that it opens and returns stay inside for all their life.
     pub fn enter<T: Send>(&self, code: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
@@ -98,6 +114,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         remove(&self.name);
+        forget(&self.name);
     }
 }
 
@@ -128,15 +145,52 @@ fn remove(name: &str) {
     }
 }
 
+/// Removes what programs inside were to find. Must not panic, either.
+fn forget(name: &str) {
+    if let Err(error) = fs::remove_dir_all(Path::new(CONFIGURATION).join(name))
+        && error.kind() != ErrorKind::NotFound
+    {
+        eprintln!("the files of the namespace {name} were not removed: {error}");
+    }
+}
+
 /// Removes what a test process has left that was killed before it could.
 fn remove_orphans() {
-    let names = fs::read_dir(FOLDER).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    for name in names.filter_map(|name| name.into_string().ok()) {
+    orphans(FOLDER).for_each(|name| remove(&name));
+    orphans(CONFIGURATION).for_each(|name| forget(&name));
+}
+
+/// What is named after a process that is not there any more.
+fn orphans(folder: &str) -> impl Iterator<Item = String> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.into_string().ok()).filter(|name| {
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if let Some(owner) = owner.filter(|owner| owner.parse::<u32>().is_ok())
-            && !fs::exists(format!("/proc/{owner}")).unwrap_or(true)
-        {
-            remove(&name);
-        }
+        let owner = owner.filter(|owner| owner.parse::<u32>().is_ok());
+        owner.is_some_and(|owner| !fs::exists(format!("/proc/{owner}")).unwrap_or(true))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_namespace_end_with_it_and_those_of_a_killed_test_with_the_next() {
+        let host = Namespace::new("resolver");
+        host.resolve_by([192, 0, 2, 53].into());
+        let seen = host.command("cat").arg("/etc/resolv.conf").output().expect("cat is there");
+        assert_eq!(String::from_utf8_lossy(&seen.stdout), "nameserver 192.0.2.53\n", "{seen:?}");
+
+        let mut ended = Command::new("true").spawn().expect("it is there");
+        ended.wait().expect("it ends");
+        let orphan = Path::new(CONFIGURATION).join(format!("{PREFIX}{}-0-orphan", ended.id()));
+        fs::create_dir_all(&orphan).expect("the lab needs root");
+        remove_orphans();
+        assert!(!orphan.exists());
+
+        let own = Path::new(CONFIGURATION).join(host.name());
+        assert!(own.exists(), "it is in use");
+        drop(host);
+        assert!(!own.exists());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -280,10 +281,21 @@ fn peer_packets(line: &str) -> Option<u64> {
 /// When it is not, and everything has to be.
 pub fn is_installed(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-    let found = found.is_ok_and(|output| output.status.success());
-    assert!(found || !everything_is_required(), "{program} is not installed: deploy/setup.sh test installs it");
+    or_skipped(program, found.is_ok_and(|output| output.status.success()))
+}
+
+/// Likewise of a file that comes with a program.
+///
+/// # Panics
+/// Likewise.
+pub fn is_there(file: &Path) -> bool {
+    or_skipped(&file.display().to_string(), file.exists())
+}
+
+fn or_skipped(what: &str, found: bool) -> bool {
+    assert!(found || !everything_is_required(), "{what} is not installed: deploy/setup.sh test installs it");
     if !found {
-        eprintln!("skipped: {program} is not installed");
+        eprintln!("skipped: {what} is not installed");
     }
     found
 }

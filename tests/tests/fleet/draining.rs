@@ -17,7 +17,7 @@ fn clients_move_by_300_while_media_flows() {
     let fleet = Fleet::start(&network, &shared);
     let _peer = EchoPeer::start(&network.peers, &[PEER]);
     let mut began = None;
-    let logs = Roamers::during(&network, CLIENTS, |roamers| {
+    let logs = Roamers::during(&network, CLIENTS, None, |roamers| {
         roamers.settle();
         let before = roamers.logs();
         let drained = fullest(&before);
@@ -51,7 +51,7 @@ fn sigterm_moves_clients_and_the_relay_ends_with_the_last() {
     let Some(shared) = Shared::redis(&network) else { return };
     let mut fleet = Fleet::start(&network, &shared);
     let _peer = EchoPeer::start(&network.peers, &[PEER]);
-    Roamers::during(&network, CLIENTS / 2, |roamers| {
+    Roamers::during(&network, CLIENTS / 2, None, |roamers| {
         roamers.settle();
         let ending = fullest(&roamers.logs());
         let finished = fleet.terminate(ending).wait(PATIENCE);

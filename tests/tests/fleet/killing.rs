@@ -1,15 +1,17 @@
 //! A relay dies without a word, and its clients come back on another.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hairpin_tests::lab::coturn::EchoPeer;
 
 use crate::draining::{fullest, have_moved, report};
 use crate::network::{Network, PEER};
 use crate::relays::{Fleet, Shared, server};
-use crate::roaming::{Roamers, SILENCE, Why};
+use crate::roaming::{Roamers, Why};
 
 const CLIENTS: usize = 12;
+/// A relay that is slow is not one that is gone.
+const SILENCE: Duration = Duration::from_secs(3);
 
 #[test]
 fn clients_of_a_relay_that_is_killed_come_back_on_another() {
@@ -18,7 +20,7 @@ fn clients_of_a_relay_that_is_killed_come_back_on_another() {
     let mut fleet = Fleet::start(&network, &shared);
     let _peer = EchoPeer::start(&network.peers, &[PEER]);
     let mut began = None;
-    let logs = Roamers::during(&network, CLIENTS, |roamers| {
+    let logs = Roamers::during(&network, CLIENTS, Some(SILENCE), |roamers| {
         roamers.settle();
         let before = roamers.logs();
         let killed = fullest(&before);

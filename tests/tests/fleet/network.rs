@@ -1,6 +1,5 @@
 //! Hosts on one link: three relays, clients, peers, and one for what the relays share, which is also the name server.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,7 +32,6 @@ pub(crate) struct Network {
     pub(crate) peers: Namespace,
     _switch: Namespace,
     _names: Process,
-    _resolv: ResolvConf,
 }
 
 impl Network {
@@ -66,8 +64,8 @@ impl Network {
         let clients = host("clients", CLIENTS);
         let peers = host("peers", PEERS);
         let names = name_server(&services);
-        let resolv = ResolvConf::of(&clients);
-        Some(Self { relays, services, clients, peers, _switch: switch, _names: names, _resolv: resolv })
+        clients.resolve_by(NAME_SERVER.ip());
+        Some(Self { relays, services, clients, peers, _switch: switch, _names: names })
     }
 }
 
@@ -97,26 +95,4 @@ fn name_server(services: &Namespace) -> Process {
         std::thread::sleep(Duration::from_millis(20));
     }
     process
-}
-
-/// What programs in a namespace take for `/etc/resolv.conf` (`ip netns exec`).
-struct ResolvConf(PathBuf);
-
-impl ResolvConf {
-    fn of(host: &Namespace) -> Self {
-        let folder = Path::new("/etc/netns").join(host.name());
-        fs::create_dir_all(&folder).expect("the lab needs root");
-        let this = Self(folder);
-        fs::write(this.0.join("resolv.conf"), format!("nameserver {}\n", NAME_SERVER.ip()))
-            .expect("the folder is ours");
-        this
-    }
-}
-
-impl Drop for ResolvConf {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-        // If it was the last.
-        let _ = fs::remove_dir("/etc/netns");
-    }
 }

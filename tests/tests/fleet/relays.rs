@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hairpin_tests::lab::process::{Finished, Process, run};
 use hairpin_tests::lab::relay::{PORT, binary};
+use hairpin_tests::lab::server::is_there;
 use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Folder, Relay};
 use hairpin_users::testing::RedisServer;
@@ -163,8 +164,8 @@ impl<'n> Fleet<'n> {
     }
 }
 
-/// Whether a program of coturn's is there to fill a database with.
-pub(crate) fn schema() -> Option<PathBuf> {
-    let path = Path::new("/usr/share/coturn/schema.sql");
-    path.exists().then(|| path.to_owned())
+/// What coturn fills a database with, if it is installed.
+pub(crate) fn schema() -> Option<&'static Path> {
+    let file = Path::new("/usr/share/coturn/schema.sql");
+    is_there(file).then_some(file)
 }

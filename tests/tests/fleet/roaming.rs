@@ -22,8 +22,8 @@ const NAME: &str = "turn:turn.example.org?transport=udp";
 const MEDIA: Duration = Duration::from_millis(20);
 /// Clients refresh a minute before ten are over. Nobody waits for that here.
 pub(crate) const REFRESH: Duration = Duration::from_secs(1);
-/// Who has heard nothing for so long takes its relay for gone.
-pub(crate) const SILENCE: Duration = Duration::from_secs(1);
+/// Who has heard its peer within this time hears it.
+const RECENT: Duration = Duration::from_millis(500);
 /// How long what is on its way to the old relay may still come.
 const LATE: Duration = Duration::from_millis(500);
 /// Gives up after 1.5 s.
@@ -67,12 +67,19 @@ impl Log {
 pub(crate) struct Roamers {
     logs: Vec<Arc<Mutex<Log>>>,
     ends: AtomicBool,
+    silence: Option<Duration>,
 }
 
 impl Roamers {
-    /// Lets some clients roam while something is done to the fleet. Returns what has become of them.
-    pub(crate) fn during(network: &Network, count: usize, body: impl FnOnce(&Self)) -> Vec<Log> {
-        let this = Self { logs: (0..count).map(|_| Arc::default()).collect(), ends: AtomicBool::new(false) };
+    /// Lets some clients roam while something is done to the fleet. Returns what has become of them. Who has sent media for the
+    /// time of `silence`, if there is one, and heard nothing takes its relay for gone.
+    pub(crate) fn during(
+        network: &Network,
+        count: usize,
+        silence: Option<Duration>,
+        body: impl FnOnce(&Self),
+    ) -> Vec<Log> {
+        let this = Self { logs: (0..count).map(|_| Arc::default()).collect(), ends: AtomicBool::new(false), silence };
         thread::scope(|scope| {
             let roaming = scope.spawn(|| {
                 network.clients.enter(|| {
@@ -109,7 +116,7 @@ impl Roamers {
 
     /// Waits until everybody has a relay, and has heard from it.
     pub(crate) fn settle(&self) {
-        let hears = |log: &Log| log.heard.is_some_and(|heard| heard.elapsed() < SILENCE / 2);
+        let hears = |log: &Log| log.heard.is_some_and(|heard| heard.elapsed() < RECENT);
         self.wait("all of them hear their peer", |logs| logs.iter().all(hears));
     }
 
@@ -117,55 +124,62 @@ impl Roamers {
         // Not all at the same time.
         sleep(REFRESH * index as u32 / self.logs.len() as u32).await;
         let Some(client) = arrive(None, log).await else { return };
+        locked(log).server = Some(client.server());
         let mut client = Arc::new(client);
         let mut media = every(MEDIA);
         let mut refresh = every(REFRESH);
         let mut arrived: Option<Why> = None;
-        let mut since = Instant::now();
+        // Counted by what was sent: time that a busy machine has given to others is nobody's silence.
+        let mut silent = Duration::ZERO;
         while !self.ends.load(Ordering::Relaxed) {
-            tokio::select! {
+            // Why the client goes, and where it is then, if that is known.
+            let going: Option<(Why, Option<Client>)> = tokio::select! {
                 _ = media.tick() => {
                     let sequence = { let mut log = locked(log); log.sent += 1; log.sent };
                     let _ = client.send(peer(), &sequence.to_be_bytes()).await;
+                    silent += MEDIA;
+                    self.silence.is_some_and(|longest| silent > longest).then_some((Why::Silence, None))
                 }
-                received = client.recv() => {
-                    since = Instant::now();
-                    note(log, received);
-                    if let Some(why) = arrived.take() {
-                        locked(log).moves.push((since, why));
+                received = client.recv() => match received {
+                    Ok(received) => {
+                        silent = Duration::ZERO;
+                        note(log, received);
+                        if let Some(why) = arrived.take() {
+                            locked(log).moves.push((Instant::now(), why));
+                        }
+                        None
                     }
-                }
+                    Err(error) => {
+                        locked(log).problems.push(error.to_string());
+                        Some((Why::Silence, None))
+                    }
+                },
                 _ = refresh.tick() => {
                     let client = Arc::clone(&client);
                     // Its answer may be that the client is to go, which is heard of below.
                     tokio::spawn(async move { client.refresh(None).await });
+                    None
                 }
                 redirect = client.sent_away() => {
-                    match follow(&client, &redirect).await {
-                        Ok(next) => {
-                            locked(log).server = Some(next.server());
-                            let before = std::mem::replace(&mut client, Arc::new(next));
-                            tokio::spawn(leave(before, Arc::clone(log)));
-                            arrived = Some(Why::SentAway);
-                        }
-                        Err(error) => {
-                            locked(log).problems.push(error.to_string());
-                            sleep(REFRESH).await;
-                        }
-                    }
+                    let next = follow(&client, &redirect).await;
+                    Some((Why::SentAway, next.inspect_err(|error| locked(log).problems.push(error.to_string())).ok()))
                 }
-            }
-            if since.elapsed() > SILENCE {
-                let Some(next) = arrive(Some(client.server()), log).await else { return };
-                client = Arc::new(next);
-                (arrived, since) = (Some(Why::Silence), Instant::now());
+            };
+            if let Some((why, next)) = going {
+                let next = match next {
+                    Some(next) => Some(next),
+                    None => arrive(Some(client.server()), log).await,
+                };
+                let Some(next) = next else { break };
+                locked(log).server = Some(next.server());
+                let before = std::mem::replace(&mut client, Arc::new(next));
+                tokio::spawn(leave(before, Arc::clone(log)));
+                (arrived, silent) = (Some(why), Duration::ZERO);
             }
         }
         // What was sent last may still come.
         let end = Instant::now() + LATE;
-        while let Ok(received) = tokio::time::timeout_at(end.into(), client.recv()).await {
-            note(log, received);
-        }
+        listen_until(end, &client, log).await;
         let _ = client.release().await;
     }
 }
@@ -201,10 +215,7 @@ async fn arrive(gone: Option<SocketAddr>, log: &Mutex<Log>) -> Option<Client> {
         targets.sort_by_key(|target| Some(target.address) == gone);
         for target in targets {
             match begin(target.address).await {
-                Ok(client) => {
-                    locked(log).server = Some(client.server());
-                    return Some(client);
-                }
+                Ok(client) => return Some(client),
                 Err(error) => locked(log).problems.push(format!("{}: {error}", target.address)),
             }
         }
@@ -217,31 +228,38 @@ async fn begin(server: SocketAddr) -> Result<Client, Error> {
     let settings =
         Settings { credentials: Some(Credentials::new(USER, PASSWORD)), timing: TIMING, ..Settings::default() };
     let options = Options { follow_alternates: true, settings, ..Options::default() };
-    let client = Client::connect(server, options).await?;
-    client.allocate(AllocateOptions::default()).await?;
-    client.bind_channel(peer()).await?;
-    Ok(client)
+    allocated(Client::connect(server, options).await?).await
 }
 
 /// Makes before it breaks: what the client has stays until there is something else.
 async fn follow(client: &Client, redirect: &Redirect) -> Result<Client, Error> {
-    let next = client.successor(redirect).await?.ok_or(Error::Unreachable)?;
-    next.allocate(AllocateOptions::default()).await?;
-    next.bind_channel(peer()).await?;
-    Ok(next)
+    allocated(client.successor(redirect).await?.ok_or(Error::Unreachable)?).await
+}
+
+/// With a channel to the peer, or with nothing at all.
+async fn allocated(client: Client) -> Result<Client, Error> {
+    client.allocate(AllocateOptions::default()).await?;
+    if let Err(error) = client.bind_channel(peer()).await {
+        let _ = client.release().await;
+        return Err(error);
+    }
+    Ok(client)
 }
 
 /// Lets an allocation go, once what was under way to it has come.
 async fn leave(client: Arc<Client>, log: Arc<Mutex<Log>>) {
     let end = Instant::now() + LATE / 10;
-    while let Ok(received) = tokio::time::timeout_at(end.into(), client.recv()).await {
-        note(&log, received);
-    }
+    listen_until(end, &client, &log).await;
     let _ = client.release().await;
 }
 
-fn note(log: &Mutex<Log>, received: Result<hairpin_client::Datagram, Error>) {
-    let Ok(received) = received else { return };
+async fn listen_until(end: Instant, client: &Client, log: &Mutex<Log>) {
+    while let Ok(Ok(received)) = tokio::time::timeout_at(end.into(), client.recv()).await {
+        note(log, received);
+    }
+}
+
+fn note(log: &Mutex<Log>, received: hairpin_client::Datagram) {
     let mut log = locked(log);
     log.heard = Some(Instant::now());
     if let Ok(sequence) = received.payload.try_into() {

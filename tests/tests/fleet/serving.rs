@@ -55,7 +55,7 @@ fn a_user_that_is_added_to_postgresql_is_served_by_all() {
     let (Some(network), Some(schema)) = (Network::new(), schema()) else { return };
     let Some(postgres) = PostgresServer::start() else { return };
     postgres.create("coturn");
-    postgres.script("coturn", &schema);
+    postgres.script("coturn", schema);
     let shared = Shared::by(&postgres.socket_url("coturn"));
     let fleet = Fleet::start(&network, &shared);
     for relay in 0..3 {
