@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Makes a Debian package of Hairpin: `deploy/package.sh [--no-build] [--debug] [options of cargo deb]`.
+# Makes a Debian package of Hairpin: `deploy/package.sh [--program FILE] [options of cargo deb]`.
 #
-#   --no-build  takes the program that is built already
-#   --debug     takes the dev profile instead of release
-#   --prepare   makes nothing, but sure that cargo-deb is there
+#   --program FILE  builds nothing, and packs this program
+#   --prepare       makes nothing, but sure that cargo-deb is there
 #
 # The rest is for cargo deb: `--output DIR`, `--deb-version VERSION`, `--fast`. The last line names the package. The manual
 # and the completions in it are written by the program itself. cargo-deb is built into the user's cache folder, where it is
-# missing. Building takes what deploy/setup.sh installs.
+# missing, and deploy/setup.sh is run before the program is built.
 set -eu
 
 deb_version=3.8.0
@@ -16,18 +15,26 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PATH=${CARGO_HOME:-${HOME:?HOME is not set}/.cargo}/bin:$PATH:/usr/local/bin:/usr/bin:/bin
 export PATH
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hairpin/deb
-build=yes prepare=no profile=release folder=release
+program='' prepare=no
 rest=()
-for argument; do
-    case $argument in
-        --no-build) build=no ;;
-        --debug) profile=dev folder=debug ;;
+while [ $# -gt 0 ]; do
+    case $1 in
+        --program)
+            program=$(realpath -e -- "${2:?--program needs a file}")
+            shift
+            ;;
         --prepare) prepare=yes ;;
-        *) rest+=("$argument") ;;
+        *) rest+=("$1") ;;
     esac
+    shift
 done
 
 say() { echo "package: $*" >&2; }
+
+if [ -z "$program" ] && [ $prepare = no ]; then
+    # It says what is missing. A package without the XDP program would not be what it says.
+    "$root/deploy/setup.sh" run >&2 || exit 1
+fi
 
 # Leaves it in `deb`.
 find_deb() {
@@ -47,25 +54,33 @@ fi
 
 cd "$root"
 target=${CARGO_TARGET_DIR:-$root/target}
-[ $build = no ] || cargo build --locked --package hairpin --profile $profile >&2
+if [ -z "$program" ]; then
+    cargo build --locked --package hairpin --release >&2
+    program=$(realpath "$target/release/hairpin")
+fi
 
-# What the program says of itself. The manifest looks for it here, wherever programs are built.
-hairpin=$target/$folder/hairpin made=$root/target/package
+# What the program says of itself. The manifest names this folder by its place beside it, wherever programs are built; the
+# program is where cargo deb looks for what is built, once it is told that this is the target folder.
+made=$root/target/package
 rm -rf "$made"
-mkdir -p "$made/completions"
-"$hairpin" manual "$made/man"
-"$hairpin" completions bash >"$made/completions/hairpin.bash"
-"$hairpin" completions zsh >"$made/completions/_hairpin"
-"$hairpin" completions fish >"$made/completions/hairpin.fish"
+mkdir -p "$made/completions" "$made/release"
+ln -s "$program" "$made/release/hairpin"
+"$program" manual "$made/man"
+"$program" completions bash >"$made/completions/hairpin.bash"
+"$program" completions zsh >"$made/completions/_hairpin"
+"$program" completions fish >"$made/completions/hairpin.fish"
 
-# The version of the package, and when: the last commit, so that the same sources make the same package.
-version=$("$hairpin" --version | sed -n '1s/^hairpin \([^ ]*\).*/\1/p')-1
+# Where the package goes and which version it has, unless that is said.
+output=(--output "$target/debian/")
+version=$("$program" --version | sed -n '1s/^hairpin \([^ ]*\).*/\1/p')-1
 for ((i = 0; i < ${#rest[@]}; i++)); do
     case ${rest[i]} in
         --deb-version) version=${rest[i + 1]:?--deb-version needs a version} ;;
         --deb-version=*) version=${rest[i]#*=} ;;
+        --output | --output=* | -o) output=() ;;
     esac
 done
+# The last commit, so that the same sources make the same package.
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || date +%s)}"
 export SOURCE_DATE_EPOCH
 cat >"$made/changelog" <<END
@@ -76,4 +91,5 @@ hairpin ($version) unstable; urgency=medium
  -- The Hairpin authors <hairpin-relay@users.noreply.github.com>  $(date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH")
 END
 
-exec "$deb" --no-build --quiet --profile $profile --manifest-path "$root/relay-userspace/Cargo.toml" "${rest[@]}"
+export CARGO_TARGET_DIR="$made"
+exec "$deb" --no-build --quiet --manifest-path relay-userspace/Cargo.toml "${output[@]}" "${rest[@]}"

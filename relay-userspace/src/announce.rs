@@ -8,14 +8,20 @@ use hairpin_proto::address::Transport;
 use hairpin_proto::turn::{Credentials, RelayAddress};
 
 use crate::clock::unix_seconds;
-use crate::config::{AdminAddr, Config, Listener};
+use crate::config::{Config, Listener};
 
 /// How long the credentials are valid that are printed.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
-/// Says what was started: the `listeners` that are open, the kernel path in one line, and, of a relay whose secret is its
-/// `own`, a credential. The last lines go to standard output: they are made to be pasted.
-pub fn announce(config: &Config, listeners: &[Listener], datapath: impl std::fmt::Display, own: Option<&str>) {
+/// Says what was started: the `listeners` that are open, the `origin` of the status page, the kernel path in one line, and,
+/// of a relay whose secret is its `own`, a credential. The last lines go to standard output: they are made to be pasted.
+pub fn announce(
+    config: &Config,
+    listeners: &[Listener],
+    origin: Option<&str>,
+    datapath: impl std::fmt::Display,
+    own: Option<&str>,
+) {
     for listener in listeners {
         let Listener { transport, address, public, .. } = listener;
         if address == public {
@@ -32,8 +38,8 @@ pub fn announce(config: &Config, listeners: &[Listener], datapath: impl std::fmt
             tracing::info!("relaying from {} (outside: {}) ports {ports}", address.bind, address.public);
         }
     }
-    if let AdminAddr::At(address) = config.admin {
-        tracing::info!("status page on http://{address}/, metrics on http://{address}/metrics");
+    if let Some(origin) = origin {
+        tracing::info!("status page on {origin}/, metrics on {origin}/metrics");
     }
     if let Some(endpoint) = &config.otlp {
         tracing::info!(sample = config.otlp_sample, "traces of requests go to {endpoint}");

@@ -67,7 +67,7 @@ impl Listeners {
     }
 
     /// Where browsers find what is served over TCP. Of all addresses, they are told this host's own.
-    pub(super) fn origin(&self) -> Option<String> {
+    pub fn origin(&self) -> Option<String> {
         let address = self.tcp.as_ref()?.local_addr().ok()?;
         Some(if address.ip().to_canonical().is_unspecified() {
             format!("http://localhost:{}", address.port())

@@ -36,6 +36,7 @@ impl Relay {
             problem: self.reload_problems.first().map(String::as_str),
         };
         let status = condition.to_string();
+        self.manager.remind();
         self.manager.status(&status);
         if condition.silent == 0 {
             self.manager.alive();

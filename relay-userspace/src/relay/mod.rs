@@ -152,11 +152,13 @@ async fn open(
         quotas: relay.quotas.clone(),
         directory: relay.inquiries.directory(),
     });
+    let origin = listeners.origin();
     tokio::spawn(admin::serve(listeners, gate, control));
     if let Some(warning) = &relay.capacity.warning {
         tracing::warn!("{warning}");
     }
-    announce(&relay.config, &relay.open, relay.datapath.summary(), relay.authority.generated());
+    let (datapath, own) = (relay.datapath.summary(), relay.authority.generated());
+    announce(&relay.config, &relay.open, origin.as_deref(), datapath, own);
     relay.manager.ready();
     Ok(relay)
 }

@@ -11,8 +11,6 @@ use super::{TELL, Variables};
 use crate::clock::monotonic_nanoseconds;
 use crate::printable;
 
-/// How long a manager may keep the relay waiting that does not read what it is told.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// How long the manager shall wait for the next word of a relay that drains before it ends: longer than any pause between two.
 const MORE_TIME: Duration = Duration::from_secs(30);
 
@@ -21,8 +19,10 @@ const MORE_TIME: Duration = Duration::from_secs(30);
 pub struct Manager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
-    /// What it was told last about how the relay is.
+    /// What it has heard last about how the relay is.
     status: String,
+    /// Whether it has not heard yet that the relay serves.
+    owes_ready: bool,
     has_failed: bool,
 }
 
@@ -52,7 +52,14 @@ impl Manager {
 
     /// The relay serves.
     pub(crate) fn ready(&mut self) {
-        self.send("READY=1");
+        self.owes_ready = !self.send("READY=1");
+    }
+
+    /// Tells again what a manager that did not listen has to know.
+    pub(crate) fn remind(&mut self) {
+        if self.owes_ready {
+            self.ready();
+        }
     }
 
     /// The relay follows another configuration, until it is ready again.
@@ -67,8 +74,7 @@ impl Manager {
 
     /// How the relay is, in one line.
     pub(crate) fn status(&mut self, status: &str) {
-        if self.is_there() && self.status != status {
-            self.send(&format!("STATUS={}", printable::clean(status)));
+        if self.status != status && self.send(&format!("STATUS={}", printable::clean(status))) {
             status.clone_into(&mut self.status);
         }
     }
@@ -85,8 +91,9 @@ impl Manager {
         self.send(&format!("EXTEND_TIMEOUT_USEC={}", MORE_TIME.as_micros()));
     }
 
-    fn send(&mut self, lines: &str) {
-        let Some(socket) = &self.socket else { return };
+    /// Whether nobody is left who should hear it and did not.
+    fn send(&mut self, lines: &str) -> bool {
+        let Some(socket) = &self.socket else { return true };
         let result = socket.send(lines.as_bytes());
         if let Err(error) = &result
             && !self.has_failed
@@ -94,10 +101,11 @@ impl Manager {
             tracing::warn!(%error, "the service manager cannot be told how the relay is");
         }
         self.has_failed = result.is_err();
+        !self.has_failed
     }
 }
 
-/// A path, or a name of the abstract kind after an `@`.
+/// A path, or a name of the abstract kind after an `@`. It never waits: the thread that tells also serves the admin interface.
 fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let address = match name.as_bytes() {
         [b'@', abstract_name @ ..] => SocketAddr::from_abstract_name(abstract_name)?,
@@ -106,7 +114,7 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
@@ -134,6 +142,29 @@ mod tests {
         assert_eq!(told(&theirs).unwrap(), "STATUS=good");
         assert_eq!(told(&theirs).unwrap(), "STATUS=bad:\\u{a}worse");
         assert_eq!(told(&theirs), None);
+    }
+
+    #[test]
+    fn who_does_not_listen_holds_up_nobody_and_is_told_again() {
+        let name = format!("hairpin-notify-{}", std::process::id());
+        let theirs = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let variables = Variables { notify_socket: Some(format!("@{name}").into()), ..Variables::default() };
+        let mut manager = Manager::of(&variables);
+        let flags = rustix::fs::fcntl_getfl(manager.socket.as_ref().unwrap()).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK), "it would wait");
+        while manager.send("WATCHDOG=1") {}
+        manager.ready();
+        manager.status("good");
+        while let Some(heard) = told(&theirs) {
+            assert_eq!(heard, "WATCHDOG=1");
+        }
+        for _ in 0..2 {
+            manager.remind();
+            manager.status("good");
+        }
+        let heard: Vec<_> = std::iter::from_fn(|| told(&theirs)).collect();
+        assert_eq!(heard, ["READY=1", "STATUS=good"]);
     }
 
     #[test]

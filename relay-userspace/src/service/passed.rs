@@ -11,7 +11,7 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::{Variables, is_this_process};
@@ -78,12 +78,14 @@ impl Passed {
     }
 
     fn take(&mut self, descriptor: RawFd) -> Result<(), PassedError> {
-        // SAFETY: it is only asked whether it is open.
-        let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) };
-        let flags = fcntl_getfd(borrowed).map_err(io::Error::from)?;
-        fcntl_setfd(borrowed, flags | FdFlags::CLOEXEC).map_err(io::Error::from)?;
+        // SAFETY: of a number that nothing is open by, fcntl(2) says so, and does no more.
+        if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+            return Err(io::Error::last_os_error().into());
+        }
         // SAFETY: it is open, and the manager has given it to this process, which has not opened anything itself.
-        self.add(unsafe { OwnedFd::from_raw_fd(descriptor) })
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(io::Error::from)?;
+        self.add(socket)
     }
 
     fn add(&mut self, socket: OwnedFd) -> Result<(), PassedError> {
@@ -146,6 +148,12 @@ mod tests {
 
     fn device() -> OwnedFd {
         std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn a_number_that_nothing_is_open_by_is_no_socket() {
+        let error = Passed::default().take(RawFd::MAX).unwrap_err();
+        assert!(matches!(&error, PassedError::Io(error) if error.raw_os_error() == Some(libc::EBADF)), "{error}");
     }
 
     #[test]

@@ -137,6 +137,14 @@ impl Finished {
         self.stdout
     }
 
+    /// Standard output, when the exit code is 0, or else everything the program said.
+    ///
+    /// # Errors
+    /// When it is not 0.
+    pub fn into_result(self) -> Result<String, String> {
+        if self.code() == Some(0) { Ok(self.stdout) } else { Err(self.to_string()) }
+    }
+
     /// Checks that it was refused in one line on standard error with all of these words in it, and said nothing else.
     ///
     /// # Panics

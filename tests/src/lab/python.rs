@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::namespace::Namespace;
 use super::process::{self, Finished, Process};
-use super::server::everything_is_required;
+use super::server::{everything_is_required, skip_without};
 
 /// Debian's, since its packages are only for that one.
 const PYTHON: &str = "/usr/bin/python3";
@@ -33,13 +33,7 @@ pub fn from_pypi() -> Option<&'static Path> {
     match INTERPRETER.get_or_init(install) {
         Ok(path) => Some(path),
         Err(reason) => {
-            if UNREACHABLE.iter().any(|words| reason.contains(words)) {
-                eprintln!("skipped: the clients of PyPI are not installed, and PyPI cannot be reached");
-                return None;
-            }
-            assert!(!everything_is_required(), "{reason}");
-            let last = reason.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-            eprintln!("skipped: the clients of PyPI cannot be installed: {last}");
+            skip_without("what tests/clients/requirements.txt names", reason, &UNREACHABLE);
             None
         }
     }
@@ -121,7 +115,6 @@ fn install() -> Result<PathBuf, String> {
     Ok(interpreter)
 }
 
-fn run_step(command: &mut Command) -> Result<(), String> {
-    let finished = process::run_for(command, INSTALLING);
-    if finished.code() == Some(0) { Ok(()) } else { Err(finished.to_string()) }
+fn run_step(command: &mut Command) -> Result<String, String> {
+    process::run_for(command, INSTALLING).into_result()
 }

@@ -255,6 +255,18 @@ pub fn is_coturn() -> bool {
     }
 }
 
+/// Says that a test is skipped because something could not be got from a network.
+///
+/// # Panics
+/// When that has another reason than that nobody answers, which is said in one of these ways, and everything has to be there.
+pub fn skip_without(what: &str, reason: &str, unreachable: &[&str]) {
+    let is_unreachable = unreachable.iter().any(|words| reason.contains(words));
+    assert!(is_unreachable || !everything_is_required(), "{reason}");
+    let last = reason.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let why = if is_unreachable { "nobody answers" } else { last };
+    eprintln!("skipped: {what} cannot be had: {why}");
+}
+
 /// Whether something that is not installed is a failure.
 pub fn everything_is_required() -> bool {
     std::env::var_os("HAIRPIN_REQUIRE_ALL").is_some()

@@ -16,12 +16,12 @@ pub(crate) const CONTAINERFILE: &str = "deploy/container/Containerfile";
 /// Everybody's, so that a relay of a test shares no admin socket with others.
 const PROGRAM: &str = "opt/hairpin";
 
-/// Makes the root, and enters it: the first argument is where it is, the others are those of setpriv. The mount namespace is that
+/// Makes the root of what the host has (not every architecture has /lib64), and enters it: the first argument is where it is, the others are those of setpriv. The mount namespace is that
 /// of `ip netns exec`.
 const ENTER: &str = "
     set -e; root=$1; shift
     mount --bind $root $root
-    for folder in usr lib lib64 bin proc sys dev; do mount --rbind /$folder $root/$folder; done
+    for folder in usr lib lib64 bin proc sys dev; do [ ! -e /$folder ] || mount --rbind /$folder $root/$folder; done
     for folder in run/hairpin var/lib/hairpin; do mount --bind $root/$folder $root/$folder; done
     mount -o remount,bind,ro $root
     exec chroot $root setpriv \"$@\"";

@@ -11,11 +11,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use hairpin_tests::lab::http::{ask, unix};
+use hairpin_tests::lab::http::{ask, tcp, unix};
 use hairpin_tests::lab::process::{PATIENCE, run};
 use hairpin_tests::lab::relay::{PASSWORD, USER, binary};
 use hairpin_tests::lab::turn::Client;
-use hairpin_tests::lab::{Folder, Namespace, Relay};
+use hairpin_tests::lab::{Folder, Namespace, Process, Relay};
+use rustix::process::Signal;
 
 use crate::supervisor::serve_passed;
 
@@ -95,6 +96,23 @@ fn a_tcp_socket_is_used_in_place_of_the_address() {
     let relay = Relay::start_with(&host, pass(&mut serve_passed(&host, 1, "admin"), &[&OwnedFd::from(socket)]));
     assert_eq!(relay.get("/v1/status").map(|(status, _)| status), Some(403), "without a token nobody may, as ever");
     relay.stop();
+}
+
+#[test]
+fn the_status_page_is_announced_where_it_is() {
+    let host = Namespace::new("passed");
+    let address = SocketAddr::from(([127, 0, 0, 1], 9642));
+    for configured in ["127.0.0.1:9641", "off"] {
+        let socket = OwnedFd::from(host.enter(|| TcpListener::bind(address)).expect("nobody else is here"));
+        let mut command = serve_passed(&host, 1, "admin");
+        let relay = Process::spawn(pass(command.args(["--admin", configured]), &[&socket]));
+        // The socket waits for it.
+        assert_eq!(ask(tcp(&host, address), "GET", "/healthz", &[], "").all().status, 200);
+        relay.signal(Signal::TERM);
+        let said = relay.wait(PATIENCE);
+        assert!(said.stderr.contains("status page on http://127.0.0.1:9642/, metrics on"), "{said}");
+        assert!(!said.stderr.contains(":9641"), "{said}");
+    }
 }
 
 #[test]

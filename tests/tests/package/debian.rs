@@ -9,14 +9,15 @@ use hairpin_tests::lab::process::{run, run_for};
 use hairpin_tests::lab::relay::{PASSWORD, USER, binary};
 use hairpin_tests::lab::server::is_installed;
 use hairpin_tests::lab::{Call, Family, Folder, Lab, Relay};
+use serde_json::Value;
 
 use crate::host::Host;
 
-/// Stripping and packing a program of the dev profile takes its time.
+/// Packing a program of the dev profile takes its time.
 const PACKING: Duration = Duration::from_secs(300);
 const CONFIGURATION: &str = "/etc/hairpin/hairpin.toml";
 /// What belongs to the package, and is gone with it.
-const FILES: [&str; 9] = [
+const FILES: [&str; 13] = [
     "/usr/bin/hairpin",
     "/usr/lib/systemd/system/hairpin.service",
     "/usr/lib/systemd/system/hairpin.socket",
@@ -26,6 +27,10 @@ const FILES: [&str; 9] = [
     "/usr/share/bash-completion/completions/hairpin",
     "/usr/share/doc/hairpin/README.Debian",
     "/usr/share/doc/hairpin/copyright",
+    "/usr/share/doc/hairpin/CHANGELOG.md",
+    "/usr/share/doc/hairpin/examples/dns/example.org.zone",
+    "/usr/share/doc/hairpin/examples/nftables/hairpin.nft",
+    "/usr/share/doc/hairpin/examples/sysctl/90-hairpin.conf",
 ];
 const ENABLED: [&str; 2] = [
     "/etc/systemd/system/multi-user.target.wants/hairpin.service",
@@ -40,9 +45,8 @@ fn root() -> &'static Path {
 fn package(folder: &Folder, version: &str) -> PathBuf {
     let path = folder.path().join(format!("hairpin_{version}.deb"));
     let mut command = Command::new(root().join("deploy/package.sh"));
-    command.args(["--no-build", "--debug", "--fast", "--deb-version", version, "--output"]).arg(&path);
-    let built = binary().ancestors().nth(2).expect("it is in target/debug");
-    run_for(command.env("CARGO_TARGET_DIR", built), PACKING).expect_success();
+    command.arg("--program").arg(binary()).args(["--fast", "--deb-version", version, "--output"]).arg(&path);
+    run_for(&mut command, PACKING).expect_success();
     path
 }
 
@@ -112,7 +116,8 @@ fn a_newcomer_installs_changes_upgrades_removes_and_purges_it() {
     let call = Call::in_kernel(&lab, &relay, Family::V4);
     call.exchange(b"as a newcomer");
     // Whoever is root asks by the socket.
-    assert!(host.run("hairpin", &["status"]).contains('1'));
+    let status: Value = serde_json::from_str(&host.run("hairpin", &["status", "--json"])).expect("it is JSON");
+    assert_eq!(status["allocations"]["used"], 1, "{status:#}");
     drop(call);
     relay.stop();
 

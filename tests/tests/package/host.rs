@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hairpin_tests::lab::process::{Finished, run, run_for};
-use hairpin_tests::lab::server::is_installed;
+use hairpin_tests::lab::server::{is_installed, skip_without};
 use hairpin_tests::lab::{Folder, Namespace};
 
 const RELEASE: &str = "bookworm";
@@ -18,6 +18,8 @@ const MAKING: Duration = Duration::from_secs(600);
 const INSTALLING: Duration = Duration::from_secs(120);
 /// What the package depends on and a minimal Debian has not: kept with it, since nothing is downloaded later.
 const DEPENDENCIES: &str = "libssl3";
+/// What debootstrap and apt-get say when nobody answers.
+const UNREACHABLE: [&str; 3] = ["Failed getting release file", "Couldn't download packages", "Failed to fetch"];
 /// Enters a root. What is mounted is so for this command only.
 const ENTER: &str = r#"mount -t proc proc "$1/proc" && mount --rbind /sys "$1/sys" && exec chroot "$@""#;
 
@@ -30,8 +32,9 @@ impl Host {
         if !is_installed("debootstrap") {
             return None;
         }
+        let archive = archive().map_err(|reason| skip_without("a clean Debian", &reason, &UNREACHABLE)).ok()?;
         let host = Self(Folder::new("debian"));
-        run_for(Command::new("tar").arg("-C").arg(host.root()).arg("-xf").arg(archive()), INSTALLING).expect_success();
+        run_for(Command::new("tar").arg("-C").arg(host.root()).arg("-xf").arg(archive), INSTALLING).expect_success();
         // Nothing that is installed is started, as in any root that is not running.
         host.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n");
         run(Command::new("chmod").arg("755").arg(host.path("usr/sbin/policy-rc.d"))).expect_success();
@@ -110,28 +113,29 @@ impl Host {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// An archive of a minimal Debian, made once and kept.
-fn archive() -> PathBuf {
+/// An archive of a minimal Debian, made once and kept; or why there is none.
+fn archive() -> Result<PathBuf, String> {
     let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache");
     let folder = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("hairpin/debian");
     let archive = folder.join(format!("{RELEASE}.tar"));
     if archive.exists() {
-        return archive;
+        return Ok(archive);
     }
     fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let made = Folder::new("bootstrap");
     let root = made.path();
-    let mut bootstrap = Command::new("debootstrap");
-    bootstrap.args(["--variant=minbase", RELEASE]).arg(root).arg(mirror()).env("PATH", PATH);
-    run_for(&mut bootstrap, MAKING).expect_success();
+    // Mounts /proc in there, which must be gone when the folder is removed, however this ends.
+    let mut bootstrap = Command::new("unshare");
+    bootstrap.args(["--mount", "debootstrap", "--variant=minbase", RELEASE]).arg(root).arg(mirror());
+    run_for(bootstrap.env("PATH", PATH), MAKING).into_result()?;
     let mut download = Command::new("chroot");
     download.arg(root).args(["apt-get", "--yes", "--download-only", "install", DEPENDENCIES]).env("PATH", PATH);
-    run_for(&mut download, MAKING).expect_success();
+    run_for(&mut download, MAKING).into_result()?;
     // Whole or not at all.
     let partial = folder.join(format!("{RELEASE}.{}", std::process::id()));
     run_for(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&partial).arg("."), INSTALLING).expect_success();
     fs::rename(&partial, &archive).unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
-    archive
+    Ok(archive)
 }
 
 /// Where this host gets its packages from.

@@ -67,7 +67,10 @@ pub(super) const FILES: &[Item] = &[
 const SIGNALS: &[Item] = &[
     ("SIGHUP", "Read the configuration again. A bad one changes nothing, and the log says why."),
     ("SIGTERM, SIGINT", "End. With --drain-timeout, drain for so long before; a second signal ends it at once."),
-    ("SIGUSR1", "Drain without a deadline: no new clients; those that are there stay."),
+    (
+        "SIGUSR1",
+        "Drain without a deadline: no new clients; those that are there stay, or leave for other relays with --drain-move.",
+    ),
     ("SIGUSR2", "End a drain: new clients are welcome again."),
 ];
 
