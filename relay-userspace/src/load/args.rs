@@ -1,11 +1,10 @@
 //! The options of `hairpin load` and `hairpin echo-peer`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hairpin_client::resolution::Target;
-use hairpin_client::{Credentials, Host, ServerUri, TlsOptions, Trust};
+use hairpin_client::{Credentials, Host, ServerUri, TlsOptions, Transport as Wire, Trust};
 use hairpin_proto::address::AddressFamily;
 use serde::Serialize;
 
@@ -69,6 +68,16 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The same of the client's, if it is measured.
+    pub(super) fn of(wire: Wire) -> Option<Self> {
+        match wire {
+            Wire::Udp => Some(Self::Udp),
+            Wire::Tcp => Some(Self::Tcp),
+            Wire::Tls => Some(Self::Tls),
+            Wire::Dtls => None,
+        }
+    }
+
     /// Whether messages follow each other in a stream.
     pub(super) fn is_stream(self) -> bool {
         self != Self::Udp
@@ -98,6 +107,16 @@ impl Family {
     }
 }
 
+impl From<Transport> for Wire {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Udp => Self::Udp,
+            Transport::Tcp => Self::Tcp,
+            Transport::Tls => Self::Tls,
+        }
+    }
+}
+
 impl From<Family> for AddressFamily {
     fn from(family: Family) -> Self {
         match family {
@@ -114,10 +133,6 @@ pub struct Args {
     /// (RFC 5928); of several servers the first is taken that serves
     #[arg(long, value_name = "ADDR:PORT|NAME|URI")]
     pub(super) server: ServerUri,
-
-    /// What --server stands for, once that is known
-    #[arg(skip)]
-    target: Option<Target>,
 
     /// The name server to ask [default: those of /etc/resolv.conf]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -224,38 +239,14 @@ pub struct EchoPeerArgs {
 }
 
 impl Args {
-    /// The same with one of the servers that --server stands for.
-    pub(super) fn at(&self, target: Target) -> Self {
-        Self { target: Some(target), ..self.clone() }
-    }
-
-    /// The server that is measured; before it is known, an address that nobody has.
-    pub(super) fn server(&self) -> SocketAddr {
-        let known = self.target.map(|target| target.address).or_else(|| self.server.socket());
-        known.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
-    }
-
-    /// How it is reached, as far as that is known.
-    pub(super) fn transport(&self) -> Transport {
-        let known = self.target.map(|target| target.transport).or(self.server.transport);
-        match known {
-            _ if self.transport.is_some() && self.target.is_none() => self.transport.unwrap_or(Transport::Udp),
-            Some(hairpin_client::Transport::Udp) => Transport::Udp,
-            Some(hairpin_client::Transport::Tcp) => Transport::Tcp,
-            Some(_) => Transport::Tls,
-            None if self.server.secure => Transport::Tls,
-            None => Transport::Udp,
-        }
-    }
-
-    /// The transports that may be taken, the one that is liked best first.
-    pub(super) fn transports(&self) -> Vec<hairpin_client::Transport> {
-        use hairpin_client::Transport as Wire;
-        match self.transport {
-            Some(Transport::Udp) => vec![Wire::Udp],
-            Some(Transport::Tcp) => vec![Wire::Tcp],
-            Some(Transport::Tls) => vec![Wire::Tls],
-            None => vec![Wire::Udp, Wire::Tcp, Wire::Tls],
+    /// The transports that may be taken, the one that is liked best first. Frames are made of UDP only.
+    pub(super) fn transports(&self) -> Vec<Transport> {
+        match (self.transport, self.server.transport) {
+            (Some(transport), _) => vec![transport],
+            (None, Some(wire)) => Transport::of(wire).into_iter().collect(),
+            (None, None) if self.server.secure => vec![Transport::Tls],
+            (None, None) if self.blast => vec![Transport::Udp],
+            (None, None) => vec![Transport::Udp, Transport::Tcp],
         }
     }
 
@@ -265,11 +256,11 @@ impl Args {
         ServerUri { secure, ..self.server.clone() }
     }
 
-    /// The family of relayed addresses.
-    pub(super) fn family(&self) -> Family {
+    /// The family of relayed addresses at this server.
+    pub(super) fn family(&self, server: SocketAddr) -> Family {
         self.family.unwrap_or_else(|| {
             let peer = self.peer.map(|peer| peer.ip()).or(self.peer_address);
-            Family::of(peer.unwrap_or_else(|| self.server().ip()))
+            Family::of(peer.unwrap_or(server.ip()))
         })
     }
 
@@ -326,23 +317,31 @@ impl Args {
             ("--tls-insecure", self.tls_insecure),
             ("--tls-name", self.tls_name.is_some()),
         ];
-        if self.transport() == Transport::Tls {
+        let transports = self.transports();
+        if transports.is_empty() {
+            return Err(format!("--server {} asks for dtls: only udp, tcp and tls are allowed", self.server));
+        }
+        if transports.contains(&Transport::Tls) {
             if self.tls_ca.is_none() && !self.tls_insecure {
                 return Err("--transport tls needs --tls-ca FILE, or --tls-insecure to take any certificate".to_owned());
             }
         } else if let Some((option, _)) = tls_options.iter().find(|(_, given)| *given) {
             return Err(format!("{option} has a meaning only with --transport tls"));
         }
-        if self.blast && self.transport().is_stream() {
-            return Err(format!("--blast cannot be with --transport {}: only udp is allowed", self.transport().name()));
+        if self.blast
+            && let Some(transport) = transports.iter().find(|transport| transport.is_stream())
+        {
+            return Err(format!("--blast cannot be with --transport {}: only udp is allowed", transport.name()));
         }
         let peer = self.peer.map(|peer| ("--peer", peer.to_string(), peer.ip()));
         let peer_address = self.peer_address.map(|ip| ("--peer-address", ip.to_string(), ip));
         for (option, value, ip) in peer.into_iter().chain(peer_address) {
-            let (is, asked) = (Family::of(ip).name(), self.family().name());
-            if is != asked {
+            let is = Family::of(ip);
+            if let Some(asked) = self.family.filter(|asked| *asked != is) {
                 return Err(format!(
-                    "--family {asked} cannot be with {option} {value}: only {is} is allowed for that peer"
+                    "--family {} cannot be with {option} {value}: only {} is allowed for that peer",
+                    asked.name(),
+                    is.name()
                 ));
             }
         }
@@ -399,7 +398,11 @@ mod tests {
     }
 
     fn parse(arguments: &str) -> Result<Args, String> {
-        let common = "load --server 192.0.2.1:3478 --user a --password b";
+        parse_with(&format!("--server 192.0.2.1:3478 {arguments}"))
+    }
+
+    fn parse_with(arguments: &str) -> Result<Args, String> {
+        let common = "load --user a --password b";
         let line = Line::try_parse_from(common.split(' ').chain(arguments.split_whitespace()));
         let args = line.map_err(|error| error.to_string())?.args;
         args.check().map(|()| args)
@@ -416,7 +419,8 @@ mod tests {
             ("--peer-address 203.0.113.1 --family ipv4", Family::V4),
             ("--mode pair --family ipv6", Family::V6),
         ] {
-            assert_eq!(parse(arguments).unwrap().family(), family, "{arguments}");
+            let args = parse(arguments).unwrap();
+            assert_eq!(args.family(args.server.socket().unwrap()), family, "{arguments}");
         }
     }
 
@@ -438,8 +442,6 @@ mod tests {
             let error = parse(arguments).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{arguments}: {error}");
         }
-        assert_eq!(parse("--transport udp").unwrap().transport(), Transport::Udp);
-        assert_eq!(parse("--transport tcp").unwrap().transport(), Transport::Tcp);
         let trusting = parse("--transport tls --tls-insecure").unwrap().tls();
         assert_eq!(trusting, TlsOptions::new(Trust::Anybody));
         let careful = parse("--transport tls --tls-ca ca.pem --tls-name turn.example.org").unwrap().tls();
@@ -447,5 +449,29 @@ mod tests {
             (careful.trust, careful.server_name.as_deref()),
             (Trust::Roots("ca.pem".into()), Some("turn.example.org"))
         );
+    }
+    #[test]
+    fn transports_are_those_that_are_named_or_fit_the_server_and_frames_are_udp() {
+        use Transport::{Tcp, Tls, Udp};
+        for (arguments, transports) in [
+            ("--server example.org", vec![Udp, Tcp]),
+            ("--server turn:example.org", vec![Udp, Tcp]),
+            ("--server turns:example.org --tls-insecure", vec![Tls]),
+            ("--server turn:example.org?transport=tcp", vec![Tcp]),
+            ("--server example.org --transport tcp", vec![Tcp]),
+            ("--server 192.0.2.1:3478 --transport udp", vec![Udp]),
+            ("--server example.org --blast --interface a", vec![Udp]),
+            ("--server turn:example.org --blast --interface a", vec![Udp]),
+        ] {
+            assert_eq!(parse_with(arguments).unwrap().transports(), transports, "{arguments}");
+        }
+        for (arguments, words) in [
+            ("--server turns:a --tls-insecure --blast --interface a", ["--blast", "--transport tls", "only udp"]),
+            ("--server turn:a?transport=tcp --blast --interface a", ["--blast", "--transport tcp", "only udp"]),
+            ("--server turns:a?transport=udp", ["--server turns:a?transport=udp", "dtls", "udp, tcp and tls"]),
+        ] {
+            let error = parse_with(arguments).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{arguments}: {error}");
+        }
     }
 }

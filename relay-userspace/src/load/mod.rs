@@ -39,6 +39,7 @@ pub use self::args::{Args, Carrier, Direction, EchoPeerArgs, Family, Mode, Trans
 use self::drops::receive_buffer_drops;
 pub use self::pulse::Lost;
 pub use self::report::{Latency, Report, ServerLost};
+use self::servers::Run;
 use hairpin_proto::stun::ErrorCode;
 
 use crate::cli::usage_error;
@@ -121,12 +122,12 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn run_blast(args: &Args) -> ExitCode {
-    let args = match servers::candidates(args) {
+    let run = match servers::candidates(args) {
         // Frames are sent blindly: there is no second try.
-        Ok(mut candidates) => &candidates.swap_remove(0),
+        Ok(candidates) => candidates[0],
         Err(error) => return failure(&error),
     };
-    let report = match blast::measure(args) {
+    let report = match blast::measure(run) {
         Ok(report) => report,
         Err(error) => return failure(&error),
     };
@@ -169,13 +170,13 @@ fn failure(error: &dyn std::fmt::Display) -> ExitCode {
 /// Does a whole run.
 pub fn measure(args: &Args) -> Result<Report, LoadError> {
     allow_many_files();
-    let (ready, args) = servers::first_that_serves(args, setup::prepare)?;
-    measure_ready(&args, ready)
+    let (ready, run) = servers::first_that_serves(args, setup::prepare)?;
+    measure_ready(run, ready)
 }
 
-fn measure_ready(args: &Args, mut ready: setup::Ready) -> Result<Report, LoadError> {
+fn measure_ready(run: Run<'_>, mut ready: setup::Ready) -> Result<Report, LoadError> {
     let before = processor_time();
-    let traffic = match traffic::run(args, &mut ready, random_run()) {
+    let traffic = match traffic::run(run, &mut ready, random_run()) {
         Ok(traffic) => traffic,
         Err(error) => {
             ready.fleet.release();
@@ -189,7 +190,7 @@ fn measure_ready(args: &Args, mut ready: setup::Ready) -> Result<Report, LoadErr
     if traffic.lost.is_none() {
         ready.fleet.release();
     }
-    Ok(report_of(args, &ready, &traffic, &Measured { cpu, receive_buffer_drops }))
+    Ok(report_of(run, &ready, &traffic, &Measured { cpu, receive_buffer_drops }))
 }
 
 /// What was measured beside the traffic.
@@ -199,7 +200,8 @@ struct Measured {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
-fn report_of(args: &Args, ready: &setup::Ready, traffic: &traffic::Traffic, measured: &Measured) -> Report {
+fn report_of(run: Run<'_>, ready: &setup::Ready, traffic: &traffic::Traffic, measured: &Measured) -> Report {
+    let Run { args, server, transport } = run;
     let meter = &traffic.meter;
     let seconds = traffic.duration.as_secs_f64();
     let lost = traffic.sent.saturating_sub(meter.received);
@@ -207,11 +209,11 @@ fn report_of(args: &Args, ready: &setup::Ready, traffic: &traffic::Traffic, meas
     let sent_per_second = traffic.sent as f64 / seconds;
     let received_per_second = meter.received as f64 / seconds;
     Report {
-        server: args.server(),
+        server,
         mode: args.mode,
         method: args.method,
-        family: args.family(),
-        transport: args.transport(),
+        family: run.family(),
+        transport,
         allocations: args.allocations,
         allocations_per_second: f64::from(args.allocations) / ready.allocating.as_secs_f64(),
         server_lost: traffic.lost,

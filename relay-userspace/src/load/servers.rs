@@ -1,26 +1,43 @@
 //! Which server is measured: of those that a name stands for (RFC 5928), the first that serves.
 
+use std::net::SocketAddr;
+
 use hairpin_client::resolution::Target;
 use hairpin_client::{Error, Resolver, Transport as Wire};
 use hairpin_proto::stun::ErrorCode;
 use tokio::runtime::Builder;
 
 use super::LoadError;
-use super::args::{Args, Transport};
+use super::args::{Args, Family, Transport};
+
+/// What is measured: the options, and one of the servers that `--server` stands for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run<'a> {
+    pub(super) args: &'a Args,
+    pub(super) server: SocketAddr,
+    pub(super) transport: Transport,
+}
+
+impl Run<'_> {
+    /// The family of relayed addresses.
+    pub(super) fn family(&self) -> Family {
+        self.args.family(self.server)
+    }
+}
 
 /// Tries one server after the other. Which one it is, is said where a name leaves that open.
 pub(super) fn first_that_serves<R>(
     args: &Args,
-    try_one: impl Fn(&Args) -> Result<R, LoadError>,
-) -> Result<(R, Args), LoadError> {
+    try_one: impl Fn(Run<'_>) -> Result<R, LoadError>,
+) -> Result<(R, Run<'_>), LoadError> {
     let mut candidates = candidates(args)?.into_iter().peekable();
     loop {
         let candidate = candidates.next().expect("there is one at least, and the last one ends it");
         let is_open = args.server.socket().is_none();
         if is_open {
-            eprintln!("hairpin: {}: trying {} over {}", args.server, candidate.server(), candidate.transport().name());
+            eprintln!("hairpin: {}: trying {} over {}", args.server, candidate.server, candidate.transport.name());
         }
-        match try_one(&candidate) {
+        match try_one(candidate) {
             Ok(ready) => return Ok((ready, candidate)),
             Err(error) if candidates.peek().is_some() && is_of_this_server(&error) => {
                 eprintln!("hairpin: {error}");
@@ -30,15 +47,11 @@ pub(super) fn first_that_serves<R>(
     }
 }
 
-/// The same run with each of the servers, in the order in which they are tried; at least one.
-pub(super) fn candidates(args: &Args) -> Result<Vec<Args>, LoadError> {
-    if let Some(address) = args.server.socket() {
-        let transport = match args.transport() {
-            Transport::Udp => Wire::Udp,
-            Transport::Tcp => Wire::Tcp,
-            Transport::Tls => Wire::Tls,
-        };
-        return Ok(vec![args.at(Target { transport, address })]);
+/// A run with each of the servers, in the order in which they are tried; at least one.
+pub(super) fn candidates(args: &Args) -> Result<Vec<Run<'_>>, LoadError> {
+    let transports = args.transports();
+    if let Some(server) = args.server.socket() {
+        return Ok(transports.into_iter().take(1).map(|transport| Run { args, server, transport }).collect());
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let targets = runtime.block_on(async {
@@ -46,10 +59,11 @@ pub(super) fn candidates(args: &Args) -> Result<Vec<Args>, LoadError> {
             Some(server) => Resolver::at(server),
             None => Resolver::of_system(),
         };
-        resolver?.targets(&args.uri(), &args.transports()).await
+        let spoken: Vec<_> = transports.into_iter().map(Wire::from).collect();
+        resolver?.targets(&args.uri(), &spoken).await
     });
-    let targets = targets.map_err(LoadError::Unresolved)?;
-    Ok(targets.into_iter().map(|target| args.at(target)).collect())
+    let run = |Target { transport, address }| Some(Run { args, server: address, transport: Transport::of(transport)? });
+    Ok(targets.map_err(LoadError::Unresolved)?.into_iter().filter_map(run).collect())
 }
 
 /// Whether another server may do better: this one is not there, has no room, or sends its clients away.

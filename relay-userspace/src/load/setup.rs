@@ -8,10 +8,11 @@ use hairpin_client::{AllocateOptions, Event, Outcome, Request, Session, Settings
 use hairpin_common::wire::CHANNEL_MIN;
 
 use super::LoadError;
-use super::args::{Args, Carrier, Mode, Transport};
+use super::args::{Carrier, Mode, Transport};
 use super::echo::Reflector;
 use super::fleet::Fleet;
 use super::link::Road;
+use super::servers::Run;
 use crate::net::source_address_towards;
 
 /// How long a server has to show that it is there.
@@ -32,19 +33,20 @@ pub(super) struct Ready {
 pub(super) const CHANNEL: u16 = CHANNEL_MIN;
 
 /// Makes allocations, permissions and channels.
-pub(super) fn prepare(args: &Args) -> Result<Ready, LoadError> {
-    let road = match args.transport() {
-        Transport::Udp => Road::Udp(probe(args.server())?),
+pub(super) fn prepare(run: Run<'_>) -> Result<Ready, LoadError> {
+    let Run { args, server, transport } = run;
+    let road = match transport {
+        Transport::Udp => Road::Udp(probe(server)?),
         Transport::Tcp => Road::Stream(None),
-        Transport::Tls => Road::Stream(Some(Tls::new(&args.tls(), args.server().ip()).map_err(LoadError::Tls)?)),
+        Transport::Tls => Road::Stream(Some(Tls::new(&args.tls(), server.ip()).map_err(LoadError::Tls)?)),
     };
     let settings = Settings {
         credentials: Some(args.credentials()),
         software: Some("hairpin load".to_owned()),
         ..Settings::default()
     };
-    let mut fleet = Fleet::open(args.server(), road, args.allocations as usize, &settings)?;
-    match set_up(args, &mut fleet) {
+    let mut fleet = Fleet::open(server, road, args.allocations as usize, &settings)?;
+    match set_up(run, &mut fleet) {
         Ok((targets, reflector, allocating)) => Ok(Ready { fleet, targets, reflector, allocating }),
         Err(error) => {
             // What was made before must not stand in the way of the next run for ten minutes.
@@ -54,14 +56,15 @@ pub(super) fn prepare(args: &Args) -> Result<Ready, LoadError> {
     }
 }
 
-fn set_up(args: &Args, fleet: &mut Fleet) -> Result<(Vec<SocketAddr>, Option<Reflector>, Duration), LoadError> {
+fn set_up(run: Run<'_>, fleet: &mut Fleet) -> Result<(Vec<SocketAddr>, Option<Reflector>, Duration), LoadError> {
+    let (args, family) = (run.args, run.family().into());
     let start = Instant::now();
-    let options = AllocateOptions { family: Some(args.family().into()), ..AllocateOptions::default() };
+    let options = AllocateOptions { family: Some(family), ..AllocateOptions::default() };
     fleet.request_all(
         |_| Request::Allocate(options.clone()),
         |flow, outcome| {
             if let Outcome::Allocated(allocation) = outcome {
-                flow.relayed = allocation.relayed_of(args.family().into());
+                flow.relayed = allocation.relayed_of(family);
             }
         },
     )?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hairpin_client::{frame, random_ids};
 
-use super::args::{Args, Carrier, Mode};
+use super::args::{Args, Carrier, Mode, Transport};
 use super::fleet::Fleet;
 use super::interrupt;
 use super::meter::Meter;
@@ -16,6 +16,7 @@ use super::pacer::Pacer;
 use super::progress::Progress;
 use super::pulse::{Lost, Pulse};
 use super::report::ServerLost;
+use super::servers::Run;
 use super::setup::{CHANNEL, Ready, partner};
 use super::stamp::Stamp;
 use crate::net::{BATCH, IpFields, Outgoing, SendBatch};
@@ -44,24 +45,25 @@ pub(super) struct Traffic {
 }
 
 /// Sends for the time that was asked for, until Ctrl-C, or until the server is lost, and waits for late packets.
-pub(super) fn run(args: &Args, ready: &mut Ready, run: u32) -> io::Result<Traffic> {
+pub(super) fn run(measured: Run<'_>, ready: &mut Ready, run: u32) -> io::Result<Traffic> {
+    let Run { args, server, transport } = measured;
     let Ready { fleet, targets, .. } = ready;
     let interrupted = interrupt::requested();
     let mut progress = Progress::new(args.json);
     let start = Instant::now();
     let end = start + args.duration;
-    let mut sender = Sender::new(args, targets, run, start);
+    let mut sender = Sender::new(args, transport, targets, run, start);
     let mut receiver = Receiver { args, run, start, meter: Meter::new(targets.len()) };
     let mut pacer = Pacer::new(args.rate(), targets.len(), start);
     // A stream says itself when it breaks, and the server may not even listen on UDP.
-    let pulse = if args.transport().is_stream() { None } else { Some(Pulse::new(args.server(), start)?) };
+    let pulse = if transport.is_stream() { None } else { Some(Pulse::new(server, start)?) };
     let mut watch = Watch { pulse, received: 0, since: start, stalled: start };
     let mut lost = None;
 
     let mut now = start;
     while now < end && lost.is_none() && !interrupted.load(Ordering::Relaxed) {
         let due = pacer.due(sender.sent, receiver.meter.received, now);
-        if args.transport().is_stream() {
+        if transport.is_stream() {
             sender.stream(fleet, due)?;
         } else {
             sender.send(fleet, due);
@@ -164,9 +166,9 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(args: &Args, targets: &[SocketAddr], run: u32, start: Instant) -> Self {
+    fn new(args: &Args, transport: Transport, targets: &[SocketAddr], run: u32, start: Instant) -> Self {
         // Nobody answers an indication, so a flow keeps its transaction id, and with it the peer's mixed address.
-        let is_stream = args.transport().is_stream();
+        let is_stream = transport.is_stream();
         let packet = |target: SocketAddr| {
             let mut packet = Vec::new();
             let payload: Vec<u8> = (0..args.payload).map(|at| at as u8).collect();

@@ -36,7 +36,7 @@ pub use self::generator::{Pace, Running};
 use self::link_counts::LinkCounts;
 use self::program::{MOST_FLOWS, SAMPLES, Sink, Source};
 pub use self::report::BlastReport;
-pub use self::run::measure;
+pub(super) use self::run::measure;
 pub use self::trips::Way;
 use self::trips::{Flow, Trips};
 use super::fleet::Fleet;

@@ -4,17 +4,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Blast, BlastError, BlastReport, Pace, Plan, Way};
-use crate::load::args::{Args, Direction, Mode};
+use crate::load::args::{Direction, Mode};
 use crate::load::interrupt;
 use crate::load::progress::Progress;
 use crate::load::pulse::Pulse;
 use crate::load::report::ServerLost;
+use crate::load::servers::Run;
 
 /// How often it is looked at the clock.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Does a whole run, until its time is over, its frames are sent, the relay is lost, or Ctrl-C.
-pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
+pub(in crate::load) fn measure(run: Run<'_>) -> Result<BlastReport, BlastError> {
+    let Run { args, server, .. } = run;
     let way = match (args.mode, args.direction()) {
         (Mode::Pair, _) => Way::Pair,
         (Mode::Echo, Direction::ToPeer) => Way::ToPeer,
@@ -23,13 +25,13 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
     let plan = Plan {
         // The command line is not accepted without one.
         interface: args.interface.clone().unwrap_or_default(),
-        server: args.server(),
+        server,
         credentials: args.credentials(),
         allocations: args.allocations,
         flows_each: 1,
         way,
         carrier: args.method,
-        family: args.family(),
+        family: run.family(),
         payload: args.payload,
     };
     let mut blast = Blast::relay(&plan)?;
@@ -42,7 +44,7 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
     let start = Instant::now();
     let end = start + args.duration;
     let running = blast.start(Pace { rate: args.rate(), count: args.count, cpu: None })?;
-    let mut pulse = Pulse::new(args.server(), start)?;
+    let mut pulse = Pulse::new(server, start)?;
     let mut lost = None;
     while Instant::now() < end && lost.is_none() && !running.has_ended() && !interrupted.load(Ordering::Relaxed) {
         blast.keep_alive(TICK)?;
@@ -69,12 +71,12 @@ pub fn measure(args: &Args) -> Result<BlastReport, BlastError> {
         others: after.others - before.others,
     };
     let report = BlastReport {
-        server: args.server(),
+        server,
         interface: plan.interface,
         mode: args.mode,
         direction: (args.mode == Mode::Echo).then(|| args.direction()),
         method: args.method,
-        family: args.family(),
+        family: run.family(),
         allocations: args.allocations,
         payload_bytes: args.payload,
         rate: args.rate(),
