@@ -92,4 +92,5 @@ hairpin ($version) unstable; urgency=medium
 END
 
 export CARGO_TARGET_DIR="$made"
-exec "$deb" --no-build --quiet --manifest-path relay-userspace/Cargo.toml "${output[@]}" "${rest[@]}"
+# The lines of its source, which the profile keeps, have no place in a package of Debian.
+exec "$deb" --no-build --quiet --strip --manifest-path relay-userspace/Cargo.toml "${output[@]}" "${rest[@]}"
