@@ -13,12 +13,12 @@ const SPOKEN: [Transport; 2] = [Transport::Udp, Transport::Tcp];
 /// What is said of a name and type: records, or that it is refused. Of all others there is nothing.
 type Zone = Vec<(&'static str, RecordType, Option<RData>)>;
 
-fn srv(priority: u16, port: u16, target: &str) -> Option<RData> {
-    Some(RData::SRV(SRV::new(priority, 0, port, target.parse::<Name>().unwrap())))
+fn srv(priority: u16, port: u16, target: &str) -> RData {
+    RData::SRV(SRV::new(priority, 0, port, target.parse::<Name>().unwrap()))
 }
 
-fn address(last: u8) -> Option<RData> {
-    Some(RData::A(A(Ipv4Addr::new(192, 0, 2, last))))
+fn address(last: u8) -> RData {
+    RData::A(A(Ipv4Addr::new(192, 0, 2, last)))
 }
 
 /// Serves a zone on loopback for as long as the test runs.
@@ -64,9 +64,9 @@ fn resolve(zone: Zone, uri: &str) -> Result<Vec<String>, Error> {
 fn a_host_that_is_refused_does_not_take_the_others_with_it() {
     for bad in [5, 20] {
         let zone = vec![
-            ("_turn._udp.example.org.", RecordType::SRV, srv(10, 3479, "good.test.")),
-            ("_turn._udp.example.org.", RecordType::SRV, srv(bad, 3480, "bad.other.")),
-            ("good.test.", RecordType::A, address(1)),
+            ("_turn._udp.example.org.", RecordType::SRV, Some(srv(10, 3479, "good.test."))),
+            ("_turn._udp.example.org.", RecordType::SRV, Some(srv(bad, 3480, "bad.other."))),
+            ("good.test.", RecordType::A, Some(address(1))),
             ("bad.other.", RecordType::A, None),
             ("bad.other.", RecordType::AAAA, None),
         ];
@@ -77,7 +77,7 @@ fn a_host_that_is_refused_does_not_take_the_others_with_it() {
 
 #[test]
 fn a_server_that_refuses_to_tell_of_naptr_is_asked_for_the_rest() {
-    let zone = vec![("example.org.", RecordType::NAPTR, None), ("example.org.", RecordType::A, address(9))];
+    let zone = vec![("example.org.", RecordType::NAPTR, None), ("example.org.", RecordType::A, Some(address(9)))];
     assert_eq!(resolve(zone, "turn:example.org").unwrap(), ["udp 192.0.2.9:3478", "tcp 192.0.2.9:3478"]);
 }
 

@@ -1,6 +1,6 @@
 //! A browser without a screen, with a page that is an agent. Its camera and its microphone are made up.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::BufReader;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::agent::Agent;
 use super::folder::Folder;
+use super::http::{Request, answer_with_page};
 use super::namespace::Namespace;
 use super::process::Process;
 use super::{python, server};
@@ -134,32 +135,19 @@ fn serve(listener: &TcpListener, orders: Receiver<Value>, events: &Sender<Value>
 
 fn answer(stream: &TcpStream, orders: &Mutex<Receiver<Value>>, events: &Sender<Value>) -> std::io::Result<()> {
     stream.set_read_timeout(Some(HELD))?;
-    let mut reader = BufReader::new(stream);
-    let (mut request, mut line, mut length) = (String::new(), String::new(), 0);
-    reader.read_line(&mut request)?;
-    while reader.read_line(&mut line)? > 2 {
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let content = match request.split_whitespace().nth(1) {
-        Some("/") => std::fs::read_to_string(python::scripts().join("ice/page.html"))?,
-        Some("/command") => {
+    let request = Request::receive(&mut BufReader::new(stream))?;
+    let content = match request.path() {
+        "/" => std::fs::read_to_string(python::scripts().join("ice/page.html"))?,
+        "/command" => {
             let order = orders.lock().expect("no reader panics").recv_timeout(HELD);
             order.map_or_else(|_| r#"{"do": "end"}"#.to_owned(), |order| order.to_string())
         }
-        Some("/event") => {
-            let event = serde_json::from_slice(&body).map_err(std::io::Error::other)?;
+        "/event" => {
+            let event = serde_json::from_slice(&request.body).map_err(std::io::Error::other)?;
             events.send(event).map_err(std::io::Error::other)?;
             String::new()
         }
         _ => String::new(),
     };
-    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length";
-    write!(&*stream, "{head}: {}\r\n\r\n{content}", content.len())
+    answer_with_page(stream, &content)
 }

@@ -1,7 +1,8 @@
-//! A client of HTTP/1.1 that asks one thing for each connection, over TCP or a Unix socket, and hides nothing of the answer.
+//! A client of HTTP/1.1 that asks one thing for each connection, over TCP or a Unix socket, and hides nothing of the answer; and
+//! what servers of the lab have in common.
 
 use std::fmt;
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -34,6 +35,15 @@ pub struct Stream {
     /// The head; its body is empty.
     pub head: Answer,
     rest: BufReader<Box<dyn Connection>>,
+}
+
+/// What a server is asked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Lines of the head, names of headers in lower case.
+    pub head: Vec<String>,
+    /// As long as the head says.
+    pub body: Vec<u8>,
 }
 
 /// A connection over TCP, from within a namespace.
@@ -93,21 +103,11 @@ impl Stream {
     /// Waits for the head of an answer.
     pub fn receive(connection: Box<dyn Connection>) -> io::Result<Self> {
         let mut rest = BufReader::new(connection);
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            if rest.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            if line.trim_end().is_empty() {
-                break;
-            }
-            lines.push(line.trim_end().to_owned());
-        }
+        let lines = head(&mut rest)?;
         let status = lines.first().and_then(|line| line.split(' ').nth(1)?.parse().ok());
         let status = status.ok_or_else(|| io::Error::other(format!("this is no HTTP: {lines:?}")))?;
         let headers = lines.iter().skip(1).filter_map(|line| line.split_once(':'));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned()));
         Ok(Self { head: Answer { status, headers: headers.collect(), body: String::new() }, rest })
     }
 
@@ -136,6 +136,54 @@ impl Stream {
             if let Some(data) = line.strip_prefix("data:") {
                 return serde_json::from_str(data).unwrap_or_else(|error| panic!("{data}: {error}"));
             }
+        }
+    }
+}
+
+impl Request {
+    /// Waits for one; it is an error if the connection ends before.
+    pub fn receive(from: &mut impl BufRead) -> io::Result<Self> {
+        let head = head(from)?;
+        let length = head.iter().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        from.read_exact(&mut body)?;
+        Ok(Self { head, body })
+    }
+
+    /// Such as `GET`.
+    pub fn method(&self) -> &str {
+        self.word(0)
+    }
+
+    /// With the query.
+    pub fn path(&self) -> &str {
+        self.word(1)
+    }
+
+    fn word(&self, number: usize) -> &str {
+        self.head.first().and_then(|line| line.split_whitespace().nth(number)).unwrap_or_default()
+    }
+}
+
+/// Answers with a page, and that this is all.
+pub fn answer_with_page(mut to: impl Write, page: &str) -> io::Result<()> {
+    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length";
+    write!(to, "{head}: {}\r\n\r\n{page}", page.len())
+}
+
+/// The lines before the empty one, names of headers in lower case.
+fn head(from: &mut impl BufRead) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if from.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end();
+        match line.split_once(':') {
+            _ if line.is_empty() => return Ok(lines),
+            Some((name, value)) if !lines.is_empty() => lines.push(format!("{}:{value}", name.to_ascii_lowercase())),
+            _ => lines.push(line.to_owned()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A page in Chromium without a screen, with two peer connections that may use relayed candidates only.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::BufReader;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::http::{Request, answer_with_page};
 use super::namespace::Namespace;
 use super::process::{Finished, Process};
 use super::python;
@@ -55,27 +56,14 @@ fn serve(host: &Namespace) -> (String, Receiver<Value>) {
 /// Answers one request: with the page, or to what it posts, which is returned.
 fn answer(stream: &TcpStream) -> std::io::Result<Option<String>> {
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut reader = BufReader::new(stream);
-    let (mut request, mut line, mut length) = (String::new(), String::new(), 0);
-    reader.read_line(&mut request)?;
-    while reader.read_line(&mut line)? > 2 {
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let posted = request.starts_with("POST").then(|| String::from_utf8_lossy(&body).into_owned());
-    let page = if request.starts_with("GET / ") || request.starts_with("GET /?") {
+    let request = Request::receive(&mut BufReader::new(stream))?;
+    let posted = (request.method() == "POST").then(|| String::from_utf8_lossy(&request.body).into_owned());
+    let page = if request.method() == "GET" && (request.path() == "/" || request.path().starts_with("/?")) {
         std::fs::read_to_string(python::scripts().join("chromium.html"))?
     } else {
         String::new()
     };
-    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length";
-    write!(&*stream, "{head}: {}\r\n\r\n{page}", page.len())?;
+    answer_with_page(stream, &page)?;
     Ok(posted)
 }
 

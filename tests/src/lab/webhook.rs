@@ -1,13 +1,14 @@
 //! An authorization server that says what a test has it say, and remembers what it was asked.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use serde_json::Value;
 
+use super::http::Request;
 use super::namespace::Namespace;
 
 /// A server of HTTP/1.1 on loopback, for as long as the test runs.
@@ -91,23 +92,7 @@ impl Say {
 fn serve(stream: &TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
-        let mut head = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            match line.trim_end() {
-                "" => break,
-                line => head.push(
-                    line.split_once(": ")
-                        .map_or(line.to_owned(), |(name, value)| format!("{}: {value}", name.to_ascii_lowercase())),
-                ),
-            }
-        }
-        let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-        let mut body = vec![0; length.unwrap_or(0)];
-        reader.read_exact(&mut body).ok()?;
+        let Request { head, body } = Request::receive(&mut reader).ok()?;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let say = {
             let mut state = locked(state);

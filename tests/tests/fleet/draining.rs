@@ -2,22 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use hairpin_tests::lab::coturn::EchoPeer;
-
-use crate::network::{Network, PEER};
-use crate::relays::{Fleet, Shared, server};
+use crate::relays::{Bed, Fleet, server};
 use crate::roaming::{Log, PATIENCE, Roamers, Why};
 
 const CLIENTS: usize = 12;
 
 #[test]
 fn clients_move_by_300_while_media_flows() {
-    let Some(network) = Network::new() else { return };
-    let Some(shared) = Shared::redis(&network) else { return };
-    let fleet = Fleet::start(&network, &shared);
-    let _peer = EchoPeer::start(&network.peers, &[PEER]);
+    let Some(bed) = Bed::new() else { return };
+    let fleet = bed.fleet();
     let mut began = None;
-    let logs = Roamers::during(&network, CLIENTS, None, |roamers| {
+    let logs = Roamers::during(&bed.network, CLIENTS, None, |roamers| {
         roamers.settle();
         let before = roamers.logs();
         let drained = fullest(&before);
@@ -47,11 +42,9 @@ fn clients_move_by_300_while_media_flows() {
 
 #[test]
 fn sigterm_moves_clients_and_the_relay_ends_with_the_last() {
-    let Some(network) = Network::new() else { return };
-    let Some(shared) = Shared::redis(&network) else { return };
-    let mut fleet = Fleet::start(&network, &shared);
-    let _peer = EchoPeer::start(&network.peers, &[PEER]);
-    Roamers::during(&network, CLIENTS / 2, None, |roamers| {
+    let Some(bed) = Bed::new() else { return };
+    let mut fleet = bed.fleet();
+    Roamers::during(&bed.network, CLIENTS / 2, None, |roamers| {
         roamers.settle();
         let ending = fullest(&roamers.logs());
         let finished = fleet.terminate(ending).wait(PATIENCE);

@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use hairpin_tests::lab::coturn::EchoPeer;
-
 use crate::draining::{fullest, have_moved, report};
-use crate::network::{Network, PEER};
-use crate::relays::{Fleet, Shared, server};
+use crate::relays::{Bed, server};
 use crate::roaming::{Roamers, Why};
 
 const CLIENTS: usize = 12;
@@ -15,12 +12,10 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 #[test]
 fn clients_of_a_relay_that_is_killed_come_back_on_another() {
-    let Some(network) = Network::new() else { return };
-    let Some(shared) = Shared::redis(&network) else { return };
-    let mut fleet = Fleet::start(&network, &shared);
-    let _peer = EchoPeer::start(&network.peers, &[PEER]);
+    let Some(bed) = Bed::new() else { return };
+    let mut fleet = bed.fleet();
     let mut began = None;
-    let logs = Roamers::during(&network, CLIENTS, Some(SILENCE), |roamers| {
+    let logs = Roamers::during(&bed.network, CLIENTS, Some(SILENCE), |roamers| {
         roamers.settle();
         let before = roamers.logs();
         let killed = fullest(&before);
@@ -49,6 +44,6 @@ fn clients_of_a_relay_that_is_killed_come_back_on_another() {
     let mut client = fleet.client((killed + 1) % 3);
     client.allocate().expect("the others have never stopped");
     let local = std::net::SocketAddr::new([0; 4].into(), 0);
-    client.elsewhere(&network.clients, local, server(killed)).allocate().expect("it is back");
+    client.elsewhere(&bed.network.clients, local, server(killed)).allocate().expect("it is back");
     assert_eq!(["401", "438"].map(|code| fleet.responses(killed, "allocate", code)), [0, 0]);
 }

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hairpin_tests::lab::coturn::EchoPeer;
 use hairpin_tests::lab::process::{Finished, Process, run};
 use hairpin_tests::lab::relay::{PORT, binary};
-use hairpin_tests::lab::server::is_there;
+use hairpin_tests::lab::server::{is_installed, is_there};
 use hairpin_tests::lab::turn::Client;
 use hairpin_tests::lab::{Folder, Relay};
 use hairpin_users::testing::RedisServer;
 use rustix::process::Signal;
 
-use crate::network::{Network, RELAYS, ip, repository};
+use crate::network::{Network, PEER, RELAYS, ip, repository};
 
 /// A user that Redis knows, with its key: the MD5 of `alice:example.org:in-a-lab`.
 pub(crate) const USER: &str = "alice";
@@ -93,6 +94,30 @@ fn example() -> String {
     let text = fs::read_to_string(&guide).unwrap_or_else(|error| panic!("{}: {error}", guide.display()));
     let (_, rest) = text.split_once("```toml\n").expect("the guide has an example");
     rest.split_once("```").expect("it ends").0.to_owned()
+}
+
+/// What is there before the relays: hosts, what these share, and a peer that sends back what it gets.
+pub(crate) struct Bed {
+    pub(crate) network: Network,
+    pub(crate) shared: Shared,
+    _peer: EchoPeer,
+}
+
+impl Bed {
+    /// With Redis. `None`, with a word why, if something is not installed.
+    pub(crate) fn new() -> Option<Self> {
+        if !is_installed("turnutils_peer") {
+            return None;
+        }
+        let network = Network::new()?;
+        let shared = Shared::redis(&network)?;
+        let peer = EchoPeer::start(&network.peers, &[PEER]);
+        Some(Self { network, shared, _peer: peer })
+    }
+
+    pub(crate) fn fleet(&self) -> Fleet<'_> {
+        Fleet::start(&self.network, &self.shared)
+    }
 }
 
 /// The relays that run.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use hairpin_client::Credentials;
-use hairpin_tests::lab::coturn::{EchoPeer, PEER_PORT, Tally, uclient};
+use hairpin_tests::lab::coturn::{PEER_PORT, Tally, uclient};
 use hairpin_tests::lab::process::run;
 use hairpin_tests::lab::relay::binary;
 use hairpin_tests::lab::server::is_installed;
@@ -12,13 +12,12 @@ use hairpin_tests::lab::{Folder, relayed_page};
 use hairpin_users::testing::PostgresServer;
 
 use crate::network::{NAME_SERVER, Network, PEER};
-use crate::relays::{Fleet, PASSWORD, SECRET, Shared, USER, schema, server};
+use crate::relays::{Bed, Fleet, PASSWORD, SECRET, Shared, USER, schema, server};
 
 #[test]
 fn any_relay_serves_any_client_and_takes_the_nonces_of_the_others() {
-    let Some(network) = Network::new() else { return };
-    let Some(shared) = Shared::redis(&network) else { return };
-    let fleet = Fleet::start(&network, &shared);
+    let Some(bed) = Bed::new() else { return };
+    let (network, shared, fleet) = (&bed.network, &bed.shared, bed.fleet());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later").as_secs();
     let minted = Credentials::mint(SECRET, Some("bob"), now + 600);
     for (user, password) in [(USER, PASSWORD), (&minted.username, &minted.password)] {
@@ -78,10 +77,8 @@ fn a_user_that_is_added_to_postgresql_is_served_by_all() {
 
 #[test]
 fn clients_that_know_only_the_name_are_served() {
-    let Some(network) = Network::new() else { return };
-    let Some(shared) = Shared::redis(&network) else { return };
-    let fleet = Fleet::start(&network, &shared);
-    let _peer = EchoPeer::start(&network.peers, &[PEER]);
+    let Some(bed) = Bed::new() else { return };
+    let (network, fleet) = (&bed.network, bed.fleet());
     // By NAPTR and SRV: ours.
     let peer = SocketAddr::new(PEER, PEER_PORT).to_string();
     for (name, transport) in [
