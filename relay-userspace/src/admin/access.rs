@@ -337,7 +337,7 @@ mod tests {
             for path in ["/v1/credentials", "/v1/page-tokens"] {
                 assert_eq!(asked(&gate, &Method::POST, path, &[&token]), 403, "{path}");
             }
-            gate.change(&access(&["south"], &[]));
+            gate.change(&access(admin, &[]));
             assert_eq!(status(&gate, "/v1/status", &[&token]), 200, "a reload leaves them");
         }
     }

@@ -118,8 +118,8 @@ mod tests {
         assert_eq!(levels(&at(AdminSocket::Off)), [Level::Ok]);
         let alive = folder.join("alive");
         let listener = UnixListener::bind(&alive).unwrap();
-        expect(&at(AdminSocket::At(alive.clone())), Level::Error, "another process answers");
-        expect(&at(AdminSocket::Default(alive.clone())), Level::Notice, "another process answers");
+        expect(&at(AdminSocket::At(alive.clone())), Level::Error, "another process listens");
+        expect(&at(AdminSocket::Default(alive.clone())), Level::Notice, "another process listens");
         drop(listener);
         assert_eq!(levels(&at(AdminSocket::At(alive))), [Level::Ok], "its process has ended");
         config.admin_socket = AdminSocket::Off;
