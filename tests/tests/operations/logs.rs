@@ -49,7 +49,7 @@ fn each_allocation_has_two_lines_with_reason_and_totals_and_no_address_of_its_cl
             &[
                 "INFO",
                 "user=\"alice\"",
-                "reason=\"refreshed\"",
+                "reason=\"released\"",
                 "to_peer_packets=1",
                 "to_client_packets=1",
                 "to_peer_bytes=12",

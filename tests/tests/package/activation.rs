@@ -68,7 +68,8 @@ fn whoever_waits_for_the_end_of_a_relay_starts_no_other() {
     let host = Namespace::new("passed");
     let folder = Folder::new("passed");
     let path = folder.path().join("admin.sock");
-    let listener = UnixListener::bind(&path).expect("the folder is ours");
+    // Where a service manager is: sockets of other network namespaces are not seen.
+    let listener = host.enter(|| UnixListener::bind(&path)).expect("the folder is ours");
     let socket = OwnedFd::from(listener.try_clone().expect("it is open"));
     let relay = Relay::start_with(&host, pass(&mut serve_passed(&host, 1, "admin"), &[&socket]));
     let [local, server] = [0, 3478].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
@@ -81,8 +82,10 @@ fn whoever_waits_for_the_end_of_a_relay_starts_no_other() {
     assert!(told.contains("draining: 1 allocation left"), "{told}");
     relay.into_process().wait(PATIENCE).expect_success();
     // Looks for who listens, which is the manager.
-    let checked = asked(&["check", "--relay-address", "127.0.0.1", "--xdp", "off", "--user", "a:b"]);
-    assert!(checked.contains("another process listens there"), "{checked}");
+    let mut check = host.command(binary());
+    check.args(["check", "--relay-address", "127.0.0.1", "--xdp", "off", "--user", "a:b"]);
+    let checked = run(check.env("HAIRPIN_ADMIN_SOCKET", &path));
+    assert!(checked.stdout.contains("another process listens there"), "{checked}");
     listener.set_nonblocking(true).expect("it is open");
     let next = listener.accept().map_err(|error| error.kind());
     assert_eq!(next.map(drop), Err(ErrorKind::WouldBlock), "a manager would start another relay");
